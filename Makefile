@@ -1,0 +1,61 @@
+# One command list; `make help` prints it.
+SHELL := /bin/bash
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.stamp
+export RAY_USAGE_STATS_ENABLED = 0
+export PYTHONHASHSEED = 0
+
+.PHONY: help demo test lint fmt gen gen-check lock bench verify deflake clean
+help:            ## print this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+$(STAMP): requirements.lock pyproject.toml
+	@test -x $(PY) || python3 -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: $(STAMP)   ## run the main job on this machine: a real Ray head, demand, workers, scale-down
+	$(VENV)/bin/rayscaler demo $(ARGS)
+
+test: $(STAMP)   ## set up everything and run the tests
+	$(PY) -m pytest $(ARGS)
+
+lint: $(STAMP)   ## ruff, mypy strict, import contracts, buf lint and breaking
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+	$(VENV)/bin/buf lint
+	@if git rev-parse -q --verify "$$(git describe --tags --abbrev=0 2>/dev/null)" >/dev/null; then \
+	  $(VENV)/bin/buf breaking --against ".git#tag=$$(git describe --tags --abbrev=0)"; \
+	else echo "buf breaking: no release tag yet, nothing to compare with"; fi
+
+fmt: $(STAMP)    ## format the code
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix-only --quiet .
+
+gen: $(STAMP)    ## generate rayscaler/api from proto/
+	PATH=$(CURDIR)/$(VENV)/bin:$$PATH $(PY) -m grpc_tools.protoc -Iproto --python_out=. --pyi_out=. --grpc_python_out=. \
+	  $$(find proto -name '*.proto' | sort)
+
+gen-check: gen   ## fail when the committed generated code is stale
+	@git diff --exit-code --stat -- rayscaler/api || { echo "rayscaler/api is stale: run make gen and commit"; exit 1; }
+	@test -z "$$(git ls-files --others --exclude-standard rayscaler/api)" || { echo "rayscaler/api has uncommitted files"; exit 1; }
+
+lock: $(STAMP)   ## refresh requirements.lock
+	$(VENV)/bin/uv pip compile --upgrade --generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11 \
+	  --extra dev --no-emit-package rayscaler -q pyproject.toml -o requirements.lock
+
+bench: $(STAMP)  ## benchmarks: ours, the anchor's, the ratio; exit 1 on a missed ratio, 2 without an anchor
+	$(PY) -m tests.bench $(ARGS)
+
+verify: gen-check lint test ## the gate: generated code, lint, tests, a clean tree
+	@test -z "$$(git status --porcelain)" || { git status --short; echo "verify left the tree dirty"; exit 1; }
+
+deflake: $(STAMP) ## run the tests (ARGS selects) until one fails
+	while $(PY) -m pytest $(ARGS); do :; done
+
+clean:           ## remove what the other targets made
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist

@@ -1,0 +1,99 @@
+"""The error tree; each class states its rule of retry and its gRPC code's name (this file imports no grpc).
+
+RayscalerError
+├── InvalidRequest        INVALID_ARGUMENT     never     the caller fixes it
+├── NotFound              NOT_FOUND            never     success for terminate
+├── Conflict              ALREADY_EXISTS       never     same id, other spec: the operator looks
+├── Superseded            FAILED_PRECONDITION  never     a newer monitor or session has taken over; this one stops
+├── Busy                  ABORTED              backoff
+├── InsufficientCapacity  RESOURCE_EXHAUSTED   elsewhere that node type is backed off, another planned
+├── Denied                PERMISSION_DENIED    long
+├── Unsupported           UNIMPLEMENTED        never     the capability is dropped
+└── Unavailable           UNAVAILABLE          backoff
+"""
+
+from enum import StrEnum
+from typing import ClassVar
+
+
+class Retry(StrEnum):
+    """What may be done after an error."""
+
+    NEVER = "never"
+    BACKOFF = "backoff"
+    LONG = "long"
+    ELSEWHERE = "elsewhere"
+
+
+class RayscalerError(Exception):
+    """Base of all errors that cross a door of rayscaler."""
+
+    code: ClassVar[str] = "INTERNAL"
+    retry: ClassVar[Retry] = Retry.NEVER
+
+    @property
+    def name(self) -> str:
+        """UPPER_SNAKE name, the `reason` of google.rpc.ErrorInfo."""
+        return "".join(f"_{c}" if c.isupper() else c for c in type(self).__name__).lstrip("_").upper()
+
+
+class InvalidRequest(RayscalerError):
+    """The caller must change what it sends; `problems` lists every one with its path."""
+
+    code = "INVALID_ARGUMENT"
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+class NotFound(RayscalerError):
+    """No such thing; for terminate that is success."""
+
+    code = "NOT_FOUND"
+
+
+class Conflict(RayscalerError):
+    """The same id with another spec."""
+
+    code = "ALREADY_EXISTS"
+
+
+class Superseded(RayscalerError):
+    """A newer monitor, or a newer session, has taken over."""
+
+    code = "FAILED_PRECONDITION"
+
+
+class Busy(RayscalerError):
+    """Somebody else works on it."""
+
+    code = "ABORTED"
+    retry = Retry.BACKOFF
+
+
+class InsufficientCapacity(RayscalerError):
+    """The world has no room for it now."""
+
+    code = "RESOURCE_EXHAUSTED"
+    retry = Retry.ELSEWHERE
+
+
+class Denied(RayscalerError):
+    """Rights are missing; an operator must act."""
+
+    code = "PERMISSION_DENIED"
+    retry = Retry.LONG
+
+
+class Unsupported(RayscalerError):
+    """The executor cannot do this at all."""
+
+    code = "UNIMPLEMENTED"
+
+
+class Unavailable(RayscalerError):
+    """It does not answer now."""
+
+    code = "UNAVAILABLE"
+    retry = Retry.BACKOFF

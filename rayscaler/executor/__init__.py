@@ -1,0 +1,1 @@
+"""The port to whatever launches and ends instances."""

@@ -1,0 +1,51 @@
+"""The executor port: what every executor promises. The conformance suite in `rayscaler/testing` checks it.
+
+Promises: every call may be repeated at any time with the same effect as once; nothing blocks for the life of an instance;
+`list` tells the whole truth about this cluster's instances, also after a restart of rayscaler; `watch` tells each change
+after it, and may repeat. Errors are those of `rayscaler.errors`; anything else is a bug.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from rayscaler.model.instance import InstanceObservation
+from rayscaler.model.nodetype import NodeType
+
+
+@dataclass(frozen=True)
+class LaunchSpec:
+    """What to launch. `instance_id` is ours and the idempotency key; `head_address` is the GCS's host:port."""
+
+    cluster: str
+    instance_id: str
+    node_type: NodeType
+    head_address: str
+
+
+class Executor(Protocol):
+    """Carries out launches and terminations."""
+
+    async def launch(self, spec: LaunchSpec) -> str:
+        """Begin an instance; return the executor's own id for it once it is sure to be listed.
+
+        The same spec again is success; another spec under a known instance_id raises Conflict. Raises InsufficientCapacity,
+        Denied, Unavailable, InvalidRequest.
+        """
+        ...
+
+    async def terminate(self, cluster: str, instance_id: str) -> None:
+        """Begin the end of an instance: ask, wait, force, in the background. An unknown one is success."""
+        ...
+
+    async def list(self, cluster: str) -> list[InstanceObservation]:
+        """Tell every instance of the cluster that is not gone. Raises Unavailable rather than tell a part."""
+        ...
+
+    def watch(self, cluster: str) -> AsyncIterator[InstanceObservation]:
+        """Yield an observation at each change of phase, GONE included, from the call on; ends only with an error."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of everything but the instances, which live on."""
+        ...

@@ -1,0 +1,1 @@
+"""Frozen values that the whole of rayscaler speaks in; this package imports nothing of ours."""

@@ -1,0 +1,125 @@
+"""Instances: what rayscaler asked an executor for, from request to end; and what is observed of them."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class InstanceStatus(StrEnum):
+    """Where an instance stands; `lifecycle/table.py` has the edges."""
+
+    REQUESTED = "REQUESTED"
+    ALLOCATED = "ALLOCATED"
+    RUNNING = "RUNNING"
+    DRAINING = "DRAINING"
+    TERMINATING = "TERMINATING"
+    TERMINATED = "TERMINATED"
+    LAUNCH_FAILED = "LAUNCH_FAILED"
+
+
+IN_FLIGHT = frozenset({InstanceStatus.REQUESTED, InstanceStatus.ALLOCATED})
+"""Asked for and not joined: counts as capacity."""
+
+ENDED = frozenset({InstanceStatus.TERMINATED, InstanceStatus.LAUNCH_FAILED})
+"""Terminal: dropped after one cycle."""
+
+
+class Phase(StrEnum):
+    """How far an executor has brought an instance; each has a deadline of its own."""
+
+    UNSCHEDULED = "unscheduled"
+    PULLING = "pulling"
+    STARTING = "starting"
+    REGISTERING = "registering"
+    ENDING = "ending"
+    GONE = "gone"
+
+
+class Reason(StrEnum):
+    """Why something is done, or not done. One text for people per value stands in `reason_text`."""
+
+    # launches
+    DEMAND = "DEMAND"
+    GANG = "GANG"
+    CONSTRAINT = "CONSTRAINT"
+    MIN_WORKERS = "MIN_WORKERS"
+    # ends
+    IDLE = "IDLE"
+    UNNEEDED = "UNNEEDED"
+    MAX_WORKERS = "MAX_WORKERS"
+    MAX_WORKERS_OF_TYPE = "MAX_WORKERS_OF_TYPE"
+    TYPE_REMOVED = "TYPE_REMOVED"
+    OVERDUE = "OVERDUE"
+    DRAINED = "DRAINED"
+    NODE_DIED = "NODE_DIED"
+    # refusals for now
+    UPSCALING_SPEED = "UPSCALING_SPEED"
+    BACKED_OFF = "BACKED_OFF"
+    # refusals for ever, as the definition stands
+    NO_TYPE_FITS = "NO_TYPE_FITS"
+    NO_TYPE_HAS_LABELS = "NO_TYPE_HAS_LABELS"
+    ONLY_EXISTING_NODES = "ONLY_EXISTING_NODES"
+    # facts about instances
+    JOINED = "JOINED"
+    ALLOCATED = "ALLOCATED"
+    DRAIN_REFUSED = "DRAIN_REFUSED"
+    EXITED = "EXITED"
+    LAUNCH_ERROR = "LAUNCH_ERROR"
+    DISAPPEARED = "DISAPPEARED"
+    # blindness
+    NO_REPORT = "NO_REPORT"
+    REPORT_TOO_OLD = "REPORT_TOO_OLD"
+    NO_FIRST_LIST = "NO_FIRST_LIST"
+    SETTLING = "SETTLING"
+    GCS_UNREADABLE = "GCS_UNREADABLE"
+    EXECUTOR_SILENT = "EXECUTOR_SILENT"
+
+
+NEVER = frozenset({Reason.NO_TYPE_FITS, Reason.NO_TYPE_HAS_LABELS, Reason.ONLY_EXISTING_NODES})
+"""Refusals that only a changed definition can lift; all others wait. Only these may be reported to the GCS as infeasible (WC-12.4)."""
+
+
+@dataclass(frozen=True)
+class InstanceObservation:
+    """A passive fact about an instance from its executor; `observed_at` is wall seconds."""
+
+    instance_id: str
+    node_type: str
+    external_id: str
+    phase: Phase
+    detail: str = ""
+    observed_at: float = 0.0
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One instance. Times are wall seconds; `since` is when the status began, `phase_since` the phase.
+
+    `ray_node_id` is the node that carries it now; `node_dead_since` is set once that node was reported DEAD with no other
+    node of this instance alive. `drain_accepted` is Ray's word on the drain in progress.
+    """
+
+    instance_id: str
+    node_type: str
+    status: InstanceStatus
+    since: float
+    requested_at: float = 0.0
+    external_id: str = ""
+    phase: Phase = Phase.UNSCHEDULED
+    phase_since: float = 0.0
+    ray_node_id: str = ""
+    node_dead_since: float | None = None
+    drain_accepted: bool = False
+    drain_not_before: float = 0.0
+    reason: Reason = Reason.DEMAND
+    detail: str = ""
+
+    @property
+    def has_joined(self) -> bool:
+        """Whether Ray ever had a node for it."""
+        return bool(self.ray_node_id)
+
+    @property
+    def is_in_flight(self) -> bool:
+        """Whether it was asked for and has not joined."""
+        return self.status in IN_FLIGHT

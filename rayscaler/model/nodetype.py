@@ -1,0 +1,61 @@
+"""The kinds of node a definition offers, and the definition as a whole. Validated in `config`, trusted here."""
+
+from dataclasses import dataclass, field
+
+from rayscaler.model.resources import Resources
+
+UNLIMITED = -1
+"""A maximum that is not set."""
+
+
+@dataclass(frozen=True)
+class NodeType:
+    """A kind of node: what it brings, how many there may be. `idle_timeout_s` None means the cluster's."""
+
+    name: str
+    resources: Resources
+    labels: tuple[tuple[str, str], ...] = ()
+    min_workers: int = 0
+    max_workers: int = UNLIMITED
+    cost: float | None = None
+    priority: int = 0
+    is_spot: bool = False
+    idle_timeout_s: float | None = None
+    env: tuple[tuple[str, str], ...] = ()
+    start_params: tuple[tuple[str, str], ...] = ()
+
+    def node_labels(self) -> dict[str, str]:
+        """Return the labels its nodes will carry: the definition's and those that Ray derives from our environment."""
+        market = {"ray.io/market-type": "spot"} if self.is_spot else {}
+        return {"ray.io/node-group": self.name, **market, **dict(self.labels)}
+
+
+@dataclass(frozen=True)
+class Head:
+    """The user's head; not planned, but its room counts."""
+
+    resources: Resources = field(default_factory=Resources)
+    start_params: tuple[tuple[str, str], ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class ClusterConfig:
+    """One cluster's definition. `upscaling_speed` None is unlimited."""
+
+    name: str
+    node_types: tuple[NodeType, ...]
+    max_workers: int = UNLIMITED
+    upscaling_speed: float | None = None
+    idle_timeout_s: float = 300.0
+    executor: str = "local"
+    head: Head = field(default_factory=Head)
+
+    def node_type(self, name: str) -> NodeType | None:
+        """Return the node type of that name, or None if the definition has none (any more)."""
+        return next((t for t in self.node_types if t.name == name), None)
+
+    def idle_timeout_of(self, node_type: str) -> float:
+        """Return seconds of idleness after which a node of that type may end."""
+        found = self.node_type(node_type)
+        return self.idle_timeout_s if found is None or found.idle_timeout_s is None else found.idle_timeout_s

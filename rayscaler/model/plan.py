@@ -1,0 +1,82 @@
+"""What `plan()` says: launches, drains, terminations, and what stays pending and why."""
+
+from dataclasses import dataclass, field
+
+from rayscaler.model.demand import Bundle, Demand, Gang
+from rayscaler.model.instance import NEVER, Reason
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Launch one instance of a node type; `reserves` is what it is launched for, so that the next plan puts it there again."""
+
+    node_type: str
+    reason: Reason
+    detail: str
+    reserves: tuple[Demand, ...] = ()
+    gangs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Drain:
+    """Ask Ray to stop using a node; idle drains are refused by Ray when work has come."""
+
+    instance_id: str
+    ray_node_id: str
+    reason: Reason
+    detail: str
+    is_preemption: bool = False
+    deadline_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Termination:
+    """End an instance."""
+
+    instance_id: str
+    reason: Reason
+    detail: str
+
+
+@dataclass(frozen=True)
+class Infeasible:
+    """Demand that no node holds and no launch will: `what` x `count`, why. `is_never` ones no definition of today can meet."""
+
+    what: Bundle | Gang
+    count: int
+    reason: Reason
+    detail: str
+    is_constraint: bool = False
+
+    @property
+    def is_never(self) -> bool:
+        """Whether only a changed definition helps."""
+        return self.reason in NEVER
+
+
+@dataclass(frozen=True)
+class Placement:
+    """`count` of `bundle` (of gang `gang_id`, or "") put on `node`: an instance id, "head:<ray node id>", or "new:<index of launch>"."""
+
+    bundle: Bundle
+    count: int
+    node: str
+    gang_id: str = ""
+    is_constraint: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The output of the planner. `unneeded` names in-flight instances that nothing needs now."""
+
+    launches: tuple[Launch, ...] = ()
+    drains: tuple[Drain, ...] = ()
+    terminations: tuple[Termination, ...] = ()
+    infeasible: tuple[Infeasible, ...] = ()
+    placements: tuple[Placement, ...] = field(default=(), repr=False)
+    unneeded: tuple[str, ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is to be done."""
+        return not (self.launches or self.drains or self.terminations)

@@ -1,0 +1,55 @@
+"""The whole input of `plan()`."""
+
+from dataclasses import dataclass
+
+from rayscaler.model.demand import Constraint, Demand, Gang
+from rayscaler.model.instance import Instance, Reason
+from rayscaler.model.node import RayNode
+from rayscaler.model.nodetype import ClusterConfig
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What an in-flight instance was launched for: counts as capacity until `until` (wall seconds)."""
+
+    instance_id: str
+    node_type: str
+    until: float
+    reserves: tuple[Demand, ...] = ()
+    gangs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Backoff:
+    """A node type that failed: no launch until `until`, then `probe` at a time until one succeeds."""
+
+    node_type: str
+    failures: int
+    until: float
+    detail: str
+    probe: int = 1
+
+
+@dataclass(frozen=True)
+class ClusterState:
+    """Everything a plan depends on, `now` (wall seconds) included.
+
+    `nodes` are the rows of the newest report (empty when there is none); their `available` is already free of double counting.
+    `no_launch` and `no_end` say why nothing may be launched on demand, or drained and ended (design §2.7); None is clear sight.
+    `unneeded_since` says since when an in-flight instance has not been needed.
+    """
+
+    now: float
+    config: ClusterConfig
+    instances: tuple[Instance, ...] = ()
+    nodes: tuple[RayNode, ...] = ()
+    demands: tuple[Demand, ...] = ()
+    gangs: tuple[Gang, ...] = ()
+    constraint: Constraint | None = None
+    expectations: tuple[Expectation, ...] = ()
+    backoffs: tuple[Backoff, ...] = ()
+    unneeded_since: tuple[tuple[str, float], ...] = ()
+    unneeded_grace_s: float = 10.0
+    node_dead_grace_s: float = 5.0
+    no_launch: Reason | None = None
+    no_end: Reason | None = None
