@@ -1,0 +1,1 @@
+"""Definitions: a mapping becomes a ClusterConfig, or a list of every problem in it."""

@@ -74,6 +74,14 @@ class Demand:
         return f"{self.bundle} x {self.count}"
 
 
+@dataclass(frozen=True)
+class Reserve(Demand):
+    """A demand that a launch is for: of a gang (its id), of the constraint, or (neither) of tasks and actors."""
+
+    gang_id: str = ""
+    is_constraint: bool = False
+
+
 class Strategy(StrEnum):
     """How the bundles of a gang lie on nodes (Ray's placement strategies)."""
 

@@ -54,6 +54,7 @@ class Reason(StrEnum):
     # refusals for now
     UPSCALING_SPEED = "UPSCALING_SPEED"
     BACKED_OFF = "BACKED_OFF"
+    NO_ROOM = "NO_ROOM"
     # refusals for ever, as the definition stands
     NO_TYPE_FITS = "NO_TYPE_FITS"
     NO_TYPE_HAS_LABELS = "NO_TYPE_HAS_LABELS"

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from rayscaler.model.demand import Bundle, Demand, Gang
+from rayscaler.model.demand import Bundle, Gang, Reserve
 from rayscaler.model.instance import NEVER, Reason
 
 
@@ -13,7 +13,7 @@ class Launch:
     node_type: str
     reason: Reason
     detail: str
-    reserves: tuple[Demand, ...] = ()
+    reserves: tuple[Reserve, ...] = ()
     gangs: tuple[str, ...] = ()
 
 
@@ -56,7 +56,7 @@ class Infeasible:
 
 @dataclass(frozen=True)
 class Placement:
-    """`count` of `bundle` (of gang `gang_id`, or "") put on `node`: an instance id, "head:<ray node id>", or "new:<index of launch>"."""
+    """`count` of `bundle` (of gang `gang_id`, or "") put on `node`: an instance id, "head:<ray node id>", "ray:<ray node id>" (not ours) or "new:<index of launch>"."""
 
     bundle: Bundle
     count: int

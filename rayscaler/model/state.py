@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from rayscaler.model.demand import Constraint, Demand, Gang
+from rayscaler.model.demand import Constraint, Demand, Gang, Reserve
 from rayscaler.model.instance import Instance, Reason
 from rayscaler.model.node import RayNode
 from rayscaler.model.nodetype import ClusterConfig
@@ -15,7 +15,7 @@ class Expectation:
     instance_id: str
     node_type: str
     until: float
-    reserves: tuple[Demand, ...] = ()
+    reserves: tuple[Reserve, ...] = ()
     gangs: tuple[str, ...] = ()
 
 

@@ -1,0 +1,1 @@
+"""The shell: facts flow in, a plan flows out, and they meet in one task per cluster."""

@@ -1,0 +1,1 @@
+"""The gRPC door. Wire types end here: protobuf in, frozen values out; no policy."""

@@ -1,0 +1,101 @@
+"""Assembly only: builds everything, hands every door in, creates every long-lived task and names it.
+
+One end of a task ends the process: a service that has lost a part must be started again, not limp on.
+"""
+
+import asyncio
+import signal
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from rayscaler.clock import Clock, SystemClock
+from rayscaler.executor.base import Executor
+from rayscaler.local.executor import LocalExecutor
+from rayscaler.local.processes import SystemProcesses
+from rayscaler.model.nodetype import ClusterConfig
+from rayscaler.reconciler.cluster import ClusterReconciler
+from rayscaler.reconciler.registry import Registry
+from rayscaler.server.app import Server
+from rayscaler.settings import ServiceSettings
+from rayscaler.store.base import Store
+from rayscaler.store.sqlite import SqliteStore
+from rayscaler.tasks import guard
+
+log = structlog.get_logger(__name__)
+
+STOP_GRACE_S = 2.0
+"""Calls under way at the stop get this long."""
+DEFAULT_GCS_PORT = "6379"
+"""Ray's default for `ray start --head --port`."""
+
+
+class Service:
+    """The service in one process: `run` returns when it is told to stop, or when a part of it ended."""
+
+    def __init__(
+        self, configs: Sequence[ClusterConfig], settings: ServiceSettings, *, executor: Executor, store: Store, clock: Clock
+    ) -> None:
+        self._executor = executor
+        self._store = store
+        self._reconcilers = [
+            ClusterReconciler(
+                config,
+                executor=executor,
+                store=store,
+                clock=clock,
+                timings=settings.timings,
+                head_address=_local_head(config),
+            )
+            for config in configs
+        ]
+        self._server = Server(Registry(self._reconcilers), listen=settings.listen, max_message_bytes=settings.max_message_bytes)
+        self._stop = asyncio.Event()
+        self._failed: str | None = None
+
+    async def run(self, on_listening: Callable[[int], None]) -> bool:
+        """Serve until `stop`; return False if a part ended by itself. Order of the end: reports, cycles, executors, server."""
+        tasks = [
+            asyncio.create_task(guard(each.name, each.run(), self._ended), name=f"reconciler {each.name}") for each in self._reconcilers
+        ]
+        try:
+            on_listening(await self._server.start())
+            await self._stop.wait()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._server.stop(STOP_GRACE_S)
+            await self._executor.close()
+            await self._store.close()
+        return self._failed is None
+
+    def stop(self) -> None:
+        """Ask `run` to return."""
+        self._stop.set()
+
+    def _ended(self, name: str) -> None:
+        self._failed = name
+        self.stop()
+
+
+def _local_head(config: ClusterConfig) -> Callable[[], str]:
+    """Return where local workers find the cluster's GCS: this machine, at the definition's port."""
+    params = dict(config.head.start_params)
+    address = f"127.0.0.1:{params.get('port', DEFAULT_GCS_PORT)}"
+    return lambda: address
+
+
+async def serve(configs: Sequence[ClusterConfig], settings: ServiceSettings, on_listening: Callable[[int], None]) -> int:
+    """Run the service with local workers until SIGINT or SIGTERM; return the exit code. Workers live on."""
+    executor = LocalExecutor(SystemProcesses(), settings.run_dir)
+    store = SqliteStore(settings.state_dir / "record.sqlite")
+    service = Service(configs, settings, executor=executor, store=store, clock=SystemClock())
+    _on_signals(service.stop)
+    return 0 if await service.run(on_listening) else 1
+
+
+def _on_signals(stop: Callable[[], None]) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)

@@ -1,0 +1,1 @@
+"""`rayscaler demo`: a whole life on this machine, each step seen from outside rayscaler."""

@@ -1,0 +1,133 @@
+"""The processes of a demo: service, head, monitor, witness, job; and their end, whatever happens."""
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rayscaler.cli.demo.evidence import marked_pids
+from rayscaler.errors import Unavailable
+from rayscaler.local.executor import terminate_all
+from rayscaler.local.head import HeadOptions, LocalHead, free_client_port
+from rayscaler.local.processes import Identity, SystemProcesses, end
+from rayscaler.settings import ServiceSettings
+
+STOP_GRACE_S = 5.0
+"""Each process gets this long to end by itself."""
+
+
+@dataclass
+class World:
+    """Everything that the demo starts. `base` is a short new folder of its own; `mark` is in every process's environment."""
+
+    base: Path
+    definition: Path
+    examples: Path
+    mark: str
+    started: dict[str, Identity] = field(default_factory=dict)
+    head: LocalHead | None = None
+    gcs: str = ""
+    service: str = ""
+
+    def __post_init__(self) -> None:
+        self._processes = SystemProcesses()
+        self._env = {**os.environ, "RAYSCALER_DEMO": self.mark, "RAY_USAGE_STATS_ENABLED": "0", "PYTHONUNBUFFERED": "1"}
+        self._gcs_port = free_client_port()
+        self._service_port = free_client_port()
+
+    async def start_service(self) -> int:
+        """Start `rayscaler serve` on the definition with this demo's GCS port in it; return its pid."""
+        document = yaml.safe_load(self.definition.read_text())
+        document["spec"].setdefault("head", {}).setdefault("startParams", {})["port"] = str(self._gcs_port)
+        effective = self.base / "cluster.yaml"
+        effective.write_text(yaml.safe_dump(document))
+        self.service = f"127.0.0.1:{self._service_port}"
+        state = str(self.base / "state")
+        pid = self._start("service", "-m", "rayscaler", "serve", "-f", str(effective), "--listen", self.service, "--state-dir", state)
+        await self._until_listening("service", self._service_port)
+        return pid
+
+    async def start_head(self) -> int:
+        """Start a real Ray head without CPUs; return its pid."""
+        self.head = LocalHead(
+            self._processes,
+            temp_dir=self.base / "ray",
+            port=self._gcs_port,
+            log_path=self.base / "head.log",
+            options=HeadOptions(env=(("RAYSCALER_DEMO", self.mark),)),
+        )
+        address = await self.head.start()
+        self.gcs = address.address
+        return address.pid
+
+    def start_monitor(self, cluster: str) -> int:
+        """Start `rayscaler monitor` beside the head; return its pid."""
+        return self._start("monitor", "-m", "rayscaler", "monitor", "--cluster", cluster, "--gcs", self.gcs, "--service", self.service)
+
+    def start_witness(self) -> int:
+        """Start the reader of Ray's own node table; return its pid."""
+        return self._start("witness", str(self.examples / "demo_witness.py"), self.gcs)
+
+    def start_job(self, seed: int) -> int:
+        """Start the Ray job; return its pid."""
+        return self._start("job", str(self.examples / "demo_job.py"), self.gcs, str(seed))
+
+    def is_alive(self, name: str) -> bool:
+        """Whether a process of ours runs."""
+        return self._processes.is_alive(self.started[name])
+
+    def tail(self, name: str, lines: int = 15) -> str:
+        """Return the end of a process's output, for a diagnosis."""
+        with contextlib.suppress(OSError):
+            return "\n".join((self.base / f"{name}.log").read_text(errors="replace").splitlines()[-lines:])
+        return ""
+
+    async def lines(self, name: str) -> AsyncIterator[dict[str, Any]]:
+        """Yield the JSON lines that a process prints, as they come, until it has ended."""
+        path = self.base / f"{name}.log"
+        with path.open(encoding="utf-8", errors="replace") as log:
+            rest = ""
+            while True:
+                is_over = not self.is_alive(name)
+                rest += log.read()
+                *whole, rest = rest.split("\n")
+                for line in whole:
+                    if line.startswith("{"):
+                        yield json.loads(line)
+                if is_over:
+                    return
+                await asyncio.sleep(0.05)
+
+    def _start(self, name: str, *args: str) -> int:
+        identity = self._processes.spawn([sys.executable, *args], env=self._env, log_path=self.base / f"{name}.log")
+        self.started[name] = identity
+        return identity.pid
+
+    async def _until_listening(self, name: str, port: int) -> None:
+        while True:
+            with contextlib.suppress(OSError):
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.close()
+                return
+            if not self.is_alive(name):
+                raise Unavailable(f"the {name} ended at its start:\n{self.tail(name)}")
+            await asyncio.sleep(0.05)
+
+    async def end(self) -> list[int]:
+        """End everything, workers included; return the pids of what would not go, which should be none."""
+        for name in ("job", "monitor", "witness", "service"):
+            if name in self.started:
+                await end(self._processes, self.started[name], STOP_GRACE_S)
+        await terminate_all(self._processes, ServiceSettings(state_dir=self.base / "state").run_dir, STOP_GRACE_S)
+        if self.head is not None:
+            await self.head.stop(STOP_GRACE_S)
+        shutil.rmtree(self.base, ignore_errors=True)
+        return marked_pids(self.mark)

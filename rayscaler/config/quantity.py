@@ -1,0 +1,42 @@
+"""Durations and quantities as people write them. Pure; raises ValueError with the rule."""
+
+import re
+from decimal import Decimal, DecimalException
+
+from rayscaler.model.resources import BYTES, UNIT
+
+_DURATION = re.compile(r"(?:([0-9]{1,9})h)?(?:([0-9]{1,9})m)?(?:([0-9]{1,9}(?:\.[0-9]{1,9})?)s)?")
+"""At most nine digits each: more is a slip, and would not be exact as a float."""
+_SUFFIXES = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40, "Pi": 1 << 50, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_MAX_UNITS = 1 << 62
+"""As much as the protocol takes of one resource."""
+
+
+def duration_s(value: object) -> float:
+    """Return seconds of `30s`, `5m`, `1h30m`."""
+    match = _DURATION.fullmatch(value) if isinstance(value, str) and value else None
+    if match is None or not any(match.groups()):
+        raise ValueError("a duration is written like 30s, 5m or 1h30m")
+    hours, minutes, seconds = match.groups()
+    return int(hours or 0) * 3600 + int(minutes or 0) * 60 + float(seconds or 0)
+
+
+def amount(name: str, value: object) -> int:
+    """Return an amount of resource `name` in 1/10000 units: whole or decimal; bytes take Kubernetes quantities such as 64Gi."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError("an amount is a number")  # noqa: TRY004 - every problem with a value is a ValueError here
+    text, factor = str(value), 1
+    if name in BYTES and isinstance(value, str):
+        suffix = next((each for each in _SUFFIXES if text.endswith(each)), "")
+        text, factor = text.removesuffix(suffix), _SUFFIXES.get(suffix, 1)
+    try:
+        units = Decimal(text) * factor * UNIT
+    except DecimalException as error:
+        raise ValueError("bytes are written like 64Gi or 1000000" if name in BYTES else "an amount is a number") from error
+    if not units.is_finite() or units < 0:
+        raise ValueError("an amount is 0 or more")
+    if units > _MAX_UNITS:
+        raise ValueError(f"an amount is {_MAX_UNITS // UNIT} at most")
+    if units != int(units):
+        raise ValueError("Ray counts in steps of 0.0001")
+    return int(units)

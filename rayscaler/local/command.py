@@ -1,0 +1,114 @@
+"""The command lines and environments of `ray start`: pure but for finding the executable. Runs nothing.
+
+What is planned must be what Ray registers, so nothing is left to Ray's detection: undeclared CPU, GPU and memory are given
+as 0, which Ray leaves out of the node. An object store cannot be 0: undeclared it is OBJECT_STORE_BYTES.
+"""
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from rayscaler.errors import InvalidRequest, Unavailable
+from rayscaler.executor.base import LaunchSpec
+from rayscaler.model.resources import UNIT, Resources
+
+OBJECT_STORE_BYTES = 80_000_000
+"""An object store that nobody declared: a little above Ray's minimum (75 MiB), so that many workers share one machine."""
+HEAD = "head"
+"""Instance id and node type of a head."""
+FLAG_OF = {"CPU": "num-cpus", "GPU": "num-gpus", "memory": "memory"}
+"""Resources with a flag of their own; 0 where undeclared."""
+NOT_INHERITED = frozenset(
+    {
+        "RAY_ADDRESS",  # would lead `ray start` elsewhere
+        "RAY_OVERRIDE_RESOURCES",  # would register other amounts than planned
+        "RAY_OVERRIDE_LABELS",
+        "RAY_CLOUD_INSTANCE_ID",
+        "RAY_CLOUD_INSTANCE_TYPE_NAME",
+        "RAY_NODE_TYPE_NAME",
+        "RAY_NODE_MARKET_TYPE",
+    }
+)
+"""Variables of our own environment that would make a node another than the planned one."""
+ANY_PORT = {"dashboard-agent-listen-port": "0", "min-worker-port": "0", "max-worker-port": "0"}
+"""0 lets the kernel choose: Ray's fixed ports clash as soon as two nodes share a machine."""
+
+Builder = Callable[[LaunchSpec], tuple[list[str], dict[str, str]]]
+"""Makes a worker's argv and environment from its spec; raises InvalidRequest or Unavailable."""
+
+
+def ray_worker(spec: LaunchSpec) -> tuple[list[str], dict[str, str]]:
+    """Make argv and environment of a worker with the `ray` that belongs to this Python."""
+    return worker_argv(spec, ray_executable()), worker_env(spec, os.environ)
+
+
+def worker_argv(spec: LaunchSpec, ray: str) -> list[str]:
+    """Return the command line of a worker; a start parameter of the node type wins over our own.
+
+    The head's log monitor reads the logs of the whole machine; a second one would print every line twice at the driver.
+    """
+    node_type = spec.node_type
+    flags = {
+        "address": spec.head_address,
+        **ANY_PORT,
+        "include-log-monitor": "false",
+        **resource_flags(node_type.resources),
+        **label_flags(node_type.labels),
+        **dict(node_type.start_params),
+    }
+    return [ray, "start", "--block", *spelled(flags)]
+
+
+def worker_env(spec: LaunchSpec, base: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a worker: `base` without what would change it, who it is, and the node type's own."""
+    market = {"RAY_NODE_MARKET_TYPE": "spot"} if spec.node_type.is_spot else {}
+    return {
+        **inherited(base),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        **dict(spec.node_type.env),
+        "RAY_CLOUD_INSTANCE_ID": spec.instance_id,
+        "RAY_NODE_TYPE_NAME": spec.node_type.name,
+        **market,
+    }
+
+
+def inherited(base: Mapping[str, str]) -> dict[str, str]:
+    """Return `base` without what would make a node another than the planned one."""
+    return {name: value for name, value in base.items() if name not in NOT_INHERITED}
+
+
+def resource_flags(resources: Resources) -> dict[str, str]:
+    """Return the flags that register exactly `resources`; raises InvalidRequest for amounts that `ray start` refuses."""
+    problems = [
+        f"resources.{name}: {units / UNIT:g}: `ray start` takes whole amounts on a node; round it, tasks may still ask for fractions"
+        for name, units in resources.items_sorted
+        if units % UNIT
+    ]
+    if problems:
+        raise InvalidRequest(*problems)
+    whole = {name: units // UNIT for name, units in resources.items_sorted}
+    flags = {flag: str(whole.pop(name, 0)) for name, flag in FLAG_OF.items()}
+    flags["object-store-memory"] = str(whole.pop("object_store_memory", OBJECT_STORE_BYTES))
+    return {**flags, "resources": json.dumps(whole)} if whole else flags
+
+
+def label_flags(labels: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    """Return the flag that sets a node's labels, none if there are none."""
+    return {"labels": ",".join(f"{key}={value}" for key, value in labels)} if labels else {}
+
+
+def spelled(flags: Mapping[str, str]) -> list[str]:
+    """Return flags as `ray start` reads them: an empty value is a flag without one."""
+    return [f"--{name}={value}" if value else f"--{name}" for name, value in flags.items()]
+
+
+def ray_executable() -> str:
+    """Find `ray` beside this Python, else on the PATH; raises Unavailable with what to install."""
+    beside = Path(sys.executable).parent / "ray"
+    found = str(beside) if os.access(beside, os.X_OK) else shutil.which("ray")
+    if found is None:
+        raise Unavailable(f"no `ray` beside {sys.executable} or on the PATH; install it with: pip install 'rayscaler[local]'")
+    return found

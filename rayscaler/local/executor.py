@@ -1,0 +1,298 @@
+"""LocalExecutor: each instance is a `ray start --block` on this machine, in a session of its own. Knows nothing of demand or plans.
+
+One task owns each instance at any time: `_live` from launch to death, then, once asked, `_end`. The run directory is the memory:
+an intent before the process, its identity after; an executor made later adopts what it finds there.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from weakref import WeakSet
+
+import structlog
+
+from rayscaler.clock import Clock, SystemClock
+from rayscaler.errors import Conflict, RayscalerError, Unavailable
+from rayscaler.executor.base import LaunchSpec
+from rayscaler.local import command, startup
+from rayscaler.local.processes import Identity, Processes, end, end_stragglers
+from rayscaler.local.rundir import Record, RunDir, spec_hash
+from rayscaler.local.startup import Startup
+from rayscaler.model.instance import InstanceObservation, Phase
+
+log = structlog.get_logger(__name__)
+
+MARK = "RAYSCALER_WORKER_LOG"
+"""Variable that tells an instance's processes from all others: the path of its log."""
+
+
+@dataclass(frozen=True)
+class LocalTimings:
+    """How the executor treats the machine; seconds."""
+
+    starting_at_once: int = 3
+    """More starve each other: a raylet that gets no CPU for 38 s gives up."""
+    start_slot_s: float = 60.0
+    """A start that takes longer keeps going, but makes room for the next."""
+    grace_s: float = 40.0
+    """From SIGTERM to SIGKILL: Ray drains a busy node for up to 30 s, then ends its processes in up to 8 s."""
+
+
+@dataclass
+class _Worker:
+    """An instance in memory; `task` owns it."""
+
+    record: Record
+    phase: Phase
+    task: asyncio.Task[None] | None = None
+
+    @property
+    def detail(self) -> str:
+        identity = self.record.identity
+        return "waits for a start slot" if identity is None else f"pid {identity.pid}, log {self.record.log_path}"
+
+
+class _Watch:
+    """What one watcher has not read yet; forgotten as soon as the watcher is."""
+
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[InstanceObservation] = asyncio.Queue()
+
+    def tell(self, seen: InstanceObservation) -> None:
+        self._queue.put_nowait(seen)
+
+    def __aiter__(self) -> "_Watch":
+        return self
+
+    async def __anext__(self) -> InstanceObservation:
+        return await self._queue.get()
+
+
+class LocalExecutor:
+    """Launches and ends Ray workers on this machine; `root` is the run directory of this service alone."""
+
+    def __init__(
+        self,
+        processes: Processes,
+        root: Path,
+        *,
+        timings: LocalTimings | None = None,
+        build: command.Builder = command.ray_worker,
+        clock: Clock | None = None,
+    ) -> None:
+        self._processes = processes
+        self._rundir = RunDir(root)
+        self._timings = timings or LocalTimings()
+        self._build = build
+        self._clock = clock or SystemClock()
+        self._slots = asyncio.Semaphore(self._timings.starting_at_once)
+        self._clusters: dict[str, dict[str, _Worker]] = {}
+        self._watches: dict[str, WeakSet[_Watch]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def launch(self, spec: LaunchSpec) -> str:
+        """Note the intent and queue the start; the command is built here too, so that a refusal is the answer."""
+        workers = self._workers(spec.cluster)
+        known = workers.get(spec.instance_id)
+        if known is not None:
+            if known.record.spec_hash != spec_hash(spec):
+                raise Conflict(f"{spec.instance_id} exists with another spec; use a new instance_id")
+            return spec.instance_id
+        self._build(spec)
+        record = Record(spec, self._rundir.log_path(spec.cluster, spec.instance_id))
+        self._rundir.write(record)
+        worker = workers[spec.instance_id] = _Worker(record, Phase.UNSCHEDULED)
+        self._own(worker, self._live(worker))
+        self._tell(worker)
+        return spec.instance_id
+
+    async def terminate(self, cluster: str, instance_id: str) -> None:
+        """Begin the end: SIGTERM, on which Ray drains the node, and SIGKILL of the session after the grace."""
+        worker = self._workers(cluster).get(instance_id)
+        if worker is None or worker.phase is Phase.ENDING:
+            return
+        # Noted first: whoever reads the record after a crash goes on ending it.
+        try:
+            self._note(worker, is_ending=True)
+        except Unavailable as error:
+            # A full disk must not keep an instance alive; after a crash it is asked for again.
+            log.warning("worker.end.unrecorded", cluster=cluster, instance_id=instance_id, error=str(error))
+        worker.phase = Phase.ENDING
+        self._own(worker, self._end(worker, worker.task))
+        self._tell(worker)
+
+    async def list(self, cluster: str) -> list[InstanceObservation]:
+        """Tell every instance of the cluster that is not gone, also those begun by an earlier process."""
+        return [self._observation(worker) for worker in self._workers(cluster).values()]
+
+    def watch(self, cluster: str) -> AsyncIterator[InstanceObservation]:
+        """Yield an observation at each change of phase, from this call on."""
+        self._workers(cluster)
+        watch = _Watch()
+        self._watches.setdefault(cluster, WeakSet()).add(watch)
+        return watch
+
+    async def close(self) -> None:
+        """Stop following; the workers live on, and queued ones are started by the next executor of this run directory."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _workers(self, cluster: str) -> dict[str, _Worker]:
+        """Return the cluster's instances; at the first call, adopt those of the run directory."""
+        workers = self._clusters.get(cluster)
+        if workers is None:
+            records = self._rundir.read(cluster)
+            workers = self._clusters[cluster] = {}
+            for record in records:
+                self._adopt(workers, record)
+        return workers
+
+    def _adopt(self, workers: dict[str, _Worker], record: Record) -> None:
+        """Take over an instance of an earlier process; one that has died meanwhile is cleaned up and never told."""
+        if record.identity is None and (found := self._processes.find(_mark(record))):
+            record = replace(record, identity=found)
+            self._rundir.write(record)
+        worker = _Worker(record, _phase(record))
+        if record.identity is None or self._processes.is_alive(record.identity):
+            workers[record.spec.instance_id] = worker
+            log.info("worker.adopted", cluster=record.spec.cluster, instance_id=record.spec.instance_id, detail=worker.detail)
+            self._own(worker, self._end(worker, None) if record.is_ending else self._live(worker))
+        else:
+            self._rundir.remove(record, keep_log=not record.is_ending)
+            self._own(worker, end_stragglers(self._processes, record.identity))
+
+    async def _live(self, worker: _Worker) -> None:
+        """Start the process, or join one that runs; then wait for it to die."""
+        try:
+            how = Startup.STARTED if worker.phase is Phase.REGISTERING else await self._start(worker)
+            code = await self._await_end(worker)
+        except RayscalerError as error:
+            if worker.record.identity is not None:
+                await end(self._processes, worker.record.identity, 0.0)
+            self._gone(worker, "did not start", error=f"{error.name}: {error}")
+            return
+        what = "exited" if how is Startup.STARTED else "exited while it started"
+        self._gone(worker, f"{what}, {_exit_text(code)}", error=startup.tail(worker.record.log_path))
+
+    async def _start(self, worker: _Worker) -> Startup:
+        """Hold a slot until the process is up, has ended, or has had the slot for long enough."""
+        async with self._slots:
+            identity = worker.record.identity or self._spawn(worker)
+            how = await self._follow_start(worker, identity, self._timings.start_slot_s)
+        return await self._follow_start(worker, identity, None) if how is Startup.OVERDUE else how
+
+    async def _await_end(self, worker: _Worker) -> int | None:
+        identity = worker.record.identity
+        if identity is None:
+            return None
+        code = await self._processes.wait(identity)
+        await end_stragglers(self._processes, identity)
+        return code
+
+    def _spawn(self, worker: _Worker) -> Identity:
+        """Start the process and note who it is: no await lies between, so no cancellation either."""
+        spec, log_path = worker.record.spec, worker.record.log_path
+        argv, env = self._build(spec)
+        identity = self._processes.spawn(argv, env={**env, MARK: str(log_path)}, log_path=log_path, mark=_mark(worker.record))
+        self._note(worker, identity=identity)
+        worker.phase = Phase.STARTING
+        self._tell(worker)
+        log.info("worker.spawned", cluster=spec.cluster, instance_id=spec.instance_id, node_type=spec.node_type.name, pid=identity.pid)
+        return identity
+
+    async def _follow_start(self, worker: _Worker, identity: Identity, deadline_s: float | None) -> Startup:
+        how = await startup.follow(self._processes, identity, worker.record.log_path, deadline_s=deadline_s)
+        if how is Startup.STARTED:
+            worker.phase = Phase.REGISTERING
+            self._tell(worker)
+        return how
+
+    async def _end(self, worker: _Worker, former: asyncio.Task[None] | None) -> None:
+        """End the process after the former owner has let go of it; one that was never started is just dropped."""
+        if former is not None:
+            former.cancel()
+            await asyncio.wait({former})
+        identity = worker.record.identity
+        if identity is None:
+            self._gone(worker, "ended before it was started")
+            return
+        enough = await end(self._processes, identity, self._timings.grace_s)
+        self._gone(worker, "ended" if enough else f"killed: it did not end within {self._timings.grace_s:g} s")
+
+    def _gone(self, worker: _Worker, detail: str, error: str = "") -> None:
+        spec = worker.record.spec
+        self._rundir.remove(worker.record, keep_log=bool(error))
+        del self._clusters[spec.cluster][spec.instance_id]
+        worker.phase = Phase.GONE
+        log.info("worker.gone", cluster=spec.cluster, instance_id=spec.instance_id, detail=detail)
+        self._tell(worker, detail, error)
+
+    def _note(self, worker: _Worker, **changes: Any) -> None:
+        worker.record = replace(worker.record, **changes)
+        self._rundir.write(worker.record)
+
+    def _own(self, worker: _Worker, work: Coroutine[Any, Any, None]) -> None:
+        worker.task = asyncio.create_task(work, name=f"worker {worker.record.spec.instance_id}")
+        self._tasks.add(worker.task)
+        worker.task.add_done_callback(self._let_go)
+
+    def _let_go(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("task.failed", task=task.get_name(), exc_info=error)
+
+    def _tell(self, worker: _Worker, detail: str = "", error: str = "") -> None:
+        seen = self._observation(worker, detail, error)
+        for watch in tuple(self._watches.get(worker.record.spec.cluster, ())):
+            watch.tell(seen)
+
+    def _observation(self, worker: _Worker, detail: str = "", error: str = "") -> InstanceObservation:
+        spec = worker.record.spec
+        return InstanceObservation(
+            instance_id=spec.instance_id,
+            node_type=spec.node_type.name,
+            external_id=spec.instance_id,
+            phase=worker.phase,
+            detail=detail or worker.detail,
+            observed_at=self._clock.now(),
+            error=error,
+        )
+
+
+async def terminate_all(processes: Processes, root: Path, grace_s: float) -> int:
+    """End every instance of a run directory, whoever began it, and return how many; no executor may use it meanwhile."""
+    rundir = RunDir(root)
+    records = [record for cluster in rundir.clusters() for record in rundir.read(cluster)]
+
+    async def finish(record: Record) -> None:
+        identity = record.identity or processes.find(_mark(record))
+        if identity is not None:
+            await end(processes, identity, grace_s)
+        rundir.remove(record, keep_log=False)
+
+    async with asyncio.TaskGroup() as tasks:
+        for record in records:
+            tasks.create_task(finish(record), name=f"end {record.spec.instance_id}")
+    return len(records)
+
+
+def _mark(record: Record) -> str:
+    """Return what stands in the environment of all processes of an instance, and of no other on this machine."""
+    return f"{MARK}={record.log_path}"
+
+
+def _phase(record: Record) -> Phase:
+    if record.is_ending:
+        return Phase.ENDING
+    if record.identity is None:
+        return Phase.UNSCHEDULED
+    return Phase.REGISTERING if startup.has_started(record.log_path) else Phase.STARTING
+
+
+def _exit_text(code: int | None) -> str:
+    if code is None:
+        return "exit code unknown (started by an earlier process)"
+    return f"exit code {code}" if code >= 0 else f"killed by signal {-code}"

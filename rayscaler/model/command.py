@@ -1,0 +1,60 @@
+"""What travels back to the head in the answer to a report."""
+
+from dataclasses import dataclass
+
+from rayscaler.model.demand import Bundle, Gang
+
+
+@dataclass(frozen=True)
+class DrainCommand:
+    """Drain a node at the head; carried out once per `command_id`, repeated until its result arrives."""
+
+    command_id: str
+    ray_node_id: str
+    is_preemption: bool
+    detail: str
+    deadline_at: float | None = None
+
+
+@dataclass(frozen=True)
+class PendingInstance:
+    """A launch (`instance_id` empty) or an instance that Ray does not see yet; `since` is wall seconds."""
+
+    instance_id: str
+    node_type: str
+    detail: str
+    since: float
+
+
+@dataclass(frozen=True)
+class FailedLaunch:
+    """A launch that failed lately; wall seconds."""
+
+    node_type: str
+    detail: str
+    requested_at: float
+    failed_at: float
+
+
+@dataclass(frozen=True)
+class AutoscalingState:
+    """What the GCS is told for `ray status`. `version` grows for ever, or the GCS silently ignores it (WC-12.5)."""
+
+    version: int
+    gcs_version: int
+    requested: tuple[PendingInstance, ...] = ()
+    pending: tuple[PendingInstance, ...] = ()
+    failed: tuple[FailedLaunch, ...] = ()
+    infeasible: tuple[Bundle, ...] = ()
+    infeasible_gangs: tuple[Gang, ...] = ()
+
+
+@dataclass(frozen=True)
+class ReportAnswer:
+    """The answer to a report."""
+
+    commands: tuple[DrainCommand, ...]
+    acknowledged: tuple[str, ...]
+    autoscaling_state: AutoscalingState | None
+    next_interval_s: float
+    wants_snapshot: bool

@@ -1,0 +1,39 @@
+"""What rayscaler tells people about one cluster."""
+
+from dataclasses import dataclass
+
+from rayscaler.model.demand import Session
+from rayscaler.model.instance import Instance, Reason
+from rayscaler.model.nodetype import NodeType
+from rayscaler.model.plan import Infeasible
+from rayscaler.model.state import Backoff
+
+
+@dataclass(frozen=True)
+class Action:
+    """Something that was done, or a change of status that was seen; `at` is wall seconds."""
+
+    at: float
+    kind: str
+    instance_id: str
+    node_type: str
+    reason: Reason
+    detail: str
+    cycle: int
+
+
+@dataclass(frozen=True)
+class ClusterStatus:
+    """One cluster, as of its last cycle. `report_age_s` None means that no report ever came."""
+
+    cluster: str
+    session: Session | None
+    report_age_s: float | None
+    blind: Reason | None
+    blind_since: float | None
+    cycle: int
+    node_types: tuple[NodeType, ...]
+    instances: tuple[Instance, ...]
+    backoffs: tuple[Backoff, ...]
+    pending: tuple[Infeasible, ...]
+    actions: tuple[Action, ...]

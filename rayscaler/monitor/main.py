@@ -1,0 +1,225 @@
+"""The monitor's loop: read the GCS, report, carry out what the answer says. Owns when; the doors know how.
+
+Nothing is decided here. Everything that lives longer than one turn is what the service has not acknowledged yet.
+"""
+
+import asyncio
+import os
+from dataclasses import dataclass
+
+import structlog
+
+from rayscaler import errors
+from rayscaler.api.head.v1 import head_pb2
+from rayscaler.clock import Clock, SystemClock
+from rayscaler.monitor import convert
+from rayscaler.monitor.auth import TokenSource
+from rayscaler.monitor.commands import Commands, Outcome
+from rayscaler.monitor.gcs import Gcs, GrpcGcs
+from rayscaler.monitor.outbox import Finding, Outbox, find
+from rayscaler.monitor.service import GrpcTransport, Transport
+from rayscaler.settings import MonitorSettings
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Durations of the monitor, in seconds."""
+
+    first_interval_s: float = 0.5
+    """Between readings until the service has said how often."""
+    min_interval_s: float = 0.1
+    """The service cannot ask for more often: a state call costs the GCS some milliseconds."""
+    max_interval_s: float = 60.0
+    """The service cannot ask for less often: it must not lose sight for a slip."""
+    heartbeat_s: float = 2.0
+    """An unchanged snapshot is confirmed this often."""
+    gcs_error_s: float = 1.0
+    """That the GCS cannot be read is said this often."""
+    read_s: float = 15.0
+    """Deadline of one reading: up to five calls of 5 s at worst, of which the first already tells a dead GCS."""
+    report_s: float = 10.0
+    """Deadline of one report."""
+    command_s: float = 10.0
+    """Deadline of one command."""
+    retry_min_s: float = 0.2
+    """First wait after a failure; doubles up to retry_max_s."""
+    retry_max_s: float = 2.0
+    """Longest wait after a failure that may pass by itself."""
+    refused_s: float = 30.0
+    """Wait after a refusal that only somebody else can lift, such as a newer monitor's having taken over."""
+
+
+class Monitor:
+    """One monitor of one cluster. `run` never returns; cancel it to stop."""
+
+    def __init__(self, gcs: Gcs, transport: Transport, clock: Clock, *, cluster: str, timings: Timings | None = None) -> None:
+        self._gcs = gcs
+        self._transport = transport
+        self._clock = clock
+        self._timings = timings or Timings()
+        self._outbox = Outbox(cluster, int(clock.now() * 1000))
+        self._commands = Commands(self._carry_out, timeout_s=self._timings.command_s)
+        self._interval_s = self._timings.first_interval_s
+        self._sent_at = float("-inf")
+        self._must_send = True
+        self._service_failures = 0
+        self._gcs_failures = 0
+        self._gcs_error = ""
+        self._gcs_life = 0
+        self._state_told = 0
+        self._state_task: asyncio.Task[None] | None = None
+        self._known_nodes: frozenset[str] = frozenset()
+
+    async def run(self) -> None:
+        """Read, report, rest, for ever."""
+        try:
+            while True:
+                await self._rest(await self._turn())
+        finally:
+            await self._commands.stop()
+            if self._state_task is not None:
+                self._state_task.cancel()
+                await asyncio.gather(self._state_task, return_exceptions=True)
+
+    async def _turn(self) -> float:
+        """Read once, report if there is a reason to; return how long to rest."""
+        finding = await self._read()
+        if not self._is_due(finding):
+            return self._pause_s(finding)
+        self._commands.news.clear()
+        request = self._outbox.compose_error(self._gcs_error) if finding is None else self._outbox.compose(finding, self._clock.mono())
+        request.results.extend(self._commands.results())
+        request.reported_state_version = self._state_told
+        self._must_send = True  # until it has surely arrived
+        self._sent_at = self._clock.mono()
+        try:
+            async with asyncio.timeout(self._timings.report_s):
+                response = await self._transport.report(request)
+        except TimeoutError:
+            return self._failed(errors.Unavailable(f"no answer within {self._timings.report_s:g} s"))
+        except errors.RayscalerError as error:
+            return self._failed(error)
+        self._must_send = False
+        self._service_failures = 0
+        self._outbox.delivered(request, finding)
+        return self._take(response, finding)
+
+    async def _read(self) -> Finding | None:
+        """Read the GCS, or note why that failed."""
+        read_at = self._clock.mono()
+        try:
+            async with asyncio.timeout(self._timings.read_s):
+                reading = await self._gcs.read()
+        except TimeoutError:
+            self._unreadable(f"Ray's GCS did not answer within {self._timings.read_s:g} s")
+            return None
+        except errors.RayscalerError as error:
+            self._unreadable(str(error))
+            return None
+        if self._gcs_error:
+            log.info("monitor.gcs_readable")
+        self._gcs_error = ""
+        self._gcs_failures = 0
+        if reading.gcs_life != self._gcs_life:
+            self._gcs_life = reading.gcs_life
+            self._state_told = 0  # a GCS keeps that in memory only
+        finding = find(reading, read_at)
+        self._known_nodes = frozenset(node.ray_node_id for node in finding.snapshot.nodes)
+        return finding
+
+    def _unreadable(self, text: str) -> None:
+        if text != self._gcs_error:
+            log.warning("monitor.gcs_unreadable", detail=text)
+        self._gcs_error = text
+        self._gcs_failures += 1
+
+    def _is_due(self, finding: Finding | None) -> bool:
+        since_s = self._clock.mono() - self._sent_at
+        if self._must_send or self._commands.news.is_set():
+            return True
+        if finding is None:
+            return since_s >= self._timings.gcs_error_s
+        return since_s >= self._timings.heartbeat_s or self._outbox.is_news(finding)
+
+    def _take(self, response: head_pb2.ReportDemandResponse, finding: Finding | None) -> float:
+        """Do what the answer says; return how long to rest."""
+        self._commands.acknowledge(response.acknowledged)
+        self._commands.start(response.commands)
+        if response.HasField("autoscaling_state"):
+            self._tell_state(response.autoscaling_state)
+        if response.HasField("next_interval"):
+            asked_s = convert.seconds(response.next_interval)
+            self._interval_s = min(max(asked_s, self._timings.min_interval_s), self._timings.max_interval_s)
+        if response.want_snapshot:
+            self._outbox.forget()
+            return self._timings.min_interval_s
+        return self._pause_s(finding)
+
+    def _pause_s(self, finding: Finding | None) -> float:
+        return self._interval_s if finding is not None else self._backoff_s(self._gcs_failures)
+
+    def _backoff_s(self, failures: int) -> float:
+        return min(self._timings.retry_min_s * 2.0 ** min(failures - 1, 16), self._timings.retry_max_s)
+
+    def _failed(self, error: errors.RayscalerError) -> float:
+        """Note that the service did not take the report; return how long to rest. Nothing is lost: all of it is sent again."""
+        self._service_failures += 1
+        is_final = (
+            not isinstance(error, errors.NotFound) and error.retry is not errors.Retry.BACKOFF and type(error) is not errors.RayscalerError
+        )
+        if is_final or self._service_failures == 1:
+            log.warning("monitor.report_failed", error=error.name, detail=str(error))
+        return self._timings.refused_s if is_final else self._backoff_s(self._service_failures)
+
+    async def _rest(self, delay_s: float) -> None:
+        """Sleep; a command's result wakes, but not out of a back-off from the service."""
+        if self._service_failures:
+            await asyncio.sleep(delay_s)
+            return
+        try:
+            async with asyncio.timeout(delay_s):
+                await self._commands.news.wait()
+        except TimeoutError:
+            pass
+
+    async def _carry_out(self, command: head_pb2.Command) -> Outcome:
+        """Carry out one command; errors of ours become its failure."""
+        if command.WhichOneof("kind") != "drain_node":
+            return head_pb2.OUTCOME_FAILED, "this monitor does not know that kind of command"
+        drain = command.drain_node
+        if drain.ray_node_id not in self._known_nodes:
+            # Ray would accept it and do nothing.
+            return head_pb2.OUTCOME_FAILED, "Ray has no such node in its present session"
+        deadline_at = convert.seconds(drain.deadline) if drain.HasField("deadline") else None
+        accepted, detail = await self._gcs.drain(drain.ray_node_id, convert.drain_reason(drain.reason), drain.detail, deadline_at)
+        return head_pb2.OUTCOME_DONE if accepted else head_pb2.OUTCOME_REJECTED, detail
+
+    def _tell_state(self, state: head_pb2.AutoscalingState) -> None:
+        """Tell the GCS beside the loop; while one such call is under way, the service repeats the newer one."""
+        is_told = state.version <= self._state_told
+        if not is_told and (self._state_task is None or self._state_task.done()):
+            self._state_task = asyncio.create_task(self._report_state(state, self._gcs_life), name="autoscaling state")
+
+    async def _report_state(self, state: head_pb2.AutoscalingState, gcs_life: int) -> None:
+        try:
+            async with asyncio.timeout(self._timings.command_s):
+                await self._gcs.report_state(convert.autoscaling_state(state))
+        except (TimeoutError, errors.RayscalerError) as error:
+            log.warning("monitor.state_not_told", detail=str(error) or "no answer")
+            return
+        if gcs_life == self._gcs_life:
+            self._state_told = state.version
+
+
+async def run(settings: MonitorSettings) -> None:
+    """Run the monitor of one cluster until cancelled."""
+    clock = SystemClock()
+    gcs = GrpcGcs(settings.gcs, clock, TokenSource(os.environ))
+    transport = GrpcTransport(settings.service)
+    try:
+        await Monitor(gcs, transport, clock, cluster=settings.cluster).run()
+    finally:
+        await transport.close()
+        await gcs.close()

@@ -1,0 +1,81 @@
+"""From the draft to the Plan: launches with what they are for, and where everything lies. Decides nothing."""
+
+from collections.abc import Iterable, Sequence
+
+from rayscaler.model.demand import Reserve
+from rayscaler.model.instance import Reason
+from rayscaler.model.plan import Launch, Placement, Plan
+from rayscaler.planner.sim import NEW, Draft, Load, NodeRun
+
+NAMED = 4
+"""Things named in one sentence; the rest is a number."""
+
+
+def plan_of(draft: Draft) -> Plan:
+    """Return the plan that the draft has become."""
+    return Plan(
+        launches=_launches(draft),
+        drains=tuple(draft.drains),
+        terminations=tuple(draft.terminations),
+        infeasible=tuple(draft.infeasible),
+        placements=(*_placements(draft.floor, is_constraint=True), *_placements(draft.runs, is_constraint=False)),
+        unneeded=tuple(sorted(draft.unneeded)),
+    )
+
+
+def _placements(runs: Iterable[NodeRun], *, is_constraint: bool) -> list[Placement]:
+    return [
+        Placement(load.shape.bundle, load.each, member, load.gang_id, is_constraint)
+        for run in runs
+        for load in run.load
+        for member in run.members
+    ]
+
+
+def _launches(draft: Draft) -> tuple[Launch, ...]:
+    on_floor = {member: run.load for run in draft.floor if run.tier == NEW for member in run.members}
+    made: dict[tuple[str, Reason, tuple[Load, ...], tuple[Load, ...]], Launch] = {}
+    launches: dict[str, Launch] = {}
+    for run in draft.runs:
+        if run.tier != NEW:
+            continue
+        for member in run.members:
+            node_type, reason = draft.launching[int(member.removeprefix("new:"))]
+            key = (node_type, reason, run.load, on_floor.get(member, ()))
+            if key not in made:
+                made[key] = _launch(draft, *key)
+            launches[member] = made[key]
+    return tuple([launches[f"new:{index}"] for index in range(len(draft.launching))])
+
+
+def _launch(draft: Draft, node_type: str, reason: Reason, load: Sequence[Load], floor: Sequence[Load]) -> Launch:
+    reserves = [Reserve(each.shape.bundle, each.each, each.gang_id) for each in _merged(load)]
+    reserves += [Reserve(each.shape.bundle, each.each, is_constraint=True) for each in _merged(floor)]
+    gangs = tuple(dict.fromkeys(each.gang_id for each in reserves if each.gang_id))
+    return Launch(node_type, reason, _detail(draft, node_type, reason, reserves), tuple(reserves), gangs)
+
+
+def _merged(load: Sequence[Load]) -> list[Load]:
+    counts: dict[Load, int] = {}
+    for each in load:
+        key = each._replace(each=0)
+        counts[key] = counts.get(key, 0) + each.each
+    return [key._replace(each=count) for key, count in counts.items()]
+
+
+def _detail(draft: Draft, node_type: str, reason: Reason, reserves: Sequence[Reserve]) -> str:
+    if reason is Reason.MIN_WORKERS:
+        found = draft.view(node_type)
+        least = found.node_type.min_workers if found else 0
+        return f"{node_type} has a minimum of {least} workers"
+    if reason is Reason.CONSTRAINT:
+        return f"{node_type} for request_resources: {_named([each for each in reserves if each.is_constraint])}"
+    if reason is Reason.GANG:
+        gang = next((each.gang_id for each in reserves if each.gang_id), "")
+        return f"{node_type} for gang {gang}: {_named([each for each in reserves if each.gang_id == gang])}"
+    return f"{node_type} for {_named(reserves)}"
+
+
+def _named(reserves: Sequence[Reserve]) -> str:
+    more = f" and {len(reserves) - NAMED} shapes more" if len(reserves) > NAMED else ""
+    return ", ".join(map(str, reserves[:NAMED])) + more

@@ -1,0 +1,238 @@
+"""From ClusterState to a draft: everything is sorted and grouped here, so that no order of the input reaches a plan.
+
+Owns what counts as capacity. Decides nothing.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from itertools import groupby
+
+from rayscaler.model.demand import Bundle, Demand, Gang
+from rayscaler.model.instance import ENDED, Instance, InstanceStatus
+from rayscaler.model.node import NodeStatus, RayNode
+from rayscaler.model.nodetype import NodeType
+from rayscaler.model.resources import IMPLICIT_PREFIX, NODE_PREFIX, UNIT, Resources
+from rayscaler.model.state import ClusterState, Expectation
+from rayscaler.planner.sim import EXPECTED, HEAD, SETTLED, Draft, Labels, NodeRun, Promise, Room, Shape, TypeView
+
+PPM = 1_000_000
+"""Shares are integers in millionths."""
+
+LEAVING = frozenset({InstanceStatus.DRAINING, InstanceStatus.TERMINATING})
+"""On the way out: counts against maxima until gone, and as no capacity."""
+
+
+def draft_of(state: ClusterState) -> Draft:
+    """Return the draft of a state, with counts and shapes but no capacity yet."""
+    demands = _grouped(state.demands)
+    constraint = _grouped(state.constraint.demands if state.constraint else ())
+    gangs = tuple(gang for gang in state.gangs if gang.size and not any(_is_synthetic(each.bundle) for each in gang.bundles))
+    bundles = {**demands, **constraint, **{each.bundle: each.count for gang in gangs for each in gang.bundles}}
+    names = sorted({name for bundle in bundles for name in bundle.resources})
+    types = sorted(state.config.node_types, key=lambda each: each.name)
+    largest = _largest(names, types, state.nodes)
+    index = {name: i for i, name in enumerate(names)}
+    shapes = {bundle: _shape(bundle, index, largest) for bundle in bundles}
+    instances = tuple(sorted((each for each in state.instances if each.status not in ENDED), key=lambda each: each.instance_id))
+    return Draft(
+        state=state,
+        names=tuple(names),
+        views=tuple(_view(each, names) for each in types),
+        shapes=shapes,
+        demands=_sorted_counts(demands, shapes),
+        constraint=_sorted_counts(constraint, shapes),
+        gangs=tuple(sorted(gangs, key=lambda gang: _gang_order(gang, shapes))),
+        instances=instances,
+        rows=_rows(instances, state.nodes),
+        backoffs={each.node_type: each for each in state.backoffs},
+        live=Counter(each.node_type for each in instances),
+        staying=Counter(each.node_type for each in instances if each.status not in LEAVING),
+        running=Counter(each.node_type for each in instances if each.status is InstanceStatus.RUNNING),
+        in_flight=Counter(each.node_type for each in instances if each.is_in_flight),
+        leaving={each.instance_id for each in instances if each.status in LEAVING},
+    )
+
+
+def open_capacity(draft: Draft) -> None:
+    """Fill in the runs: what takes work now or is on its way, by what is free (`runs`) and by totals (`floor`)."""
+    free = _Capacity(draft)
+    ours = frozenset(each.instance_id for each in draft.state.instances)
+    settled: list[tuple[int, RayNode, Instance | None]] = [
+        (HEAD if row.is_head else SETTLED, row, None)
+        for row in draft.state.nodes
+        if row.takes_work and (row.is_head or _is_foreign(row, ours, draft))
+    ]
+    expected: list[tuple[Instance, RayNode | None, Expectation | None]] = []
+    expectations = {each.instance_id: each for each in draft.state.expectations}
+    for instance in draft.instances:
+        if instance.instance_id in draft.leaving or instance.node_dead_since is not None:
+            continue
+        expectation = _live_expectation(instance, expectations, draft.state.now)
+        row = draft.rows.get(instance.instance_id)
+        if instance.is_in_flight or (expectation is not None and row is not None and row.takes_work):
+            expected.append((instance, row, expectation))
+        elif row is not None and row.takes_work:
+            settled.append((SETTLED, row, instance))
+    free.add_settled(settled)
+    free.add_expected(expected)
+    draft.runs, draft.floor, draft.totals = free.runs, free.floor, tuple(sorted(free.totals))
+
+
+class _Capacity:
+    """Collects runs; equal neighbours become one."""
+
+    def __init__(self, draft: Draft) -> None:
+        self.draft = draft
+        self.marks_asked = {gang.label for gang in draft.gangs}
+        self.labels: dict[Labels, Labels] = {}
+        self.runs: list[NodeRun] = []
+        self.floor: list[NodeRun] = []
+        self.totals: set[tuple[Labels, Room]] = set()
+
+    def add_settled(self, nodes: Iterable[tuple[int, RayNode, Instance | None]]) -> None:
+        """Add joined nodes: the head first, then the busiest, the longest idle last."""
+        found = []
+        for tier, row, instance in nodes:
+            prefix = "head:" if tier == HEAD else "ray:"
+            name = instance.instance_id if instance else f"{prefix}{row.ray_node_id}"
+            found.append(((tier, -_busyness(row), row.idle_s, row.node_type, name), self._of_row(tier, row, name)))
+        found.sort(key=lambda each: each[0])
+        self._join([pair for _, pair in found])
+
+    def add_expected(self, nodes: Iterable[tuple[Instance, RayNode | None, Expectation | None]]) -> None:
+        """Add what was launched for something: oldest first, equal ones of one moment side by side."""
+        groups: dict[tuple[float, NodeRun, NodeRun], list[str]] = {}
+        for instance, row, expectation in nodes:
+            view = self.draft.view(instance.node_type)
+            if row is not None and not instance.is_in_flight:
+                free, total = self._of_row(EXPECTED, row, "")
+            elif view is not None:
+                free = total = NodeRun(EXPECTED, view.name, self._labels(view.labels), view.room, ("",))
+            else:
+                continue
+            promises = self._promises(expectation)
+            key = (instance.requested_at, free._replace(promises=promises), total._replace(promises=promises))
+            groups.setdefault(key, []).append(instance.instance_id)
+        for (_, free, total), members in sorted(groups.items(), key=lambda each: (each[0][0], min(each[1]))):
+            names = tuple(sorted(members))
+            self._join([(free._replace(members=names), total._replace(members=names))])
+
+    def _join(self, pairs: Iterable[tuple[NodeRun, NodeRun]]) -> None:
+        def alike(pair: tuple[NodeRun, NodeRun]) -> tuple[NodeRun, NodeRun]:
+            return pair[0]._replace(members=()), pair[1]._replace(members=())
+
+        for (free, total), group in groupby(pairs, key=alike):
+            members = tuple(name for pair in group for name in pair[0].members)
+            self.runs.append(free._replace(members=members))
+            self.floor.append(total._replace(members=members))
+
+    def _of_row(self, tier: int, row: RayNode, name: str) -> tuple[NodeRun, NodeRun]:
+        labels = self._labels(tuple(sorted(row.labels)))
+        marks = self.marks_asked.intersection(row.dynamic_labels) if self.marks_asked else frozenset()
+        total = _room(row.total, self.draft.names)
+        self.totals.add((labels, total))
+        free = _room(row.available, self.draft.names, row.total)
+        run = NodeRun(tier, row.node_type, labels, free, (name,), frozenset(marks))
+        return run, run._replace(room=total)
+
+    def _labels(self, labels: Labels) -> Labels:
+        return self.labels.setdefault(labels, labels)
+
+    def _promises(self, expectation: Expectation | None) -> tuple[Promise, ...]:
+        if expectation is None:
+            return ()
+        known = [
+            Promise(self.draft.shapes[each.bundle], each.count, each.gang_id, each.is_constraint)
+            for each in expectation.reserves
+            if each.bundle in self.draft.shapes and each.count > 0
+        ]
+        return tuple(sorted(known, key=lambda each: (each.is_constraint, not each.gang_id, each.gang_id, each.shape.order)))
+
+
+def _live_expectation(instance: Instance, expectations: Mapping[str, Expectation], now: float) -> Expectation | None:
+    """In flight an expectation holds; once joined only until its time, while its demand may still be in the report."""
+    found = expectations.get(instance.instance_id)
+    return found if found is not None and (instance.is_in_flight or found.until > now) else None
+
+
+def _is_foreign(row: RayNode, ours: frozenset[str], draft: Draft) -> bool:
+    """Whether a node is the user's own. One that names a type of ours but no instance of ours is a ghost, its room is none (FH-17)."""
+    is_like_ours = bool(row.instance_id) and draft.view(row.node_type) is not None
+    return row.instance_id not in ours and not is_like_ours
+
+
+def _rows(instances: Iterable[Instance], nodes: Iterable[RayNode]) -> dict[str, RayNode]:
+    """Return the live row of each joined instance: the one it names; others of the same instance_id are ghosts."""
+    alive = {(row.instance_id, row.ray_node_id): row for row in nodes if row.is_alive and not row.is_head}
+    found = {each.instance_id: alive.get((each.instance_id, each.ray_node_id)) for each in instances if each.has_joined}
+    return {name: row for name, row in found.items() if row is not None}
+
+
+def _grouped(demands: Iterable[Demand]) -> dict[Bundle, int]:
+    counts: Counter[Bundle] = Counter()
+    for each in demands:
+        if each.count > 0 and not _is_synthetic(each.bundle):
+            counts[each.bundle] += each.count
+    return dict(counts)
+
+
+def _is_synthetic(bundle: Bundle) -> bool:
+    """Whether this is a task inside a placement group; the gang is the demand, not its tasks (DK-18)."""
+    return any(name.startswith("bundle_group_") for name in bundle.resources)
+
+
+def _sorted_counts(counts: Mapping[Bundle, int], shapes: Mapping[Bundle, Shape]) -> dict[Shape, int]:
+    pairs = ((shapes[bundle], count) for bundle, count in counts.items())
+    return dict(sorted(pairs, key=lambda each: each[0].order))
+
+
+def _shape(bundle: Bundle, index: Mapping[str, int], largest: Mapping[str, int]) -> Shape:
+    """Return a bundle's shape; most label conditions, most kinds, largest share of any node come first."""
+    items = bundle.resources.items_sorted
+    conditions = sum(len(selector.conditions) for selector in bundle.selectors)
+    share = max((amount * PPM // max(1, largest[name]) for name, amount in items), default=0)
+    order = (-conditions, -len(items), -share, items, bundle.selectors)
+    return Shape(bundle, tuple((index[name], amount) for name, amount in items), order)
+
+
+def _gang_order(gang: Gang, shapes: Mapping[Bundle, Shape]) -> tuple[object, ...]:
+    """More constrained first (strict strategies, labels), then larger, then by id."""
+    conditions = sum(len(selector.conditions) for each in gang.bundles for selector in each.bundle.selectors)
+    content = sorted((shapes[each.bundle].order, each.count) for each in gang.bundles)
+    return (not gang.strategy.startswith("STRICT"), -conditions, -gang.size, gang.gang_id, gang.strategy, content)
+
+
+def _largest(names: Iterable[str], types: Iterable[NodeType], nodes: Iterable[RayNode]) -> dict[str, int]:
+    sources = [each.resources.amounts for each in types] + [row.total.amounts for row in nodes]
+    return {name: max((source.get(name, 0) for source in sources), default=0) for name in names}
+
+
+def _room(held: Resources, names: Iterable[str], total: Resources | None = None) -> Room:
+    """Return amounts by name; an implicit resource that a node has not listed yet is there in full (DK-8)."""
+    listed = held.amounts
+    whole = listed if total is None else total.amounts
+    return tuple(
+        max(0, listed.get(name, UNIT if name.startswith(IMPLICIT_PREFIX) and name not in whole else 0))  # all used up is left out
+        for name in names
+    )
+
+
+def _view(node_type: NodeType, names: list[str]) -> TypeView:
+    room = _room(node_type.resources, names)
+    kinds = tuple(i for i, name in enumerate(names) if room[i] > 0 and not name.startswith(NODE_PREFIX))
+    return TypeView(node_type, tuple(sorted(node_type.node_labels().items())), room, kinds)
+
+
+def _busyness(row: RayNode) -> int:
+    """Return the largest used share of any resource that work occupies, in millionths."""
+    if row.status is NodeStatus.IDLE:
+        return 0
+    free = row.available.amounts
+    return max(
+        (
+            (amount - free.get(name, 0)) * PPM // amount
+            for name, amount in row.total.items_sorted
+            if not name.startswith(NODE_PREFIX) and name != "object_store_memory"
+        ),
+        default=0,
+    )

@@ -1,0 +1,238 @@
+"""Gangs: all or none, by strategy. A gang that cannot be had launches nothing and stands in nobody's way (I1).
+
+STRICT_PACK: one node. STRICT_SPREAD: a node each, and none that carries a bundle of the gang already. PACK: on joined nodes as few as
+will do; else room that is on its way; else one new node; else room and launches. SPREAD: a node each where existing room allows; else
+existing room shared; else new nodes, one each as far as limits allow; else as PACK.
+"""
+
+from collections.abc import Callable
+
+from rayscaler.model.demand import Bundle, Gang, Strategy
+from rayscaler.model.instance import Reason
+from rayscaler.model.resources import Resources
+from rayscaler.planner import refuse
+from rayscaler.planner.choose import Wanted, choose
+from rayscaler.planner.packing import filled, launch_for, place
+from rayscaler.planner.sim import HEAD, SETTLED, Draft, Load, NodeRun, Shape, less, loaded, sizes, times
+
+JOINED = frozenset({HEAD, SETTLED})
+"""Tiers that can take work now. The others change from one plan to the next; choosing freely among these only keeps plans steady."""
+
+Attempt = Callable[[Draft, Gang, Wanted], refuse.Verdict | None]
+"""Places what is wanted of a gang; returns None, or why it could not."""
+
+FULL = (Reason.NO_ROOM, "")
+"""An attempt on existing room alone that did not do; another follows."""
+
+
+def place_all(draft: Draft) -> None:
+    """Place each gang whole or not at all, the most constrained and largest first."""
+    for position, gang in enumerate(draft.gangs):
+        whole = sizes(_whole(draft, gang).items())
+        rest = sizes(draft.gang_left[position].items())
+        found = _try(draft, gang, rest)
+        if found is not None and rest != whole:
+            _release(draft, gang)
+            found = _try(draft, gang, whole)
+        if found is not None:
+            draft.infeasible.append(refuse.gang(gang, _worst(draft, gang, whole, found)))
+
+
+def _whole(draft: Draft, gang: Gang) -> dict[Shape, int]:
+    counts: dict[Shape, int] = {}
+    for each in gang.bundles:
+        shape = draft.shapes[each.bundle]
+        counts[shape] = counts.get(shape, 0) + each.count
+    return counts
+
+
+def _try(draft: Draft, gang: Gang, wanted: Wanted) -> refuse.Verdict | None:
+    if not wanted:
+        return None
+    found: refuse.Verdict | None = FULL
+    for attempt in ATTEMPTS[gang.strategy]:
+        mark = draft.mark()
+        found = attempt(draft, gang, wanted)
+        if found is None:
+            return None
+        launches = len(draft.launching) - mark.launching
+        draft.reset(mark)
+        if launches:
+            found = (found[0], f"{found[1]} (counting {launches} launches for it)")
+    return found
+
+
+def _release(draft: Draft, gang: Gang) -> None:
+    """Take back what promises had put of the gang."""
+
+    def freed(run: NodeRun) -> NodeRun:
+        room = run.room
+        for load in run.load:
+            if load.gang_id == gang.gang_id:
+                room = less(room, load.shape.needs, -load.each)
+        others = tuple(load for load in run.load if load.gang_id != gang.gang_id)
+        return run if others == run.load else run._replace(room=room, load=others, marks=run.marks - {gang.label})
+
+    draft.runs = [freed(run) for run in draft.runs]
+
+
+def _worst(draft: Draft, gang: Gang, whole: Wanted, found: refuse.Verdict) -> refuse.Verdict:
+    """Return the verdict that matters most: what can never be had, before what waits."""
+    shapes = [_merged(whole)] if gang.strategy is Strategy.STRICT_PACK else [shape for shape, _ in whole]
+    verdicts = [refuse.verdict(draft, shape, is_speed_bound=False) for shape in shapes]
+    return next((each for each in verdicts if refuse.is_never(each)), found)
+
+
+def _merged(wanted: Wanted) -> Shape:
+    """Return all of `wanted` as one shape."""
+    amounts, needs = Resources(), dict[int, int]()
+    for shape, count in wanted:
+        amounts = amounts.add(shape.bundle.resources, count)
+        for index, amount in shape.needs:
+            needs[index] = needs.get(index, 0) + amount * count
+    return Shape(Bundle(amounts), tuple(sorted(needs.items())), (), tuple(shape for shape, _ in wanted))
+
+
+def _one_node(draft: Draft, gang: Gang, wanted: Wanted) -> refuse.Verdict | None:
+    """Put all on one node that is there or on its way, else on a new one."""
+    whole = _merged(wanted)
+    fitting = [
+        (rank, position)
+        for position, run in enumerate(draft.runs)
+        if times(run.room, whole.needs) and (rank := draft.rank(whole, run.labels)) is not None
+    ]
+    if fitting:
+        _put_on_first(draft, gang, min(fitting)[1], wanted)
+        return None
+    return _new_node(draft, gang, wanted)
+
+
+def _strict_pack(draft: Draft, gang: Gang, wanted: Wanted) -> refuse.Verdict | None:
+    if any(load.gang_id == gang.gang_id for run in draft.runs for load in run.load):
+        return FULL  # promises kept a part only: not one node any more, so all is placed anew
+    return _one_node(draft, gang, wanted)
+
+
+def _put_on_first(draft: Draft, gang: Gang, position: int, content: Wanted) -> None:
+    run = draft.runs[position]
+    first = filled(run._replace(members=run.members[:1]), content, gang)
+    draft.runs[position : position + 1] = [first, *([run._replace(members=run.members[1:])] if len(run.members) > 1 else [])]
+
+
+def _new_node(draft: Draft, gang: Gang, wanted: Wanted) -> refuse.Verdict | None:
+    whole = _merged(wanted)
+    pick = choose(draft, [(whole, 1)], is_speed_bound=False)
+    if pick is None:
+        return _refusal(draft, whole)
+    draft.runs.append(filled(draft.launch(pick.view, 1, Reason.GANG), wanted, gang))
+    return None
+
+
+def _refusal(draft: Draft, shape: Shape) -> refuse.Verdict:
+    return refuse.verdict(draft, shape, is_speed_bound=False)
+
+
+def _apart(draft: Draft, gang: Gang, wanted: Wanted) -> refuse.Verdict | None:
+    """Put each bundle on an existing node of its own."""
+    left = [(shape, _place_apart(draft, gang, shape, count)) for shape, count in wanted]
+    return FULL if any(count for _, count in left) else None
+
+
+def _place_apart(draft: Draft, gang: Gang, shape: Shape, count: int) -> int:
+    return place(draft, draft.runs, shape, count, gang_id=gang.gang_id, mark=gang.label, per_node=1, is_apart=True)
+
+
+def _strict_spread(draft: Draft, gang: Gang, wanted: Wanted) -> refuse.Verdict | None:
+    for shape, count in wanted:
+        left = _launch_apart(draft, gang, shape, _place_apart(draft, gang, shape, count))
+        if left:
+            return _refusal(draft, shape)
+    return None
+
+
+def _launch_apart(draft: Draft, gang: Gang, shape: Shape, count: int) -> int:
+    """Launch a node for each; return how many could not be."""
+    while count:
+        pick = choose(draft, [(shape, 1)], is_speed_bound=False)
+        if pick is None:
+            break
+        run = draft.launch(pick.view, min(pick.room, count), Reason.GANG)
+        draft.runs.append(loaded(run, run.members, Load(shape, 1, gang.gang_id), gang.label))
+        count -= len(run.members)
+    return count
+
+
+def _shared(draft: Draft, gang: Gang, wanted: Wanted) -> refuse.Verdict | None:
+    """Put bundles on existing nodes, apart as far as that goes, then evenly."""
+    left = [(shape, _place_evenly(draft, gang, shape, _place_apart(draft, gang, shape, count))) for shape, count in wanted]
+    return FULL if any(count for _, count in left) else None
+
+
+def _place_evenly(draft: Draft, gang: Gang, shape: Shape, count: int) -> int:
+    before = count + 1
+    while 0 < count < before:
+        before = count
+        count = place(draft, draft.runs, shape, count, gang_id=gang.gang_id, mark=gang.label, per_node=1)
+    return count
+
+
+def _spread_launches(draft: Draft, gang: Gang, wanted: Wanted) -> refuse.Verdict | None:
+    """Launch a node for each bundle that has none of its own as far as limits allow; the rest shares."""
+    for shape, count in wanted:
+        left = _launch_apart(draft, gang, shape, _place_apart(draft, gang, shape, count))
+        if _place_evenly(draft, gang, shape, left):
+            return _refusal(draft, shape)
+    return None
+
+
+def _few_joined(draft: Draft, gang: Gang, wanted: Wanted) -> refuse.Verdict | None:
+    """Put all on joined nodes, always the one that takes most of what is left."""
+    left = list(wanted)
+    while left:
+        best, content = 0, Wanted()
+        for position, run in enumerate(draft.runs):
+            if run.tier in JOINED:
+                taken = _content(draft, run, left)
+                if sum(count for _, count in taken) > sum(count for _, count in content):
+                    best, content = position, taken
+        if not content:
+            return FULL
+        _put_on_first(draft, gang, best, content)
+        less_of = dict(content)
+        left = [(shape, count - less_of.get(shape, 0)) for shape, count in left if count > less_of.get(shape, 0)]
+    return None
+
+
+def _content(draft: Draft, run: NodeRun, wanted: Wanted) -> Wanted:
+    room, content = run.room, Wanted()
+    for shape, count in wanted:
+        taken = min(count, times(room, shape.needs))
+        if taken and draft.rank(shape, run.labels) is not None:
+            room = less(room, shape.needs, taken)
+            content.append((shape, taken))
+    return content
+
+
+def _first_fit(draft: Draft, gang: Gang, wanted: Wanted) -> Wanted:
+    placed = [(shape, place(draft, draft.runs, shape, count, gang_id=gang.gang_id, mark=gang.label)) for shape, count in wanted]
+    return [(shape, count) for shape, count in placed if count]
+
+
+def _existing(draft: Draft, gang: Gang, wanted: Wanted) -> refuse.Verdict | None:
+    return FULL if _first_fit(draft, gang, wanted) else None
+
+
+def _close_launches(draft: Draft, gang: Gang, wanted: Wanted) -> refuse.Verdict | None:
+    """Put on existing nodes what they hold and launch for the rest, on as few nodes as will do."""
+    left = _first_fit(draft, gang, wanted)
+    refused = launch_for(draft, left, Reason.GANG, layer=draft.runs, gang=gang)
+    return _refusal(draft, refused[0][0]) if refused else None
+
+
+ATTEMPTS: dict[Strategy, tuple[Attempt, ...]] = {
+    Strategy.STRICT_PACK: (_strict_pack,),
+    Strategy.STRICT_SPREAD: (_strict_spread,),
+    Strategy.PACK: (_few_joined, _existing, _new_node, _close_launches),
+    Strategy.SPREAD: (_apart, _shared, _spread_launches, _close_launches),
+}
+"""What is tried for each strategy, in order; each starts from the same draft."""

@@ -1,0 +1,85 @@
+"""How many nodes of a type may be launched now, and what is in the way; and the minimums.
+
+Owns minimums, maxima, back-offs and the upscaling speed. Knows nothing of demand.
+"""
+
+from rayscaler.model.instance import Reason
+from rayscaler.model.nodetype import UNLIMITED
+from rayscaler.model.resources import MANY
+from rayscaler.planner.sim import Draft, TypeView
+
+SPEED_FLOOR = 5
+"""Nodes of a type that may always be in flight, whatever the speed (Ray's UPSCALING_INITIAL_NUM_NODES)."""
+
+
+def minimums(draft: Draft) -> None:
+    """Launch what each type lacks of its minimum. Needs no demand, so it goes on where no report ever came."""
+    if draft.state.no_launch not in (None, Reason.NO_REPORT):
+        return
+    for view in draft.views:
+        lacking = view.node_type.min_workers - draft.staying[view.name]
+        count = min(lacking, _room_of(draft, view))
+        if count > 0:
+            draft.prepared.append(draft.launch(view, count, Reason.MIN_WORKERS))
+
+
+def room(draft: Draft, view: TypeView) -> int:
+    """Return how many nodes of the type may be launched now on demand, the upscaling speed apart."""
+    return 0 if draft.state.no_launch is not None else _room_of(draft, view)
+
+
+def speed_room(draft: Draft, view: TypeView) -> int:
+    """Return how many more of the type may be in flight: max(5, speed x running of it), with at least one running (SP-1)."""
+    speed = draft.state.config.upscaling_speed
+    if speed is None:
+        return MANY
+    return max(0, max(SPEED_FLOOR, int(speed * max(draft.running[view.name], 1))) - draft.in_flight[view.name])
+
+
+def _room_of(draft: Draft, view: TypeView) -> int:
+    config = draft.state.config
+    return max(
+        0,
+        min(
+            _left(view.node_type.max_workers, draft.live[view.name]),
+            _left(config.max_workers, draft.live.total()),
+            _probes(draft, view),
+        ),
+    )
+
+
+def _left(maximum: int, count: int) -> int:
+    return MANY if maximum == UNLIMITED else maximum - count
+
+
+def _probes(draft: Draft, view: TypeView) -> int:
+    """Return how many tries are free: a type that failed waits, then is tried by a few at a time until one joins."""
+    backoff = draft.backoffs.get(view.name)
+    if backoff is None:
+        return MANY
+    return 0 if backoff.until > draft.state.now else backoff.probe - draft.in_flight[view.name]
+
+
+def obstacle(draft: Draft, view: TypeView, *, is_speed_bound: bool) -> tuple[Reason, str] | None:
+    """Return what keeps the type from being launched now, in words with its numbers; None when nothing does."""
+    config, live = draft.state.config, draft.live[view.name]
+    if draft.state.no_launch is not None:
+        return draft.state.no_launch, f"nothing is launched now ({draft.state.no_launch.value})"
+    if _left(view.node_type.max_workers, live) <= 0:
+        return Reason.MAX_WORKERS_OF_TYPE, f"{view.name} has {live} of at most {view.node_type.max_workers} workers"
+    if _left(config.max_workers, draft.live.total()) <= 0:
+        return Reason.MAX_WORKERS, f"the cluster has {draft.live.total()} of at most {config.max_workers} workers"
+    if _probes(draft, view) <= 0:
+        return Reason.BACKED_OFF, _backoff_text(draft, view)
+    if is_speed_bound and speed_room(draft, view) <= 0:
+        speed = f"{config.upscaling_speed:g}"
+        return Reason.UPSCALING_SPEED, f"{view.name} has {draft.in_flight[view.name]} in flight, as many as upscaling speed {speed} allows"
+    return None
+
+
+def _backoff_text(draft: Draft, view: TypeView) -> str:
+    backoff = draft.backoffs[view.name]
+    failed = f"{view.name} failed {backoff.failures} times ({backoff.detail})"
+    if backoff.until > draft.state.now:
+        return f"{failed} and is tried again in {backoff.until - draft.state.now:.0f} s"
+    return f"{failed} and is being tried with {draft.in_flight[view.name]} at a time"

@@ -1,0 +1,147 @@
+"""First-fit-decreasing over shapes with counts: on what is there, then on launches. A shape costs one pass over runs, however many.
+
+Owns the demand and constraint passes and the keeping of promises. Knows nothing of gangs' strategies.
+"""
+
+from rayscaler.model.demand import Gang, Strategy
+from rayscaler.model.instance import Reason
+from rayscaler.model.resources import MANY
+from rayscaler.planner import refuse
+from rayscaler.planner.choose import Wanted, choose
+from rayscaler.planner.sim import Draft, Load, NodeRun, Shape, loaded, put, sizes, times
+
+
+def place(
+    draft: Draft,
+    runs: list[NodeRun],
+    shape: Shape,
+    count: int,
+    *,
+    gang_id: str = "",
+    mark: str = "",
+    per_node: int = MANY,
+    is_apart: bool = False,
+) -> int:
+    """Put up to `count` on `runs` in their order, earlier label alternatives first; return how many are left.
+
+    `mark` is a gang's label to leave on the nodes; `is_apart` keeps off nodes that carry it already.
+    """
+    for rank in range(max(1, len(shape.bundle.selectors))):
+        position = 0
+        while count and position < len(runs):
+            run = runs[position]
+            position += 1
+            most = times(run.room, shape.needs)
+            if not most or draft.rank(shape, run.labels) != rank or (is_apart and mark in run.marks):
+                continue
+            parts, placed = put(run, Load(shape, min(most, per_node, count), gang_id), count, mark)
+            count -= placed
+            runs[position - 1 : position] = parts
+            position += len(parts) - 1
+    return count
+
+
+def launch_for(draft: Draft, wanted: Wanted, reason: Reason, *, layer: list[NodeRun], gang: Gang | None = None) -> Wanted:
+    """Launch nodes for what is wanted, in its order; return what no launch may serve.
+
+    A chosen node's fill is repeated for as long as it would come out the same, so the number of rounds goes with the shapes.
+    `layer` gets the nodes with their load; where that is the floor, the draft's runs get them empty. Gangs and the constraint are
+    not bound by the upscaling speed.
+    """
+    is_demand = reason is Reason.DEMAND
+    refused: Wanted = []
+    left = [each for each in wanted if each[1] > 0]
+    while left:
+        pick = choose(draft, left, is_speed_bound=is_demand, is_close=gang is not None)
+        if pick is None or pick.room <= 0:
+            refused.append(left.pop(0))
+            continue
+        taken = dict(pick.content)
+        count = min(pick.room, *(have // taken[shape] for shape, have in left if shape in taken))
+        run = draft.launch(pick.view, count, reason)
+        if layer is not draft.runs:
+            draft.runs.append(run)
+        layer.append(filled(run, pick.content, gang))
+        left = [(shape, have - taken.get(shape, 0) * count) for shape, have in left if have > taken.get(shape, 0) * count]
+    return refused
+
+
+def filled(run: NodeRun, content: Wanted, gang: Gang | None = None) -> NodeRun:
+    """Return the run with `content` on every node."""
+    gang_id, mark = (gang.gang_id, gang.label) if gang else ("", "")
+    for shape, each in content:
+        run = loaded(run, run.members, Load(shape, each, gang_id), mark)
+    return run
+
+
+def keep_promises(draft: Draft) -> None:
+    """Put what in-flight nodes were launched for on them again, gangs first, as far as it is still wanted."""
+    draft.gang_left = {i: _counts(draft, i) for i in range(len(draft.gangs))}
+    position_of: dict[str, int] = {}
+    for i, gang in enumerate(draft.gangs):
+        position_of.setdefault(gang.gang_id, i)
+    kept: list[NodeRun] = []
+    for run in draft.runs:
+        parts = [run]
+        for promise in run.promises:
+            if promise.is_constraint:
+                continue
+            if promise.gang_id and promise.gang_id not in position_of:
+                continue
+            position = position_of[promise.gang_id] if promise.gang_id else None
+            owner = None if position is None else draft.gangs[position]
+            left = draft.demands if position is None else draft.gang_left[position]
+            parts = _keep(draft, parts, Load(promise.shape, promise.each, promise.gang_id), left, owner)
+        kept.extend(parts)
+    draft.runs = kept
+
+
+def _keep(draft: Draft, parts: list[NodeRun], load: Load, left: dict[Shape, int], gang: Gang | None = None) -> list[NodeRun]:
+    after: list[NodeRun] = []
+    is_apart = gang is not None and gang.strategy is Strategy.STRICT_SPREAD
+    for part in parts:
+        count = left.get(load.shape, 0)
+        most = min(load.each, times(part.room, load.shape.needs), 1 if is_apart else count, count)
+        if most <= 0 or draft.rank(load.shape, part.labels) is None or (gang and is_apart and gang.label in part.marks):
+            after.append(part)
+            continue
+        pieces, placed = put(part, load._replace(each=most), count, gang.label if gang else "")
+        left[load.shape] = count - placed
+        after.extend(pieces)
+    return after
+
+
+def _counts(draft: Draft, position: int) -> dict[Shape, int]:
+    counts: dict[Shape, int] = {}
+    for each in draft.gangs[position].bundles:
+        shape = draft.shapes[each.bundle]
+        counts[shape] = counts.get(shape, 0) + each.count
+    return {shape: count for shape, count in sorted(counts.items(), key=lambda pair: pair[0].order) if count > 0}
+
+
+def constraint(draft: Draft) -> None:
+    """Keep room for the constraint on totals, whatever is used now: plan the part that can be, say why not of the rest (SP-15)."""
+    draft.runs.extend(draft.prepared)
+    if not draft.constraint:
+        draft.floor.clear()
+        return
+    draft.floor.extend(draft.prepared)
+    wanted = dict(draft.constraint)
+    kept: list[NodeRun] = []
+    for run in draft.floor:
+        parts = [run]
+        for promise in run.promises:
+            if promise.is_constraint:
+                parts = _keep(draft, parts, Load(promise.shape, promise.each), wanted)
+        kept.extend(parts)
+    draft.floor = kept
+    left = [(shape, place(draft, draft.floor, shape, count)) for shape, count in sizes(wanted.items())]
+    refused = launch_for(draft, left, Reason.CONSTRAINT, layer=draft.floor)
+    draft.infeasible.extend(refuse.bundle(draft, shape, count, is_constraint=True) for shape, count in refused)
+
+
+def demands(draft: Draft) -> None:
+    """Serve tasks and actors: room that is there or on its way first (SP-14), then launches."""
+    left = [(shape, place(draft, draft.runs, shape, count)) for shape, count in sizes(draft.demands.items())]
+    refused = launch_for(draft, left, Reason.DEMAND, layer=draft.runs)
+    draft.infeasible.extend(refuse.bundle(draft, shape, count) for shape, count in refused)

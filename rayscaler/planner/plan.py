@@ -1,0 +1,23 @@
+"""plan(): the passes, in order, one line each."""
+
+from rayscaler.model.plan import Plan
+from rayscaler.model.state import ClusterState
+from rayscaler.planner import answer, door, gangs, limits, packing, shrink
+
+
+def plan(state: ClusterState) -> Plan:
+    """Return what to launch, drain and end, and what must wait and why; the same for the same state, whatever its order."""
+    draft = door.draft_of(state)
+    shrink.dead(draft)
+    shrink.removed_types(draft)
+    limits.minimums(draft)
+    shrink.excess_of_types(draft)
+    shrink.excess(draft)
+    door.open_capacity(draft)
+    packing.constraint(draft)
+    packing.keep_promises(draft)
+    gangs.place_all(draft)
+    packing.demands(draft)
+    shrink.unneeded(draft)
+    shrink.idle(draft)
+    return answer.plan_of(draft)

@@ -1,0 +1,153 @@
+"""What ends: removed types, excess, launches not needed any more, idle nodes, and nodes that died. Drain before terminate, never kill.
+
+Owns drains and terminations. Knows nothing of how demand was placed, only which nodes have something on them.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from rayscaler.model.instance import Instance, InstanceStatus, Reason
+from rayscaler.model.node import NodeStatus
+from rayscaler.model.nodetype import UNLIMITED
+from rayscaler.model.plan import Drain, Termination
+from rayscaler.planner.sim import Draft, loaded_members
+
+
+def dead(draft: Draft) -> None:
+    """End what has no living node any more: drained ones at once, others after a grace time (Ray's death news can be early)."""
+    if draft.state.no_end is not None:
+        return
+    for instance in draft.instances:
+        since = instance.node_dead_since
+        if since is None:
+            continue
+        if instance.status is InstanceStatus.DRAINING:
+            text = f"node {instance.ray_node_id} has ended after its drain"
+            draft.terminations.append(Termination(instance.instance_id, Reason.DRAINED, text))
+        elif instance.status is InstanceStatus.RUNNING and draft.state.now - since >= draft.state.node_dead_grace_s:
+            text = f"node {instance.ray_node_id} has been dead for {draft.state.now - since:.0f} s"
+            _end(draft, instance, Reason.NODE_DIED, text)
+
+
+def removed_types(draft: Draft) -> None:
+    """End instances of types that the definition has no more: launches at once, nodes by a drain that lets tasks finish (CD-5)."""
+    if draft.state.no_end is not None:
+        return
+    for instance in _staying(draft):
+        if draft.view(instance.node_type) is None:
+            text = f"the definition has no node type {instance.node_type} any more"
+            _end_or_drain(draft, instance, Reason.TYPE_REMOVED, text, is_idle_enough=False)
+
+
+def excess_of_types(draft: Draft) -> None:
+    """End what is above a type's maximum."""
+    for view in draft.views:
+        most = view.node_type.max_workers
+        excess = draft.staying[view.name] - most
+        if most != UNLIMITED and excess > 0:
+            text = f"{view.name} has {draft.staying[view.name]} of at most {most} workers"
+            _end_excess(draft, _staying(draft, view.name), excess, Reason.MAX_WORKERS_OF_TYPE, text)
+
+
+def excess(draft: Draft) -> None:
+    """End what is above the cluster's maximum, keeping each type's minimum."""
+    most = draft.state.config.max_workers
+    above = draft.staying.total() - most
+    if most != UNLIMITED and above > 0:
+        text = f"the cluster has {draft.staying.total()} of at most {most} workers"
+        _end_excess(draft, _staying(draft), above, Reason.MAX_WORKERS, text)
+
+
+def _end_excess(draft: Draft, candidates: Iterable[Instance], count: int, reason: Reason, detail: str) -> None:
+    """End `count`: launches first, newest first; then idle nodes, longest idle first; then the least long requested ones."""
+    if draft.state.no_end is not None:
+        return
+    minimum = {view.name: view.node_type.min_workers for view in draft.views}
+    for instance in sorted(candidates, key=lambda each: _excess_order(draft, each)):
+        if count <= 0:
+            return
+        if draft.staying[instance.node_type] <= minimum.get(instance.node_type, 0) and reason is Reason.MAX_WORKERS:
+            continue
+        _end_or_drain(draft, instance, reason, detail, is_idle_enough=_idle_s(draft, instance) is not None)
+        count -= 1
+
+
+def _excess_order(draft: Draft, instance: Instance) -> tuple[int, float, str]:
+    if instance.is_in_flight:
+        return (0, -instance.requested_at, instance.instance_id)
+    idle_s = _idle_s(draft, instance)
+    if idle_s is not None:
+        return (1, -idle_s, instance.instance_id)
+    return (2, -instance.requested_at, instance.instance_id)
+
+
+def _idle_s(draft: Draft, instance: Instance) -> float | None:
+    """Return how long the instance's node has been idle; None if it is not, or Ray refused its drain just now."""
+    row = draft.rows.get(instance.instance_id)
+    if row is None or row.status is not NodeStatus.IDLE or instance.drain_not_before > draft.state.now:
+        return None
+    return row.idle_s
+
+
+def unneeded(draft: Draft) -> None:
+    """Name launches that nothing needs; end those that nothing has needed for the grace time (SP-9). Blind: name none."""
+    if draft.state.no_end is not None:
+        return
+    used = loaded_members(draft.runs, draft.floor)
+    since = dict(draft.state.unneeded_since)
+    spare = _above_minimum(draft, draft.staying)
+    flying = [each for each in _staying(draft) if each.is_in_flight and each.instance_id not in used]
+    for instance in sorted(flying, key=lambda each: (-each.requested_at, each.instance_id)):
+        if spare[instance.node_type] <= 0:
+            continue
+        spare[instance.node_type] -= 1
+        draft.unneeded.append(instance.instance_id)
+        waited = draft.state.now - since.get(instance.instance_id, draft.state.now)
+        if instance.instance_id in since and waited >= draft.state.unneeded_grace_s:
+            _end(draft, instance, Reason.UNNEEDED, f"nothing has needed this launch for {waited:.0f} s")
+
+
+def idle(draft: Draft) -> None:
+    """Drain nodes that are idle for their timeout and that neither demand, constraint nor minimum needs, longest idle first."""
+    if draft.state.no_end is not None:
+        return
+    used = loaded_members(draft.runs, draft.floor)
+    spare = _above_minimum(draft, Counter(each.node_type for each in _staying(draft) if not each.is_in_flight))
+    candidates = []
+    for instance in _staying(draft):
+        idle_s = _idle_s(draft, instance)
+        row = draft.rows.get(instance.instance_id)
+        if idle_s is None or row is None or not row.takes_work or instance.instance_id in used:
+            continue
+        if idle_s >= draft.state.config.idle_timeout_of(instance.node_type):
+            candidates.append((-idle_s, instance.instance_id, instance))
+    for negative_idle_s, _, instance in sorted(candidates, key=lambda each: each[:2]):
+        if spare[instance.node_type] <= 0:
+            continue
+        spare[instance.node_type] -= 1
+        timeout_s = draft.state.config.idle_timeout_of(instance.node_type)
+        text = f"idle for {-negative_idle_s:.0f} s, the timeout is {timeout_s:g} s, and nothing needs it"
+        _end_or_drain(draft, instance, Reason.IDLE, text, is_idle_enough=True)
+
+
+def _above_minimum(draft: Draft, counts: Counter[str]) -> Counter[str]:
+    minimum = {view.name: view.node_type.min_workers for view in draft.views}
+    return Counter({name: count - minimum.get(name, 0) for name, count in counts.items()})
+
+
+def _staying(draft: Draft, node_type: str | None = None) -> list[Instance]:
+    return [each for each in draft.instances if each.instance_id not in draft.leaving and node_type in (None, each.node_type)]
+
+
+def _end_or_drain(draft: Draft, instance: Instance, reason: Reason, detail: str, *, is_idle_enough: bool) -> None:
+    """End a launch, drain a node: an idle one so that Ray may refuse, a busy one so that its tasks finish (no deadline, no kill)."""
+    if instance.is_in_flight:
+        _end(draft, instance, reason, detail)
+        return
+    draft.leave(instance)
+    draft.drains.append(Drain(instance.instance_id, instance.ray_node_id, reason, detail, is_preemption=not is_idle_enough))
+
+
+def _end(draft: Draft, instance: Instance, reason: Reason, detail: str) -> None:
+    draft.leave(instance)
+    draft.terminations.append(Termination(instance.instance_id, reason, detail))

@@ -1,0 +1,236 @@
+"""The working draft of one plan: runs of equal nodes, what lies on them, and counts per node type.
+
+Owns the arithmetic of placing. Knows no rule of what to place where, and nothing of how the draft was read or is answered.
+A run is an immutable tuple, so undoing a trial is going back to the old list.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from rayscaler.model.demand import Bundle, Gang
+from rayscaler.model.instance import Instance, Reason
+from rayscaler.model.node import RayNode
+from rayscaler.model.nodetype import NodeType
+from rayscaler.model.plan import Drain, Infeasible, Termination
+from rayscaler.model.resources import MANY
+from rayscaler.model.state import Backoff, ClusterState
+
+HEAD, SETTLED, EXPECTED, NEW = range(4)
+"""Tiers of capacity, in the order of use: the head; joined nodes; nodes launched for something, in flight or just joined; this plan's."""
+
+Room = tuple[int, ...]
+Labels = tuple[tuple[str, str], ...]
+Needs = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Shape:
+    """A distinct bundle; `needs` are (index of resource name, amount). Equal bundles share one Shape, so identity is equality.
+
+    `parts` are the shapes that one of several merged together stands for.
+    """
+
+    bundle: Bundle
+    needs: Needs
+    order: tuple[Any, ...]
+    parts: tuple["Shape", ...] = ()
+
+
+class Load(NamedTuple):
+    """`each` of `shape` on every node of a run, for a gang ("" for tasks and actors) or the constraint."""
+
+    shape: Shape
+    each: int
+    gang_id: str = ""
+
+
+class Promise(NamedTuple):
+    """What a node of a run was launched for."""
+
+    shape: Shape
+    each: int
+    gang_id: str
+    is_constraint: bool
+
+
+class NodeRun(NamedTuple):
+    """Nodes that are equal in all that matters here. `marks` are labels of gangs that lie there, `members` their names in order."""
+
+    tier: int
+    node_type: str
+    labels: Labels
+    room: Room
+    members: tuple[str, ...]
+    marks: frozenset[str] = frozenset()
+    load: tuple[Load, ...] = ()
+    promises: tuple[Promise, ...] = ()
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class TypeView:
+    """A node type with its empty node's room. `kinds` are the indices of what it brings and somebody asks for."""
+
+    node_type: NodeType
+    labels: Labels
+    room: Room
+    kinds: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """The node type's name."""
+        return self.node_type.name
+
+
+def times(room: Room, needs: Needs) -> int:
+    """Return how many times `needs` go into `room`."""
+    most = MANY
+    for index, amount in needs:
+        held = room[index] // amount
+        if held < most:
+            if held <= 0:
+                return 0
+            most = held
+    return most
+
+
+def less(room: Room, needs: Needs, count: int) -> Room:
+    """Return `room` after `count` of `needs` were taken from it; a negative count gives back."""
+    left = list(room)
+    for index, amount in needs:
+        left[index] -= amount * count
+    return tuple(left)
+
+
+def loaded(run: NodeRun, members: tuple[str, ...], load: Load, mark: str = "") -> NodeRun:
+    """Return these members of `run` with a load more."""
+    return NodeRun(
+        run.tier,
+        run.node_type,
+        run.labels,
+        less(run.room, load.shape.needs, load.each),
+        members,
+        run.marks | {mark} if mark else run.marks,
+        (*run.load, load),
+        run.promises,
+    )
+
+
+def put(run: NodeRun, load: Load, count: int, mark: str = "") -> tuple[list[NodeRun], int]:
+    """Put up to `count` on a run, at most `load.each` per node; return the runs it falls into and how many were put."""
+    full, rest = divmod(count, load.each)
+    if full >= len(run.members):
+        return [loaded(run, run.members, load, mark)], len(run.members) * load.each
+    parts = [loaded(run, run.members[:full], load, mark)] if full else []
+    if rest:
+        parts.append(loaded(run, run.members[full : full + 1], load._replace(each=rest), mark))
+        full += 1
+    parts.append(run._replace(members=run.members[full:]))
+    return parts, count
+
+
+class Launching(NamedTuple):
+    """A node to launch and why."""
+
+    node_type: str
+    reason: Reason
+
+
+class Mark(NamedTuple):
+    """A draft to go back to."""
+
+    runs: list[NodeRun]
+    launching: int
+    live: Counter[str]
+    in_flight: Counter[str]
+
+
+@dataclass(eq=False)
+class Draft:
+    """One plan in the making; created and dropped inside plan().
+
+    `live` counts all that exists or is launched here (against maxima), `staying` those of it that are not on their way out (for
+    minimums). `floor` is the second view of the same nodes, by totals, that the constraint is planned on.
+    """
+
+    state: ClusterState
+    names: tuple[str, ...]
+    views: tuple[TypeView, ...]
+    shapes: dict[Bundle, Shape]
+    demands: dict[Shape, int]
+    constraint: dict[Shape, int]
+    gangs: tuple[Gang, ...]
+    instances: tuple[Instance, ...]
+    rows: dict[str, RayNode]
+    backoffs: dict[str, Backoff]
+    live: Counter[str]
+    staying: Counter[str]
+    running: Counter[str]
+    in_flight: Counter[str]
+    runs: list[NodeRun] = field(default_factory=list)
+    floor: list[NodeRun] = field(default_factory=list)
+    totals: tuple[tuple[Labels, Room], ...] = ()
+    gang_left: dict[int, dict[Shape, int]] = field(default_factory=dict)
+    prepared: list[NodeRun] = field(default_factory=list)
+    launching: list[Launching] = field(default_factory=list)
+    drains: list[Drain] = field(default_factory=list)
+    terminations: list[Termination] = field(default_factory=list)
+    infeasible: list[Infeasible] = field(default_factory=list)
+    unneeded: list[str] = field(default_factory=list)
+    leaving: set[str] = field(default_factory=set)
+    ranks: dict[tuple[Shape, Labels], int | None] = field(default_factory=dict)
+
+    def rank(self, shape: Shape, labels: Labels) -> int | None:
+        """Return which alternative of the shape's label wishes these labels meet; None is none."""
+        if shape.parts:
+            ranks = [self.rank(part, labels) for part in shape.parts]
+            known = [rank for rank in ranks if rank is not None]
+            return max(known) if len(known) == len(ranks) else None
+        if not shape.bundle.selectors:
+            return 0
+        key = (shape, labels)
+        if key not in self.ranks:
+            self.ranks[key] = shape.bundle.label_rank(dict(labels))
+        return self.ranks[key]
+
+    def view(self, name: str) -> TypeView | None:
+        """Return the node type of that name as seen here."""
+        return next((view for view in self.views if view.name == name), None)
+
+    def launch(self, view: TypeView, count: int, reason: Reason) -> NodeRun:
+        """Count `count` launches in and return their run, empty; the caller adds it where it belongs."""
+        first = len(self.launching)
+        self.launching.extend([Launching(view.name, reason)] * count)
+        self.live[view.name] += count
+        self.staying[view.name] += count
+        self.in_flight[view.name] += count
+        members = tuple([f"new:{index}" for index in range(first, first + count)])
+        return NodeRun(NEW, view.name, view.labels, view.room, members)
+
+    def leave(self, instance: Instance) -> None:
+        """Count an instance out: it still exists, but nothing more is planned on it."""
+        self.leaving.add(instance.instance_id)
+        self.staying[instance.node_type] -= 1
+
+    def mark(self) -> Mark:
+        """Return where `reset` can go back to."""
+        return Mark(list(self.runs), len(self.launching), self.live.copy(), self.in_flight.copy())
+
+    def reset(self, mark: Mark) -> None:
+        """Undo every placement and launch since `mark`."""
+        self.runs = mark.runs
+        for each in self.launching[mark.launching :]:
+            self.staying[each.node_type] -= 1
+        del self.launching[mark.launching :]
+        self.live, self.in_flight = mark.live, mark.in_flight
+
+
+def sizes(wanted: Iterable[tuple[Shape, int]]) -> list[tuple[Shape, int]]:
+    """Return what is still wanted, most constrained and largest first."""
+    return sorted(((shape, count) for shape, count in wanted if count > 0), key=lambda each: each[0].order)
+
+
+def loaded_members(*layers: Sequence[NodeRun]) -> set[str]:
+    """Return the names of nodes with anything on them."""
+    return {member for layer in layers for run in layer if run.load for member in run.members}

@@ -1,0 +1,44 @@
+"""Which report counts: order by the monitor's epoch and sequence; a superseded session is never accepted again (design §2b.3). Pure."""
+
+from dataclasses import dataclass, replace
+
+from rayscaler.errors import Superseded
+from rayscaler.model.demand import DemandReport, Session
+
+RETIRED_KEPT = 32
+"""Retired sessions remembered: far more head restarts than any monitor or queue can lag behind."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What was accepted last."""
+
+    monitor_epoch: int = 0
+    sequence: int = 0
+    session: Session | None = None
+    retired: tuple[Session, ...] = ()
+
+
+def admit(order: Order, report: DemandReport) -> tuple[Order, bool]:
+    """Return the order after `report` and whether it is news (False: a repetition of the last one, to be answered alike).
+
+    Raises Superseded for an older monitor, an older report of this monitor, or a retired session.
+    """
+    if report.session is not None and report.session in order.retired:
+        raise Superseded(f"session {report.session.session_name} ended when {_name(order.session)} took its place")
+    if report.monitor_epoch < order.monitor_epoch:
+        raise Superseded(f"monitor of epoch {report.monitor_epoch} was superseded by that of {order.monitor_epoch}")
+    if report.monitor_epoch == order.monitor_epoch:
+        if report.sequence == order.sequence:
+            return order, False
+        if report.sequence < order.sequence:
+            raise Superseded(f"report {report.sequence} came after report {order.sequence} of the same monitor")
+    after = replace(order, monitor_epoch=report.monitor_epoch, sequence=report.sequence)
+    if report.session is None or report.session == order.session:
+        return after, True
+    retired = order.retired if order.session is None else (*order.retired, order.session)[-RETIRED_KEPT:]
+    return replace(after, session=report.session, retired=retired), True
+
+
+def _name(session: Session | None) -> str:
+    return "another" if session is None else session.session_name

@@ -1,0 +1,100 @@
+"""apply(): a plan becomes acts. First the record, then memory, then the calls: a crash between any two loses and doubles nothing."""
+
+from collections import Counter
+from dataclasses import replace
+
+from rayscaler.executor.base import LaunchSpec
+from rayscaler.lifecycle.deadlines import overdue
+from rayscaler.model.command import DrainCommand
+from rayscaler.model.instance import Instance, InstanceStatus, Reason
+from rayscaler.model.plan import Drain, Launch, Plan, Termination
+from rayscaler.model.state import Expectation
+from rayscaler.reconciler.calls import Calls
+from rayscaler.reconciler.memory import Memory
+from rayscaler.reconciler.state import deadlines
+from rayscaler.store.base import ClusterRecord, Store
+
+
+async def apply(plan: Plan, memory: Memory, *, store: Store, calls: Calls, head_address: str, now: float) -> None:
+    """Carry out a plan. Raises Unavailable, having done nothing, when the record cannot be written."""
+    batch = memory.record.batch + 1 if plan.launches else memory.record.batch
+    record = _record(plan, memory, batch)
+    if record != memory.record:
+        await store.save(record)
+        memory.record = record
+    _launch(plan.launches, batch, memory, calls=calls, head_address=head_address, now=now)
+    for drain in plan.drains:
+        _drain(drain, memory, now)
+    for termination in plan.terminations:
+        _terminate(termination, memory, calls, now)
+    memory.unneeded_since = {each: memory.unneeded_since.get(each, now) for each in plan.unneeded}
+
+
+def _record(plan: Plan, memory: Memory, batch: int) -> ClusterRecord:
+    """Return the record as it must be before the plan is carried out."""
+    targets = Counter(each.node_type for each in memory.live() if each.status not in (InstanceStatus.DRAINING, InstanceStatus.TERMINATING))
+    targets.update(each.node_type for each in plan.launches)
+    gone = {each.instance_id for each in plan.drains} | {each.instance_id for each in plan.terminations}
+    targets.subtract(each.node_type for each in memory.live() if each.instance_id in gone and not _is_leaving(each))
+    floor = memory.snapshot.constraint if memory.snapshot is not None else memory.record.floor
+    return replace(
+        memory.record,
+        session=memory.order.session,
+        retired=memory.order.retired,
+        batch=batch,
+        floor=floor,
+        targets=tuple(sorted((name, count) for name, count in targets.items() if count > 0)),
+        backoffs=tuple(sorted(memory.backoffs.values(), key=lambda each: each.node_type)),
+    )
+
+
+def _is_leaving(instance: Instance) -> bool:
+    return instance.status in (InstanceStatus.DRAINING, InstanceStatus.TERMINATING)
+
+
+def _launch(launches: tuple[Launch, ...], batch: int, memory: Memory, *, calls: Calls, head_address: str, now: float) -> None:
+    limits = deadlines(memory.timings)
+    for index, launch in enumerate(launches):
+        node_type = memory.config.node_type(launch.node_type)
+        if node_type is None:
+            raise KeyError(launch.node_type)
+        instance_id = f"{memory.config.name}-{launch.node_type}-{batch}-{index}"
+        instance = Instance(
+            instance_id=instance_id,
+            node_type=launch.node_type,
+            status=InstanceStatus.REQUESTED,
+            since=now,
+            requested_at=now,
+            phase_since=now,
+            reason=launch.reason,
+            detail=launch.detail,
+        )
+        until = now + limits.unscheduled_s
+        memory.request(instance, Expectation(instance_id, launch.node_type, until, launch.reserves, launch.gangs))
+        calls.launch(LaunchSpec(memory.config.name, instance_id, node_type, head_address))
+
+
+def _drain(drain: Drain, memory: Memory, now: float) -> None:
+    # The id names node and moment, so that a later drain of the same node is another command.
+    command_id = f"drain-{drain.ray_node_id[:12]}-{memory.cycle}"
+    deadline_at = None if drain.deadline_s is None else now + drain.deadline_s
+    command = DrainCommand(command_id, drain.ray_node_id, drain.is_preemption, drain.detail, deadline_at)
+    memory.ask_drain(drain.instance_id, command, drain.reason, now)
+
+
+def _terminate(termination: Termination, memory: Memory, calls: Calls, now: float) -> None:
+    memory.ask_end(termination.instance_id, termination.reason, termination.detail, now)
+    calls.terminate(termination.instance_id)
+
+
+def end_overdue(memory: Memory, calls: Calls, now: float) -> None:
+    """Act on outlasted deadlines: launches are cancelled, drains given up, ends asked again. Before planning, so that it counts."""
+    limits = deadlines(memory.timings)
+    for instance in overdue(memory.live(), limits, now):
+        waited = f"{instance.phase.value} for {now - max(instance.phase_since, instance.since):.0f} s"
+        if instance.status is InstanceStatus.DRAINING:
+            memory.void_drain(instance.instance_id, "the node did not end in time after its drain", now)
+        elif instance.status is InstanceStatus.TERMINATING:
+            _terminate(Termination(instance.instance_id, instance.reason, instance.detail), memory, calls, now)
+        else:
+            _terminate(Termination(instance.instance_id, Reason.OVERDUE, f"did not join in time: {waited}"), memory, calls, now)

@@ -1,0 +1,145 @@
+"""Executor calls of one cluster: each a task of its own with a deadline and a back-off, so that a hung one delays nothing (B4)."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+
+import structlog
+
+from rayscaler.clock import Clock
+from rayscaler.errors import RayscalerError, Retry, Unavailable
+from rayscaler.executor.base import Executor, LaunchSpec
+from rayscaler.model.instance import InstanceObservation
+from rayscaler.reconciler.memory import Memory
+from rayscaler.settings import Timings
+
+log = structlog.get_logger(__name__)
+
+LAUNCH_TRIES = 3
+"""Tries of a launch whose outcome is unknown, before it is cancelled and planned anew."""
+
+Fact = Callable[[Memory, float], None]
+"""What a call found out, to be folded into the memory by the cluster's own task."""
+
+
+class Calls:
+    """Runs launches, terminations and the list-and-watch of one cluster; tells outcomes by `tell`."""
+
+    def __init__(
+        self, executor: Executor, cluster: str, *, clock: Clock, timings: Timings, tasks: asyncio.TaskGroup, tell: Callable[[Fact], None]
+    ) -> None:
+        self._executor = executor
+        self._cluster = cluster
+        self._clock = clock
+        self._timings = timings
+        self._tasks = tasks
+        self._tell = tell
+        self._launching: set[str] = set()
+        self._ending: set[str] = set()
+        self._relist = asyncio.Event()
+
+    def launch(self, spec: LaunchSpec) -> None:
+        """Begin to launch."""
+        self._launching.add(spec.instance_id)
+        self._tasks.create_task(self._launch(spec), name=f"launch {spec.instance_id}")
+
+    def terminate(self, instance_id: str) -> None:
+        """Begin to end an instance; a call for it that is under way goes on."""
+        if instance_id not in self._ending:
+            self._ending.add(instance_id)
+            self._tasks.create_task(self._terminate(instance_id), name=f"terminate {instance_id}")
+
+    async def _launch(self, spec: LaunchSpec) -> None:
+        wait_s = self._timings.executor_retry_s
+        try:
+            for attempt in range(1, LAUNCH_TRIES + 1):
+                try:
+                    async with self._deadline("launch"):
+                        external_id = await self._executor.launch(spec)
+                except RayscalerError as error:
+                    log.warning("launch.failed", cluster=self._cluster, instance_id=spec.instance_id, attempt=attempt, error=str(error))
+                    if error.retry is not Retry.BACKOFF:
+                        self._tell(partial(_refused, spec.instance_id, error))
+                        return
+                    if attempt == LAUNCH_TRIES:
+                        self._tell(partial(_refused, spec.instance_id, error))
+                        # Nobody knows whether it was made: end it by name, which is success when it was not.
+                        self.terminate(spec.instance_id)
+                        return
+                else:
+                    self._tell(partial(_launched, spec.instance_id, external_id))
+                    return
+                await asyncio.sleep(wait_s)
+                wait_s *= 2
+        finally:
+            self._launching.discard(spec.instance_id)
+
+    async def _terminate(self, instance_id: str) -> None:
+        wait_s = self._timings.executor_retry_s
+        try:
+            while True:
+                try:
+                    async with self._deadline("terminate"):
+                        await self._executor.terminate(self._cluster, instance_id)
+                except RayscalerError as error:
+                    log.warning("terminate.failed", cluster=self._cluster, instance_id=instance_id, error=str(error))
+                else:
+                    return
+                await asyncio.sleep(wait_s)
+                wait_s = min(wait_s * 2, self._timings.executor_retry_max_s)
+        finally:
+            self._ending.discard(instance_id)
+
+    async def follow(self) -> None:
+        """List, watch, and list again, for ever; each error backs off and says so."""
+        wait_s = self._timings.executor_retry_s
+        while True:
+            try:
+                await self._list()
+                wait_s = self._timings.executor_retry_s
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._timings.relist_s):
+                        async for seen in self._executor.watch(self._cluster):
+                            self._tell(partial(_seen, seen))
+            except RayscalerError as error:
+                log.warning("executor.silent", cluster=self._cluster, error=str(error))
+                self._tell(partial(_silent, f"{error.name}: {error}"))
+                await asyncio.sleep(wait_s)
+                wait_s = min(wait_s * 2, self._timings.executor_retry_max_s)
+
+    async def _list(self) -> None:
+        # A launch that ran at any moment of the listing may or may not be in it: its absence says nothing.
+        before = frozenset(self._launching)
+        async with self._deadline("list"):
+            seen = await self._executor.list(self._cluster)
+        calls = before | self._launching
+        self._tell(partial(_listed, seen, calls))
+
+    @contextlib.asynccontextmanager
+    async def _deadline(self, what: str) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._timings.executor_call_s):
+                yield
+        except TimeoutError as error:
+            raise Unavailable(f"no answer to {what} within {self._timings.executor_call_s:g} s") from error
+
+
+def _launched(instance_id: str, external_id: str, memory: Memory, now: float) -> None:
+    memory.take_launched(instance_id, external_id, now)
+
+
+def _seen(seen: InstanceObservation, memory: Memory, now: float) -> None:
+    memory.take_observation(seen, now)
+
+
+def _listed(seen: list[InstanceObservation], calls: frozenset[str], memory: Memory, now: float) -> None:
+    memory.take_list(seen, calls, now)
+
+
+def _refused(instance_id: str, error: RayscalerError, memory: Memory, now: float) -> None:
+    memory.take_refused(instance_id, error, now)
+
+
+def _silent(error: str, memory: Memory, now: float) -> None:  # noqa: ARG001 - the form of a Fact
+    memory.executor_error = error

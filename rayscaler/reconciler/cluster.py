@@ -1,0 +1,189 @@
+"""ClusterReconciler: one task per cluster, the single writer of its state. Reports and observations go in, acts come out."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import structlog
+
+from rayscaler.clock import Clock
+from rayscaler.errors import Unavailable
+from rayscaler.executor.base import Executor
+from rayscaler.lifecycle.table import IllegalTransition
+from rayscaler.model.command import AutoscalingState, ReportAnswer
+from rayscaler.model.demand import DemandReport
+from rayscaler.model.instance import InstanceStatus, Reason
+from rayscaler.model.nodetype import ClusterConfig
+from rayscaler.model.status import ClusterStatus
+from rayscaler.planner.plan import plan
+from rayscaler.reconciler import publish
+from rayscaler.reconciler.admission import Order, admit
+from rayscaler.reconciler.apply import apply, end_overdue
+from rayscaler.reconciler.calls import Calls, Fact
+from rayscaler.reconciler.memory import Memory
+from rayscaler.reconciler.state import build_state, next_due, next_idle, sight
+from rayscaler.settings import Timings
+from rayscaler.store.base import ClusterRecord, Store
+
+log = structlog.get_logger(__name__)
+
+
+class ClusterReconciler:
+    """Keeps one cluster as its definition and its demand want it."""
+
+    def __init__(
+        self, config: ClusterConfig, *, executor: Executor, store: Store, clock: Clock, timings: Timings, head_address: Callable[[], str]
+    ) -> None:
+        self._executor = executor
+        self._store = store
+        self._clock = clock
+        self._timings = timings
+        self._head_address = head_address
+        self._memory = Memory(config, timings, ClusterRecord(config.name))
+        self._order = Order()
+        self._inbox: list[Fact] = []
+        self._wake = asyncio.Event()
+        self._base: tuple[int, int] = (0, 0)
+        self._is_in_cycle = False
+        self._state: AutoscalingState | None = None
+        self._idle_due: float | None = None
+        self._blind: Reason | None = None
+        self._blind_since: float | None = None
+        self._cycle_at = 0.0
+
+    @property
+    def name(self) -> str:
+        """The cluster's name."""
+        return self._memory.config.name
+
+    def submit(self, report: DemandReport) -> ReportAnswer:
+        """Take a report and answer with what is due; raises Superseded. Never waits: the cycle comes after the answer."""
+        order, is_news = admit(self._order, report)
+        is_new_session = order.session != self._order.session
+        is_heartbeat = report.snapshot is None and not report.gcs_error
+        wants_snapshot = is_heartbeat and (is_new_session or self._base != (report.monitor_epoch, report.base_sequence))
+        if is_news and not wants_snapshot:
+            self._order = order
+            if report.snapshot is not None:
+                self._base = (report.monitor_epoch, report.sequence)
+            self._tell(partial(_take_report, report, order, is_new_session), wakes=not is_heartbeat or bool(report.results))
+            if self._is_worth_a_cycle(report):
+                self._wake.set()
+        return ReportAnswer(
+            commands=tuple(self._memory.drains.values()),
+            acknowledged=tuple(result.command_id for result in report.results),
+            autoscaling_state=self._state_news(report),
+            next_interval_s=self._interval(),
+            wants_snapshot=wants_snapshot,
+        )
+
+    def status(self) -> ClusterStatus:
+        """Tell what is known, done and why."""
+        return publish.status(self._memory, self._blind_since, self._clock.now())
+
+    async def run(self) -> None:
+        """Run for ever: adopt what the record and the executor have, then a cycle whenever one is due."""
+        await self._load()
+        async with asyncio.TaskGroup() as tasks:
+            calls = Calls(
+                self._executor, self.name, clock=self._clock, timings=self._timings, tasks=tasks, tell=partial(self._tell, wakes=True)
+            )
+            tasks.create_task(calls.follow(), name=f"follow executor of {self.name}")
+            while True:
+                await self._until_due()
+                await self.run_cycle(calls)
+
+    async def run_cycle(self, calls: Calls) -> None:
+        """Fold facts in, decide, act, tell. Without a first list or any report there is nothing to decide."""
+        self._is_in_cycle = True
+        try:
+            now = self._cycle_at = self._clock.now()
+            memory = self._memory
+            self._fold(now)
+            self._note_sight(now)
+            if not memory.is_listed or memory.snapshot is None:
+                return
+            memory.cycle += 1
+            end_overdue(memory, calls, now)
+            decided = plan(build_state(memory, now))
+            memory.pending = decided.infeasible
+            await apply(decided, memory, store=self._store, calls=calls, head_address=self._head_address(), now=now)
+            self._state = publish.autoscaling_state(memory, self._state, now)
+            memory.end_cycle(now)
+            self._idle_due = next_idle(memory)
+            if not decided.is_empty:
+                log.info("cycle", cluster=self.name, cycle=memory.cycle, **publish.summary(decided))
+        except (Unavailable, IllegalTransition) as error:
+            # Nothing was sent; the next cycle starts from facts again.
+            log.exception("cycle.failed", cluster=self.name, cycle=self._memory.cycle, error=str(error))
+        finally:
+            self._is_in_cycle = False
+
+    async def _load(self) -> None:
+        """Take the record up again; without it nothing may be launched, so this waits until it can be read."""
+        wait_s = self._timings.executor_retry_s
+        while True:
+            try:
+                record = await self._store.load(self.name)
+                break
+            except Unavailable as error:
+                log.warning("record.unreadable", cluster=self.name, error=str(error))
+                await asyncio.sleep(wait_s)
+                wait_s = min(wait_s * 2, self._timings.executor_retry_max_s)
+        if record is not None:
+            self._memory.record = record
+            self._memory.backoffs = {each.node_type: each for each in record.backoffs}
+            self._order = replace(self._order, session=self._order.session or record.session, retired=record.retired)
+            self._memory.order = self._order
+
+    async def _until_due(self) -> None:
+        """Wait for a fact or a deadline; then at least `coalesce_s` since the last cycle, so that a burst is one cycle."""
+        now = self._clock.now()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, next_due(self._memory, now) - now)):
+                await self._wake.wait()
+        rest_s = self._cycle_at + self._timings.coalesce_s - self._clock.now()
+        if rest_s > 0:
+            await asyncio.sleep(min(rest_s, self._timings.coalesce_s))
+        self._wake.clear()
+
+    def _tell(self, fact: Fact, *, wakes: bool) -> None:
+        """Take a fact: at once if no cycle is under way, else before the next one."""
+        self._inbox.append(fact)
+        if not self._is_in_cycle:
+            self._fold(self._clock.now())
+        if wakes:
+            self._wake.set()
+
+    def _fold(self, now: float) -> None:
+        facts, self._inbox = self._inbox, []
+        for fact in facts:
+            fact(self._memory, now)
+
+    def _note_sight(self, now: float) -> None:
+        blind, _ = sight(self._memory, now)
+        if blind is not self._blind:
+            log.info("sight", cluster=self.name, blind=blind and blind.value)
+            self._blind_since = now if self._blind is None else self._blind_since
+            self._blind = blind
+
+    def _is_worth_a_cycle(self, report: DemandReport) -> bool:
+        """Whether a heartbeat alone is reason to decide again: somebody is idle for long enough now, or sight has come back."""
+        read_at = self._clock.now() - report.age_s
+        return self._blind is not None or (self._idle_due is not None and read_at >= self._idle_due)
+
+    def _state_news(self, report: DemandReport) -> AutoscalingState | None:
+        return None if self._state is None or self._state.version == report.reported_state_version else self._state
+
+    def _interval(self) -> float:
+        snapshot = self._memory.snapshot
+        is_busy = snapshot is None or bool(snapshot.demands or snapshot.gangs or self._memory.drains)
+        is_busy = is_busy or any(each.status is not InstanceStatus.RUNNING for each in self._memory.live())
+        return self._timings.busy_interval_s if is_busy else self._timings.quiet_interval_s
+
+
+def _take_report(report: DemandReport, order: Order, is_new_session: bool, memory: Memory, now: float) -> None:
+    memory.order = order
+    memory.take_report(report, is_new_session=is_new_session, now=now)

@@ -1,0 +1,188 @@
+"""What one cluster's task knows. Facts are folded in here, one method per kind; nothing here decides or waits.
+
+Only the cluster's own task calls these methods, so there are no locks. What must survive the process is in `store`; all else
+is observed again after a restart.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from rayscaler.errors import RayscalerError
+from rayscaler.lifecycle import backoff, observe
+from rayscaler.lifecycle.table import Fact, can, move
+from rayscaler.model.command import DrainCommand, FailedLaunch
+from rayscaler.model.demand import CommandResult, DemandReport, Outcome, Snapshot
+from rayscaler.model.instance import ENDED, Instance, InstanceObservation, InstanceStatus, Reason
+from rayscaler.model.nodetype import ClusterConfig
+from rayscaler.model.plan import Infeasible
+from rayscaler.model.state import Backoff, Expectation
+from rayscaler.model.status import Action
+from rayscaler.reconciler import usage
+from rayscaler.reconciler.admission import Order
+from rayscaler.settings import Timings
+from rayscaler.store.base import ClusterRecord
+
+ACTIONS_KEPT = 200
+"""Actions remembered for people."""
+
+
+@dataclass
+class Memory:
+    """One cluster's knowledge. Times are wall seconds; `fresh_at` is when the newest report's content was true."""
+
+    config: ClusterConfig
+    timings: Timings
+    record: ClusterRecord
+    order: Order = field(default_factory=Order)
+    snapshot: Snapshot | None = None
+    snapshot_at: float = 0.0
+    snapshot_sequence: int = 0
+    fresh_at: float | None = None
+    session_at: float = 0.0
+    gcs_error: str = ""
+    is_listed: bool = False
+    executor_error: str = ""
+    instances: dict[str, Instance] = field(default_factory=dict)
+    expectations: dict[str, Expectation] = field(default_factory=dict)
+    backoffs: dict[str, Backoff] = field(default_factory=dict)
+    unneeded_since: dict[str, float] = field(default_factory=dict)
+    drains: dict[str, DrainCommand] = field(default_factory=dict)
+    history: usage.History = field(default_factory=dict)
+    failed: list[FailedLaunch] = field(default_factory=list)
+    pending: tuple[Infeasible, ...] = ()
+    cycle: int = 0
+    actions: deque[Action] = field(default_factory=lambda: deque(maxlen=ACTIONS_KEPT))
+
+    def take_report(self, report: DemandReport, *, is_new_session: bool, now: float) -> None:
+        """Take an admitted report: the newest replaces, results are merged."""
+        if is_new_session:
+            self._begin_session(now)
+        for result in report.results:
+            self._take_result(result, now)
+        self.gcs_error = report.gcs_error
+        read_at = now - report.age_s
+        if report.snapshot is None:
+            if not report.gcs_error and report.base_sequence == self.snapshot_sequence:
+                self.fresh_at = read_at
+            return
+        self.snapshot, self.snapshot_at, self.snapshot_sequence = report.snapshot, read_at, report.sequence
+        self.fresh_at = read_at
+        self.history = usage.remember(self.history, report.snapshot.nodes, read_at, self.timings.usage_lag_s)
+        self._replace_all(observe.nodes(self.instances, report.snapshot.nodes, now), now)
+
+    def _begin_session(self, now: float) -> None:
+        """Forget what was the old session's: drains die with it (design §2b.6), its snapshot says nothing of the new one."""
+        self.session_at = now
+        self.snapshot, self.fresh_at, self.history = None, None, {}
+        self.drains.clear()
+        for instance in list(self.instances.values()):
+            if instance.status is InstanceStatus.DRAINING:
+                self._set(observe.void_drain(instance, detail="the head's session ended", now=now, retry_after_s=0.0), now)
+
+    def _take_result(self, result: CommandResult, now: float) -> None:
+        command = self.drains.pop(result.command_id, None)
+        if command is None:
+            return
+        instance = next((each for each in self.instances.values() if each.ray_node_id == command.ray_node_id), None)
+        if instance is not None:
+            accepted = result.outcome is Outcome.DONE
+            retry_after_s = self.timings.drain_retry_s
+            self._set(observe.drain_result(instance, accepted=accepted, detail=result.detail, now=now, retry_after_s=retry_after_s), now)
+
+    def take_observation(self, seen: InstanceObservation, now: float) -> None:
+        """Take one observation of the executor's."""
+        after = observe.observation(self.instances.get(seen.instance_id), seen, now)
+        if after is not None:
+            self._set(after, now)
+
+    def take_list(self, seen: Sequence[InstanceObservation], calls: frozenset[str], now: float) -> None:
+        """Take a complete list; `calls` are the instances whose launch call ran at some moment of the listing."""
+        self.is_listed, self.executor_error = True, ""
+        self._replace_all(observe.full_list(self.instances, seen, calls, now), now)
+
+    def take_launched(self, instance_id: str, external_id: str, now: float) -> None:
+        """Take the executor's word that it has the instance."""
+        instance = self.instances.get(instance_id)
+        if instance is not None and instance.status is InstanceStatus.REQUESTED:
+            after = move(instance, Fact.EXISTS, now, detail="the executor has it")
+            self._set(replace(after, external_id=external_id, phase_since=now), now)
+
+    def take_refused(self, instance_id: str, error: RayscalerError, now: float) -> None:
+        """Take a launch that failed for good."""
+        instance = self.instances.get(instance_id)
+        if instance is not None and can(instance, Fact.REFUSED):
+            self._set(move(instance, Fact.REFUSED, now, reason=Reason.LAUNCH_ERROR, detail=f"{error.name}: {error}"), now)
+
+    def ask_end(self, instance_id: str, reason: Reason, detail: str, now: float) -> None:
+        """Note that the executor is asked to end the instance."""
+        instance = self.instances[instance_id]
+        if instance.status is InstanceStatus.TERMINATING:
+            self._set(replace(instance, since=now), now)
+        else:
+            self._set(move(instance, Fact.END_ASKED, now, reason=reason, detail=detail), now)
+
+    def ask_drain(self, instance_id: str, command: DrainCommand, reason: Reason, now: float) -> None:
+        """Note that Ray is asked to drain the instance's node."""
+        self.drains[command.command_id] = command
+        self._set(move(self.instances[instance_id], Fact.DRAIN_ASKED, now, reason=reason, detail=command.detail), now)
+
+    def void_drain(self, instance_id: str, detail: str, now: float) -> None:
+        """Give up a drain that led nowhere."""
+        instance = self.instances[instance_id]
+        self.drains = {key: each for key, each in self.drains.items() if each.ray_node_id != instance.ray_node_id}
+        self._set(observe.void_drain(instance, detail=detail, now=now, retry_after_s=self.timings.drain_retry_s), now)
+
+    def request(self, instance: Instance, expectation: Expectation) -> None:
+        """Note a launch that is about to be asked for."""
+        self.expectations[instance.instance_id] = expectation
+        self._set(instance, instance.since)
+
+    def end_cycle(self, now: float) -> None:
+        """Drop what is over: ended instances, old expectations, old failures."""
+        self.instances = {key: each for key, each in self.instances.items() if each.status not in ENDED}
+        self.expectations = {
+            key: each for key, each in self.expectations.items() if key in self.instances and (each.until > now or self._flies(key))
+        }
+        self.unneeded_since = {key: since for key, since in self.unneeded_since.items() if self._flies(key)}
+        self.failed = [each for each in self.failed if each.failed_at > now - self.timings.failure_memory_s]
+
+    def _flies(self, instance_id: str) -> bool:
+        instance = self.instances.get(instance_id)
+        return instance is not None and instance.is_in_flight
+
+    def _replace_all(self, after: dict[str, Instance], now: float) -> None:
+        for instance in after.values():
+            self._set(instance, now)
+
+    def _set(self, instance: Instance, now: float) -> None:
+        """Store the instance; the one place where a change of status has consequences."""
+        before = self.instances.get(instance.instance_id)
+        self.instances[instance.instance_id] = instance
+        if before is not None and before.status is instance.status:
+            return
+        self.note(instance.status.value, instance, instance.reason, instance.detail, now)
+        if instance.status is InstanceStatus.RUNNING and before is not None and before.is_in_flight:
+            self._joined(instance, now)
+        elif instance.status is InstanceStatus.LAUNCH_FAILED:
+            self._failed(instance, now)
+
+    def _joined(self, instance: Instance, now: float) -> None:
+        self.backoffs.pop(instance.node_type, None)
+        expectation = self.expectations.get(instance.instance_id)
+        if expectation is not None:
+            # Its demand stays in the snapshot for a while after it has landed there.
+            self.expectations[instance.instance_id] = replace(expectation, until=now + self.timings.usage_lag_s)
+
+    def _failed(self, instance: Instance, now: float) -> None:
+        known = self.backoffs.get(instance.node_type)
+        self.backoffs[instance.node_type] = backoff.failed(known, instance.node_type, instance.detail, now)
+        self.failed.append(FailedLaunch(instance.node_type, instance.detail, instance.requested_at, now))
+
+    def note(self, kind: str, instance: Instance, reason: Reason, detail: str, now: float) -> None:
+        """Remember an action for people."""
+        self.actions.append(Action(now, kind, instance.instance_id, instance.node_type, reason, detail, self.cycle))
+
+    def live(self) -> Iterable[Instance]:
+        """Yield instances that have not ended."""
+        return (each for each in self.instances.values() if each.status not in ENDED)

@@ -1,0 +1,112 @@
+"""build_state(): memory and `now` become the planner's whole input. Pure."""
+
+from dataclasses import replace
+
+from rayscaler.lifecycle.deadlines import Deadlines
+from rayscaler.model.demand import Snapshot
+from rayscaler.model.instance import InstanceStatus, Reason
+from rayscaler.model.node import NodeStatus, RayNode
+from rayscaler.model.state import ClusterState
+from rayscaler.reconciler import usage
+from rayscaler.reconciler.memory import Memory
+from rayscaler.settings import Timings
+
+
+def build_state(memory: Memory, now: float) -> ClusterState:
+    """Return the planner's input as of `now`."""
+    snapshot = memory.snapshot or Snapshot()
+    no_launch, no_end = sight(memory, now)
+    return ClusterState(
+        now=now,
+        config=memory.config,
+        instances=tuple(memory.live()),
+        nodes=_nodes(memory, snapshot, now),
+        demands=snapshot.demands,
+        gangs=snapshot.gangs,
+        constraint=snapshot.constraint,
+        expectations=tuple(memory.expectations.values()),
+        backoffs=tuple(memory.backoffs.values()),
+        unneeded_since=tuple(memory.unneeded_since.items()),
+        unneeded_grace_s=memory.timings.unneeded_grace_s,
+        node_dead_grace_s=memory.timings.node_dead_grace_s,
+        no_launch=no_launch,
+        no_end=no_end,
+    )
+
+
+def _nodes(memory: Memory, snapshot: Snapshot, now: float) -> tuple[RayNode, ...]:
+    """Return the rows with room free of double counting, idle for as long as was observed: to the last report, not to `now` (C1)."""
+    observed_s = max(0.0, (memory.fresh_at or memory.snapshot_at) - memory.snapshot_at)
+    rows = usage.undoubled(snapshot.nodes, memory.history, now, memory.timings.usage_lag_s)
+    return tuple(replace(row, idle_s=row.idle_s + observed_s) if row.status is NodeStatus.IDLE else row for row in rows)
+
+
+def sight(memory: Memory, now: float) -> tuple[Reason | None, Reason | None]:
+    """Return why nothing may be launched, and why nothing may be ended; None where sight is clear (design §2.7)."""
+    blind = _blind(memory, now)
+    if blind is not None:
+        return blind, blind
+    if now < memory.session_at + memory.timings.settle_s:
+        shown = {row.instance_id for row in (memory.snapshot or Snapshot()).nodes if row.is_alive}
+        is_lacking = any(each.status is InstanceStatus.RUNNING and each.instance_id not in shown for each in memory.live())
+        return (Reason.SETTLING if is_lacking else None), Reason.SETTLING
+    return None, None
+
+
+def _blind(memory: Memory, now: float) -> Reason | None:
+    if not memory.is_listed:
+        return Reason.NO_FIRST_LIST
+    if memory.executor_error:
+        return Reason.EXECUTOR_SILENT
+    if memory.gcs_error:
+        return Reason.GCS_UNREADABLE
+    if memory.fresh_at is None:
+        return Reason.NO_REPORT
+    if memory.fresh_at < now - memory.timings.blind_after_s:
+        return Reason.REPORT_TOO_OLD
+    return None
+
+
+def deadlines(timings: Timings) -> Deadlines:
+    """Return the per-phase deadlines that the settings give."""
+    return Deadlines(
+        unscheduled_s=timings.unscheduled_s,
+        pulling_s=timings.pulling_s,
+        starting_s=timings.starting_s,
+        registering_s=timings.registering_s,
+        draining_s=timings.draining_s,
+        terminating_s=timings.terminating_s,
+    )
+
+
+def next_due(memory: Memory, now: float) -> float:
+    """Return the wall second at which the next cycle is due by itself; facts make one due at once."""
+    timings = memory.timings
+    limits = deadlines(timings)
+    moments = [now + timings.safety_cycle_s]
+    moments += [due for each in memory.live() if (due := limits.of(each)) is not None]
+    moments += [each.drain_not_before for each in memory.live()]
+    moments += [each.node_dead_since + timings.node_dead_grace_s for each in memory.live() if each.node_dead_since is not None]
+    moments += [since + timings.unneeded_grace_s for since in memory.unneeded_since.values()]
+    moments += [each.until for each in memory.backoffs.values()]
+    moments += [each.until for each in memory.expectations.values()]
+    moments += [memory.session_at + timings.settle_s]
+    expiry = usage.next_expiry(memory.history, now, timings.usage_lag_s)
+    moments += [] if expiry is None else [expiry]
+    if memory.fresh_at is not None:
+        moments.append(memory.fresh_at + timings.blind_after_s)
+    return min(moment for moment in moments if moment > now)
+
+
+def next_idle(memory: Memory) -> float | None:
+    """Return the wall second that a report must be fresh up to before some node is idle for long enough; None if none idles.
+
+    It is compared with what reports say, not with the clock: idle time that nobody observed does not count (C1).
+    """
+    seen_to = memory.fresh_at or 0.0
+    moments = [
+        memory.snapshot_at - row.idle_s + memory.config.idle_timeout_of(row.node_type)
+        for row in (memory.snapshot or Snapshot()).nodes
+        if row.status is NodeStatus.IDLE and not row.is_head
+    ]
+    return min((moment for moment in moments if moment > seen_to), default=None)

@@ -1,0 +1,160 @@
+"""The model to head.proto: answers and status."""
+
+from collections import Counter
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from rayscaler.api.head.v1 import head_pb2 as pb
+from rayscaler.model.command import AutoscalingState, DrainCommand, PendingInstance, ReportAnswer
+from rayscaler.model.demand import Bundle, Demand, Gang, Operator, Strategy
+from rayscaler.model.instance import Instance
+from rayscaler.model.nodetype import NodeType
+from rayscaler.model.state import Backoff
+from rayscaler.model.status import ClusterStatus
+
+_OPERATOR = {Operator.IN: pb.LABEL_OPERATOR_IN, Operator.NOT_IN: pb.LABEL_OPERATOR_NOT_IN}
+_STRATEGY = {
+    Strategy.PACK: pb.STRATEGY_PACK,
+    Strategy.SPREAD: pb.STRATEGY_SPREAD,
+    Strategy.STRICT_PACK: pb.STRATEGY_STRICT_PACK,
+    Strategy.STRICT_SPREAD: pb.STRATEGY_STRICT_SPREAD,
+}
+
+
+def timestamp(at: float) -> Timestamp:
+    """Return wall seconds as a Timestamp."""
+    out = Timestamp()
+    out.FromNanoseconds(int(at * 1e9))
+    return out
+
+
+def duration(seconds: float) -> Duration:
+    """Return seconds as a Duration."""
+    out = Duration()
+    out.FromNanoseconds(int(seconds * 1e9))
+    return out
+
+
+def report_answer(answer: ReportAnswer) -> pb.ReportDemandResponse:
+    """Return the answer to a report."""
+    state = answer.autoscaling_state
+    return pb.ReportDemandResponse(
+        commands=[_command(each) for each in answer.commands],
+        acknowledged=answer.acknowledged,
+        autoscaling_state=None if state is None else _autoscaling_state(state),
+        next_interval=duration(answer.next_interval_s),
+        want_snapshot=answer.wants_snapshot,
+    )
+
+
+def _command(command: DrainCommand) -> pb.Command:
+    drain = pb.DrainNode(
+        ray_node_id=command.ray_node_id,
+        reason=pb.DRAIN_REASON_PREEMPTION if command.is_preemption else pb.DRAIN_REASON_IDLE,
+        detail=command.detail,
+        deadline=None if command.deadline_at is None else timestamp(command.deadline_at),
+    )
+    return pb.Command(command_id=command.command_id, drain_node=drain)
+
+
+def _autoscaling_state(state: AutoscalingState) -> pb.AutoscalingState:
+    return pb.AutoscalingState(
+        version=state.version,
+        gcs_version=state.gcs_version,
+        requested=[_pending(each) for each in state.requested],
+        pending=[_pending(each) for each in state.pending],
+        failed=[
+            pb.FailedLaunch(
+                node_type=each.node_type,
+                detail=each.detail,
+                requested_at=timestamp(each.requested_at),
+                failed_at=timestamp(each.failed_at),
+            )
+            for each in state.failed
+        ],
+        infeasible=[_bundle(each) for each in state.infeasible],
+        infeasible_gangs=[_gang(each) for each in state.infeasible_gangs],
+    )
+
+
+def _pending(each: PendingInstance) -> pb.PendingInstance:
+    return pb.PendingInstance(
+        instance_id=each.instance_id, node_type=each.node_type, detail=each.detail or "starting", since=timestamp(each.since)
+    )
+
+
+def _bundle(bundle: Bundle) -> pb.Bundle:
+    selectors = [
+        pb.LabelSelector(
+            conditions=[pb.LabelCondition(key=c.key, operator=_OPERATOR[c.operator], values=c.values) for c in each.conditions]
+        )
+        for each in bundle.selectors
+    ]
+    return pb.Bundle(resources=dict(bundle.resources), label_selectors=selectors)
+
+
+def _demand(demand: Demand) -> pb.Demand:
+    return pb.Demand(bundle=_bundle(demand.bundle), count=demand.count)
+
+
+def _gang(gang: Gang) -> pb.Gang:
+    bundles = [_demand(each) for each in gang.bundles]
+    return pb.Gang(gang_id=gang.gang_id, strategy=_STRATEGY[gang.strategy], bundles=bundles, rescheduling=gang.is_rescheduling)
+
+
+def cluster_status(status: ClusterStatus) -> pb.ClusterStatus:
+    """Return one cluster's status."""
+    backoffs = {each.node_type: each for each in status.backoffs}
+    return pb.ClusterStatus(
+        cluster=status.cluster,
+        session=None
+        if status.session is None
+        else pb.Session(cluster_id=status.session.cluster_id, session_name=status.session.session_name),
+        report_age=None if status.report_age_s is None else duration(status.report_age_s),
+        blind="" if status.blind is None else status.blind.value,
+        blind_since=None if status.blind_since is None else timestamp(status.blind_since),
+        cycle=status.cycle,
+        node_types=[_node_type(each, status.instances, backoffs.get(each.name)) for each in status.node_types],
+        instances=[_instance(each) for each in status.instances],
+        pending=[
+            pb.PendingStatus(shape=str(each.what), count=each.count, reason=each.reason.value, detail=each.detail)
+            for each in status.pending
+        ],
+        actions=[
+            pb.Action(
+                at=timestamp(each.at),
+                kind=each.kind,
+                instance_id=each.instance_id,
+                node_type=each.node_type,
+                reason=each.reason.value,
+                detail=each.detail,
+                cycle=each.cycle,
+            )
+            for each in status.actions
+        ],
+    )
+
+
+def _node_type(node_type: NodeType, instances: tuple[Instance, ...], backoff: Backoff | None) -> pb.NodeTypeStatus:
+    return pb.NodeTypeStatus(
+        name=node_type.name,
+        min_workers=node_type.min_workers,
+        max_workers=node_type.max_workers,
+        instances=Counter(each.status.value for each in instances if each.node_type == node_type.name),
+        backoff_detail="" if backoff is None else backoff.detail,
+        backoff_until=None if backoff is None else timestamp(backoff.until),
+    )
+
+
+def _instance(instance: Instance) -> pb.InstanceStatus:
+    return pb.InstanceStatus(
+        instance_id=instance.instance_id,
+        external_id=instance.external_id,
+        ray_node_id=instance.ray_node_id,
+        node_type=instance.node_type,
+        status=instance.status.value,
+        since=timestamp(instance.since),
+        reason=instance.reason.value,
+        detail=instance.detail,
+    )

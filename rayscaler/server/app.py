@@ -1,0 +1,51 @@
+"""The grpc.aio server: services, interceptors, health, reflection."""
+
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from rayscaler.api.head.v1 import head_pb2, head_pb2_grpc
+from rayscaler.errors import Unavailable
+from rayscaler.reconciler.registry import Registry
+from rayscaler.server.head import HeadService
+from rayscaler.server.interceptors import ErrorInterceptor
+
+HEAD_SERVICE = head_pb2.DESCRIPTOR.services_by_name["HeadService"].full_name
+
+
+class Server:
+    """Serves the registry's clusters at one address."""
+
+    def __init__(self, registry: Registry, *, listen: str, max_message_bytes: int) -> None:
+        self._listen = listen
+        self._health = health.aio.HealthServicer()
+        self._server: Any = grpc.aio.server(
+            interceptors=[ErrorInterceptor()],
+            options=[
+                ("grpc.max_receive_message_length", max_message_bytes),
+                ("grpc.max_send_message_length", max_message_bytes),
+                # Two services on one port would each get half of the reports.
+                ("grpc.so_reuseport", 0),
+            ],
+        )
+        head_pb2_grpc.add_HeadServiceServicer_to_server(HeadService(registry), self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable_server_reflection((HEAD_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
+
+    async def start(self) -> int:
+        """Listen; return the port (0 for a unix socket). Raises Unavailable when the address cannot be had."""
+        try:
+            port = self._server.add_insecure_port(self._listen)
+        except RuntimeError as error:
+            raise Unavailable(f"cannot listen on {self._listen}: {error}") from error
+        await self._server.start()
+        for service in ("", HEAD_SERVICE):
+            await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+        return int(port)
+
+    async def stop(self, grace_s: float) -> None:
+        """Refuse new calls, let those under way end."""
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace_s)

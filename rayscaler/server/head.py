@@ -1,0 +1,25 @@
+"""HeadService: each method converts, asks the registry, converts."""
+
+from typing import Any
+
+from rayscaler.api.head.v1 import head_pb2 as pb
+from rayscaler.api.head.v1 import head_pb2_grpc
+from rayscaler.reconciler.registry import Registry
+from rayscaler.server import answers, convert
+
+
+class HeadService(head_pb2_grpc.HeadServiceServicer):
+    """What a Ray head's monitor, and the command line, call."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    async def ReportDemand(self, request: pb.ReportDemandRequest, context: Any) -> pb.ReportDemandResponse:  # noqa: N802, ARG002 - gRPC's
+        """Take a report, answer with what is due."""
+        report = convert.demand_report(request)
+        return answers.report_answer(self._registry.get(report.cluster).submit(report))
+
+    async def GetStatus(self, request: pb.GetStatusRequest, context: Any) -> pb.GetStatusResponse:  # noqa: N802, ARG002 - gRPC's
+        """Tell status."""
+        clusters = [self._registry.get(request.cluster)] if request.cluster else self._registry.all()
+        return pb.GetStatusResponse(clusters=[answers.cluster_status(each.status()) for each in clusters])

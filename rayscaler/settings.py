@@ -1,0 +1,112 @@
+"""Process settings: read once at start from RAYSCALER_* and flags, frozen after. No other file reads the environment for them.
+
+All durations are seconds. `RAYSCALER_TIME_FACTOR` divides every duration and deadline, so that a test can run the same rules faster.
+"""
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Self
+
+from rayscaler.errors import InvalidRequest
+
+
+MAX_MESSAGE_BYTES = (1 << 31) - 1
+"""gRPC keeps the limit in an int32."""
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Durations of the service, in seconds."""
+
+    coalesce_s: float = 0.05
+    """Shortest time between two cycles of a cluster: a burst of changes is one cycle."""
+    safety_cycle_s: float = 60.0
+    """A cycle runs at least this often, though nothing should need it."""
+    busy_interval_s: float = 0.25
+    """Between reports while work is pending or instances are in flight."""
+    quiet_interval_s: float = 0.5
+    """Between reports otherwise."""
+    blind_after_s: float = 10.0
+    """Without a report for so long, nothing is launched or ended."""
+    settle_s: float = 2.0
+    """After a new session began, nothing is ended for so long: its first snapshots may lack nodes (WC-8)."""
+    usage_lag_s: float = 3.0
+    """Ray shows a node's use about 1 to 2 s before it drops the demand that uses it (WC-9); see reconciler/usage.py."""
+    unneeded_grace_s: float = 10.0
+    """An in-flight instance that nothing needs is ended after so long."""
+    node_dead_grace_s: float = 5.0
+    """An instance whose node died undrained is ended after so long."""
+    drain_retry_s: float = 5.0
+    """After a refused drain, the next one of that node waits so long."""
+    executor_call_s: float = 30.0
+    """Deadline of one executor call."""
+    executor_retry_s: float = 0.5
+    """First wait after a failed executor call; doubles up to executor_retry_max_s."""
+    executor_retry_max_s: float = 30.0
+    """Longest such wait."""
+    relist_s: float = 30.0
+    """A watch is doubted, and everything listed again, this often."""
+    failure_memory_s: float = 60.0
+    """Failed launches are told to `ray status` for so long."""
+    unscheduled_s: float = 600.0
+    pulling_s: float = 900.0
+    starting_s: float = 300.0
+    registering_s: float = 180.0
+    draining_s: float = 60.0
+    terminating_s: float = 120.0
+
+    def divided_by(self, factor: float) -> Self:
+        """Return the same durations, each `factor` times shorter."""
+        return replace(self, **{f.name: getattr(self, f.name) / factor for f in fields(self)})
+
+
+@dataclass(frozen=True)
+class ServiceSettings:
+    """Settings of `rayscaler serve`."""
+
+    listen: str = "127.0.0.1:6380"
+    state_dir: Path = Path("~/.rayscaler")
+    max_message_bytes: int = 32 << 20
+    timings: Timings = field(default_factory=Timings)
+
+    @property
+    def run_dir(self) -> Path:
+        """Where local workers are recorded."""
+        return self.state_dir / "run"
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str] | None = None, *, listen: str | None = None, state_dir: Path | None = None) -> Self:
+        """Read RAYSCALER_LISTEN, RAYSCALER_STATE_DIR, RAYSCALER_MAX_MESSAGE_BYTES, RAYSCALER_TIME_FACTOR; flags win."""
+        env = os.environ if env is None else env
+        default = cls()
+        return cls(
+            listen=listen or env.get("RAYSCALER_LISTEN") or default.listen,
+            state_dir=(state_dir or Path(env.get("RAYSCALER_STATE_DIR") or default.state_dir)).expanduser(),
+            max_message_bytes=math.ceil(_positive(env, "RAYSCALER_MAX_MESSAGE_BYTES", default.max_message_bytes, most=MAX_MESSAGE_BYTES)),
+            timings=Timings().divided_by(_positive(env, "RAYSCALER_TIME_FACTOR", 1.0)),
+        )
+
+
+@dataclass(frozen=True)
+class MonitorSettings:
+    """Settings of `rayscaler monitor`. `service` and `gcs` are gRPC targets."""
+
+    cluster: str
+    gcs: str
+    service: str
+
+
+def _positive(env: Mapping[str, str], name: str, default: float, *, most: float = 1e9) -> float:
+    text = env.get(name, "")
+    if not text:
+        return default
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= most:
+        raise InvalidRequest(f"{name}: {text!r} is not a number above 0 and up to {most:.0f}; unset it or give one")
+    return value

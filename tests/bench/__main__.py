@@ -1,0 +1,40 @@
+"""python -m tests.bench [case ...] [--pairs N] [--samples N] [--seed S]: one JSON line per case on standard output.
+
+Exit code 0: all targets met; 1: one was missed; 2: an anchor did not run in this run (a figure of another day is none).
+"""
+
+import argparse
+import importlib
+import sys
+
+from tests.bench.result import NO_ANCHOR, Options, Result, say
+
+CASES = {
+    "report-to-launch": "tests.bench.report_to_launch",
+    "plan": "tests.bench.plan",
+    "first-task": "tests.bench.first_task",
+}
+
+
+def main() -> int:
+    """Run the cases asked for, all if none is named."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cases", nargs="*", metavar="case", help=f"any of: {', '.join(CASES)} (default: all)")
+    parser.add_argument("--pairs", type=int, help="interleaved pairs of first-task (default 10)")
+    parser.add_argument("--samples", type=int, help="samples of our side in the other cases")
+    parser.add_argument("--seed", type=int, default=1, help="of the made-up nodes and demands (default 1)")
+    given = parser.parse_args()
+    unknown = [name for name in given.cases if name not in CASES]
+    if unknown:
+        parser.error(f"no such case: {', '.join(unknown)}; there are: {', '.join(CASES)}")
+    codes = []
+    for name in given.cases or CASES:
+        say(f"== {name}")
+        result: Result = importlib.import_module(CASES[name]).run(Options(given.pairs, given.samples, given.seed))
+        print(result.line(), flush=True)
+        codes.append(result.exit_code)
+    return NO_ANCHOR if NO_ANCHOR in codes else max(codes)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,33 @@
+"""Fixtures for all tests, and the tier of each printed with its result."""
+
+import pytest
+
+pytest_plugins = ["tests.ray_tier"]
+
+TIERS = ("unit", "property", "protocol", "ray", "cluster", "e2e")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Every test names its tier; a unit test has two seconds, the others their own limits."""
+    for item in items:
+        marker = item.get_closest_marker("tier")
+        if marker is None or marker.args[0] not in TIERS:
+            raise pytest.UsageError(f"{item.nodeid}: no tier; set pytestmark = pytest.mark.tier(one of {', '.join(TIERS)})")
+        if item.get_closest_marker("timeout") is None:
+            seconds = {"unit": 10, "property": 300, "protocol": 60}.get(marker.args[0], 600)
+            item.add_marker(pytest.mark.timeout(seconds))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print how many tests of each tier ran, and every skip with its reason."""
+    counts: dict[str, int] = {}
+    for report in terminalreporter.stats.get("passed", []):
+        if report.when == "call":
+            tier = dict(report.user_properties).get("tier", "unknown")
+            counts[tier] = counts.get(tier, 0) + 1
+    terminalreporter.write_line("tiers: " + ", ".join(f"{tier} {counts[tier]}" for tier in TIERS if tier in counts))
+
+
+@pytest.fixture(autouse=True)
+def _tier(request: pytest.FixtureRequest, record_property) -> None:  # noqa: PT005 - its side effect is its purpose
+    record_property("tier", request.node.get_closest_marker("tier").args[0])

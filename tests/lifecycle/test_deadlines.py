@@ -1,0 +1,88 @@
+"""Deadlines and back-off: each phase has a budget of its own (complaint B5), failures double the wait."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rayscaler.lifecycle import backoff, observe
+from rayscaler.lifecycle.deadlines import Deadlines, overdue
+from rayscaler.model.instance import InstanceStatus, Phase
+from tests.lifecycle.builders import NOW, instance, seen
+
+pytestmark = pytest.mark.tier("unit")
+
+S = InstanceStatus
+LIMITS = Deadlines(unscheduled_s=10, pulling_s=20, starting_s=30, registering_s=40, draining_s=50, terminating_s=60)
+
+
+@pytest.mark.parametrize(
+    ("phase", "budget_s"), [(Phase.UNSCHEDULED, 10), (Phase.PULLING, 20), (Phase.STARTING, 30), (Phase.REGISTERING, 40)]
+)
+@pytest.mark.parametrize("status", [S.REQUESTED, S.ALLOCATED])
+def test_an_instance_in_flight_is_overdue_when_its_phase_has_lasted_its_budget(status, phase, budget_s):
+    one = instance(status, phase=phase)
+    assert overdue([one], LIMITS, NOW + budget_s - 0.001) == []
+    assert overdue([one], LIMITS, NOW + budget_s) == [one]
+
+
+def test_b5_progress_in_one_phase_never_uses_the_next_ones_budget():
+    """Each phase lasts all but a second of its budget, 96 s in all; at no moment is the instance overdue."""
+    now, one = NOW, instance(S.REQUESTED)
+    for phase, budget_s in [(Phase.UNSCHEDULED, 10), (Phase.PULLING, 20), (Phase.STARTING, 30), (Phase.REGISTERING, 40)]:
+        one = observe.observation(one, seen(phase), now)
+        now += budget_s - 1
+        assert overdue([one], LIMITS, now) == []
+    assert overdue([one], LIMITS, now + 1) == [one]
+
+
+def test_being_allocated_begins_the_budget_anew_though_the_phase_is_the_same():
+    one = observe.observation(instance(S.REQUESTED), seen(Phase.UNSCHEDULED), NOW + 9)
+    assert LIMITS.of(one) == NOW + 9 + 10
+
+
+def test_a_running_or_ended_instance_is_never_overdue():
+    those = [instance(status, phase=phase) for status in (S.RUNNING, S.TERMINATED, S.LAUNCH_FAILED) for phase in Phase]
+    assert overdue(those, LIMITS, NOW + 1e9) == []
+
+
+def test_a_drain_is_overdue_by_its_own_time_but_not_once_the_node_is_dead():
+    one = instance(S.DRAINING, phase=Phase.PULLING, phase_since=NOW - 1000)
+    assert LIMITS.of(one) == NOW + 50
+    assert LIMITS.of(replace(one, node_dead_since=NOW)) is None
+
+
+def test_an_end_is_overdue_by_its_own_time():
+    assert LIMITS.of(instance(S.TERMINATING, phase=Phase.ENDING, phase_since=NOW + 30)) == NOW + 60
+
+
+@pytest.mark.parametrize("phase", Phase)
+def test_every_phase_of_an_instance_in_flight_has_a_deadline(phase):
+    assert LIMITS.of(instance(S.ALLOCATED, phase=phase)) is not None
+
+
+def test_waits_double_from_the_first_to_the_longest():
+    known, waits, now = None, [], NOW
+    for _ in range(9):
+        known = backoff.failed(known, "small", "no room", now)
+        waits.append(known.until - now)
+        now = known.until
+    assert waits == [5, 10, 20, 40, 80, 160, 300, 300, 300]
+    assert known.failures == 9
+
+
+def test_a_burst_of_failures_counts_once_and_keeps_the_newest_words():
+    known = backoff.failed(None, "small", "first", NOW)
+    for second in range(1, 5):
+        known = backoff.failed(known, "small", f"at {second}", NOW + second)
+    assert (known.failures, known.until, known.detail) == (1, NOW + 5, "at 4")
+
+
+@given(st.lists(st.floats(0, 1000), max_size=3000))
+def test_no_history_of_failures_makes_the_wait_longer_than_the_longest(gaps):
+    known, now = None, NOW
+    for gap in gaps:
+        now += gap
+        known = backoff.failed(known, "small", "", now)
+        assert now < known.until <= now + backoff.LONGEST_S

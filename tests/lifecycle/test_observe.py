@@ -1,0 +1,203 @@
+"""What executors and Ray's node table say, folded in: passive facts, and nothing is concluded from silence."""
+
+import pytest
+
+from rayscaler.lifecycle import observe
+from rayscaler.model.instance import InstanceStatus, Phase, Reason
+from rayscaler.model.node import DeathReason, NodeStatus
+from tests.lifecycle.builders import NOW, instance, row, seen
+
+pytestmark = pytest.mark.tier("unit")
+
+S = InstanceStatus
+LIVE = [S.REQUESTED, S.ALLOCATED, S.RUNNING, S.DRAINING, S.TERMINATING]
+DEAD = NodeStatus.DEAD
+
+
+def fold(before, *rows, now=NOW):
+    return observe.nodes({before.instance_id: before}, rows, now)[before.instance_id]
+
+
+# Ray's node table
+
+
+@pytest.mark.parametrize("status", [S.REQUESTED, S.ALLOCATED])
+def test_a_live_row_makes_an_instance_in_flight_running(status):
+    after = fold(instance(status), row("n1"))
+    assert (after.status, after.ray_node_id, after.reason, after.has_joined) == (S.RUNNING, "n1", Reason.JOINED, True)
+
+
+@pytest.mark.parametrize("status", [S.RUNNING, S.DRAINING, S.TERMINATING])
+def test_a_live_row_changes_no_other_status(status):
+    before = instance(status, ray_node_id="n1")
+    assert fold(before, row("n1")) is before
+
+
+@pytest.mark.parametrize("status", LIVE)
+def test_absence_from_the_node_table_says_nothing(status):
+    before = instance(status, ray_node_id="n1")
+    assert fold(before) is before
+    assert fold(before, row("n9", instance_id="another")) is before
+
+
+def test_the_row_of_the_head_is_nobodys_node():
+    before = instance(S.ALLOCATED)
+    assert fold(before, row("h", is_head=True)) is before
+
+
+def test_the_dead_known_node_is_noted_and_the_instance_lives_on():
+    after = fold(instance(ray_node_id="n1"), row("n1", DEAD))
+    assert (after.status, after.node_dead_since) == (S.RUNNING, NOW)
+    assert fold(after, row("n1", DEAD), now=NOW + 9).node_dead_since == NOW  # the first moment counts
+
+
+def test_lf_12_a_dead_row_of_an_older_node_says_nothing_while_a_newer_one_lives():
+    before = instance(ray_node_id="n2")
+    assert fold(before, row("n1", DEAD), row("n2")) is before
+    assert fold(before, row("n2"), row("n1", DEAD)) is before
+
+
+def test_lf_12_a_newer_live_node_takes_the_place_of_the_dead_known_one():
+    dead = fold(instance(ray_node_id="n1"), row("n1", DEAD))
+    back = fold(dead, row("n1", DEAD), row("n2"), now=NOW + 1)
+    assert (back.status, back.ray_node_id, back.node_dead_since) == (S.RUNNING, "n2", None)
+
+
+def test_lf_12_of_several_live_rows_the_known_one_stays():
+    before = instance(ray_node_id="n2")
+    assert fold(before, row("n1"), row("n2"), row("n3")) is before
+
+
+def test_lf_12_a_dead_row_that_is_not_the_known_node_is_no_death():
+    before = instance(ray_node_id="n2")
+    assert fold(before, row("n1", DEAD)) is before
+
+
+@pytest.mark.parametrize("death", [None, DeathReason.UNEXPECTED, DeathReason.EXPECTED, DeathReason.UNKNOWN])
+def test_a_dead_row_of_an_instance_in_flight_is_no_death_for_its_next_node_may_be_coming_up(death):
+    before = instance(S.ALLOCATED)
+    assert fold(before, row("n1", DEAD, death=death)) is before
+
+
+@pytest.mark.parametrize("death", [DeathReason.DRAINED_IDLE, DeathReason.DRAINED_PREEMPTED])
+def test_an_adopted_instance_whose_node_was_drained_is_not_taken_for_one_in_flight(death):
+    """The service was killed between the drain and the end: the worker's processes stay, and will never join again."""
+    after = fold(instance(S.ALLOCATED), row("n1", DEAD, death=death))
+    assert (after.status, after.ray_node_id, after.node_dead_since) == (S.RUNNING, "n1", NOW)
+    # But not while another node of it lives.
+    assert fold(instance(S.ALLOCATED), row("n1", DEAD, death=death), row("n2")).node_dead_since is None
+
+
+@pytest.mark.parametrize("status", [S.TERMINATED, S.LAUNCH_FAILED])
+def test_an_ended_instance_is_not_revived_by_a_row(status):
+    before = instance(status)
+    assert fold(before, row("n1")) is before
+
+
+# the executor's observations
+
+
+def test_an_unknown_live_instance_is_adopted_and_an_unknown_gone_one_ignored():
+    adopted = observe.observation(None, seen(Phase.REGISTERING), NOW)
+    assert adopted is not None
+    assert (adopted.status, adopted.external_id, adopted.since, adopted.requested_at) == (S.ALLOCATED, "ext", NOW, NOW)
+    ending = observe.observation(None, seen(Phase.ENDING), NOW)
+    assert ending is not None
+    assert ending.status is S.TERMINATING
+    assert observe.observation(None, seen(Phase.GONE), NOW) is None
+
+
+@pytest.mark.parametrize("phase", [each for each in Phase if each is not Phase.GONE])
+@pytest.mark.parametrize("status", LIVE)
+def test_seeing_an_instance_moves_only_a_requested_one(status, phase):
+    after = observe.observation(instance(status), seen(phase), NOW + 1)
+    assert after is not None
+    assert after.status is (S.ALLOCATED if status is S.REQUESTED else status)
+    assert (after.phase, after.external_id) == (phase, "ext")
+
+
+def test_a_phase_begins_when_it_is_first_seen_and_a_repetition_does_not_begin_it_anew():
+    first = observe.observation(instance(S.ALLOCATED), seen(Phase.PULLING), NOW + 1)
+    again = observe.observation(first, seen(Phase.PULLING), NOW + 50)
+    assert again is not None
+    assert again.phase_since == NOW + 1
+
+
+def test_an_observation_without_an_external_id_does_not_wipe_the_known_one():
+    after = observe.observation(instance(external_id="known"), seen(Phase.STARTING, external_id=""), NOW)
+    assert after is not None
+    assert after.external_id == "known"
+
+
+@pytest.mark.parametrize(
+    ("status", "end", "reason"),
+    [
+        (S.REQUESTED, S.LAUNCH_FAILED, Reason.EXITED),
+        (S.ALLOCATED, S.LAUNCH_FAILED, Reason.EXITED),
+        (S.RUNNING, S.TERMINATED, Reason.EXITED),
+        (S.DRAINING, S.TERMINATED, Reason.EXITED),
+        (S.TERMINATING, S.TERMINATED, Reason.IDLE),
+    ],
+    ids=lambda each: each.name,
+)
+def test_a_gone_instance_ends_with_the_executors_words_and_an_asked_end_keeps_its_reason(status, end, reason):
+    after = observe.observation(instance(status, reason=Reason.IDLE), seen(Phase.GONE, error="exit code 1"), NOW)
+    assert after is not None
+    assert (after.status, after.reason, after.detail) == (end, reason, "exit code 1")
+
+
+@pytest.mark.parametrize("status", [S.TERMINATED, S.LAUNCH_FAILED])
+@pytest.mark.parametrize("phase", [Phase.STARTING, Phase.GONE])
+def test_an_ended_instance_is_not_revived_by_an_observation(status, phase):
+    before = instance(status)
+    assert observe.observation(before, seen(phase), NOW) is before
+
+
+# complete lists
+
+
+@pytest.mark.parametrize("status", LIVE)
+def test_what_a_complete_list_lacks_is_gone(status):
+    after = observe.full_list({"i": instance(status)}, [], frozenset(), NOW)["i"]
+    assert after.status is (S.LAUNCH_FAILED if status in (S.REQUESTED, S.ALLOCATED) else S.TERMINATED)
+    if status is not S.TERMINATING:
+        assert after.reason is Reason.DISAPPEARED
+
+
+@pytest.mark.parametrize("status", LIVE)
+def test_an_instance_whose_launch_was_under_way_may_be_lacking(status):
+    before = {"i": instance(status)}
+    assert observe.full_list(before, [], frozenset({"i"}), NOW) == before
+
+
+def test_a_list_adopts_keeps_and_ends_at_once():
+    known = {"i": instance(), "old": instance(instance_id="old"), "over": instance(S.TERMINATED, instance_id="over")}
+    after = observe.full_list(known, [seen(Phase.STARTING), seen(Phase.STARTING, instance_id="new")], frozenset(), NOW)
+    assert {key: each.status for key, each in after.items()} == {
+        "i": S.RUNNING,
+        "old": S.TERMINATED,
+        "over": S.TERMINATED,
+        "new": S.ALLOCATED,
+    }
+
+
+# drains
+
+
+def test_an_accepted_drain_is_noted_and_proves_nothing_more():
+    after = observe.drain_result(instance(S.DRAINING), accepted=True, detail="", now=NOW, retry_after_s=5)
+    assert (after.status, after.drain_accepted, after.node_dead_since) == (S.DRAINING, True, None)
+
+
+def test_a_refused_drain_leads_back_to_running_and_the_next_one_waits():
+    before = instance(S.DRAINING, drain_accepted=True)
+    after = observe.drain_result(before, accepted=False, detail="no longer idle", now=NOW, retry_after_s=5)
+    assert (after.status, after.drain_accepted, after.drain_not_before) == (S.RUNNING, False, NOW + 5)
+    assert (after.reason, after.detail) == (Reason.DRAIN_REFUSED, "no longer idle")
+
+
+@pytest.mark.parametrize("accepted", [True, False])
+@pytest.mark.parametrize("status", [each for each in S if each is not S.DRAINING])
+def test_a_late_word_on_a_drain_changes_nothing(status, accepted):
+    before = instance(status)
+    assert observe.drain_result(before, accepted=accepted, detail="", now=NOW, retry_after_s=5) is before

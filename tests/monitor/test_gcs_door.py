@@ -1,0 +1,198 @@
+"""The door to the GCS, against a server that records every byte."""
+
+import grpc
+import pytest
+
+from rayscaler import errors
+from rayscaler.api.gcs.v1 import gcs_pb2
+from rayscaler.clock import SystemClock
+from rayscaler.monitor.auth import TokenSource
+from rayscaler.monitor.gcs import GrpcGcs
+from tests.monitor.recorder import CLUSTER_ID, recording, show
+
+pytestmark = pytest.mark.tier("protocol")
+
+DEAD, IDLE, DRAINING = gcs_pb2.NODE_STATUS_DEAD, gcs_pb2.NODE_STATUS_IDLE, gcs_pb2.NODE_STATUS_DRAINING
+IDLE_TERMINATION, PREEMPTION = gcs_pb2.DRAIN_NODE_REASON_IDLE_TERMINATION, gcs_pb2.DRAIN_NODE_REASON_PREEMPTION
+WRONG_CLUSTER = (grpc.StatusCode.UNAUTHENTICATED, "WrongClusterID: Perhaps the client is accessing GCS after it has restarted.")
+BAD_TOKEN = (grpc.StatusCode.UNAUTHENTICATED, "InvalidAuthToken: Authentication token is missing or incorrect")
+
+
+@pytest.fixture
+async def ray():
+    async with recording() as recorder:
+        yield recorder
+
+
+@pytest.fixture
+async def gcs(ray):
+    door = GrpcGcs(ray.address, SystemClock(), TokenSource({}))
+    yield door
+    await door.close()
+
+
+async def test_the_first_reading_asks_for_id_state_version_and_jobs_and_the_next_for_the_state_only(ray, gcs):
+    reading = await gcs.read()
+    assert reading.cluster_id == CLUSTER_ID.hex()
+    assert reading.ray_version == "2.60.0"
+    assert ray.names() == ["GetClusterId", "GetClusterResourceState", "CheckAlive", "GetAllJobInfo"]
+    await gcs.read()
+    assert ray.names()[4:] == ["GetClusterResourceState"]
+
+
+async def test_every_call_but_the_first_carries_the_cluster_id(ray, gcs):
+    await gcs.read()
+    (_, _, first), *others = ray.calls
+    assert "ray_cluster_id" not in first
+    assert {metadata["ray_cluster_id"] for _, _, metadata in others} == {CLUSTER_ID.hex()}
+    assert not any("authorization" in metadata for _, _, metadata in ray.calls)
+
+
+async def test_a_token_is_sent_on_every_call(ray):
+    gcs = GrpcGcs(ray.address, SystemClock(), TokenSource({"RAY_AUTH_TOKEN": "secret"}))
+    await gcs.read()
+    await gcs.close()
+    assert {metadata["authorization"] for _, _, metadata in ray.calls} == {"Bearer secret"}
+
+
+async def test_a_refused_token_is_read_again_and_the_call_repeated_only_if_it_changed(ray, tmp_path):
+    token = tmp_path / "token"
+    token.write_text("old")
+    gcs = GrpcGcs(ray.address, SystemClock(), TokenSource({"RAY_AUTH_TOKEN_PATH": str(token)}))
+    token.write_text("new")
+    ray.refusals["GetClusterId"] = [BAD_TOKEN]
+    await gcs.read()
+    assert [metadata["authorization"] for _, _, metadata in ray.calls][:2] == ["Bearer old", "Bearer new"]
+    ray.refusals["GetClusterResourceState"] = [BAD_TOKEN]
+    with pytest.raises(errors.Denied, match=str(token)) as refused:
+        await gcs.read()
+    assert "new" not in str(refused.value).replace(str(token), "")
+    await gcs.close()
+
+
+async def test_a_new_cluster_at_the_address_is_taken_up_within_the_reading(ray, gcs):
+    first = await gcs.read()
+    ray.answers["GetClusterId"] = gcs_pb2.GetClusterIdReply(cluster_id=b"\7" * 28).SerializeToString()
+    ray.refusals["GetClusterResourceState"] = [WRONG_CLUSTER]
+    second = await gcs.read()
+    assert second.cluster_id == "07" * 28
+    assert second.gcs_life > first.gcs_life
+
+
+async def test_after_unavailable_the_id_is_asked_for_again(ray, gcs):
+    await gcs.read()
+    ray.refusals["GetClusterResourceState"] = [(grpc.StatusCode.UNAVAILABLE, "Socket closed")]
+    with pytest.raises(errors.Unavailable, match="Socket closed"):
+        await gcs.read()
+    ray.calls.clear()
+    await gcs.read()
+    assert ray.names()[0] == "GetClusterId"
+
+
+async def test_a_counter_that_fell_is_a_new_life_under_the_same_id(ray, gcs):
+    show(ray, version=50)
+    lives = [(await gcs.read()).gcs_life]
+    show(ray, version=51)
+    lives.append((await gcs.read()).gcs_life)
+    show(ray, version=1)
+    lives.append((await gcs.read()).gcs_life)
+    assert lives[0] == lives[1] < lives[2]
+
+
+async def test_why_nodes_died_is_asked_once_per_death(ray, gcs):
+    info = gcs_pb2.GcsNodeInfo(node_id=b"a", death_info=gcs_pb2.NodeDeathInfo(reason=4))
+    ray.answers["GetAllNodeInfo"] = gcs_pb2.GetAllNodeInfoReply(node_info_list=[info]).SerializeToString()
+    show(ray, version=2, a=DEAD, b=IDLE)
+    for _ in range(3):
+        assert (await gcs.read()).ended[b"a".hex()].death_info.reason == 4
+    assert ray.names().count("GetAllNodeInfo") == 1
+    show(ray, version=3, a=DEAD, b=DEAD)
+    reading = await gcs.read()
+    assert reading.ended.keys() == {b"a".hex(), b"b".hex()}
+    await gcs.read()
+    assert ray.names().count("GetAllNodeInfo") == 2
+    show(ray, version=4, b=DEAD)
+    assert (await gcs.read()).ended.keys() == {b"b".hex()}
+
+
+async def test_drains_are_listed_while_a_node_drains_or_shortly_after_one_was_asked_for(ray, gcs):
+    draining = gcs_pb2.GetDrainingNodesReply(draining_nodes=[gcs_pb2.DrainingNode(node_id=b"a", draining_deadline_timestamp_ms=5)])
+    ray.answers["GetDrainingNodes"] = draining.SerializeToString()
+    show(ray, version=2, a=IDLE)
+    assert (await gcs.read()).draining == {}
+    show(ray, version=3, a=DRAINING)
+    assert (await gcs.read()).draining == {b"a".hex(): 5}
+    show(ray, version=4, a=IDLE)
+    assert (await gcs.read()).draining == {}
+    await gcs.drain(b"a".hex(), IDLE_TERMINATION, "idle", None)
+    assert (await gcs.read()).draining == {b"a".hex(): 5}
+
+
+async def test_live_jobs_are_counted_without_the_dead_and_rays_own(ray, gcs):
+    rows = [(False, ""), (False, "mine"), (True, "mine"), (False, "_ray_internal_dashboard")]
+    ray.answers["GetAllJobInfo"] = gcs_pb2.GetAllJobInfoReply(
+        job_info_list=[gcs_pb2.JobTableData(is_dead=dead, config=gcs_pb2.JobConfig(ray_namespace=name)) for dead, name in rows]
+    ).SerializeToString()
+    assert (await gcs.read()).live_jobs == 2
+
+
+async def test_a_drain_says_what_ray_answered(ray, gcs):
+    await gcs.read()
+    ray.answers["DrainNode"] = gcs_pb2.DrainNodeReply(is_accepted=False, rejection_reason_message="busy").SerializeToString()
+    assert await gcs.drain("aa" * 28, IDLE_TERMINATION, "idle for 60 s", None) == (False, "busy")
+
+
+@pytest.mark.parametrize(
+    ("reason", "deadline_at", "sent_ms"), [(IDLE_TERMINATION, 1.7e9, 0), (PREEMPTION, 1.7e9, 1_700_000_000_000), (PREEMPTION, None, 0)]
+)
+async def test_a_drain_goes_to_the_autoscalers_rpc_with_reason_text_and_milliseconds(ray, gcs, reason, deadline_at, sent_ms):
+    await gcs.read()
+    await gcs.drain("aa" * 28, reason, "why", deadline_at)
+    method, request, metadata = ray.calls[-1]
+    assert method == "/ray.rpc.autoscaler.AutoscalerStateService/DrainNode"
+    sent = gcs_pb2.DrainNodeRequest.FromString(request)
+    assert (sent.node_id, sent.reason, sent.reason_message, sent.deadline_timestamp_ms) == (b"\xaa" * 28, reason, "why", sent_ms)
+    assert metadata["ray_cluster_id"] == CLUSTER_ID.hex()
+
+
+async def test_a_drain_is_not_sent_while_it_is_unknown_which_cluster_answers(ray, gcs):
+    with pytest.raises(errors.Unavailable):
+        await gcs.drain("aa" * 28, IDLE_TERMINATION, "", None)
+    assert ray.calls == []
+
+
+async def test_a_drain_that_meets_a_new_cluster_is_void(ray, gcs):
+    await gcs.read()
+    ray.refusals["DrainNode"] = [WRONG_CLUSTER]
+    with pytest.raises(errors.Superseded, match="new Ray cluster"):
+        await gcs.drain("aa" * 28, IDLE_TERMINATION, "", None)
+    assert ray.names().count("DrainNode") == 1
+
+
+@pytest.mark.parametrize(("node_id", "deadline_at"), [("", None), ("xyz", None), ("aa", -1.0)])
+async def test_a_malformed_drain_is_refused_here(ray, gcs, node_id, deadline_at):
+    await gcs.read()
+    with pytest.raises(errors.InvalidRequest):
+        await gcs.drain(node_id, PREEMPTION, "", deadline_at)
+    assert "DrainNode" not in ray.names()
+
+
+async def test_an_address_where_nobody_listens_is_unavailable_in_plain_words():
+    gcs = GrpcGcs("127.0.0.1:1", SystemClock(), TokenSource({}))
+    with pytest.raises(errors.Unavailable, match=r"Ray's GCS at 127.0.0.1:1"):
+        await gcs.read()
+    await gcs.close()
+
+
+async def test_a_call_that_is_never_answered_ends_at_its_deadline(ray):
+    gcs = GrpcGcs(ray.address, SystemClock(), TokenSource({}), call_timeout_s=0.2)
+    ray.hangs = {"GetClusterId"}
+    with pytest.raises(errors.Unavailable):
+        await gcs.read()
+    await gcs.close()
+
+
+async def test_a_snapshot_larger_than_grpcs_default_of_4_mib_is_read(ray, gcs):
+    show(ray, version=1, **{f"{i:028d}": IDLE for i in range(150_000)})
+    assert len(ray.answers["GetClusterResourceState"]) > 4 << 20
+    assert len((await gcs.read()).state.node_states) == 150_000
