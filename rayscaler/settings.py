@@ -12,7 +12,6 @@ from typing import Self
 
 from rayscaler.errors import InvalidRequest
 
-
 MAX_MESSAGE_BYTES = (1 << 31) - 1
 """gRPC keeps the limit in an int32."""
 

@@ -38,6 +38,8 @@ class LocalTimings:
     """A start that takes longer keeps going, but makes room for the next."""
     grace_s: float = 40.0
     """From SIGTERM to SIGKILL: Ray drains a busy node for up to 30 s, then ends its processes in up to 8 s."""
+    starting_grace_s: float = 5.0
+    """The same for a worker that is not up: it has no work, but a SIGTERM before it registered makes Ray wait out its 30 s."""
 
 
 @dataclass
@@ -219,8 +221,10 @@ class LocalExecutor:
         if identity is None:
             self._gone(worker, "ended before it was started")
             return
-        enough = await end(self._processes, identity, self._timings.grace_s)
-        self._gone(worker, "ended" if enough else f"killed: it did not end within {self._timings.grace_s:g} s")
+        is_up = startup.has_started(worker.record.log_path)
+        grace_s = self._timings.grace_s if is_up else self._timings.starting_grace_s
+        enough = await end(self._processes, identity, grace_s)
+        self._gone(worker, "ended" if enough else f"killed: it did not end within {grace_s:g} s")
 
     def _gone(self, worker: _Worker, detail: str, error: str = "") -> None:
         spec = worker.record.spec

@@ -219,8 +219,8 @@ def _stat(pid: int) -> list[str] | None:
     return text[text.rindex(")") + 2 :].split()
 
 
-def _pids() -> Iterator[int]:
-    return (int(entry.name) for entry in os.scandir(PROC) if entry.name.isdigit())
+def _pids() -> list[int]:
+    return [int(path.name) for path in PROC.iterdir() if path.name.isdigit()]
 
 
 def _has_mark(pid: int, mark: str) -> bool:

@@ -54,9 +54,12 @@ class Infeasible:
         return self.reason in NEVER
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Placement:
-    """`count` of `bundle` (of gang `gang_id`, or "") put on `node`: an instance id, "head:<ray node id>", "ray:<ray node id>" (not ours) or "new:<index of launch>"."""
+    """`count` of `bundle` (of gang `gang_id`, or "") put on `node`.
+
+    `node` is an instance id, "head:<ray node id>", "ray:<ray node id>" (not ours) or "new:<index of launch>".
+    """
 
     bundle: Bundle
     count: int

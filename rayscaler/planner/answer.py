@@ -1,6 +1,7 @@
 """From the draft to the Plan: launches with what they are for, and where everything lies. Decides nothing."""
 
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 
 from rayscaler.model.demand import Reserve
 from rayscaler.model.instance import Reason
@@ -33,19 +34,16 @@ def _placements(runs: Iterable[NodeRun], *, is_constraint: bool) -> list[Placeme
 
 
 def _launches(draft: Draft) -> tuple[Launch, ...]:
+    """Return the launches by their index; members of a run that are equal on the floor too share one Launch."""
     on_floor = {member: run.load for run in draft.floor if run.tier == NEW for member in run.members}
-    made: dict[tuple[str, Reason, tuple[Load, ...], tuple[Load, ...]], Launch] = {}
     launches: dict[str, Launch] = {}
     for run in draft.runs:
-        if run.tier != NEW:
-            continue
-        for member in run.members:
-            node_type, reason = draft.launching[int(member.removeprefix("new:"))]
-            key = (node_type, reason, run.load, on_floor.get(member, ()))
-            if key not in made:
-                made[key] = _launch(draft, *key)
-            launches[member] = made[key]
-    return tuple([launches[f"new:{index}"] for index in range(len(draft.launching))])
+        if run.tier == NEW:
+            for floor, members in groupby(run.members, key=lambda member: on_floor.get(member, ())):
+                chosen = tuple(members)
+                node_type, reason = draft.launching[int(chosen[0].removeprefix("new:"))]
+                launches.update(dict.fromkeys(chosen, _launch(draft, node_type, reason, run.load, floor)))
+    return tuple(launches[f"new:{index}"] for index in range(len(draft.launching)))
 
 
 def _launch(draft: Draft, node_type: str, reason: Reason, load: Sequence[Load], floor: Sequence[Load]) -> Launch:

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from rayscaler.model.demand import Bundle, Gang, Strategy
 from rayscaler.model.instance import Reason
 from rayscaler.model.resources import Resources
-from rayscaler.planner import refuse
+from rayscaler.planner import matching, refuse
 from rayscaler.planner.choose import Wanted, choose
-from rayscaler.planner.packing import filled, launch_for, place
+from rayscaler.planner.packing import filled, gang_counts, launch_for, place
 from rayscaler.planner.sim import HEAD, SETTLED, Draft, Load, NodeRun, Shape, less, loaded, sizes, times
 
 JOINED = frozenset({HEAD, SETTLED})
@@ -28,7 +28,7 @@ FULL = (Reason.NO_ROOM, "")
 def place_all(draft: Draft) -> None:
     """Place each gang whole or not at all, the most constrained and largest first."""
     for position, gang in enumerate(draft.gangs):
-        whole = sizes(_whole(draft, gang).items())
+        whole = sizes(gang_counts(draft, gang).items())
         rest = sizes(draft.gang_left[position].items())
         found = _try(draft, gang, rest)
         if found is not None and rest != whole:
@@ -36,14 +36,6 @@ def place_all(draft: Draft) -> None:
             found = _try(draft, gang, whole)
         if found is not None:
             draft.infeasible.append(refuse.gang(gang, _worst(draft, gang, whole, found)))
-
-
-def _whole(draft: Draft, gang: Gang) -> dict[Shape, int]:
-    counts: dict[Shape, int] = {}
-    for each in gang.bundles:
-        shape = draft.shapes[each.bundle]
-        counts[shape] = counts.get(shape, 0) + each.count
-    return counts
 
 
 def _try(draft: Draft, gang: Gang, wanted: Wanted) -> refuse.Verdict | None:
@@ -79,8 +71,7 @@ def _release(draft: Draft, gang: Gang) -> None:
 def _worst(draft: Draft, gang: Gang, whole: Wanted, found: refuse.Verdict) -> refuse.Verdict:
     """Return the verdict that matters most: what can never be had, before what waits."""
     shapes = [_merged(whole)] if gang.strategy is Strategy.STRICT_PACK else [shape for shape, _ in whole]
-    verdicts = [refuse.verdict(draft, shape, is_speed_bound=False) for shape in shapes]
-    return next((each for each in verdicts if refuse.is_never(each)), found)
+    return next((each for shape in shapes if (each := refuse.never(draft, shape)) is not None), found)
 
 
 def _merged(wanted: Wanted) -> Shape:
@@ -140,6 +131,29 @@ def _apart(draft: Draft, gang: Gang, wanted: Wanted) -> refuse.Verdict | None:
 
 def _place_apart(draft: Draft, gang: Gang, shape: Shape, count: int) -> int:
     return place(draft, draft.runs, shape, count, gang_id=gang.gang_id, mark=gang.label, per_node=1, is_apart=True)
+
+
+def _matched(draft: Draft, gang: Gang, wanted: Wanted) -> refuse.Verdict | None:
+    """Put each bundle on an existing node of its own where first-fit found no way; with one shape it always finds it."""
+    if len(wanted) == 1:
+        return FULL
+
+    def fits(shape: Shape, run: NodeRun) -> bool:
+        return times(run.room, shape.needs) > 0 and gang.label not in run.marks and draft.rank(shape, run.labels) is not None
+
+    placed = matching.match(wanted, draft.runs, fits)
+    if placed is None:
+        return FULL
+    runs: list[NodeRun] = []
+    for run, counts in zip(draft.runs, placed, strict=True):
+        members = run.members
+        for shape, count in sizes(counts.items()):
+            runs.append(loaded(run, members[:count], Load(shape, 1, gang.gang_id), gang.label))
+            members = members[count:]
+        if members:
+            runs.append(run._replace(members=members))
+    draft.runs = runs
+    return None
 
 
 def _strict_spread(draft: Draft, gang: Gang, wanted: Wanted) -> refuse.Verdict | None:
@@ -231,7 +245,7 @@ def _close_launches(draft: Draft, gang: Gang, wanted: Wanted) -> refuse.Verdict 
 
 ATTEMPTS: dict[Strategy, tuple[Attempt, ...]] = {
     Strategy.STRICT_PACK: (_strict_pack,),
-    Strategy.STRICT_SPREAD: (_strict_spread,),
+    Strategy.STRICT_SPREAD: (_apart, _matched, _strict_spread),
     Strategy.PACK: (_few_joined, _existing, _new_node, _close_launches),
     Strategy.SPREAD: (_apart, _shared, _spread_launches, _close_launches),
 }

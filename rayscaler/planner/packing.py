@@ -76,7 +76,7 @@ def filled(run: NodeRun, content: Wanted, gang: Gang | None = None) -> NodeRun:
 
 def keep_promises(draft: Draft) -> None:
     """Put what in-flight nodes were launched for on them again, gangs first, as far as it is still wanted."""
-    draft.gang_left = {i: _counts(draft, i) for i in range(len(draft.gangs))}
+    draft.gang_left = {i: gang_counts(draft, gang) for i, gang in enumerate(draft.gangs)}
     position_of: dict[str, int] = {}
     for i, gang in enumerate(draft.gangs):
         position_of.setdefault(gang.gang_id, i)
@@ -111,12 +111,13 @@ def _keep(draft: Draft, parts: list[NodeRun], load: Load, left: dict[Shape, int]
     return after
 
 
-def _counts(draft: Draft, position: int) -> dict[Shape, int]:
+def gang_counts(draft: Draft, gang: Gang) -> dict[Shape, int]:
+    """Return how often a gang wants each shape."""
     counts: dict[Shape, int] = {}
-    for each in draft.gangs[position].bundles:
+    for each in gang.bundles:
         shape = draft.shapes[each.bundle]
         counts[shape] = counts.get(shape, 0) + each.count
-    return {shape: count for shape, count in sorted(counts.items(), key=lambda pair: pair[0].order) if count > 0}
+    return counts
 
 
 def constraint(draft: Draft) -> None:

@@ -7,7 +7,7 @@ may cancel such tasks (WC-12.4).
 from collections.abc import Sequence
 
 from rayscaler.model.demand import Gang
-from rayscaler.model.instance import NEVER, Reason
+from rayscaler.model.instance import Reason
 from rayscaler.model.plan import Infeasible
 from rayscaler.model.resources import IMPLICIT_PREFIX, NODE_PREFIX
 from rayscaler.planner import limits
@@ -36,18 +36,21 @@ def verdict(draft: Draft, shape: Shape, *, is_speed_bound: bool) -> Verdict:
     """Return why no node for `shape` can be had."""
     if draft.state.no_launch is not None:
         return draft.state.no_launch, f"waits: nothing is launched on demand now ({draft.state.no_launch.value})"
-    fitting = [view for view in draft.views if times(view.room, shape.needs)]
-    able = [view for view in fitting if draft.rank(shape, view.labels) is not None]
+    able = [view for view in draft.views if _can_hold(draft, view, shape)]
     if able:
         return _waiting(draft, able, is_speed_bound=is_speed_bound)
-    if _fits_a_node(draft, shape):
-        return Reason.NO_ROOM, "waits: only nodes that are there can hold it, and they have no room now"
-    return _never(draft, shape, fitting)
+    return never(draft, shape) or (Reason.NO_ROOM, "waits: only nodes that are there can hold it, and they have no room now")
 
 
-def is_never(found: Verdict) -> bool:
-    """Whether only a changed definition helps."""
-    return found[0] in NEVER
+def never(draft: Draft, shape: Shape) -> Verdict | None:
+    """Return why no definition of today can hold `shape`; None when it could run some time. Blind, nothing is said to be impossible."""
+    if draft.state.no_launch is not None or any(_can_hold(draft, view, shape) for view in draft.views) or _fits_a_node(draft, shape):
+        return None
+    return _never(draft, shape, [view for view in draft.views if times(view.room, shape.needs)])
+
+
+def _can_hold(draft: Draft, view: TypeView, shape: Shape) -> bool:
+    return times(view.room, shape.needs) > 0 and draft.rank(shape, view.labels) is not None
 
 
 def _waiting(draft: Draft, able: Sequence[TypeView], *, is_speed_bound: bool) -> Verdict:

@@ -34,7 +34,7 @@ def removed_types(draft: Draft) -> None:
     if draft.state.no_end is not None:
         return
     for instance in _staying(draft):
-        if draft.view(instance.node_type) is None:
+        if draft.view(instance.node_type) is None and instance.node_dead_since is None:
             text = f"the definition has no node type {instance.node_type} any more"
             _end_or_drain(draft, instance, Reason.TYPE_REMOVED, text, is_idle_enough=False)
 
@@ -68,11 +68,14 @@ def _end_excess(draft: Draft, candidates: Iterable[Instance], count: int, reason
             return
         if draft.staying[instance.node_type] <= minimum.get(instance.node_type, 0) and reason is Reason.MAX_WORKERS:
             continue
-        _end_or_drain(draft, instance, reason, detail, is_idle_enough=_idle_s(draft, instance) is not None)
         count -= 1
+        if instance.node_dead_since is None:
+            _end_or_drain(draft, instance, reason, detail, is_idle_enough=_idle_s(draft, instance) is not None)
 
 
 def _excess_order(draft: Draft, instance: Instance) -> tuple[int, float, str]:
+    if instance.node_dead_since is not None:
+        return (-1, 0.0, instance.instance_id)  # goes by itself
     if instance.is_in_flight:
         return (0, -instance.requested_at, instance.instance_id)
     idle_s = _idle_s(draft, instance)

@@ -232,5 +232,5 @@ def sizes(wanted: Iterable[tuple[Shape, int]]) -> list[tuple[Shape, int]]:
 
 
 def loaded_members(*layers: Sequence[NodeRun]) -> set[str]:
-    """Return the names of nodes with anything on them."""
-    return {member for layer in layers for run in layer if run.load for member in run.members}
+    """Return the names of existing nodes with anything on them."""
+    return {member for layer in layers for run in layer if run.load and run.tier != NEW for member in run.members}

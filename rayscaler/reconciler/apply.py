@@ -11,14 +11,17 @@ from rayscaler.model.plan import Drain, Launch, Plan, Termination
 from rayscaler.model.state import Expectation
 from rayscaler.reconciler.calls import Calls
 from rayscaler.reconciler.memory import Memory
-from rayscaler.reconciler.state import deadlines
+from rayscaler.reconciler.state import deadlines, sight
 from rayscaler.store.base import ClusterRecord, Store
+
+VERSIONS_AHEAD = 600_000
+"""Reserved at once: ten minutes, for versions follow the wall clock in ms."""
 
 
 async def apply(plan: Plan, memory: Memory, *, store: Store, calls: Calls, head_address: str, now: float) -> None:
     """Carry out a plan. Raises Unavailable, having done nothing, when the record cannot be written."""
     batch = memory.record.batch + 1 if plan.launches else memory.record.batch
-    record = _record(plan, memory, batch)
+    record = _record(plan, memory, batch, now)
     if record != memory.record:
         await store.save(record)
         memory.record = record
@@ -30,22 +33,30 @@ async def apply(plan: Plan, memory: Memory, *, store: Store, calls: Calls, head_
     memory.unneeded_since = {each: memory.unneeded_since.get(each, now) for each in plan.unneeded}
 
 
-def _record(plan: Plan, memory: Memory, batch: int) -> ClusterRecord:
+def _record(plan: Plan, memory: Memory, batch: int, now: float) -> ClusterRecord:
     """Return the record as it must be before the plan is carried out."""
     targets = Counter(each.node_type for each in memory.live() if each.status not in (InstanceStatus.DRAINING, InstanceStatus.TERMINATING))
     targets.update(each.node_type for each in plan.launches)
     gone = {each.instance_id for each in plan.drains} | {each.instance_id for each in plan.terminations}
     targets.subtract(each.node_type for each in memory.live() if each.instance_id in gone and not _is_leaving(each))
-    floor = memory.snapshot.constraint if memory.snapshot is not None else memory.record.floor
+    asked = None if memory.snapshot is None else memory.snapshot.constraint
     return replace(
         memory.record,
         session=memory.order.session,
         retired=memory.order.retired,
         batch=batch,
-        floor=floor,
+        state_version=_reserved_version(memory, now),
+        floor=memory.record.floor if asked is None else asked,  # none says only that nobody asked in this life of the GCS
         targets=tuple(sorted((name, count) for name, count in targets.items() if count > 0)),
         backoffs=tuple(sorted(memory.backoffs.values(), key=lambda each: each.node_type)),
     )
+
+
+def _reserved_version(memory: Memory, now: float) -> int:
+    """Return a version above all that are told until the next write, so that they grow across restarts, whatever the clock does then."""
+    newest = max(memory.state_version, int(now * 1000))
+    reserved = memory.record.state_version
+    return reserved if newest + VERSIONS_AHEAD // 2 < reserved else newest + VERSIONS_AHEAD
 
 
 def _is_leaving(instance: Instance) -> bool:
@@ -75,8 +86,8 @@ def _launch(launches: tuple[Launch, ...], batch: int, memory: Memory, *, calls: 
 
 
 def _drain(drain: Drain, memory: Memory, now: float) -> None:
-    # The id names node and moment, so that a later drain of the same node is another command.
-    command_id = f"drain-{drain.ray_node_id[:12]}-{memory.cycle}"
+    # The id names node and moment, so that a later drain of the same node is another command, also after a restart.
+    command_id = f"drain-{drain.ray_node_id[:12]}-{int(now * 1000)}"
     deadline_at = None if drain.deadline_s is None else now + drain.deadline_s
     command = DrainCommand(command_id, drain.ray_node_id, drain.is_preemption, drain.detail, deadline_at)
     memory.ask_drain(drain.instance_id, command, drain.reason, now)
@@ -88,13 +99,19 @@ def _terminate(termination: Termination, memory: Memory, calls: Calls, now: floa
 
 
 def end_overdue(memory: Memory, calls: Calls, now: float) -> None:
-    """Act on outlasted deadlines: launches are cancelled, drains given up, ends asked again. Before planning, so that it counts."""
+    """Act on outlasted deadlines: launches are cancelled, drains given up, ends asked again. Before planning, so that it counts.
+
+    Without clear sight only ends are asked again: a launch that nobody saw join may have joined long ago, and be busy (C1).
+    """
     limits = deadlines(memory.timings)
+    _, no_end = sight(memory, now)
     for instance in overdue(memory.live(), limits, now):
         waited = f"{instance.phase.value} for {now - max(instance.phase_since, instance.since):.0f} s"
-        if instance.status is InstanceStatus.DRAINING:
-            memory.void_drain(instance.instance_id, "the node did not end in time after its drain", now)
-        elif instance.status is InstanceStatus.TERMINATING:
+        if instance.status is InstanceStatus.TERMINATING:
             _terminate(Termination(instance.instance_id, instance.reason, instance.detail), memory, calls, now)
+        elif no_end is not None:
+            continue
+        elif instance.status is InstanceStatus.DRAINING:
+            memory.void_drain(instance.instance_id, "the node did not end in time after its drain", now)
         else:
             _terminate(Termination(instance.instance_id, Reason.OVERDUE, f"did not join in time: {waited}"), memory, calls, now)

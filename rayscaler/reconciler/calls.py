@@ -37,15 +37,20 @@ class Calls:
         self._tell = tell
         self._launching: set[str] = set()
         self._ending: set[str] = set()
-        self._relist = asyncio.Event()
+        self._unwanted: set[str] = set()
+        self._listing = 0
+        self._launched_in: dict[str, int] = {}
 
     def launch(self, spec: LaunchSpec) -> None:
         """Begin to launch."""
         self._launching.add(spec.instance_id)
+        self._launched_in[spec.instance_id] = self._listing
         self._tasks.create_task(self._launch(spec), name=f"launch {spec.instance_id}")
 
     def terminate(self, instance_id: str) -> None:
-        """Begin to end an instance; a call for it that is under way goes on."""
+        """Begin to end an instance; a call for it that is under way goes on, one that launches it is not tried again."""
+        if instance_id in self._launching:
+            self._unwanted.add(instance_id)
         if instance_id not in self._ending:
             self._ending.add(instance_id)
             self._tasks.create_task(self._terminate(instance_id), name=f"terminate {instance_id}")
@@ -63,17 +68,22 @@ class Calls:
                         self._tell(partial(_refused, spec.instance_id, error))
                         return
                     if attempt == LAUNCH_TRIES:
-                        self._tell(partial(_refused, spec.instance_id, error))
-                        # Nobody knows whether it was made: end it by name, which is success when it was not.
-                        self.terminate(spec.instance_id)
-                        return
+                        self._tell(partial(_without_outcome, spec.instance_id, error))
+                        self._unwanted.add(spec.instance_id)
                 else:
                     self._tell(partial(_launched, spec.instance_id, external_id))
-                    return
+                    break
+                if spec.instance_id in self._unwanted:
+                    break
                 await asyncio.sleep(wait_s)
                 wait_s *= 2
+            if spec.instance_id in self._unwanted:
+                # It was made, or nobody knows; an end that was asked for earlier may have found nothing. Ending nothing is success.
+                self.terminate(spec.instance_id)
         finally:
             self._launching.discard(spec.instance_id)
+            self._unwanted.discard(spec.instance_id)
+            self._launched_in[spec.instance_id] = self._listing
 
     async def _terminate(self, instance_id: str) -> None:
         wait_s = self._timings.executor_retry_s
@@ -96,12 +106,15 @@ class Calls:
         wait_s = self._timings.executor_retry_s
         while True:
             try:
+                # The watch begins before the list, so that nothing falls between the two.
+                watch = self._executor.watch(self._cluster)
                 await self._list()
                 wait_s = self._timings.executor_retry_s
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._timings.relist_s):
-                        async for seen in self._executor.watch(self._cluster):
+                        async for seen in watch:
                             self._tell(partial(_seen, seen))
+                        raise Unavailable("the executor's watch ended")
             except RayscalerError as error:
                 log.warning("executor.silent", cluster=self._cluster, error=str(error))
                 self._tell(partial(_silent, f"{error.name}: {error}"))
@@ -109,12 +122,16 @@ class Calls:
                 wait_s = min(wait_s * 2, self._timings.executor_retry_max_s)
 
     async def _list(self) -> None:
-        # A launch that ran at any moment of the listing may or may not be in it: its absence says nothing.
-        before = frozenset(self._launching)
+        self._listing += 1
         async with self._deadline("list"):
             seen = await self._executor.list(self._cluster)
-        calls = before | self._launching
-        self._tell(partial(_listed, seen, calls))
+        self._tell(partial(self._listed, seen, self._listing))
+
+    def _listed(self, seen: list[InstanceObservation], listing: int, memory: Memory, now: float) -> None:
+        """Take a list. A launch that ran at any moment from its beginning until now may or may not be in it: absence says nothing."""
+        unsure = self._launching.union(key for key, during in self._launched_in.items() if during >= listing)
+        self._launched_in = {key: during for key, during in self._launched_in.items() if during >= listing}
+        memory.take_list(seen, frozenset(unsure), now)
 
     @contextlib.asynccontextmanager
     async def _deadline(self, what: str) -> AsyncIterator[None]:
@@ -133,12 +150,12 @@ def _seen(seen: InstanceObservation, memory: Memory, now: float) -> None:
     memory.take_observation(seen, now)
 
 
-def _listed(seen: list[InstanceObservation], calls: frozenset[str], memory: Memory, now: float) -> None:
-    memory.take_list(seen, calls, now)
-
-
 def _refused(instance_id: str, error: RayscalerError, memory: Memory, now: float) -> None:
     memory.take_refused(instance_id, error, now)
+
+
+def _without_outcome(instance_id: str, error: RayscalerError, memory: Memory, now: float) -> None:
+    memory.take_without_outcome(instance_id, error, now)
 
 
 def _silent(error: str, memory: Memory, now: float) -> None:  # noqa: ARG001 - the form of a Fact

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 
 import structlog
@@ -23,7 +22,7 @@ from rayscaler.reconciler.admission import Order, admit
 from rayscaler.reconciler.apply import apply, end_overdue
 from rayscaler.reconciler.calls import Calls, Fact
 from rayscaler.reconciler.memory import Memory
-from rayscaler.reconciler.state import build_state, next_due, next_idle, sight
+from rayscaler.reconciler.state import build_state, next_due, next_fresh, sight
 from rayscaler.settings import Timings
 from rayscaler.store.base import ClusterRecord, Store
 
@@ -46,9 +45,11 @@ class ClusterReconciler:
         self._inbox: list[Fact] = []
         self._wake = asyncio.Event()
         self._base: tuple[int, int] = (0, 0)
+        self._is_loaded = False
         self._is_in_cycle = False
         self._state: AutoscalingState | None = None
-        self._idle_due: float | None = None
+        self._fresh_due: float | None = None
+        self._retry_at: float | None = None
         self._blind: Reason | None = None
         self._blind_since: float | None = None
         self._cycle_at = 0.0
@@ -60,6 +61,8 @@ class ClusterReconciler:
 
     def submit(self, report: DemandReport) -> ReportAnswer:
         """Take a report and answer with what is due; raises Superseded. Never waits: the cycle comes after the answer."""
+        if not self._is_loaded:
+            raise Unavailable(f"the record of {self.name} is not read yet: it says which sessions have ended")
         order, is_news = admit(self._order, report)
         is_new_session = order.session != self._order.session
         is_heartbeat = report.snapshot is None and not report.gcs_error
@@ -68,12 +71,14 @@ class ClusterReconciler:
             self._order = order
             if report.snapshot is not None:
                 self._base = (report.monitor_epoch, report.sequence)
-            self._tell(partial(_take_report, report, order, is_new_session), wakes=not is_heartbeat or bool(report.results))
+            elif is_new_session:
+                self._base = (0, 0)
+            self._tell(partial(_take_report, report, order, self._clock.now()), wakes=not is_heartbeat or bool(report.results))
             if self._is_worth_a_cycle(report):
                 self._wake.set()
         return ReportAnswer(
             commands=tuple(self._memory.drains.values()),
-            acknowledged=tuple(result.command_id for result in report.results),
+            acknowledged=() if wants_snapshot else tuple(result.command_id for result in report.results),
             autoscaling_state=self._state_news(report),
             next_interval_s=self._interval(),
             wants_snapshot=wants_snapshot,
@@ -98,6 +103,7 @@ class ClusterReconciler:
     async def run_cycle(self, calls: Calls) -> None:
         """Fold facts in, decide, act, tell. Without a first list or any report there is nothing to decide."""
         self._is_in_cycle = True
+        self._retry_at = None
         try:
             now = self._cycle_at = self._clock.now()
             memory = self._memory
@@ -111,13 +117,17 @@ class ClusterReconciler:
             memory.pending = decided.infeasible
             await apply(decided, memory, store=self._store, calls=calls, head_address=self._head_address(), now=now)
             self._state = publish.autoscaling_state(memory, self._state, now)
+            memory.state_version = self._state.version
             memory.end_cycle(now)
-            self._idle_due = next_idle(memory)
+            self._fresh_due = next_fresh(memory)
             if not decided.is_empty:
                 log.info("cycle", cluster=self.name, cycle=memory.cycle, **publish.summary(decided))
-        except (Unavailable, IllegalTransition) as error:
+        except Unavailable as error:
             # Nothing was sent; the next cycle starts from facts again.
-            log.exception("cycle.failed", cluster=self.name, cycle=self._memory.cycle, error=str(error))
+            log.warning("cycle.unwritten", cluster=self.name, cycle=self._memory.cycle, error=str(error))
+            self._retry_at = self._clock.now() + self._timings.executor_retry_s
+        except IllegalTransition:
+            log.exception("cycle.failed", cluster=self.name, cycle=self._memory.cycle)
         finally:
             self._is_in_cycle = False
 
@@ -133,16 +143,16 @@ class ClusterReconciler:
                 await asyncio.sleep(wait_s)
                 wait_s = min(wait_s * 2, self._timings.executor_retry_max_s)
         if record is not None:
-            self._memory.record = record
-            self._memory.backoffs = {each.node_type: each for each in record.backoffs}
-            self._order = replace(self._order, session=self._order.session or record.session, retired=record.retired)
-            self._memory.order = self._order
+            self._memory.take_record(record)
+            self._order = self._memory.order
+        self._is_loaded = True
 
     async def _until_due(self) -> None:
         """Wait for a fact or a deadline; then at least `coalesce_s` since the last cycle, so that a burst is one cycle."""
         now = self._clock.now()
+        due = next_due(self._memory, now)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, next_due(self._memory, now) - now)):
+            async with asyncio.timeout(max(0.0, (due if self._retry_at is None else min(due, self._retry_at)) - now)):
                 await self._wake.wait()
         rest_s = self._cycle_at + self._timings.coalesce_s - self._clock.now()
         if rest_s > 0:
@@ -166,13 +176,14 @@ class ClusterReconciler:
         blind, _ = sight(self._memory, now)
         if blind is not self._blind:
             log.info("sight", cluster=self.name, blind=blind and blind.value)
-            self._blind_since = now if self._blind is None else self._blind_since
+            if self._blind is None or blind is None:
+                self._blind_since = None if blind is None else now
             self._blind = blind
 
     def _is_worth_a_cycle(self, report: DemandReport) -> bool:
-        """Whether a heartbeat alone is reason to decide again: somebody is idle for long enough now, or sight has come back."""
+        """Whether a heartbeat alone is reason to decide again: it says that somebody is idle for long enough, or sight has come back."""
         read_at = self._clock.now() - report.age_s
-        return self._blind is not None or (self._idle_due is not None and read_at >= self._idle_due)
+        return self._blind is not None or (self._fresh_due is not None and read_at >= self._fresh_due)
 
     def _state_news(self, report: DemandReport) -> AutoscalingState | None:
         return None if self._state is None or self._state.version == report.reported_state_version else self._state
@@ -184,6 +195,6 @@ class ClusterReconciler:
         return self._timings.busy_interval_s if is_busy else self._timings.quiet_interval_s
 
 
-def _take_report(report: DemandReport, order: Order, is_new_session: bool, memory: Memory, now: float) -> None:
-    memory.order = order
-    memory.take_report(report, is_new_session=is_new_session, now=now)
+def _take_report(report: DemandReport, order: Order, received_at: float, memory: Memory, now: float) -> None:  # noqa: ARG001 - the form of a Fact
+    # Its age counts from when it came: a slow write of the record makes no report fresher.
+    memory.take_report(report, order, received_at)

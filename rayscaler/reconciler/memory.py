@@ -23,13 +23,18 @@ from rayscaler.reconciler.admission import Order
 from rayscaler.settings import Timings
 from rayscaler.store.base import ClusterRecord
 
+FAILURES = frozenset({Reason.OVERDUE, Reason.LAUNCH_ERROR})
+"""Ends of a launch that count as a failure of its node type."""
 ACTIONS_KEPT = 200
 """Actions remembered for people."""
 
 
 @dataclass
 class Memory:
-    """One cluster's knowledge. Times are wall seconds; `fresh_at` is when the newest report's content was true."""
+    """One cluster's knowledge. Times are wall seconds; `fresh_at` is when the newest report's content was true.
+
+    `contact_at` is the first report since which they came without a break: of one session, one monitor, one life of the GCS.
+    """
 
     config: ClusterConfig
     timings: Timings
@@ -39,7 +44,7 @@ class Memory:
     snapshot_at: float = 0.0
     snapshot_sequence: int = 0
     fresh_at: float | None = None
-    session_at: float = 0.0
+    contact_at: float = 0.0
     gcs_error: str = ""
     is_listed: bool = False
     executor_error: str = ""
@@ -51,17 +56,28 @@ class Memory:
     history: usage.History = field(default_factory=dict)
     failed: list[FailedLaunch] = field(default_factory=list)
     pending: tuple[Infeasible, ...] = ()
+    state_version: int = 0
     cycle: int = 0
     actions: deque[Action] = field(default_factory=lambda: deque(maxlen=ACTIONS_KEPT))
 
-    def take_report(self, report: DemandReport, *, is_new_session: bool, now: float) -> None:
+    def take_record(self, record: ClusterRecord) -> None:
+        """Take up what an earlier life of the service has left."""
+        self.record = record
+        self.backoffs = {each.node_type: each for each in record.backoffs}
+        self.order = Order(session=record.session, retired=record.retired)
+        self.state_version = record.state_version
+
+    def take_report(self, report: DemandReport, order: Order, now: float) -> None:
         """Take an admitted report: the newest replaces, results are merged."""
-        if is_new_session:
+        if order.session != self.order.session:
             self._begin_session(now)
+        read_at = now - report.age_s
+        if order.monitor_epoch != self.order.monitor_epoch or self._is_break(report, read_at):
+            self.contact_at = now
+        self.order = order
         for result in report.results:
             self._take_result(result, now)
         self.gcs_error = report.gcs_error
-        read_at = now - report.age_s
         if report.snapshot is None:
             if not report.gcs_error and report.base_sequence == self.snapshot_sequence:
                 self.fresh_at = read_at
@@ -71,9 +87,14 @@ class Memory:
         self.history = usage.remember(self.history, report.snapshot.nodes, read_at, self.timings.usage_lag_s)
         self._replace_all(observe.nodes(self.instances, report.snapshot.nodes, now), now)
 
+    def _is_break(self, report: DemandReport, read_at: float) -> bool:
+        """Whether Ray was out of sight before this report, so that its first words may lack nodes (WC-8): also a GCS that kept its id."""
+        is_gcs_anew = report.snapshot is not None and self.snapshot is not None and report.snapshot.gcs_version < self.snapshot.gcs_version
+        is_silence = self.fresh_at is None or read_at - self.fresh_at > self.timings.blind_after_s
+        return is_gcs_anew or is_silence or bool(self.gcs_error)
+
     def _begin_session(self, now: float) -> None:
         """Forget what was the old session's: drains die with it (design §2b.6), its snapshot says nothing of the new one."""
-        self.session_at = now
         self.snapshot, self.fresh_at, self.history = None, None, {}
         self.drains.clear()
         for instance in list(self.instances.values()):
@@ -113,6 +134,12 @@ class Memory:
         instance = self.instances.get(instance_id)
         if instance is not None and can(instance, Fact.REFUSED):
             self._set(move(instance, Fact.REFUSED, now, reason=Reason.LAUNCH_ERROR, detail=f"{error.name}: {error}"), now)
+
+    def take_without_outcome(self, instance_id: str, error: RayscalerError, now: float) -> None:
+        """Take a launch that may or may not have been made: it failed, and counts until the executor surely has it no more."""
+        instance = self.instances.get(instance_id)
+        if instance is not None and instance.status is InstanceStatus.REQUESTED:
+            self._set(move(instance, Fact.END_ASKED, now, reason=Reason.LAUNCH_ERROR, detail=f"{error.name}: {error}"), now)
 
     def ask_end(self, instance_id: str, reason: Reason, detail: str, now: float) -> None:
         """Note that the executor is asked to end the instance."""
@@ -164,13 +191,15 @@ class Memory:
         self.note(instance.status.value, instance, instance.reason, instance.detail, now)
         if instance.status is InstanceStatus.RUNNING and before is not None and before.is_in_flight:
             self._joined(instance, now)
-        elif instance.status is InstanceStatus.LAUNCH_FAILED:
+        elif instance.status is InstanceStatus.LAUNCH_FAILED or (
+            instance.status is InstanceStatus.TERMINATING and instance.reason in FAILURES
+        ):
             self._failed(instance, now)
 
     def _joined(self, instance: Instance, now: float) -> None:
-        self.backoffs.pop(instance.node_type, None)
         expectation = self.expectations.get(instance.instance_id)
-        if expectation is not None:
+        if expectation is not None:  # one that was adopted says nothing of launches now
+            self.backoffs.pop(instance.node_type, None)
             # Its demand stays in the snapshot for a while after it has landed there.
             self.expectations[instance.instance_id] = replace(expectation, until=now + self.timings.usage_lag_s)
 

@@ -20,7 +20,7 @@ def autoscaling_state(memory: Memory, last: AutoscalingState | None, now: float)
     """
     never = [each for each in memory.pending if each.is_never and not each.is_constraint]
     content = AutoscalingState(
-        version=max((memory.record.state_version if last is None else last.version) + 1, int(now * 1000)),
+        version=max(memory.state_version + 1, int(now * 1000)),
         gcs_version=(memory.snapshot or Snapshot()).gcs_version,
         requested=_pending(memory, InstanceStatus.REQUESTED),
         pending=_pending(memory, InstanceStatus.ALLOCATED),

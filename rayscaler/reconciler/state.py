@@ -11,6 +11,9 @@ from rayscaler.reconciler import usage
 from rayscaler.reconciler.memory import Memory
 from rayscaler.settings import Timings
 
+LATE_S = 0.001
+"""A due cycle comes so much later: floats near 2e9 are exact to 2e-7 s, and whoever compares must find that it is due."""
+
 
 def build_state(memory: Memory, now: float) -> ClusterState:
     """Return the planner's input as of `now`."""
@@ -46,11 +49,16 @@ def sight(memory: Memory, now: float) -> tuple[Reason | None, Reason | None]:
     blind = _blind(memory, now)
     if blind is not None:
         return blind, blind
-    if now < memory.session_at + memory.timings.settle_s:
+    if memory.fresh_at is not None and memory.fresh_at < settled_at(memory):
         shown = {row.instance_id for row in (memory.snapshot or Snapshot()).nodes if row.is_alive}
         is_lacking = any(each.status is InstanceStatus.RUNNING and each.instance_id not in shown for each in memory.live())
         return (Reason.SETTLING if is_lacking else None), Reason.SETTLING
     return None, None
+
+
+def settled_at(memory: Memory) -> float:
+    """Return the wall second that a report must be fresh up to before anything may be ended: never by the first ones (WC-12.6)."""
+    return memory.contact_at + memory.timings.settle_s
 
 
 def _blind(memory: Memory, now: float) -> Reason | None:
@@ -90,16 +98,15 @@ def next_due(memory: Memory, now: float) -> float:
     moments += [since + timings.unneeded_grace_s for since in memory.unneeded_since.values()]
     moments += [each.until for each in memory.backoffs.values()]
     moments += [each.until for each in memory.expectations.values()]
-    moments += [memory.session_at + timings.settle_s]
     expiry = usage.next_expiry(memory.history, now, timings.usage_lag_s)
     moments += [] if expiry is None else [expiry]
     if memory.fresh_at is not None:
         moments.append(memory.fresh_at + timings.blind_after_s)
-    return min(moment for moment in moments if moment > now)
+    return min(moment + LATE_S for moment in moments if moment + LATE_S > now)
 
 
-def next_idle(memory: Memory) -> float | None:
-    """Return the wall second that a report must be fresh up to before some node is idle for long enough; None if none idles.
+def next_fresh(memory: Memory) -> float | None:
+    """Return the wall second that a report must be fresh up to before more may be ended; None if only other facts can change that.
 
     It is compared with what reports say, not with the clock: idle time that nobody observed does not count (C1).
     """
@@ -109,4 +116,5 @@ def next_idle(memory: Memory) -> float | None:
         for row in (memory.snapshot or Snapshot()).nodes
         if row.status is NodeStatus.IDLE and not row.is_head
     ]
+    moments.append(settled_at(memory))
     return min((moment for moment in moments if moment > seen_to), default=None)

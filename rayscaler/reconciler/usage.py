@@ -29,19 +29,19 @@ def remember(history: History, rows: Iterable[RayNode], read_at: float, lag_s: f
         else:
             # The old room held until just now: it was true at every moment between the two snapshots.
             known = (*known[:-1], (max(last_at, read_at), last), (read_at, row.available))
-        after[row.ray_node_id] = tuple((at, room) for at, room in known[:-1] if at > read_at - lag_s) + known[-1:]
+        after[row.ray_node_id] = tuple((at, room) for at, room in known[:-1] if at + lag_s > read_at) + known[-1:]
     return after
 
 
 def undoubled(rows: Iterable[RayNode], history: History, now: float, lag_s: float) -> tuple[RayNode, ...]:
     """Return the rows with the room they had at their freest within the last `lag_s` seconds."""
-    return tuple(replace(row, available=_freest(row, history.get(row.ray_node_id, ()), now - lag_s)) for row in rows)
+    return tuple(replace(row, available=_freest(row, history.get(row.ray_node_id, ()), now, lag_s)) for row in rows)
 
 
-def _freest(row: RayNode, known: tuple[tuple[float, Resources], ...], since: float) -> Resources:
+def _freest(row: RayNode, known: tuple[tuple[float, Resources], ...], now: float, lag_s: float) -> Resources:
     room = dict(row.available)
     for at, then in known:
-        if at > since:
+        if at + lag_s > now:  # the same sum as in next_expiry, or a cycle at the very moment would change nothing
             for name, amount in then.items_sorted:
                 room[name] = max(room.get(name, 0), amount)
     return Resources({name: min(amount, row.total.get(name, amount)) for name, amount in room.items()})

@@ -73,4 +73,5 @@ def _demand_in(raw: dict[str, Any]) -> Demand:
         LabelSelector(tuple(LabelCondition(key, Operator(operator), tuple(values)) for key, operator, values in selector))
         for selector in raw.get("selectors", ())
     )
-    return Demand(Bundle(Resources(raw["resources"]), selectors), int(raw["count"]))
+    resources = Resources({str(name): int(amount) for name, amount in raw["resources"].items()})
+    return Demand(Bundle(resources, selectors), int(raw["count"]))

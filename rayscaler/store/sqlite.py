@@ -11,6 +11,9 @@ from rayscaler.errors import Unavailable
 from rayscaler.store import codec
 from rayscaler.store.base import ClusterRecord
 
+BUSY_S = 0.2
+"""So long another process may hold the file: this wait stops the whole loop, so who calls tries again instead."""
+
 
 class SqliteStore:
     """A Store in one SQLite file."""
@@ -19,11 +22,11 @@ class SqliteStore:
         self._path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, timeout=5.0, isolation_level=None)
+            self._db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.execute("CREATE TABLE IF NOT EXISTS record (cluster TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT")
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, UnicodeDecodeError) as error:  # the last from the sqlite3 module, over a broken schema
             raise Unavailable(f"{path}: the record cannot be opened: {error}") from error
 
     async def load(self, cluster: str) -> ClusterRecord | None:

@@ -5,6 +5,7 @@ Also told: 1,000,000 demands in 100 shapes (ours alone; Ray's planner goes throu
 
 import statistics
 import time
+from collections import Counter
 
 from rayscaler.model.nodetype import ClusterConfig
 from rayscaler.model.state import ClusterState
@@ -43,7 +44,7 @@ def run(options: Options) -> Result:
     return Result("plan", mine, theirs, f"ratio >= {RATIO:g}", theirs / mine >= RATIO, samples, extra)
 
 
-def _ours(workload: Workload) -> tuple[float, int]:
+def _ours(workload: Workload) -> tuple[float, dict[str, int]]:
     config = ClusterConfig("bench", workload.node_types)
     state = ClusterState(now=1_000_000.0, config=config, nodes=workload.nodes, demands=workload.demands)
     begun = time.perf_counter()
@@ -51,10 +52,10 @@ def _ours(workload: Workload) -> tuple[float, int]:
     took_s = time.perf_counter() - begun
     if made.infeasible or not made.launches:
         raise RuntimeError(f"the planner placed nothing or not all: {made.infeasible[:3]}")
-    return took_s, len(made.launches)
+    return took_s, dict(sorted(Counter(each.node_type for each in made.launches).items()))
 
 
-def _anchor(workload: Workload) -> tuple[float, int]:
+def _anchor(workload: Workload) -> tuple[float, dict[str, int]]:
     from tests.bench import ray_planner
 
     planned = ray_planner.plan(workload)

@@ -24,7 +24,7 @@ class Planned:
     """What one call gave."""
 
     took_s: float
-    launches: int
+    launches: dict[str, int]
     infeasible: int
 
 
@@ -36,7 +36,8 @@ def plan(workload: Workload) -> Planned:
     begun = time.perf_counter()
     reply = planner.schedule(request)
     took_s = time.perf_counter() - begun
-    return Planned(took_s, sum(each.count for each in reply.to_launch), len(reply.infeasible_resource_requests))
+    launches = {each.instance_type: each.count for each in reply.to_launch}
+    return Planned(took_s, dict(sorted(launches.items())), len(reply.infeasible_resource_requests))
 
 
 def _request(workload: Workload) -> Any:

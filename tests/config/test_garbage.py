@@ -39,7 +39,9 @@ def test_amounts_that_people_write(text, units):
     assert quantity.amount("memory", text) == units
 
 
-@pytest.mark.parametrize("value", [0.00005, "0.00011", "-1", "nan", "inf", float("inf"), True, None, [], "", "1e999999999", "1e30", 10**30, "Gi"])
+@pytest.mark.parametrize(
+    "value", [0.00005, "0.00011", "-1", "nan", "inf", float("inf"), True, None, [], "", "1e999999999", "1e30", 10**30, "Gi"]
+)
 def test_amounts_that_are_refused(value):
     with pytest.raises(ValueError, match=r"amount|steps|bytes"):
         quantity.amount("memory", value)
@@ -66,7 +68,9 @@ ANYTHING = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3) | st.d
 SPECS = st.dictionaries(KEYS, ANYTHING, max_size=6)
 
 
-@given(document=ANYTHING | st.fixed_dictionaries({"metadata": SPECS, "spec": SPECS | st.fixed_dictionaries({"nodeTypes": st.lists(SPECS)})}))
+@given(
+    document=ANYTHING | st.fixed_dictionaries({"metadata": SPECS, "spec": SPECS | st.fixed_dictionaries({"nodeTypes": st.lists(SPECS)})})
+)
 @settings(max_examples=150)
 def test_any_document_is_a_definition_or_a_list_of_problems(document):
     try:
@@ -82,7 +86,9 @@ def test_any_document_is_a_definition_or_a_list_of_problems(document):
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_bytes_in_a_file_are_a_definition_or_a_list_of_problems(tmp_path: Path, data):
     cuts = st.integers(0, len(GOOD))
-    noise = st.binary(max_size=20) | st.sampled_from([b"!!int x", b"&a", b"*a", b"<<: ", b"? ", b"{", b"[", b"'", b"\t", b"2024-13-45", b"!!bool maybe"])
+    noise = st.binary(max_size=20) | st.sampled_from(
+        [b"!!int x", b"&a", b"*a", b"<<: ", b"? ", b"{", b"[", b"'", b"\t", b"2024-13-45", b"!!bool maybe"]
+    )
     start, end = sorted((data.draw(cuts), data.draw(cuts)))
     path = tmp_path / "cluster.yaml"
     path.write_bytes(data.draw(st.sampled_from([GOOD[:start], ""])).encode() + data.draw(noise) + GOOD[end:].encode())

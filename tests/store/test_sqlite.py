@@ -45,7 +45,18 @@ RECORDS = st.builds(
 )  # fmt: skip
 
 EMPTY = {"cluster": "a"}
-FULL = json.loads(codec.encode(ClusterRecord("a", Session("c", "s"), batch=3, targets=(("small", 2),), backoffs=(Backoff("small", 1, 2.0, "x"),))))
+FULL = json.loads(
+    codec.encode(ClusterRecord("a", Session("c", "s"), batch=3, targets=(("small", 2),), backoffs=(Backoff("small", 1, 2.0, "x"),)))
+)
+
+
+def run(coroutine):
+    """Run in a loop of its own; asyncio.run would take away the loop that pytest-asyncio keeps."""
+    loop = asyncio.new_event_loop()
+    try:
+        return loop.run_until_complete(coroutine)
+    finally:
+        loop.close()
 
 
 def load(path, cluster="a"):
@@ -56,7 +67,7 @@ def load(path, cluster="a"):
         finally:
             await store.close()
 
-    return asyncio.run(once())
+    return run(once())
 
 
 def save(path, *records):
@@ -68,7 +79,7 @@ def save(path, *records):
         finally:
             await store.close()
 
-    asyncio.run(once())
+    run(once())
 
 
 def put(path, body):

@@ -1,0 +1,68 @@
+"""A monitor's stand-in, in a process of its own: python -m tests.bench.report_client TARGET SAMPLES SEED.
+
+Clusters are asked in batches. All of a batch first get a report of the nodes alone, which ages until their use no longer counts as
+news; then each gets one that also asks. Just before that the monotonic clock is read, which all processes of a machine share.
+"""
+
+import sys
+import time
+
+import grpc
+
+from rayscaler.api.head.v1 import head_pb2 as pb
+from rayscaler.api.head.v1 import head_pb2_grpc
+from rayscaler.model.demand import Demand
+from rayscaler.model.node import RayNode
+from rayscaler.settings import Timings
+from tests.bench.report_to_launch import cluster_name, workload
+
+BATCH = 20
+"""Few enough that the last one's first report is still fresh when it asks."""
+QUIET_S = Timings().usage_lag_s + 0.3
+"""After the first reports: use that appeared lately may be the use of demand that is still shown, and counts as free."""
+AFTER_S = 0.25
+"""After a report that asks: its launches, and the cycle that follows them, are over by then."""
+
+
+def main(target: str, samples: int, seed: int) -> None:
+    """Send all reports."""
+    made = workload(seed)
+    nodes, demands = [_node(each) for each in made.nodes], [_demand(each) for each in made.demands]
+    options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+    with grpc.insecure_channel(target, options=options) as channel:
+        stub = head_pb2_grpc.HeadServiceStub(channel)
+        for first in range(0, samples, BATCH):
+            batch = range(first, min(first + BATCH, samples))
+            for index in batch:
+                stub.ReportDemand(_report(index, 1, pb.Snapshot(nodes=nodes, live_jobs=1)), timeout=30)
+            time.sleep(QUIET_S)
+            for index in batch:
+                asking = _report(index, 2, pb.Snapshot(nodes=nodes, demands=demands, live_jobs=1))
+                sent_at = time.monotonic()
+                stub.ReportDemand(asking, timeout=30)
+                print(sent_at, flush=True)
+                time.sleep(AFTER_S)
+
+
+def _report(index: int, sequence: int, snapshot: pb.Snapshot) -> pb.ReportDemandRequest:
+    session = pb.Session(cluster_id=f"{index:056x}", session_name=f"session_{index}")
+    return pb.ReportDemandRequest(cluster=cluster_name(index), session=session, monitor_epoch=1, sequence=sequence, snapshot=snapshot)
+
+
+def _node(node: RayNode) -> pb.Node:
+    return pb.Node(
+        ray_node_id=node.ray_node_id,
+        instance_id=node.instance_id,
+        node_type=node.node_type,
+        status=pb.NODE_STATUS_RUNNING,
+        total=dict(node.total),
+        available=dict(node.available),
+    )
+
+
+def _demand(demand: Demand) -> pb.Demand:
+    return pb.Demand(bundle=pb.Bundle(resources=dict(demand.bundle.resources)), count=demand.count)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))

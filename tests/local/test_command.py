@@ -1,0 +1,101 @@
+"""Command lines are goldens: what is planned is what Ray is told, and nothing is left to detection."""
+
+import pytest
+
+from rayscaler.errors import InvalidRequest
+from rayscaler.executor.base import LaunchSpec
+from rayscaler.local import command
+from rayscaler.local.head import HeadOptions, head_argv, head_env
+from rayscaler.model.nodetype import NodeType
+from rayscaler.model.resources import Resources
+
+pytestmark = pytest.mark.tier("unit")
+
+
+def launch(node_type: NodeType) -> LaunchSpec:
+    return LaunchSpec("c", "i-1", node_type, "192.0.2.9:6379")
+
+
+def test_a_worker_is_told_every_amount():
+    node_type = NodeType(
+        "gpu",
+        Resources.of(CPU=4, GPU=2, memory=1 << 30, object_store_memory=100_000_000, accelerator=3),
+        labels=(("zone", "a"), ("tier", "gold")),
+    )
+    assert command.worker_argv(launch(node_type), "/bin/ray") == [
+        "/bin/ray",
+        "start",
+        "--block",
+        "--address=192.0.2.9:6379",
+        "--dashboard-agent-listen-port=0",
+        "--min-worker-port=0",
+        "--max-worker-port=0",
+        "--include-log-monitor=false",
+        "--num-cpus=4",
+        "--num-gpus=2",
+        "--memory=1073741824",
+        "--object-store-memory=100000000",
+        '--resources={"accelerator": 3}',
+        "--labels=zone=a,tier=gold",
+    ]
+
+
+def test_what_is_undeclared_is_zero_and_the_object_store_is_small():
+    argv = command.worker_argv(launch(NodeType("bare", Resources())), "ray")
+    assert argv[-4:] == ["--num-cpus=0", "--num-gpus=0", "--memory=0", "--object-store-memory=80000000"]
+
+
+def test_start_params_win_and_an_empty_one_is_a_bare_flag():
+    params = (("include-log-monitor", "true"), ("ray-debugger-external", ""))
+    argv = command.worker_argv(launch(NodeType("t", Resources(), start_params=params)), "ray")
+    assert "--include-log-monitor=true" in argv
+    assert "--include-log-monitor=false" not in argv
+    assert argv[-1] == "--ray-debugger-external"
+
+
+def test_every_fractional_amount_is_refused_by_name():
+    with pytest.raises(InvalidRequest) as refused:
+        command.resource_flags(Resources.of(CPU=1, x=0.5, y=1.5, z=2))
+    assert [problem.split(":")[0] for problem in refused.value.problems] == ["resources.x", "resources.y"]
+
+
+def test_a_worker_knows_who_it_is_whatever_our_own_environment_says():
+    base = {"PATH": "/bin", "RAY_ADDRESS": "elsewhere", "RAY_OVERRIDE_RESOURCES": '{"CPU": 9}', "RAY_CLOUD_INSTANCE_ID": "we", "A": "1"}
+    node_type = NodeType("spotty", Resources(), is_spot=True, env=(("A", "2"), ("RAY_NODE_TYPE_NAME", "liar")))
+    assert command.worker_env(launch(node_type), base) == {
+        "PATH": "/bin",
+        "A": "2",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_CLOUD_INSTANCE_ID": "i-1",
+        "RAY_NODE_TYPE_NAME": "spotty",
+        "RAY_NODE_MARKET_TYPE": "spot",
+    }
+
+
+def test_a_head_runs_without_rays_autoscaler(tmp_path):
+    options = HeadOptions(start_params=(("include-dashboard", "true"),), env=(("A", "1"),))
+    assert head_argv("ray", options, port=1234, temp_dir=tmp_path, client_port=5678) == [
+        "ray",
+        "start",
+        "--head",
+        "--block",
+        "--no-monitor",
+        "--port=1234",
+        f"--temp-dir={tmp_path}",
+        "--include-dashboard=true",
+        "--ray-client-server-port=5678",
+        "--dashboard-agent-listen-port=0",
+        "--min-worker-port=0",
+        "--max-worker-port=0",
+        "--num-cpus=0",
+        "--num-gpus=0",
+        "--memory=0",
+        "--object-store-memory=80000000",
+    ]
+    assert head_env(options, {"RAY_ADDRESS": "x"}) == {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_enable_autoscaler_v2": "1",
+        "A": "1",
+        "RAY_CLOUD_INSTANCE_ID": "head",
+        "RAY_NODE_TYPE_NAME": "head",
+    }

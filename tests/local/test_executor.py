@@ -1,0 +1,276 @@
+"""The local executor over stand-ins for `ray start`: slots, deaths, adoption, ends."""
+
+import asyncio
+import json
+import signal
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from rayscaler.errors import InvalidRequest, Unavailable
+from rayscaler.local import command
+from rayscaler.local.executor import LocalExecutor, LocalTimings, terminate_all
+from rayscaler.local.processes import Identity, SystemProcesses
+from rayscaler.local.rundir import Record, RunDir
+from rayscaler.model.instance import Phase
+from tests.local import workers
+from tests.local.workers import running, spec
+
+pytestmark = pytest.mark.tier("protocol")
+
+
+@pytest.fixture
+def processes():
+    return SystemProcesses()
+
+
+@pytest.fixture
+async def make(processes, tmp_path):
+    """Make executors over one run directory; whatever is left is ended."""
+    made = []
+
+    def executor(code=workers.GOOD, build=None, **timings):
+        made.append(LocalExecutor(processes, tmp_path, build=build or running(code), timings=LocalTimings(**timings)))
+        return made[-1]
+
+    yield executor
+    for each in made:
+        await each.close()
+    await terminate_all(processes, tmp_path, grace_s=0.0)
+
+
+def identity(tmp_path, instance_id):
+    return Identity(**json.loads((tmp_path / "c" / f"{instance_id}.json").read_text())["identity"])
+
+
+async def reach(watch, instance_id, phase):
+    async for seen in watch:
+        if seen.instance_id == instance_id and seen.phase is phase:
+            return seen
+    return None
+
+
+async def phases(executor):
+    return Counter(seen.phase for seen in await executor.list("c"))
+
+
+async def test_at_most_three_start_at_a_time_and_the_rest_waits(make):
+    executor = make(workers.SLOW)
+    watch = executor.watch("c")
+    for index in range(12):
+        await executor.launch(spec(f"i-{index}"))
+    assert await phases(executor) == {Phase.UNSCHEDULED: 12}
+    for index in range(3):
+        await reach(watch, f"i-{index}", Phase.STARTING)
+    assert await phases(executor) == {Phase.STARTING: 3, Phase.UNSCHEDULED: 9}
+
+
+async def test_a_slot_is_free_again_when_a_worker_is_up_or_dead(make):
+    for code, last in ((workers.GOOD, Phase.REGISTERING), (workers.CRASHING, Phase.GONE)):
+        executor = make(code, starting_at_once=1)
+        watches = [executor.watch("c") for _ in range(4)]
+        for index in range(4):
+            await executor.launch(spec(f"{last}-{index}"))
+        for index in range(4):
+            await reach(watches[index], f"{last}-{index}", last)
+
+
+async def test_a_start_that_takes_too_long_makes_room_but_goes_on(make):
+    executor = make(workers.SLOW, starting_at_once=1, start_slot_s=0.05)
+    watch = executor.watch("c")
+    for index in range(3):
+        await executor.launch(spec(f"i-{index}"))
+    await reach(watch, "i-2", Phase.STARTING)
+    assert await phases(executor) == {Phase.STARTING: 3}
+
+
+async def test_a_crash_at_the_start_is_told_with_the_end_of_the_log(make, tmp_path):
+    executor = make(workers.CRASHING)
+    watch = executor.watch("c")
+    await executor.launch(spec("i"))
+    gone = await reach(watch, "i", Phase.GONE)
+    assert (gone.detail, gone.error) == ("exited while it started, exit code 3", "the port is taken")
+    assert (tmp_path / "c" / "i.log").exists()
+    assert await executor.list("c") == []
+
+
+async def test_what_a_dead_worker_left_running_is_killed_before_it_is_told(make, tmp_path):
+    executor = make(workers.LEAVING)
+    watch = executor.watch("c")
+    await executor.launch(spec("i"))
+    gone = await reach(watch, "i", Phase.GONE)
+    assert gone.detail == "exited, exit code 7"
+    assert not workers.runs(int(gone.error.split()[-1]))
+
+
+async def test_a_worker_that_ignores_sigterm_is_killed_after_the_grace(make, tmp_path):
+    executor = make(workers.STUBBORN, grace_s=0.1)
+    watch = executor.watch("c")
+    await executor.launch(spec("i"))
+    await reach(watch, "i", Phase.REGISTERING)
+    child = int((tmp_path / "c" / "i.log").read_text().split()[-1])
+    await executor.terminate("c", "i")
+    gone = await reach(watch, "i", Phase.GONE)
+    assert (gone.detail, gone.error) == ("killed: it did not end within 0.1 s", "")
+    assert not workers.runs(child)
+
+
+async def test_a_worker_that_is_not_up_gets_the_short_grace(make):
+    stubborn_at_start = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(600)"
+    executor = make(stubborn_at_start, grace_s=500.0, starting_grace_s=1.0)
+    watch = executor.watch("c")
+    await executor.launch(spec("i"))
+    await reach(watch, "i", Phase.STARTING)
+    await executor.terminate("c", "i")
+    await reach(watch, "i", Phase.GONE)
+
+
+async def test_a_queued_launch_that_is_ended_never_runs(make, tmp_path):
+    executor = make(workers.SLOW, starting_at_once=1)
+    watch = executor.watch("c")
+    await executor.launch(spec("first"))
+    await executor.launch(spec("queued"))
+    await reach(watch, "first", Phase.STARTING)
+    await executor.terminate("c", "queued")
+    gone = await reach(watch, "queued", Phase.GONE)
+    assert gone.detail == "ended before it was started"
+    assert not (tmp_path / "c" / "queued.log").exists()
+    assert [seen.instance_id for seen in await executor.list("c")] == ["first"]
+
+
+async def test_survivors_are_adopted_and_their_death_is_noticed(make, processes, tmp_path):
+    before = make()
+    watch = before.watch("c")
+    await before.launch(spec("i"))
+    await reach(watch, "i", Phase.REGISTERING)
+    await before.close()
+    assert processes.is_alive(identity(tmp_path, "i"))
+    after = make()
+    watch = after.watch("c")
+    assert [seen.phase for seen in await after.list("c")] == [Phase.REGISTERING]
+    processes.signal_leader(identity(tmp_path, "i"), signal.SIGKILL)
+    assert (await reach(watch, "i", Phase.GONE)).detail == "exited, killed by signal 9"
+
+
+async def test_an_adopted_worker_that_is_up_needs_no_slot(make, processes, tmp_path):
+    before = make()
+    watch = before.watch("c")
+    await before.launch(spec("up"))
+    await reach(watch, "up", Phase.REGISTERING)
+    await before.close()
+    after = make(workers.SLOW, starting_at_once=1)
+    await after.launch(spec("slow"))
+    watch = after.watch("c")
+    await reach(watch, "slow", Phase.STARTING)
+    processes.signal_leader(identity(tmp_path, "up"), signal.SIGKILL)
+    await reach(watch, "up", Phase.GONE)
+
+
+async def test_who_died_meanwhile_is_never_told_and_cleaned_up(make, processes, tmp_path):
+    before = make()
+    watch = before.watch("c")
+    await before.launch(spec("i"))
+    await reach(watch, "i", Phase.REGISTERING)
+    await before.close()
+    processes.signal_leader(identity(tmp_path, "i"), signal.SIGKILL)
+    await processes.wait(identity(tmp_path, "i"))
+    assert await make().list("c") == []
+    assert not (tmp_path / "c" / "i.json").exists()
+
+
+async def test_a_record_whose_pid_is_anothers_now_harms_nobody(make, processes, tmp_path):
+    stranger = processes.spawn(["/bin/sleep", "600"], env={}, log_path=tmp_path / "stranger.log")
+    try:
+        rundir = RunDir(tmp_path)
+        record = Record(spec("i"), rundir.log_path("c", "i"), replace(stranger, started=stranger.started - 1, mark="A=1"))
+        rundir.write(record)
+        executor = make()
+        assert await executor.list("c") == []
+        await executor.terminate("c", "i")
+        rundir.write(record)
+        assert await terminate_all(processes, tmp_path, grace_s=0.0) == 1
+        assert processes.is_alive(stranger)
+    finally:
+        processes.signal_leader(stranger, signal.SIGKILL)
+        await processes.wait(stranger)
+        processes.reap(stranger)
+
+
+async def test_a_launch_whose_process_was_not_noted_is_found_not_started_again(make, processes, tmp_path):
+    before = make()
+    watch = before.watch("c")
+    await before.launch(spec("i"))
+    await reach(watch, "i", Phase.REGISTERING)
+    await before.close()
+    running_now = identity(tmp_path, "i")
+    RunDir(tmp_path).write(Record(spec("i"), tmp_path / "c" / "i.log"))
+    assert [seen.phase for seen in await make().list("c")] == [Phase.REGISTERING]
+    assert identity(tmp_path, "i") == running_now
+
+
+async def test_a_queued_launch_is_started_by_the_next_executor(make):
+    before = make(workers.SLOW, starting_at_once=1)
+    await before.launch(spec("i"))
+    await before.close()
+    after = make()
+    watch = after.watch("c")
+    await reach(watch, "i", Phase.REGISTERING)
+
+
+async def test_an_end_goes_on_after_a_restart(make, tmp_path):
+    before = make(workers.STUBBORN, grace_s=500.0)
+    watch = before.watch("c")
+    await before.launch(spec("i"))
+    await reach(watch, "i", Phase.REGISTERING)
+    await before.terminate("c", "i")
+    await before.close()
+    after = make(grace_s=0.1)
+    watch = after.watch("c")
+    assert [seen.phase for seen in await after.list("c")] == [Phase.ENDING]
+    await reach(watch, "i", Phase.GONE)
+
+
+async def test_a_refused_spec_begins_nothing(make, tmp_path):
+    executor = make(build=command.ray_worker)
+    with pytest.raises(InvalidRequest, match=r"resources\.CPU: 0\.5"):
+        await executor.launch(spec("i", cpus=0.5))
+    assert await executor.list("c") == []
+    assert not (tmp_path / "c" / "i.json").exists()
+
+
+async def test_a_process_that_cannot_be_started_is_told_as_gone(make, tmp_path):
+    executor = make(build=lambda _: ([str(tmp_path / "missing")], {}))
+    watch = executor.watch("c")
+    await executor.launch(spec("i"))
+    gone = await reach(watch, "i", Phase.GONE)
+    assert gone.error.startswith("UNAVAILABLE: ")
+
+
+async def test_an_unreadable_record_stops_the_list(make, tmp_path):
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "i.json").write_text("{}")
+    with pytest.raises(Unavailable, match=r"i\.json"):
+        await make().list("c")
+    (tmp_path / "c" / "i.json").unlink()
+
+
+async def test_all_instances_of_a_directory_are_ended_whoever_began_them(make, processes, tmp_path):
+    executor = make(starting_at_once=2)
+    watch = executor.watch("d")
+    for cluster, instance_id in (("c", "a"), ("d", "b"), ("d", "queued")):
+        await executor.launch(spec(instance_id, cluster))
+    await reach(watch, "b", Phase.STARTING)
+    await executor.close()
+    ended = Identity(**json.loads((tmp_path / "d" / "b.json").read_text())["identity"])
+    assert await terminate_all(processes, tmp_path, grace_s=0.0) == 3
+    assert not processes.is_alive(ended)
+    assert await terminate_all(processes, tmp_path, grace_s=0.0) == 0
+
+
+async def test_closing_an_executor_leaves_no_task(make):
+    executor = make()
+    await executor.launch(spec("i"))
+    await executor.terminate("c", "i")
+    await executor.close()
+    assert [task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith("worker ")] == []

@@ -1,0 +1,101 @@
+"""A real monitor beside a real head, with a fake service in this process."""
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rayscaler.api.head.v1 import head_pb2
+from rayscaler.clock import SystemClock
+from rayscaler.local.command import inherited
+from rayscaler.monitor.auth import TokenSource
+from rayscaler.monitor.gcs import GrpcGcs
+from rayscaler.monitor.main import Monitor
+from tests.monitor.doors import FakeService
+from tests.ray_tier import RayHead
+
+PATIENCE_S = 90.0
+"""Nothing here takes so long; a loaded machine may."""
+
+
+@dataclass
+class Beside:
+    """A monitor's doors: the real one to the GCS, and the service that it reports to."""
+
+    gcs: GrpcGcs
+    service: FakeService = field(default_factory=FakeService)
+
+    async def until(self, holds: Callable[[head_pb2.Snapshot], bool]) -> head_pb2.ReportDemandRequest:
+        """Wait for a snapshot of which something holds, the newest one included."""
+        return await self.report(lambda request: request.HasField("snapshot") and holds(request.snapshot), newest=True)
+
+    async def report(self, holds: Callable[[head_pb2.ReportDemandRequest], bool], *, newest: bool = False) -> head_pb2.ReportDemandRequest:
+        """Wait for a report, from now on, of which something holds; with `newest`, the last snapshot counts too."""
+        seen = self.service.snapshots[-1:] if newest else []
+        start = len(self.service.reports)
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                while True:
+                    found = next((each for each in [*seen, *self.service.reports[start:]] if holds(each)), None)
+                    if found is not None:
+                        return found
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            raise AssertionError(f"never reported; the last snapshot was {self.service.snapshots[-1:]}") from None
+
+    async def command(self, command: head_pb2.Command) -> head_pb2.CommandResult:
+        """Give a command and wait for its result."""
+        self.service.commands.append(command)
+        report = await self.report(lambda request: any(each.command_id == command.command_id for each in request.results))
+        return next(each for each in report.results if each.command_id == command.command_id)
+
+
+@contextlib.asynccontextmanager
+async def beside(address: str, **environ: str) -> AsyncIterator[Beside]:
+    """Run a monitor at the GCS's address."""
+    gcs = GrpcGcs(address, SystemClock(), TokenSource(environ))
+    made = Beside(gcs)
+    made.service.interval_s = 0.1
+    task = asyncio.create_task(Monitor(gcs, made.service, SystemClock(), cluster="demo").run())
+    try:
+        yield made
+        assert not task.done(), task.exception()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await gcs.close()
+
+
+def drain(command_id: str, ray_node_id: str, reason: head_pb2.DrainReason, *, deadline_at: int = 0) -> head_pb2.Command:
+    """Make a drain command."""
+    command = head_pb2.Command(command_id=command_id)
+    command.drain_node.ray_node_id = ray_node_id
+    command.drain_node.reason = reason
+    command.drain_node.detail = "a test asked for it"
+    if deadline_at:
+        command.drain_node.deadline.seconds = deadline_at
+    return command
+
+
+def rows(snapshot: head_pb2.Snapshot, instance_id: str) -> list[head_pb2.Node]:
+    """Return the rows that carry an instance id."""
+    return [node for node in snapshot.nodes if node.instance_id == instance_id]
+
+
+async def ray_status(head: RayHead) -> str:
+    """Return what Ray's own command shows."""
+    process = await asyncio.create_subprocess_exec(
+        str(Path(sys.executable).parent / "ray"),
+        "status",
+        "-v",
+        f"--address={head.address}",
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env={**inherited(os.environ), "RAY_USAGE_STATS_ENABLED": "0"},
+    )
+    out, _ = await process.communicate()
+    assert process.returncode == 0, out.decode()
+    return out.decode()

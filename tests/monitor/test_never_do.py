@@ -1,0 +1,289 @@
+"""The ten rules of what must never be done to Ray: each against real Ray, or where breaking it would break Ray, against the bytes.
+
+Rules 6, 7, 8, 9 and 10 bind whoever decides; here is the monitor's part of them, that it tells what a decision needs.
+"""
+
+import os
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from rayscaler import errors
+from rayscaler.api.gcs.v1 import gcs_pb2
+from rayscaler.api.head.v1 import head_pb2
+from rayscaler.clock import SystemClock
+from rayscaler.local.head import HeadOptions
+from rayscaler.model.resources import Resources
+from rayscaler.monitor import convert
+from rayscaler.monitor.auth import TokenSource
+from rayscaler.monitor.gcs import GrpcGcs
+from tests.monitor.real import beside, drain, ray_status, rows
+from tests.monitor.recorder import recording, show
+from tests.ray_tier import RayHead, running_head
+
+pytestmark = [pytest.mark.tier("ray"), pytest.mark.asyncio(loop_scope="module")]
+
+IDLE, PREEMPTION = head_pb2.DRAIN_REASON_IDLE, head_pb2.DRAIN_REASON_PREEMPTION
+DEAD = head_pb2.NODE_STATUS_DEAD
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def head() -> AsyncIterator[RayHead]:
+    """One head for all; each test uses a worker, or a resource, of its own."""
+    async with running_head() as started:
+        yield started
+
+
+def holding(resource: str, path: str) -> str:
+    """A driver with a task on `resource` that says when it runs, and ends with an answer once the file `path` is there."""
+    return f"""
+import os, time
+@ray.remote(num_cpus=0, resources={{{resource!r}: 1}}, max_retries=0)
+def hold():
+    open({path!r} + ".running", "w").close()
+    while not os.path.exists({path!r}):
+        time.sleep(0.05)
+    return "done"
+task = hold.remote()
+while not os.path.exists({path!r} + ".running"):
+    time.sleep(0.05)
+print("running")
+print(ray.get(task))
+"""
+
+
+async def test_wc_12_1_the_state_request_never_names_a_version_last_seen():
+    async with recording() as recorder:
+        gcs = GrpcGcs(recorder.address, SystemClock(), TokenSource({}))
+        for version in (50, 51, 1, 2):
+            show(recorder, version=version)
+            assert (await gcs.read()).state.cluster_resource_state_version == version
+        await gcs.close()
+    sent = [request for method, request, _ in recorder.calls if method.endswith("/GetClusterResourceState")]
+    assert sent == [b""] * 4
+
+
+async def test_wc_12_2_a_drain_without_a_reason_never_reaches_the_raylet(head):
+    await head.add_worker("rule2", Resources.of(rule2=1))
+    async with beside(head.local_address) as monitor:
+        (node,) = rows((await monitor.until(lambda taken: bool(rows(taken, "rule2")))).snapshot, "rule2")
+        result = await monitor.command(drain("c1", node.ray_node_id, head_pb2.DRAIN_REASON_UNSPECIFIED))
+        assert result.outcome == head_pb2.OUTCOME_FAILED
+        assert "reason" in result.detail
+    assert (
+        await head.driver("@ray.remote(num_cpus=0, resources={'rule2': 1})\ndef f(): return 'alive'\nprint(ray.get(f.remote()))") == "alive"
+    )
+
+
+async def test_wc_12_2_no_other_reason_leaves_the_door_either():
+    async with recording() as recorder:
+        gcs = GrpcGcs(recorder.address, SystemClock(), TokenSource({}))
+        await gcs.read()
+        for reason in (0, 3, -1):
+            with pytest.raises(errors.InvalidRequest):
+                await gcs.drain("aa" * 28, reason, "", None)
+        await gcs.close()
+    assert "DrainNode" not in recorder.names()
+
+
+async def test_wc_12_3_a_busy_node_that_is_drained_keeps_its_task_to_the_end(head, tmp_path):
+    """The legacy drain would have killed it; the calls recorded below show that it is not among ours."""
+    await head.add_worker("rule3", Resources.of(rule3=1))
+    flag = str(tmp_path / "go")
+    driver = await head.start_driver(holding("rule3", flag))
+    assert await driver.line() == "running"
+    async with beside(head.local_address) as monitor:
+        (node,) = rows((await monitor.until(lambda taken: bool(rows(taken, "rule3")))).snapshot, "rule3")
+        assert (await monitor.command(drain("c1", node.ray_node_id, PREEMPTION, deadline_at=1))).outcome == head_pb2.OUTCOME_DONE
+        os.close(os.open(flag, os.O_CREAT))
+        assert await driver.output() == "done"
+        report = await monitor.until(lambda taken: [row.status for row in rows(taken, "rule3")] == [DEAD])
+        assert rows(report.snapshot, "rule3")[0].death.reason == head_pb2.DEATH_REASON_DRAINED_PREEMPTED
+
+
+async def test_wc_12_3_everything_the_door_can_do_never_calls_the_legacy_drain():
+    async with recording() as recorder:
+        show(recorder, version=1, a=gcs_pb2.NODE_STATUS_DRAINING, b=gcs_pb2.NODE_STATUS_DEAD)
+        gcs = GrpcGcs(recorder.address, SystemClock(), TokenSource({}))
+        await gcs.read()
+        for reason in (gcs_pb2.DRAIN_NODE_REASON_IDLE_TERMINATION, gcs_pb2.DRAIN_NODE_REASON_PREEMPTION):
+            await gcs.drain("aa" * 28, reason, "", 1.0)
+        await gcs.report_state(gcs_pb2.AutoscalingState(autoscaler_state_version=1))
+        await gcs.read()
+        await gcs.close()
+    assert {method for method, _, _ in recorder.calls} == {
+        "/ray.rpc.autoscaler.AutoscalerStateService/DrainNode",
+        "/ray.rpc.autoscaler.AutoscalerStateService/GetClusterResourceState",
+        "/ray.rpc.autoscaler.AutoscalerStateService/ReportAutoscalingState",
+        "/ray.rpc.NodeInfoGcsService/CheckAlive",
+        "/ray.rpc.NodeInfoGcsService/GetAllNodeInfo",
+        "/ray.rpc.NodeInfoGcsService/GetClusterId",
+        "/ray.rpc.NodeResourceInfoGcsService/GetDrainingNodes",
+        "/ray.rpc.JobInfoGcsService/GetAllJobInfo",
+    }
+
+
+CANCELLED_OR_WAITING = """
+@ray.remote(max_retries=0)
+def f(): return "ran"
+tasks = {"possible": f.remote(), "wanted": f.options(label_selector={"zone": "mars"}).remote(), "never": f.options(num_cpus=64).remote()}
+print("submitted")
+try:
+    ray.get(tasks["never"], timeout=60)
+except Exception as error:
+    print(type(error).__name__)
+for name in ("possible", "wanted"):
+    try:
+        ray.get(tasks[name], timeout=3)
+    except Exception as error:
+        print(name, type(error).__name__)
+"""
+
+
+async def test_wc_12_4_what_could_run_later_is_not_cancelled_by_what_never_can():
+    """Ray cancels by amounts alone: a shape that is impossible for its labels would take the same amounts without labels along."""
+    async with (
+        running_head(HeadOptions(env=(("RAY_enable_infeasible_task_early_exit", "true"),))) as head,
+        beside(head.local_address) as monitor,
+    ):
+        driver = await head.start_driver(CANCELLED_OR_WAITING)
+        assert await driver.line() == "submitted"
+        await monitor.until(lambda taken: len(taken.demands) == 3)
+        mars = head_pb2.LabelSelector(
+            conditions=[head_pb2.LabelCondition(key="zone", operator=head_pb2.LABEL_OPERATOR_IN, values=["mars"])]
+        )
+        monitor.service.state = head_pb2.AutoscalingState(
+            version=1,
+            infeasible=[
+                head_pb2.Bundle(resources={"CPU": 10_000}, label_selectors=[mars]),
+                head_pb2.Bundle(resources={"CPU": 640_000}),
+                head_pb2.Bundle(resources={f"CPU_group_{'ab' * 18}": 10_000}),
+            ],
+        )
+        assert (await driver.output()).splitlines() == ["TaskUnschedulableError", "possible GetTimeoutError", "wanted GetTimeoutError"]
+
+
+async def test_wc_12_4_shapes_of_placed_groups_do_not_pass_the_door():
+    async with recording() as recorder:
+        gcs = GrpcGcs(recorder.address, SystemClock(), TokenSource({}))
+        shape = gcs_pb2.ResourceRequest(resources_bundle={f"CPU_group_0_{'ab' * 18}": 1.0})
+        with pytest.raises(errors.InvalidRequest, match="CPU_group_0"):
+            await gcs.report_state(gcs_pb2.AutoscalingState(autoscaler_state_version=1, infeasible_resource_requests=[shape]))
+        await gcs.close()
+    assert recorder.calls == []
+
+
+async def test_wc_12_5_an_older_state_is_not_sent_and_ray_status_keeps_the_newer_one(head):
+    gcs = GrpcGcs(head.local_address, SystemClock(), TokenSource({}))
+    await gcs.read()
+    newer = head_pb2.AutoscalingState(
+        version=10, pending=[head_pb2.PendingInstance(instance_id="rule5-new", node_type="t", detail="starting")]
+    )
+    older = head_pb2.AutoscalingState(
+        version=9, pending=[head_pb2.PendingInstance(instance_id="rule5-old", node_type="t", detail="starting")]
+    )
+    await gcs.report_state(convert.autoscaling_state(newer))
+    await gcs.report_state(convert.autoscaling_state(newer))
+    with pytest.raises(errors.InvalidRequest, match="9 is below 10"):
+        await gcs.report_state(convert.autoscaling_state(older))
+    await gcs.close()
+    shown = await ray_status(head)
+    assert "rule5-new: t, starting" in shown
+    assert "rule5-old" not in shown
+
+
+async def test_wc_12_5_a_new_head_takes_any_version():
+    async with recording() as recorder:
+        gcs = GrpcGcs(recorder.address, SystemClock(), TokenSource({}))
+        show(recorder, version=5)
+        await gcs.read()
+        await gcs.report_state(gcs_pb2.AutoscalingState(autoscaler_state_version=10))
+        show(recorder, version=1)
+        await gcs.read()
+        await gcs.report_state(gcs_pb2.AutoscalingState(autoscaler_state_version=9))
+        await gcs.close()
+    assert recorder.names().count("ReportAutoscalingState") == 2
+
+
+async def test_wc_12_6_a_new_head_is_a_new_session_in_its_first_report_and_old_drains_are_void():
+    async with running_head() as head, beside(head.local_address) as monitor:
+        old = await monitor.until(lambda taken: bool(taken.nodes))
+        await head.head.stop(grace_s=0.0)
+        await monitor.report(lambda request: bool(request.gcs_error))
+        await head.head.start()
+        await monitor.until(lambda taken: bool(taken.nodes) and taken.nodes[0].ray_node_id != old.snapshot.nodes[0].ray_node_id)
+        new = next(each for each in monitor.service.reports if each.HasField("session") and each.session != old.session)
+        assert new.HasField("snapshot")
+        assert new.session.cluster_id != old.session.cluster_id
+        assert new.session.session_name == head.session != old.session.session_name
+        assert new.monitor_epoch == old.monitor_epoch
+        assert new.sequence > old.sequence
+        result = await monitor.command(drain("c1", old.snapshot.nodes[0].ray_node_id, PREEMPTION))
+        assert result.outcome == head_pb2.OUTCOME_FAILED
+
+
+async def test_wc_12_7_accepted_is_not_done_and_the_snapshot_tells_the_difference(head, tmp_path):
+    await head.add_worker("rule7", Resources.of(rule7=1))
+    flag = str(tmp_path / "go")
+    driver = await head.start_driver(holding("rule7", flag))
+    assert await driver.line() == "running"
+    async with beside(head.local_address) as monitor:
+        (node,) = rows((await monitor.until(lambda taken: bool(rows(taken, "rule7")))).snapshot, "rule7")
+        refused = await monitor.command(drain("c1", node.ray_node_id, IDLE))
+        assert (refused.outcome, refused.detail) == (head_pb2.OUTCOME_REJECTED, "The node to be idle terminated is no longer idle.")
+        assert (
+            await monitor.command(drain("c2", node.ray_node_id, PREEMPTION, deadline_at=4_000_000_000))
+        ).outcome == head_pb2.OUTCOME_DONE
+        draining = await monitor.until(lambda taken: rows(taken, "rule7")[0].status == head_pb2.NODE_STATUS_DRAINING)
+        assert rows(draining.snapshot, "rule7")[0].draining.deadline.seconds == 4_000_000_000
+        accepted = await monitor.command(drain("c3", node.ray_node_id, IDLE))
+        assert accepted.outcome == head_pb2.OUTCOME_DONE
+        assert rows(monitor.service.snapshots[-1].snapshot, "rule7")[0].status != DEAD
+        os.close(os.open(flag, os.O_CREAT))
+        assert await driver.output() == "done"
+        await monitor.until(lambda taken: rows(taken, "rule7")[0].status == DEAD)
+
+
+async def test_wc_12_8_a_drained_node_is_told_dead_while_its_process_still_stands(head):
+    worker = await head.add_worker("rule8", Resources.of(rule8=1))
+    async with beside(head.local_address) as monitor:
+        report = await monitor.until(lambda taken: any(row.status == head_pb2.NODE_STATUS_IDLE for row in rows(taken, "rule8")))
+        result = await monitor.command(drain("c1", rows(report.snapshot, "rule8")[0].ray_node_id, IDLE))
+        assert result.outcome == head_pb2.OUTCOME_DONE
+        report = await monitor.until(lambda taken: rows(taken, "rule8")[0].status == DEAD)
+        assert rows(report.snapshot, "rule8")[0].death.reason == head_pb2.DEATH_REASON_DRAINED_IDLE
+        assert head.processes.is_alive(worker.identity)
+
+
+async def test_wc_12_9_two_nodes_of_one_instance_are_two_rows_of_which_one_can_die(head):
+    await head.add_worker("rule9", Resources.of(rule9=1))
+    await head.add_worker("rule9", Resources.of(rule9=1))
+    async with beside(head.local_address) as monitor:
+        report = await monitor.until(lambda taken: len(rows(taken, "rule9")) == 2)
+        first, second = rows(report.snapshot, "rule9")
+        assert first.ray_node_id != second.ray_node_id
+        await monitor.until(lambda taken: all(row.status == head_pb2.NODE_STATUS_IDLE for row in rows(taken, "rule9")))
+        await monitor.command(drain("c1", first.ray_node_id, IDLE))
+        report = await monitor.until(lambda taken: {row.status for row in rows(taken, "rule9")} == {DEAD, head_pb2.NODE_STATUS_IDLE})
+        assert {row.ray_node_id for row in rows(report.snapshot, "rule9")} == {first.ray_node_id, second.ray_node_id}
+
+
+async def test_wc_12_10_demand_that_stays_is_told_with_the_same_count_each_time(head):
+    code = "@ray.remote(resources={'rule10': 1})\ndef f(): pass\ntasks = [f.remote() for _ in range(6)]\nprint('submitted')\nray.get(tasks)"
+    driver = await head.start_driver(code)
+    assert await driver.line() == "submitted"
+
+    def counts(snapshot: head_pb2.Snapshot) -> list[int]:
+        return [each.count for each in snapshot.demands if "rule10" in each.bundle.resources]
+
+    async with beside(head.local_address) as monitor:
+        await monitor.until(lambda taken: counts(taken) == [6])
+        start = len(monitor.service.reports)
+        for _ in range(3):
+            monitor.service.forget()
+            await monitor.report(lambda request: request.HasField("snapshot"))
+        told = [counts(request.snapshot) for request in monitor.service.reports[start:] if request.HasField("snapshot")]
+    await driver.close()
+    assert len(told) >= 3
+    assert all(each == [6] for each in told)

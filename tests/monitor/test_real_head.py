@@ -1,0 +1,205 @@
+"""A real monitor beside a real head: what it sees of a busy cluster, what `ray status` shows of its state, what it costs."""
+
+import asyncio
+import os
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+import rayscaler
+from rayscaler import errors
+from rayscaler.api.gcs.v1 import gcs_pb2
+from rayscaler.api.head.v1 import head_pb2
+from rayscaler.clock import SystemClock
+from rayscaler.local.head import HeadOptions
+from rayscaler.model.nodetype import NodeType
+from rayscaler.model.resources import Resources
+from rayscaler.monitor.auth import TokenSource
+from rayscaler.monitor.gcs import GrpcGcs
+from tests.monitor.real import PATIENCE_S, beside, ray_status, rows
+from tests.monitor.recorder import Recorder, recording
+from tests.ray_tier import running_head
+
+pytestmark = pytest.mark.tier("ray")
+
+BUSY = """
+import sys, time
+from ray.autoscaler.sdk import request_resources
+from ray.util.placement_group import placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+@ray.remote(num_cpus=1)
+def hold(): time.sleep(600)
+placed = placement_group([{"CPU": 1}], strategy="PACK")
+assert placed.wait(60)
+inside = [hold.options(scheduling_strategy=PlacementGroupSchedulingStrategy(placed)).remote() for _ in range(3)]
+tasks = [hold.options(num_cpus=4).remote() for _ in range(5)]
+tasks.append(hold.options(num_cpus=0.3, resources={"y": 0.0001}).remote())
+tasks.append(hold.options(num_cpus=5, label_selector={"zone": "!in(a,b)"}, fallback_strategy=[{"label_selector": {"zone": "c"}}]).remote())
+groups = [placement_group([{"CPU": 2}] * 3 + [{"GPU": 1}], strategy=each) for each in ("PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD")]
+groups.append(placement_group([{"CPU": 9}] * 2, bundle_label_selector=[{"zone": "c"}] * 2))
+request_resources(bundles=[{"CPU": 3}] * 4)
+print("asked", flush=True)
+sys.stdin.close()
+time.sleep(600)
+"""
+
+TAKE_BACK = "from ray.autoscaler.sdk import request_resources\nrequest_resources(bundles=[])\nprint('taken back')"
+
+
+def shapes(demands: list[head_pb2.Demand]) -> dict[tuple[tuple[str, int], ...], int]:
+    return {tuple(sorted(demand.bundle.resources.items())): demand.count for demand in demands}
+
+
+async def test_a_busy_head_is_seen_as_its_user_made_it(ray_head):
+    node_type = NodeType("small", Resources.of(CPU=1, x=4), labels=(("zone", "a"),))
+    async with beside(ray_head.local_address) as monitor:
+        first = await monitor.until(lambda taken: bool(taken.nodes))
+        assert not first.snapshot.HasField("constraint")
+        assert first.ray_version
+        assert first.session.session_name == ray_head.session
+        await ray_head.add_worker("demo-small-1-0", node_type=node_type)
+        driver = await ray_head.start_driver(BUSY)
+        assert await driver.line() == "asked"
+        wanted = {(("CPU", 40_000),): 5, (("CPU", 3_000), ("y", 1)): 1, (("CPU", 50_000),): 1}
+        report = await monitor.until(lambda taken: shapes(taken.demands) == wanted and len(taken.gangs) == 5)
+        check_busy(report.snapshot)
+        assert await ray_head.driver(TAKE_BACK) == "taken back"
+        await monitor.until(lambda taken: taken.HasField("constraint") and not taken.constraint.demands)
+        await driver.close()
+        await monitor.until(lambda taken: taken.live_jobs == 0 and not taken.demands and not taken.gangs)
+
+
+def check_busy(taken: head_pb2.Snapshot) -> None:
+    """Check all but the demands' counts."""
+    (labelled,) = (each.bundle for each in taken.demands if each.bundle.label_selectors)
+    assert [[(c.key, c.operator, sorted(c.values)) for c in each.conditions] for each in labelled.label_selectors] == [
+        [("zone", head_pb2.LABEL_OPERATOR_NOT_IN, ["a", "b"])],
+        [("zone", head_pb2.LABEL_OPERATOR_IN, ["c"])],
+    ]
+    plain = {
+        head_pb2.Strategy.Name(gang.strategy): shapes(gang.bundles) for gang in taken.gangs if not gang.bundles[0].bundle.label_selectors
+    }
+    assert plain.keys() == {"STRATEGY_PACK", "STRATEGY_SPREAD", "STRATEGY_STRICT_PACK", "STRATEGY_STRICT_SPREAD"}
+    assert all(each == {(("CPU", 20_000),): 3, (("GPU", 10_000),): 1} for each in plain.values())
+    assert shapes(taken.constraint.demands) == {(("CPU", 30_000),): 4}
+    assert taken.live_jobs == 1
+    (worker,) = rows(taken, "demo-small-1-0")
+    assert (worker.node_type, worker.total["CPU"], worker.total["x"], worker.labels["zone"]) == ("small", 10_000, 40_000, "a")
+    assert "CPU" not in worker.available
+    assert not any("_group_" in name for name in [*worker.total, *worker.available])
+    assert [label for label in worker.dynamic_labels if label.startswith("_PG_")]
+    (head,) = (node for node in taken.nodes if node.is_head)
+    assert head.instance_id == ""
+
+
+async def test_an_idle_cluster_sends_heartbeats_only(ray_head):
+    async with beside(ray_head.local_address) as monitor:
+        await monitor.until(lambda taken: any(node.status == head_pb2.NODE_STATUS_IDLE for node in taken.nodes))
+        snapshots = len(monitor.service.snapshots)
+        await monitor.report(lambda request: not request.HasField("snapshot"))
+        await monitor.report(lambda request: not request.HasField("snapshot"))
+        await monitor.report(lambda request: not request.HasField("snapshot"))
+        assert len(monitor.service.snapshots) == snapshots
+
+
+async def test_rays_own_status_shows_launches_instances_and_failures(ray_head):
+    state = head_pb2.AutoscalingState(
+        version=1,
+        requested=[head_pb2.PendingInstance(node_type="small"), head_pb2.PendingInstance(node_type="small")],
+        pending=[head_pb2.PendingInstance(instance_id="demo-large-1-0", node_type="large", detail="Unschedulable")],
+        failed=[head_pb2.FailedLaunch(node_type="gpu", detail="no room", requested_at={"seconds": 10}, failed_at={"seconds": 20})],
+    )
+    async with beside(ray_head.local_address) as monitor:
+        monitor.service.state = state
+        await monitor.report(lambda request: request.reported_state_version == 1)
+        shown = await ray_status(ray_head)
+    assert "small, 2 launching" in shown
+    assert "demo-large-1-0: large, unschedulable" in shown
+    assert re.search(r"gpu: LaunchFailed \(latest_attempt: .*\) - no room", shown)
+
+
+async def test_a_head_with_a_token_answers_the_monitor_that_finds_the_token_and_no_other(tmp_path):
+    """No RAY_AUTH_MODE is set: the head turns token authentication on by itself because the token exists."""
+    path = tmp_path / "token"
+    path.write_text("0123456789abcdef0123456789abcdef\n")
+    async with running_head(HeadOptions(env=(("RAY_AUTH_TOKEN_PATH", str(path)),))) as head:
+        without = GrpcGcs(head.local_address, SystemClock(), TokenSource({"HOME": str(tmp_path)}))
+        with pytest.raises(errors.Denied, match=r"refuses the authentication token.*none found"):
+            await without.read()
+        await without.close()
+        async with beside(head.local_address, RAY_AUTH_TOKEN_PATH=str(path)) as monitor:
+            await monitor.until(lambda taken: bool(taken.nodes))
+            monitor.service.state = head_pb2.AutoscalingState(version=1)
+            await monitor.report(lambda request: request.reported_state_version == 1)
+
+
+async def test_a_token_does_no_harm_at_a_head_without_one(ray_head):
+    async with beside(ray_head.local_address, RAY_AUTH_TOKEN="superfluous") as monitor:
+        await monitor.until(lambda taken: bool(taken.nodes))
+
+
+async def test_ray_takes_a_drain_of_a_node_that_it_does_not_know_so_we_must_not(ray_head):
+    """Why the monitor asks itself first (its own test is in test_loop)."""
+    gcs = GrpcGcs(ray_head.local_address, SystemClock(), TokenSource({}))
+    await gcs.read()
+    assert await gcs.drain("aa" * 28, gcs_pb2.DRAIN_NODE_REASON_PREEMPTION, "", None) == (True, "")
+    await gcs.close()
+
+
+MONITOR = """
+import asyncio, sys
+from rayscaler.monitor.main import run
+from rayscaler.settings import MonitorSettings
+asyncio.run(run(MonitorSettings(cluster="demo", gcs=sys.argv[1], service=sys.argv[2])))
+"""
+
+
+async def reported(service: Recorder, count: int) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while len(service.calls) < count:
+            await asyncio.sleep(0.05)
+
+
+async def test_a_monitor_that_reports_needs_less_than_60_mib_and_nothing_of_ray(ray_head):
+    async with recording() as service:
+        answer = head_pb2.ReportDemandResponse(want_snapshot=True)
+        service.answers["ReportDemand"] = answer.SerializeToString()
+        child = await asyncio.create_subprocess_exec(sys.executable, "-c", MONITOR, ray_head.local_address, service.address)
+        try:
+            await reported(service, 20)
+            status = Path(f"/proc/{child.pid}/status").read_text()
+            libraries = Path(f"/proc/{child.pid}/maps").read_text()
+        finally:
+            child.terminate()
+            await child.wait()
+    rss_kib = int(re.search(r"VmRSS:\s+(\d+) kB", status)[1])
+    print(f"RSS of a reporting monitor: {rss_kib / 1024:.1f} MiB")
+    assert rss_kib < 60 * 1024
+    assert "_raylet" not in libraries
+    assert all(head_pb2.ReportDemandRequest.FromString(request).snapshot.nodes for _, request, _ in service.calls)
+
+
+IMPORT = """
+import time
+started = time.process_time()
+import rayscaler.monitor.main
+print(time.process_time() - started)
+import sys
+assert "ray" not in sys.modules
+"""
+
+
+async def test_importing_the_monitor_takes_less_than_half_a_second_of_processor_time():
+    """The best of five: other processes' noise only ever adds."""
+    times = []
+    for _ in range(5):
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", IMPORT, stdout=asyncio.subprocess.PIPE, cwd=Path(rayscaler.__file__).parents[1]
+        )
+        out, _ = await child.communicate()
+        assert child.returncode == os.EX_OK
+        times.append(float(out))
+    print(f"import: {min(times):.2f} s")
+    assert min(times) < 0.5

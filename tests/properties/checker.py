@@ -1,0 +1,372 @@
+"""An independent judge of plans. It reads the state and the plan and nothing of the planner: model only, sums redone from scratch.
+
+`check` returns every breach as a sentence; an empty list is a good plan.
+"""
+
+from collections import Counter, defaultdict
+from itertools import permutations
+
+from rayscaler.model.demand import Bundle, Gang, Strategy
+from rayscaler.model.instance import ENDED, IN_FLIGHT, InstanceStatus, Reason
+from rayscaler.model.node import NodeStatus
+from rayscaler.model.plan import Infeasible, Plan
+from rayscaler.model.resources import UNIT
+from rayscaler.model.state import ClusterState
+
+LEAVING = (InstanceStatus.DRAINING, InstanceStatus.TERMINATING)
+
+
+class World:
+    """What the state offers: per node its type, labels, free and total amounts, and gang labels."""
+
+    def __init__(self, state: ClusterState, plan: Plan) -> None:
+        self.state, self.plan = state, plan
+        self.types = {each.name: each for each in state.config.node_types}
+        self.instances = {each.instance_id: each for each in state.instances if each.status not in ENDED}
+        self.live = Counter(each.node_type for each in self.instances.values())
+        self.launched = Counter(each.node_type for each in plan.launches)
+        self.free: dict[str, dict[str, int]] = {}
+        self.total: dict[str, dict[str, int]] = {}
+        self.labels: dict[str, dict[str, str]] = {}
+        self.dynamic: dict[str, tuple[str, ...]] = defaultdict(tuple)
+        known = {each.instance_id for each in state.instances}
+        for row in state.nodes:
+            if row.status not in (NodeStatus.RUNNING, NodeStatus.IDLE) or row.is_draining:
+                continue
+            instance = self.instances.get(row.instance_id)
+            if row.is_head:
+                name = f"head:{row.ray_node_id}"
+            elif instance is not None:
+                if instance.status is not InstanceStatus.RUNNING or instance.ray_node_id != row.ray_node_id:
+                    continue
+                name = instance.instance_id
+            elif row.instance_id in known or (row.instance_id and row.node_type in self.types):
+                continue
+            else:
+                name = f"ray:{row.ray_node_id}"
+            self._add(name, dict(row.available), dict(row.total), dict(row.labels), row.dynamic_labels)
+        for instance in self.instances.values():
+            if instance.status in IN_FLIGHT and instance.node_type in self.types:
+                self._add_of_type(instance.instance_id, instance.node_type)
+        for index, launch in enumerate(plan.launches):
+            self._add_of_type(f"new:{index}", launch.node_type)
+
+    def _add_of_type(self, name: str, node_type: str) -> None:
+        found = self.types[node_type]
+        self._add(name, dict(found.resources), dict(found.resources), found.node_labels(), ())
+
+    def _add(self, name, free, total, labels, dynamic) -> None:
+        self.free[name], self.total[name], self.labels[name], self.dynamic[name] = free, total, labels, dynamic
+
+    def fits_type(self, name: str, bundle: Bundle) -> bool:
+        found = self.types[name]
+        return fits(bundle, dict(found.resources), dict(found.resources)) and label_ok(bundle, found.node_labels())
+
+
+def held(name: str, amounts: dict[str, int], total: dict[str, int]) -> int:
+    if name in amounts:
+        return amounts[name]
+    implicit = name.startswith("node:__internal_implicit_resource_") and name not in total
+    return UNIT if implicit else 0
+
+
+def fits(bundle: Bundle, amounts: dict[str, int], total: dict[str, int]) -> bool:
+    return all(held(name, amounts, total) >= amount for name, amount in bundle.resources.items())
+
+
+def label_ok(bundle: Bundle, labels: dict[str, str]) -> bool:
+    if not bundle.selectors:
+        return True
+    for selector in bundle.selectors:
+        good = True
+        for condition in selector.conditions:
+            inside = labels.get(condition.key) in condition.values
+            good = good and (inside if condition.operator == "in" else not inside)
+        if good:
+            return True
+    return False
+
+
+def check(state: ClusterState, plan: Plan) -> list[str]:
+    world = World(state, plan)
+    return [
+        *_rooms(world),
+        *_counts(world),
+        *_gangs(world),
+        *_limits(world),
+        *_ends(world),
+        *_reserves(world),
+        *_refusals(world),
+    ]
+
+
+def _rooms(world: World) -> list[str]:
+    wrong = []
+    going = {each.instance_id for each in (*world.plan.drains, *world.plan.terminations)}
+    for layer, rooms in ((False, world.free), (True, world.total)):
+        used: dict[str, Counter[str]] = defaultdict(Counter)
+        for each in world.plan.placements:
+            if each.is_constraint != layer:
+                continue
+            if each.node not in rooms:
+                wrong.append(f"{each} is on a node that takes no work")
+                continue
+            if each.node in going:
+                wrong.append(f"{each} is on a node that this plan ends")
+            if not label_ok(each.bundle, world.labels[each.node]):
+                wrong.append(f"{each} breaks labels")
+            if each.count <= 0:
+                wrong.append(f"{each} has no count")
+            for name, amount in each.bundle.resources.items():
+                used[each.node][name] += amount * each.count
+        for node, amounts in used.items():
+            for name, amount in amounts.items():
+                if amount > held(name, rooms[node], world.total[node]):
+                    wrong.append(f"{node} has not {amount} of {name}")
+    return wrong
+
+
+def _counts(world: World) -> list[str]:
+    wrong = []
+    for layer, demands in ((False, world.state.demands), (True, world.state.constraint.demands if world.state.constraint else ())):
+        asked, answered = Counter(), Counter()
+        for each in demands:
+            if each.count > 0 and not any(name.startswith("bundle_group_") for name in each.bundle.resources):
+                asked[each.bundle] += each.count
+        for each in world.plan.placements:
+            if each.is_constraint == layer and not each.gang_id:
+                answered[each.bundle] += each.count
+        for each in world.plan.infeasible:
+            if isinstance(each.what, Bundle) and each.is_constraint == layer:
+                answered[each.what] += each.count
+        if asked != answered:
+            wrong.append(f"asked {asked} but answered {answered} (constraint: {layer})")
+    return wrong
+
+
+def _gangs(world: World) -> list[str]:
+    wrong = []
+    refused = Counter(each.what.gang_id for each in world.plan.infeasible if isinstance(each.what, Gang))
+    for gang in world.state.gangs:
+        placed = [each for each in world.plan.placements if each.gang_id == gang.gang_id]
+        if gang.size == 0:
+            wrong += [f"empty gang {gang.gang_id} was answered"] if placed or refused[gang.gang_id] else []
+            continue
+        want, got = Counter(), Counter()
+        for each in gang.bundles:
+            want[each.bundle] += each.count
+        for each in placed:
+            got[each.bundle] += each.count
+        if refused[gang.gang_id] + (1 if placed else 0) != 1 or (placed and want != got):
+            wrong.append(f"gang {gang.gang_id}: wanted {want}, got {got}, refused {refused[gang.gang_id]} times")
+        nodes = [each.node for each in placed for _ in range(each.count)]
+        if gang.strategy is Strategy.STRICT_PACK and len(set(nodes)) > 1:
+            wrong.append(f"gang {gang.gang_id} is packed on {set(nodes)}")
+        if gang.strategy is Strategy.STRICT_SPREAD:
+            if len(set(nodes)) != len(nodes):
+                wrong.append(f"gang {gang.gang_id} is spread on {nodes}")
+            if any(gang.label in world.dynamic[node] for node in nodes):
+                wrong.append(f"gang {gang.gang_id} has a node that carries it already")
+    return wrong
+
+
+def _speed_limit(world: World, name: str) -> int:
+    running = sum(1 for each in world.instances.values() if each.node_type == name and each.status is InstanceStatus.RUNNING)
+    return max(5, int(world.state.config.upscaling_speed * max(running, 1)))
+
+
+def _in_flight(world: World, name: str) -> int:
+    return sum(1 for each in world.instances.values() if each.node_type == name and each.status in IN_FLIGHT) + world.launched[name]
+
+
+def _limits(world: World) -> list[str]:
+    wrong, state = [], world.state
+    total = len(world.instances) + len(world.plan.launches)
+    if world.plan.launches and 0 <= state.config.max_workers < total:
+        wrong.append(f"{total} workers, the cluster may have {state.config.max_workers}")
+    for name, count in world.launched.items():
+        limit = world.types[name].max_workers
+        if 0 <= limit < world.live[name] + count:
+            wrong.append(f"{world.live[name] + count} of {name}, there may be {limit}")
+        own = [each for each in state.backoffs if each.node_type == name]
+        if any(each.until > state.now or _in_flight(world, name) > each.probe for each in own):
+            wrong.append(f"{name} is launched though backed off")
+        of_demand = [each for each in world.plan.launches if each.node_type == name and each.reason is Reason.DEMAND]
+        if state.config.upscaling_speed is not None and of_demand and _in_flight(world, name) > _speed_limit(world, name):
+            wrong.append(f"{name} is launched faster than the upscaling speed")
+    reasons = {each.reason for each in world.plan.launches}
+    allowed = {None: reasons, Reason.NO_REPORT: {Reason.MIN_WORKERS}}.get(state.no_launch, set())
+    return wrong if reasons <= allowed else [*wrong, f"launches for {reasons} though {state.no_launch}"]
+
+
+def _ends(world: World) -> list[str]:
+    wrong, plan = [], world.plan
+    if world.state.no_end is not None and (plan.drains or plan.terminations or plan.unneeded):
+        wrong.append(f"something ends though {world.state.no_end}")
+    ended = [each.instance_id for each in (*plan.drains, *plan.terminations)]
+    wrong += [f"{name} ends twice" for name, count in Counter(ended).items() if count > 1]
+    needed = {each.node for each in plan.placements}
+    rows = {row.ray_node_id: row for row in world.state.nodes}
+    for drain in plan.drains:
+        instance = world.instances.get(drain.instance_id)
+        if instance is None or instance.status is not InstanceStatus.RUNNING or instance.ray_node_id != drain.ray_node_id:
+            wrong.append(f"{drain} is of no running instance")
+        elif drain.reason is Reason.IDLE:
+            row = rows[drain.ray_node_id]
+            if row.status is not NodeStatus.IDLE or row.idle_s < world.state.config.idle_timeout_of(instance.node_type):
+                wrong.append(f"{drain} is of a node that is not idle long enough")
+            if drain.is_preemption or instance.drain_not_before > world.state.now or drain.instance_id in needed:
+                wrong.append(f"{drain} is not allowed")
+        if drain.deadline_s is not None:
+            wrong.append(f"{drain} kills tasks at its deadline")
+    for end in plan.terminations:
+        instance = world.instances.get(end.instance_id)
+        if instance is None or instance.status is InstanceStatus.TERMINATING:
+            wrong.append(f"{end} is of nothing")
+        elif instance.status not in IN_FLIGHT and instance.node_dead_since is None:
+            wrong.append(f"{end} is of a living node")
+    return [*wrong, *_minimum_breaches(world, set(ended))]
+
+
+def _minimum_breaches(world: World, ended: set[str]) -> list[str]:
+    wrong = []
+    for name, node_type in world.types.items():
+        before = [each.instance_id for each in world.instances.values() if each.node_type == name and each.status not in LEAVING]
+        after = [each for each in before if each not in ended]
+        soft = {
+            each.instance_id for each in (*world.plan.drains, *world.plan.terminations) if each.reason in (Reason.IDLE, Reason.UNNEEDED)
+        }
+        if soft & set(before) and len(after) + world.launched[name] < node_type.min_workers:
+            wrong.append(f"{name} falls below its minimum")
+    return wrong
+
+
+def _reserves(world: World) -> list[str]:
+    wrong = []
+    placed: dict[str, Counter] = defaultdict(Counter)
+    for each in world.plan.placements:
+        placed[each.node][each.bundle, each.gang_id, each.is_constraint] += each.count
+    for index, launch in enumerate(world.plan.launches):
+        reserved = Counter({(each.bundle, each.gang_id, each.is_constraint): each.count for each in launch.reserves})
+        if reserved != placed[f"new:{index}"]:
+            wrong.append(f"launch {index} reserves {reserved}, gets {placed[f'new:{index}']}")
+        if set(launch.gangs) != {each.gang_id for each in launch.reserves if each.gang_id}:
+            wrong.append(f"launch {index} names other gangs than it reserves for")
+        if launch.reason is not Reason.MIN_WORKERS and not reserved:
+            wrong.append(f"launch {index} is for nothing")
+    return wrong
+
+
+def _refusals(world: World) -> list[str]:
+    wrong = []
+    for each in world.plan.infeasible:
+        if not each.detail:
+            wrong.append(f"{each} says nothing")
+        if each.is_never:
+            wrong += _false_never(world, each)
+        elif each.reason is not world.state.no_launch:
+            wrong += _false_wait(world, each)
+        if isinstance(each.what, Bundle) and not each.is_constraint:
+            wrong += _left_out(world, each.what)
+        if isinstance(each.what, Gang):
+            wrong += _left_out_gang(world, each.what)
+    return wrong
+
+
+def _wholes(what: Bundle | Gang) -> list[tuple[Bundle, ...]]:
+    """Return the groups of bundles that each need one node."""
+    if isinstance(what, Bundle):
+        return [(what,)]
+    bundles = tuple(each.bundle for each in what.bundles for _ in range(each.count))
+    return [bundles] if what.strategy is Strategy.STRICT_PACK else [(bundle,) for bundle in dict.fromkeys(bundles)]
+
+
+def _holds(group: tuple[Bundle, ...], total: dict[str, int], labels: dict[str, str]) -> bool:
+    needs: Counter[str] = Counter()
+    for bundle in group:
+        needs.update(dict(bundle.resources))
+    return all(held(n, total, total) >= a for n, a in needs.items()) and all(label_ok(bundle, labels) for bundle in group)
+
+
+def _homes(world: World, group: tuple[Bundle, ...]) -> tuple[list[str], list[str]]:
+    """Return the types and the joined nodes that could hold a group when empty."""
+    types = [name for name, each in world.types.items() if _holds(group, dict(each.resources), each.node_labels())]
+    going = {each.instance_id for each in (*world.plan.drains, *world.plan.terminations)}
+    joined = [name for name in world.total if not name.startswith("new:") and name not in going and not _flies(world, name)]
+    return types, [name for name in joined if _holds(group, world.total[name], world.labels[name])]
+
+
+def _flies(world: World, name: str) -> bool:
+    return name in world.instances and world.instances[name].status in IN_FLIGHT
+
+
+def _false_never(world: World, each: Infeasible) -> list[str]:
+    if all(any(_homes(world, group)) for group in _wholes(each.what)):
+        return [f"{each.what} is refused for ever ({each.reason}), but could be had"]
+    return []
+
+
+def _false_wait(world: World, each: Infeasible) -> list[str]:
+    homes = [_homes(world, group) for group in _wholes(each.what)]
+    if not all(any(home) for home in homes):
+        return [f"{each.what} waits ({each.reason}), but can never be had"]
+    if each.reason is Reason.NO_ROOM:
+        return [] if any(not types for types, _ in homes) else [f"{each.what} waits for room, but could be launched for"]
+    more = each.what.size if isinstance(each.what, Gang) else 0
+    types = {name for found, _ in homes for name in found}
+    return [] if any(_binds(world, each.reason, name, more) for name in types) else [f"{each.what}: {each.reason} does not bind"]
+
+
+def _binds(world: World, reason: Reason, name: str, more: int) -> bool:
+    if reason is Reason.MAX_WORKERS:
+        return 0 <= world.state.config.max_workers <= len(world.instances) + len(world.plan.launches) + more
+    if reason is Reason.MAX_WORKERS_OF_TYPE:
+        return 0 <= world.types[name].max_workers <= world.live[name] + world.launched[name] + more
+    if reason is Reason.BACKED_OFF:
+        return any(each.node_type == name for each in world.state.backoffs)
+    if reason is Reason.UPSCALING_SPEED:
+        return world.state.config.upscaling_speed is not None and _in_flight(world, name) >= _speed_limit(world, name)
+    return False
+
+
+def _rest(world: World) -> dict[str, dict[str, int]]:
+    """Return what the plan leaves free on nodes that stay."""
+    going = {each.instance_id for each in (*world.plan.drains, *world.plan.terminations)}
+    rest = {name: dict(free) for name, free in world.free.items() if name not in going and _stays(world, name)}
+    for each in world.plan.placements:
+        if not each.is_constraint and each.node in rest:
+            for name, amount in each.bundle.resources.items():
+                rest[each.node][name] = held(name, rest[each.node], world.total[each.node]) - amount * each.count
+    return rest
+
+
+def _stays(world: World, name: str) -> bool:
+    return name not in world.instances or world.instances[name].node_dead_since is None
+
+
+def _left_out(world: World, bundle: Bundle) -> list[str]:
+    found = [n for n, free in _rest(world).items() if fits(bundle, free, world.total[n]) and label_ok(bundle, world.labels[n])]
+    return [f"{bundle} is left out though {found} have room"] if found else []
+
+
+def _left_out_gang(world: World, gang: Gang) -> list[str]:
+    """A strict gang that the free rest alone could hold must not be refused; tried by brute force on small cases."""
+    rest = _rest(world)
+    bundles = [each.bundle for each in gang.bundles for _ in range(each.count)]
+    if gang.strategy is Strategy.STRICT_PACK:
+        found = [name for name, free in rest.items() if _holds_in(bundles, free, world.total[name], world.labels[name])]
+        return [f"gang {gang.gang_id} is refused though {found} have room"] if found else []
+    if gang.strategy is not Strategy.STRICT_SPREAD or len(bundles) > 4:
+        return []
+    nodes = [name for name in rest if gang.label not in world.dynamic[name]][:7]
+    for chosen in permutations(nodes, len(bundles)):
+        if all(_holds_in([b], rest[n], world.total[n], world.labels[n]) for b, n in zip(bundles, chosen, strict=True)):
+            return [f"gang {gang.gang_id} is refused though {chosen} have room"]
+    return []
+
+
+def _holds_in(bundles, free, total, labels) -> bool:
+    needs: Counter[str] = Counter()
+    for bundle in bundles:
+        needs.update(dict(bundle.resources))
+    return all(held(n, free, total) >= a for n, a in needs.items()) and all(label_ok(b, labels) for b in bundles)

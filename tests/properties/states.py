@@ -1,0 +1,186 @@
+"""Random cluster states, small enough to be full of collisions."""
+
+from hypothesis import strategies as st
+
+from rayscaler.model.demand import Bundle, Constraint, Demand, Gang, LabelCondition, LabelSelector, Operator, Strategy
+from rayscaler.model.instance import Instance, InstanceStatus, Reason
+from rayscaler.model.node import NodeStatus, RayNode
+from rayscaler.model.nodetype import UNLIMITED, ClusterConfig, NodeType
+from rayscaler.model.resources import UNIT, Resources
+from rayscaler.model.state import Backoff, ClusterState
+
+NOW = 1000.0
+IMPLICIT = "node:__internal_implicit_resource_app"
+TYPE_NAMES = ("ant", "bee", "cow")
+
+amounts = {
+    "CPU": st.sampled_from([1, 2, 3, 4, 8]),
+    "GPU": st.sampled_from([1, 2, 4]),
+    "memory": st.sampled_from([1, 3, 5, 8]),
+    "blob": st.sampled_from([1, 2]),
+}
+
+
+def resources(*, names=tuple(amounts), scale=1, least=0):
+    def made(found: dict[str, int]) -> Resources:
+        return Resources({name: amount * UNIT // scale for name, amount in found.items()})
+
+    return st.lists(st.sampled_from(names), min_size=least, max_size=3, unique=True).flatmap(
+        lambda chosen: st.fixed_dictionaries({name: amounts[name] for name in chosen}).map(made)
+    )
+
+
+conditions = st.builds(
+    LabelCondition, st.sampled_from(["zone", "disk"]), st.sampled_from(Operator), st.sampled_from([("a",), ("b",), ("a", "b")])
+)
+selectors = st.lists(st.builds(LabelSelector, st.lists(conditions, max_size=2).map(tuple)), max_size=2).map(tuple)
+
+
+@st.composite
+def bundles(draw):
+    wanted = dict(draw(resources(scale=draw(st.sampled_from([1, 1, 2])))))
+    special = draw(st.sampled_from(["", "", "", "", "", "", IMPLICIT, "node:10.0.0.1", "object_store_memory"]))
+    if special:
+        wanted[special] = UNIT // 2
+    return Bundle(Resources(wanted), draw(st.one_of(st.just(()), st.just(()), selectors)))
+
+
+labels = st.lists(st.sampled_from([("zone", "a"), ("zone", "b"), ("disk", "a")]), max_size=2, unique_by=lambda each: each[0]).map(
+    lambda each: tuple(sorted(each))
+)
+maxima = st.sampled_from([UNLIMITED, UNLIMITED, 0, 1, 2, 3, 5])
+
+
+@st.composite
+def node_types(draw, name: str):
+    minimum = draw(st.sampled_from([0, 0, 0, 1, 2]))
+    maximum = draw(maxima)
+    return NodeType(
+        name,
+        draw(resources(least=1)),
+        draw(labels),
+        min_workers=minimum if maximum == UNLIMITED else min(minimum, maximum),
+        max_workers=maximum,
+        cost=draw(st.sampled_from([None, 0.5, 2.0])),
+        priority=draw(st.sampled_from([0, 0, 1])),
+        idle_timeout_s=draw(st.sampled_from([None, 10.0])),
+    )
+
+
+@st.composite
+def configs(draw, *, is_steady: bool):
+    names = draw(st.lists(st.sampled_from(TYPE_NAMES), max_size=3, unique=True))
+    types = tuple(draw(node_types(name)) for name in names)
+    least = sum(each.min_workers for each in types)
+    maximum = draw(st.sampled_from([UNLIMITED, UNLIMITED, 0, 1, 3, 6, 10]))
+    return ClusterConfig(
+        "c",
+        types,
+        max_workers=maximum if maximum == UNLIMITED else max(maximum, least),
+        upscaling_speed=None if is_steady else draw(st.sampled_from([None, None, 1.0])),
+        idle_timeout_s=60.0,
+    )
+
+
+@st.composite
+def rows(draw, *, node_id, instance_id, node_type, total, node_labels, status, **more):
+    free = {name: amount * draw(st.sampled_from([0, 1, 2, 2])) // 2 for name, amount in total.items()}
+    is_idle = status is NodeStatus.IDLE
+    return RayNode(
+        node_id,
+        instance_id,
+        node_type,
+        status,
+        total,
+        total if is_idle else Resources(free),
+        node_labels,
+        dynamic_labels=draw(st.sampled_from([(), (), ("_PG_g0",)])),
+        idle_s=draw(st.sampled_from([0.0, 5.0, 30.0, 100.0])) if is_idle else 0.0,
+        **more,
+    )
+
+
+@st.composite
+def fleets(draw, config: ClusterConfig):
+    """Instances of all statuses with their rows, and now and then one of a type that is gone."""
+    instances, found = [], []
+    names = [each.name for each in config.node_types] + ["dodo"]
+    for i in range(draw(st.integers(0, 6))):
+        node_type = draw(st.sampled_from(names))
+        known = config.node_type(node_type)
+        status = draw(st.sampled_from([*[InstanceStatus.RUNNING] * 4, *list(InstanceStatus)]))
+        has_node = status in (InstanceStatus.RUNNING, InstanceStatus.DRAINING, InstanceStatus.TERMINATING)
+        dead = has_node and draw(st.sampled_from([False] * 5 + [True]))
+        instances.append(
+            Instance(
+                f"i{i}",
+                node_type,
+                status,
+                0.0,
+                requested_at=draw(st.sampled_from([1.0, 2.0, 3.0])),
+                ray_node_id=f"n{i}" if has_node else "",
+                node_dead_since=NOW - draw(st.sampled_from([1.0, 50.0])) if dead else None,
+                drain_not_before=draw(st.sampled_from([0.0, 0.0, NOW + 5])),
+            )
+        )
+        if has_node and draw(st.sampled_from([True] * 6 + [False])):
+            live = draw(st.sampled_from([NodeStatus.RUNNING, NodeStatus.IDLE, NodeStatus.IDLE, NodeStatus.DRAINING]))
+            total = known.resources if known else Resources.of(CPU=4)
+            node_labels = tuple(sorted(known.node_labels().items())) if known else ()
+            shown = NodeStatus.DEAD if dead else live
+            found.append(
+                draw(rows(node_id=f"n{i}", instance_id=f"i{i}", node_type=node_type, total=total, node_labels=node_labels, status=shown))
+            )
+    return tuple(instances), tuple(found)
+
+
+@st.composite
+def others(draw):
+    """Return the head, sometimes a node of the user's own, sometimes a ghost of ours."""
+    found = []
+    if draw(st.booleans()):
+        total = draw(resources())
+        head = rows(node_id="h", instance_id="", node_type="head", total=total, node_labels=(), status=NodeStatus.RUNNING, is_head=True)
+        found.append(draw(head))
+    for i, (instance_id, node_type) in enumerate(draw(st.lists(st.sampled_from([("", ""), ("mine", "own"), ("gone", "ant")]), max_size=2))):
+        total = Resources({**draw(resources()), "node:10.0.0.1": UNIT})
+        found.append(
+            draw(
+                rows(node_id=f"x{i}", instance_id=instance_id, node_type=node_type, total=total, node_labels=(), status=NodeStatus.RUNNING)
+            )
+        )
+    return tuple(found)
+
+
+@st.composite
+def cluster_states(draw, *, is_steady: bool = False):
+    config = draw(configs(is_steady=is_steady))
+    instances, found = draw(fleets(config))
+    pool = draw(st.lists(bundles(), min_size=1, max_size=4))
+    demands = st.builds(Demand, st.sampled_from(pool), st.sampled_from([1, 2, 3, 7, 40]))
+    few = st.builds(Demand, st.sampled_from(pool), st.sampled_from([0, 1, 1, 2, 3]))
+    gangs = tuple(
+        Gang(f"g{i}", strategy, draw(st.lists(few, min_size=1, max_size=2).map(tuple)))
+        for i, strategy in enumerate(draw(st.lists(st.sampled_from(Strategy), max_size=3)))
+    )
+    blind = None if is_steady else draw(st.sampled_from([None] * 8 + [Reason.NO_REPORT, Reason.REPORT_TOO_OLD]))
+    return ClusterState(
+        now=NOW,
+        config=config,
+        instances=instances,
+        nodes=(*found, *draw(others())),
+        demands=tuple(draw(st.lists(demands, max_size=4))),
+        gangs=gangs,
+        constraint=draw(st.one_of(st.none(), st.lists(few, max_size=2).map(lambda each: Constraint(tuple(each))))),
+        backoffs=() if is_steady else draw(backoffs),
+        unneeded_since=tuple((each.instance_id, NOW - draw(st.sampled_from([1.0, 60.0]))) for each in instances if each.is_in_flight),
+        no_launch=blind,
+        no_end=blind or (None if is_steady else draw(st.sampled_from([None] * 8 + [Reason.SETTLING]))),
+    )
+
+
+backoffs = st.lists(
+    st.builds(Backoff, st.sampled_from(TYPE_NAMES), st.just(2), st.sampled_from([NOW - 1, NOW + 30]), st.just("no quota")),
+    max_size=2,
+    unique_by=lambda each: each.node_type,
+).map(tuple)

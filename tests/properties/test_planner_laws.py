@@ -1,0 +1,128 @@
+"""The planner's laws (house section 7) on random clusters."""
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rayscaler.model.demand import Gang
+from rayscaler.model.instance import Instance, InstanceStatus, Reason
+from rayscaler.model.node import NodeStatus, RayNode
+from rayscaler.model.plan import Plan
+from rayscaler.model.state import ClusterState, Expectation
+from rayscaler.planner.plan import plan
+from tests.properties.checker import check
+from tests.properties.states import NOW, cluster_states
+
+pytestmark = pytest.mark.tier("property")
+
+
+def carried_out(state: ClusterState, found: Plan) -> ClusterState:
+    """Return the state once a plan has been asked for: launches requested, drains and ends begun."""
+    drained = {each.instance_id for each in found.drains}
+    ended = {each.instance_id for each in found.terminations}
+    instances, expectations = [], list(state.expectations)
+    for each in state.instances:
+        status = InstanceStatus.TERMINATING if each.instance_id in ended else InstanceStatus.DRAINING
+        instances.append(replace(each, status=status) if each.instance_id in ended | drained else each)
+    for index, launch in enumerate(found.launches):
+        name = f"c-{launch.node_type}-9-{index}"
+        instances.append(Instance(name, launch.node_type, InstanceStatus.REQUESTED, NOW, requested_at=NOW))
+        expectations.append(Expectation(name, launch.node_type, NOW + 60, launch.reserves, launch.gangs))
+    since = dict(state.unneeded_since)
+    return replace(
+        state,
+        instances=tuple(instances),
+        expectations=tuple(expectations),
+        unneeded_since=tuple((each, since.get(each, NOW)) for each in found.unneeded),
+    )
+
+
+def joined(state: ClusterState) -> ClusterState:
+    """Return the state once this plan's launches have joined, empty, while their demand is still reported."""
+    instances, nodes = [], list(state.nodes)
+    for each in state.instances:
+        node_type = state.config.node_type(each.node_type)
+        if each.requested_at < NOW or node_type is None:
+            instances.append(each)
+            continue
+        node_id = f"n-{each.instance_id}"
+        instances.append(replace(each, status=InstanceStatus.RUNNING, ray_node_id=node_id))
+        labels = tuple(node_type.node_labels().items())
+        whole = node_type.resources
+        nodes.append(RayNode(node_id, each.instance_id, each.node_type, NodeStatus.IDLE, whole, whole, labels))
+    return replace(state, instances=tuple(instances), nodes=tuple(nodes))
+
+
+@given(cluster_states())
+def test_an_independent_judge_finds_no_breach(state):
+    assert check(state, plan(state)) == []
+
+
+@given(cluster_states(), st.randoms(use_true_random=False))
+def test_the_order_of_the_input_changes_nothing(state, random):
+    def shuffled(values):
+        return tuple(random.sample(values, len(values)))
+
+    other = replace(
+        state,
+        config=replace(state.config, node_types=shuffled(state.config.node_types)),
+        instances=shuffled(state.instances),
+        nodes=shuffled(state.nodes),
+        demands=shuffled(state.demands),
+        gangs=tuple(replace(each, bundles=shuffled(each.bundles)) for each in shuffled(state.gangs)),
+        backoffs=shuffled(state.backoffs),
+        unneeded_since=shuffled(state.unneeded_since),
+    )
+    assert comparable(plan(other)) == comparable(plan(state))
+
+
+def comparable(found: Plan):
+    """Return a plan with each refused gang by its id, since the gang handed back has the order of its input."""
+    refused = [(each.what.gang_id if isinstance(each.what, Gang) else each.what, each.count, each.reason) for each in found.infeasible]
+    return replace(found, infeasible=()), found.placements, refused
+
+
+@given(cluster_states())
+def test_a_plan_carried_out_leaves_nothing_to_do(state):
+    first = plan(state)
+    second = plan(carried_out(state, first))
+    assert second.is_empty, (first, second)
+
+
+@given(cluster_states(is_steady=True))
+def test_nothing_is_launched_or_ended_once_the_launches_have_joined(state):
+    after = joined(carried_out(state, plan(state)))
+    found = plan(after)
+    assert (found.launches, found.terminations) == ((), ())
+    # A node that was kept for the minimum until its relief had joined may go now; nothing else.
+    assert all(
+        each.reason is Reason.IDLE and state.config.node_type(each.node_type_of(after)).min_workers for each in map(Named, found.drains)
+    )
+    assert check(after, found) == []
+
+
+class Named:
+    """A drain that knows its node type."""
+
+    def __init__(self, drain):
+        self.drain, self.reason = drain, drain.reason
+
+    def node_type_of(self, state: ClusterState) -> str:
+        return next(each.node_type for each in state.instances if each.instance_id == self.drain.instance_id)
+
+
+@given(cluster_states(is_steady=True))
+def test_a_launch_still_serves_what_it_was_launched_for(state):
+    first = plan(state)
+    second = plan(carried_out(state, first))
+    promised, kept = Counter(), Counter()
+    for index, launch in enumerate(first.launches):
+        for each in launch.reserves:
+            promised[f"c-{launch.node_type}-9-{index}", each.bundle, each.gang_id, each.is_constraint] += each.count
+    for each in second.placements:
+        kept[each.node, each.bundle, each.gang_id, each.is_constraint] += each.count
+    assert not promised - kept
+    assert not set(second.unneeded) & {node for node, *_ in promised}
