@@ -1,10 +1,17 @@
 """Fixtures for all tests, and the tier of each printed with its result."""
 
+import asyncio
+
 import pytest
 
 pytest_plugins = ["tests.ray_tier"]
 
 TIERS = ("unit", "property", "protocol", "ray", "cluster", "e2e")
+
+
+def pytest_configure() -> None:
+    """Say that there is no event loop yet: looptime asks for one around every test, and asyncio would make one that nobody closes."""
+    asyncio.set_event_loop(None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -49,6 +49,8 @@ class RayHead:
     identity: Identity
     processes: SystemProcesses = field(default_factory=SystemProcesses)
     started: list[Identity] = field(default_factory=list)
+    starting: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Two `ray start` at once in one session directory choose the same socket, and one dies of it."""
 
     @property
     def pid(self) -> int:
@@ -73,9 +75,10 @@ class RayHead:
         node_type = node_type or NodeType("plain", resources if resources is not None else Resources.of(CPU=1))
         argv, env = command.ray_worker(LaunchSpec("plain", instance_id, node_type, self.address))
         log_path = self.temp_dir / f"{instance_id}.log"
-        identity = self.processes.spawn(argv, env=env, log_path=log_path)
-        self.started.append(identity)
-        how = await startup.follow(self.processes, identity, log_path, deadline_s=WORKER_S)
+        async with self.starting:
+            identity = self.processes.spawn(argv, env=env, log_path=log_path)
+            self.started.append(identity)
+            how = await startup.follow(self.processes, identity, log_path, deadline_s=WORKER_S)
         assert how is startup.Startup.STARTED, f"{instance_id}: {how}: {startup.tail(log_path)}"
         return Worker(instance_id, identity, log_path)
 

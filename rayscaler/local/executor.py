@@ -32,8 +32,10 @@ MARK = "RAYSCALER_WORKER_LOG"
 class LocalTimings:
     """How the executor treats the machine; seconds."""
 
-    starting_at_once: int = 3
-    """More starve each other: a raylet that gets no CPU for 38 s gives up."""
+    starting_at_once: int = 1
+    """Ray 2.60 picks a raylet's socket name by looking which files exist, so two starts at once in one session directory get
+    the same: one raylet aborts, and its `ray start` notices 33 s later. One start uses both cores of a small machine anyway.
+    More are safe only where start parameters give each worker a temp-dir of its own."""
     start_slot_s: float = 60.0
     """A start that takes longer keeps going, but makes room for the next."""
     grace_s: float = 40.0

@@ -172,9 +172,13 @@ def _amounts(resources: Mapping[str, float]) -> dict[str, int]:
     return {name: amount for name, amount in units if amount > 0}
 
 
+def _is_synthetic(name: str) -> bool:
+    return GROUP_MARK in name and SYNTHETIC.fullmatch(name) is not None
+
+
 def _own_amounts(resources: Mapping[str, float]) -> dict[str, int]:
     """Amounts of a node without what Ray cut out of them for placed groups."""
-    return {name: amount for name, amount in _amounts(resources).items() if not SYNTHETIC.fullmatch(name)}
+    return {name: amount for name, amount in _amounts(resources).items() if not _is_synthetic(name)}
 
 
 def _bundle(request: gcs_pb2.ResourceRequest) -> head_pb2.Bundle:
@@ -200,7 +204,7 @@ def _demands(requests: Iterable[tuple[gcs_pb2.ResourceRequest, int]]) -> list[he
     """Equal bundles as one demand, in the order of their bytes. Tasks inside a placed group are left out: the group is the demand."""
     counts: Counter[bytes] = Counter()
     for request, count in requests:
-        if count > 0 and not any(map(SYNTHETIC.fullmatch, request.resources_bundle)):
+        if count > 0 and not any(map(_is_synthetic, request.resources_bundle)):
             counts[_bundle(request).SerializeToString(deterministic=True)] += count
     return [head_pb2.Demand(bundle=head_pb2.Bundle.FromString(key), count=counts[key]) for key in sorted(counts)]
 

@@ -147,7 +147,7 @@ class GrpcGcs:
             reply = await self._call(f"{NODES}/CheckAlive", gcs_pb2.CheckAliveRequest(), gcs_pb2.CheckAliveReply)
             session.ray_version = reply.ray_version
         await self._read_ended(session, state)
-        await self._read_jobs(session)
+        await self._read_jobs(session, state)
         return GcsReading(
             cluster_id=session.cluster_id,
             state=state,
@@ -181,9 +181,11 @@ class GrpcGcs:
             known = {row.node_id.hex(): _slim(row) for row in reply.node_info_list}
         session.ended = {ray_node_id: known.get(ray_node_id) or gcs_pb2.GcsNodeInfo() for ray_node_id in dead}
 
-    async def _read_jobs(self, session: _Session) -> None:
+    async def _read_jobs(self, session: _Session, state: gcs_pb2.ClusterResourceState) -> None:
+        """Count live jobs; at once where demand appears with none known, since its driver has just come and nobody may wait for it."""
         now = self._clock.mono()
-        if now - session.jobs_read_at < JOBS_EVERY_S:
+        is_orphan = not session.live_jobs and (state.pending_resource_requests or state.pending_gang_resource_requests)
+        if now - session.jobs_read_at < JOBS_EVERY_S and not is_orphan:
             return
         request = gcs_pb2.GetAllJobInfoRequest(skip_submission_job_info_field=True, skip_is_running_tasks_field=True)
         reply = await self._call(f"{JOBS}/GetAllJobInfo", request, gcs_pb2.GetAllJobInfoReply)

@@ -73,10 +73,11 @@ class Calls:
                 else:
                     self._tell(partial(_launched, spec.instance_id, external_id))
                     break
+                if spec.instance_id not in self._unwanted:
+                    await asyncio.sleep(wait_s)
+                    wait_s *= 2
                 if spec.instance_id in self._unwanted:
                     break
-                await asyncio.sleep(wait_s)
-                wait_s *= 2
             if spec.instance_id in self._unwanted:
                 # It was made, or nobody knows; an end that was asked for earlier may have found nothing. Ending nothing is success.
                 self.terminate(spec.instance_id)
@@ -109,12 +110,13 @@ class Calls:
                 # The watch begins before the list, so that nothing falls between the two.
                 watch = self._executor.watch(self._cluster)
                 await self._list()
-                wait_s = self._timings.executor_retry_s
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._timings.relist_s):
                         async for seen in watch:
                             self._tell(partial(_seen, seen))
+                            wait_s = self._timings.executor_retry_s
                         raise Unavailable("the executor's watch ended")
+                wait_s = self._timings.executor_retry_s
             except RayscalerError as error:
                 log.warning("executor.silent", cluster=self._cluster, error=str(error))
                 self._tell(partial(_silent, f"{error.name}: {error}"))

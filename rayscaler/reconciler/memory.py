@@ -18,7 +18,7 @@ from rayscaler.model.nodetype import ClusterConfig
 from rayscaler.model.plan import Infeasible
 from rayscaler.model.state import Backoff, Expectation
 from rayscaler.model.status import Action
-from rayscaler.reconciler import usage
+from rayscaler.reconciler import backlog, usage
 from rayscaler.reconciler.admission import Order
 from rayscaler.settings import Timings
 from rayscaler.store.base import ClusterRecord
@@ -54,6 +54,7 @@ class Memory:
     unneeded_since: dict[str, float] = field(default_factory=dict)
     drains: dict[str, DrainCommand] = field(default_factory=dict)
     history: usage.History = field(default_factory=dict)
+    counts: backlog.History = field(default_factory=dict)
     failed: list[FailedLaunch] = field(default_factory=list)
     pending: tuple[Infeasible, ...] = ()
     state_version: int = 0
@@ -85,6 +86,7 @@ class Memory:
         self.snapshot, self.snapshot_at, self.snapshot_sequence = report.snapshot, read_at, report.sequence
         self.fresh_at = read_at
         self.history = usage.remember(self.history, report.snapshot.nodes, read_at, self.timings.usage_lag_s)
+        self.counts = backlog.remember(self.counts, report.snapshot.demands, read_at, self.timings.backlog_lag_s)
         self._replace_all(observe.nodes(self.instances, report.snapshot.nodes, now), now)
 
     def _is_break(self, report: DemandReport, read_at: float) -> bool:
@@ -95,7 +97,7 @@ class Memory:
 
     def _begin_session(self, now: float) -> None:
         """Forget what was the old session's: drains die with it (design §2b.6), its snapshot says nothing of the new one."""
-        self.snapshot, self.fresh_at, self.history = None, None, {}
+        self.snapshot, self.fresh_at, self.history, self.counts = None, None, {}, {}
         self.drains.clear()
         for instance in list(self.instances.values()):
             if instance.status is InstanceStatus.DRAINING:

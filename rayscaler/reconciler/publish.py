@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from rayscaler.model.command import AutoscalingState, PendingInstance
 from rayscaler.model.demand import Bundle, Gang, Snapshot
-from rayscaler.model.instance import InstanceStatus
+from rayscaler.model.instance import Instance, InstanceStatus
 from rayscaler.model.plan import Plan
 from rayscaler.model.status import ClusterStatus
 from rayscaler.reconciler.memory import Memory
@@ -53,11 +53,23 @@ def status(memory: Memory, blind_since: float | None, now: float) -> ClusterStat
         blind_since=blind_since if no_launch else None,
         cycle=memory.cycle,
         node_types=memory.config.node_types,
-        instances=tuple(sorted(memory.instances.values(), key=lambda each: each.instance_id)),
+        instances=_instances(memory),
         backoffs=tuple(memory.backoffs.values()),
         pending=memory.pending,
         actions=tuple(memory.actions),
     )
+
+
+def _instances(memory: Memory) -> tuple[Instance, ...]:
+    """Return every instance; of one that works, the detail says what keeps its node busy, in Ray's words (C3, E4)."""
+    busy = {row.instance_id: "; ".join(row.activity) for row in (memory.snapshot or Snapshot()).nodes if row.is_alive and row.activity}
+    told = [
+        replace(each, detail=f"busy: {busy[each.instance_id]}")
+        if each.status is InstanceStatus.RUNNING and each.instance_id in busy
+        else each
+        for each in memory.instances.values()
+    ]
+    return tuple(sorted(told, key=lambda each: each.instance_id))
 
 
 def summary(plan: Plan) -> dict[str, object]:

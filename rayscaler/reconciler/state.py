@@ -3,11 +3,11 @@
 from dataclasses import replace
 
 from rayscaler.lifecycle.deadlines import Deadlines
-from rayscaler.model.demand import Snapshot
+from rayscaler.model.demand import Demand, Snapshot
 from rayscaler.model.instance import InstanceStatus, Reason
 from rayscaler.model.node import NodeStatus, RayNode
 from rayscaler.model.state import ClusterState
-from rayscaler.reconciler import usage
+from rayscaler.reconciler import backlog, usage
 from rayscaler.reconciler.memory import Memory
 from rayscaler.settings import Timings
 
@@ -24,7 +24,7 @@ def build_state(memory: Memory, now: float) -> ClusterState:
         config=memory.config,
         instances=tuple(memory.live()),
         nodes=_nodes(memory, snapshot, now),
-        demands=snapshot.demands,
+        demands=_demands(memory, snapshot, now),
         gangs=snapshot.gangs,
         constraint=snapshot.constraint,
         expectations=tuple(memory.expectations.values()),
@@ -35,6 +35,13 @@ def build_state(memory: Memory, now: float) -> ClusterState:
         no_launch=no_launch,
         no_end=no_end,
     )
+
+
+def _demands(memory: Memory, snapshot: Snapshot, now: float) -> tuple[Demand, ...]:
+    """Return the demand; while work lands on nodes, free of what Ray may count twice."""
+    if not usage.is_landing(memory.history, now, memory.timings.usage_lag_s):
+        return snapshot.demands
+    return backlog.settled(snapshot.demands, memory.counts, now, memory.timings.backlog_lag_s)
 
 
 def _nodes(memory: Memory, snapshot: Snapshot, now: float) -> tuple[RayNode, ...]:
@@ -51,7 +58,8 @@ def sight(memory: Memory, now: float) -> tuple[Reason | None, Reason | None]:
         return blind, blind
     if memory.fresh_at is not None and memory.fresh_at < settled_at(memory):
         shown = {row.instance_id for row in (memory.snapshot or Snapshot()).nodes if row.is_alive}
-        is_lacking = any(each.status is InstanceStatus.RUNNING and each.instance_id not in shown for each in memory.live())
+        alive = [each for each in memory.live() if each.status is InstanceStatus.RUNNING and each.node_dead_since is None]
+        is_lacking = any(each.instance_id not in shown for each in alive)
         return (Reason.SETTLING if is_lacking else None), Reason.SETTLING
     return None, None
 
@@ -98,8 +106,11 @@ def next_due(memory: Memory, now: float) -> float:
     moments += [since + timings.unneeded_grace_s for since in memory.unneeded_since.values()]
     moments += [each.until for each in memory.backoffs.values()]
     moments += [each.until for each in memory.expectations.values()]
-    expiry = usage.next_expiry(memory.history, now, timings.usage_lag_s)
-    moments += [] if expiry is None else [expiry]
+    expiries = (
+        usage.next_expiry(memory.history, now, timings.usage_lag_s),
+        backlog.next_expiry(memory.counts, now, timings.backlog_lag_s),
+    )
+    moments += [each for each in expiries if each is not None]
     if memory.fresh_at is not None:
         moments.append(memory.fresh_at + timings.blind_after_s)
     return min(moment + LATE_S for moment in moments if moment + LATE_S > now)

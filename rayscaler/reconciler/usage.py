@@ -47,6 +47,15 @@ def _freest(row: RayNode, known: tuple[tuple[float, Resources], ...], now: float
     return Resources({name: min(amount, row.total.get(name, amount)) for name, amount in room.items()})
 
 
+def is_landing(history: History, now: float, lag_s: float) -> bool:
+    """Whether some node has taken up work within the last `lag_s` seconds."""
+    for known in history.values():
+        last = known[-1][1]
+        if any(at + lag_s > now and any(amount > last.get(name, 0) for name, amount in then.items_sorted) for at, then in known[:-1]):
+            return True
+    return False
+
+
 def next_expiry(history: History, now: float, lag_s: float) -> float | None:
     """Return the wall second at which some node's remembered room next runs out, or None."""
     ends = [at + lag_s for known in history.values() for at, _ in known[:-1]]

@@ -18,7 +18,9 @@ CASES = {
 
 def main() -> int:
     """Run the cases asked for, all if none is named."""
-    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("cases", nargs="*", metavar="case", help=f"any of: {', '.join(CASES)} (default: all)")
     parser.add_argument("--pairs", type=int, help="interleaved pairs of first-task (default 10)")
     parser.add_argument("--samples", type=int, help="samples of our side in the other cases")

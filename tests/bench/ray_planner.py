@@ -2,7 +2,6 @@
 
 import logging
 import time
-from dataclasses import dataclass
 from typing import Any
 
 from ray.autoscaler.v2.instance_manager.config import NodeTypeConfig
@@ -13,19 +12,10 @@ from ray.core.generated.instance_manager_pb2 import Instance, NodeKind
 
 from rayscaler.model.node import RayNode
 from rayscaler.model.resources import UNIT, Resources
-from tests.bench.workload import Workload
+from tests.bench.workload import Planned, Workload
 
 MANY = 1_000_000
 """A limit that nothing meets; Ray's planner has no word for unlimited."""
-
-
-@dataclass(frozen=True)
-class Planned:
-    """What one call gave."""
-
-    took_s: float
-    launches: dict[str, int]
-    infeasible: int
 
 
 def plan(workload: Workload) -> Planned:
@@ -37,7 +27,9 @@ def plan(workload: Workload) -> Planned:
     reply = planner.schedule(request)
     took_s = time.perf_counter() - begun
     launches = {each.instance_type: each.count for each in reply.to_launch}
-    return Planned(took_s, dict(sorted(launches.items())), len(reply.infeasible_resource_requests))
+    if reply.infeasible_resource_requests:
+        raise RuntimeError(f"Ray's planner left {len(reply.infeasible_resource_requests)} demands")
+    return Planned(took_s, dict(sorted(launches.items())))
 
 
 def _request(workload: Workload) -> Any:

@@ -4,9 +4,12 @@ import json
 import os
 import statistics
 import sys
-from collections.abc import Mapping, Sequence
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 NO_ANCHOR = 2
 """Exit code: the other side did not run in this run."""
@@ -54,6 +57,15 @@ class Result:
 def say(text: str) -> None:
     """Tell how it goes, on standard error."""
     print(text, file=sys.stderr, flush=True)
+
+
+def anchored(measure: Callable[[], T]) -> T | None:
+    """Measure the other side; where that fails, say so and return None: the run then has no anchor."""
+    try:
+        return measure()
+    except Exception:  # noqa: BLE001 - whatever went wrong there, our side is still worth telling
+        say(f"the anchor did not run:\n{traceback.format_exc()}")
+        return None
 
 
 def percentile(values: Sequence[float], share: float) -> float:

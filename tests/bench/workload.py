@@ -26,10 +26,13 @@ class Workload:
     nodes: tuple[RayNode, ...]
     demands: tuple[Demand, ...]
 
-    @property
-    def size(self) -> int:
-        """Number of single demands."""
-        return sum(each.count for each in self.demands)
+
+@dataclass(frozen=True)
+class Planned:
+    """What one call of a planner took and gave: launches by node type, with nothing left over."""
+
+    took_s: float
+    launches: dict[str, int]
 
 
 def make(seed: int, *, nodes: int, shapes: int, demands: int) -> Workload:

@@ -55,15 +55,16 @@ async def phases(executor):
     return Counter(seen.phase for seen in await executor.list("c"))
 
 
-async def test_at_most_three_start_at_a_time_and_the_rest_waits(make):
-    executor = make(workers.SLOW)
+@pytest.mark.parametrize(("timings", "at_once"), [({}, 1), ({"starting_at_once": 3}, 3)], ids=["one by itself", "three if told"])
+async def test_only_so_many_start_at_a_time_and_the_rest_waits(make, timings, at_once):
+    executor = make(workers.SLOW, **timings)
     watch = executor.watch("c")
     for index in range(12):
         await executor.launch(spec(f"i-{index}"))
     assert await phases(executor) == {Phase.UNSCHEDULED: 12}
-    for index in range(3):
+    for index in range(at_once):
         await reach(watch, f"i-{index}", Phase.STARTING)
-    assert await phases(executor) == {Phase.STARTING: 3, Phase.UNSCHEDULED: 9}
+    assert await phases(executor) == {Phase.STARTING: at_once, Phase.UNSCHEDULED: 12 - at_once}
 
 
 async def test_a_slot_is_free_again_when_a_worker_is_up_or_dead(make):
@@ -256,7 +257,7 @@ async def test_an_unreadable_record_stops_the_list(make, tmp_path):
 
 
 async def test_all_instances_of_a_directory_are_ended_whoever_began_them(make, processes, tmp_path):
-    executor = make(starting_at_once=2)
+    executor = make(workers.SLOW, starting_at_once=2)
     watch = executor.watch("d")
     for cluster, instance_id in (("c", "a"), ("d", "b"), ("d", "queued")):
         await executor.launch(spec(instance_id, cluster))

@@ -25,6 +25,7 @@ class Recorder(grpc.GenericRpcHandler):
     peers: list[str] = field(default_factory=list)
     """The caller's address of each call."""
     address: str = ""
+    _called: asyncio.Event = field(default_factory=asyncio.Event)
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
         method = handler_call_details.method
@@ -32,6 +33,7 @@ class Recorder(grpc.GenericRpcHandler):
         async def answer(request: bytes, context: grpc.aio.ServicerContext) -> bytes:
             name = method.rpartition("/")[2]
             self.calls.append((method, request, dict(context.invocation_metadata())))
+            self._called.set()
             self.peers.append(context.peer())
             if name in self.hangs:
                 await asyncio.Event().wait()
@@ -40,6 +42,12 @@ class Recorder(grpc.GenericRpcHandler):
             return self.answers.get(name, b"")
 
         return grpc.unary_unary_rpc_method_handler(answer)
+
+    async def has_calls(self, count: int) -> None:
+        """Wait until there were so many calls."""
+        while len(self.calls) < count:
+            self._called.clear()
+            await self._called.wait()
 
     def names(self) -> list[str]:
         """Return the last words of the methods called."""

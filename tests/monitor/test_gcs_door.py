@@ -136,6 +136,19 @@ async def test_live_jobs_are_counted_without_the_dead_and_rays_own(ray, gcs):
     assert (await gcs.read()).live_jobs == 2
 
 
+async def test_demand_without_a_known_job_has_the_jobs_counted_anew_at_once(ray, gcs):
+    assert (await gcs.read()).live_jobs == 0
+    ray.answers["GetAllJobInfo"] = gcs_pb2.GetAllJobInfoReply(job_info_list=[gcs_pb2.JobTableData()]).SerializeToString()
+    assert (await gcs.read()).live_jobs == 0
+    demand = gcs_pb2.ClusterResourceState(
+        cluster_resource_state_version=9, pending_resource_requests=[gcs_pb2.ResourceRequestByCount(count=1)]
+    )
+    ray.answers["GetClusterResourceState"] = gcs_pb2.GetClusterResourceStateReply(cluster_resource_state=demand).SerializeToString()
+    assert (await gcs.read()).live_jobs == 1
+    await gcs.read()
+    assert ray.names().count("GetAllJobInfo") == 2
+
+
 async def test_a_drain_says_what_ray_answered(ray, gcs):
     await gcs.read()
     ray.answers["DrainNode"] = gcs_pb2.DrainNodeReply(is_accepted=False, rejection_reason_message="busy").SerializeToString()

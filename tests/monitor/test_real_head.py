@@ -19,7 +19,7 @@ from rayscaler.model.resources import Resources
 from rayscaler.monitor.auth import TokenSource
 from rayscaler.monitor.gcs import GrpcGcs
 from tests.monitor.real import PATIENCE_S, beside, ray_status, rows
-from tests.monitor.recorder import Recorder, recording
+from tests.monitor.recorder import recording
 from tests.ray_tier import running_head
 
 pytestmark = pytest.mark.tier("ray")
@@ -90,8 +90,7 @@ def check_busy(taken: head_pb2.Snapshot) -> None:
     assert "CPU" not in worker.available
     assert not any("_group_" in name for name in [*worker.total, *worker.available])
     assert [label for label in worker.dynamic_labels if label.startswith("_PG_")]
-    (head,) = (node for node in taken.nodes if node.is_head)
-    assert head.instance_id == ""
+    assert [node.ray_node_id != worker.ray_node_id for node in taken.nodes if node.is_head] == [True]
 
 
 async def test_an_idle_cluster_sends_heartbeats_only(ray_head):
@@ -156,10 +155,10 @@ asyncio.run(run(MonitorSettings(cluster="demo", gcs=sys.argv[1], service=sys.arg
 """
 
 
-async def reported(service: Recorder, count: int) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while len(service.calls) < count:
-            await asyncio.sleep(0.05)
+def cost_of(pid: int) -> tuple[int, str]:
+    """Return resident KiB, and the files mapped."""
+    proc = Path(f"/proc/{pid}")
+    return int(re.search(r"VmRSS:\s+(\d+) kB", (proc / "status").read_text())[1]), (proc / "maps").read_text()
 
 
 async def test_a_monitor_that_reports_needs_less_than_60_mib_and_nothing_of_ray(ray_head):
@@ -168,16 +167,15 @@ async def test_a_monitor_that_reports_needs_less_than_60_mib_and_nothing_of_ray(
         service.answers["ReportDemand"] = answer.SerializeToString()
         child = await asyncio.create_subprocess_exec(sys.executable, "-c", MONITOR, ray_head.local_address, service.address)
         try:
-            await reported(service, 20)
-            status = Path(f"/proc/{child.pid}/status").read_text()
-            libraries = Path(f"/proc/{child.pid}/maps").read_text()
+            async with asyncio.timeout(PATIENCE_S):
+                await service.has_calls(20)
+            rss_kib, mapped = cost_of(child.pid)
         finally:
             child.terminate()
             await child.wait()
-    rss_kib = int(re.search(r"VmRSS:\s+(\d+) kB", status)[1])
     print(f"RSS of a reporting monitor: {rss_kib / 1024:.1f} MiB")
     assert rss_kib < 60 * 1024
-    assert "_raylet" not in libraries
+    assert "_raylet" not in mapped
     assert all(head_pb2.ReportDemandRequest.FromString(request).snapshot.nodes for _, request, _ in service.calls)
 
 

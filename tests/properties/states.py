@@ -2,12 +2,12 @@
 
 from hypothesis import strategies as st
 
-from rayscaler.model.demand import Bundle, Constraint, Demand, Gang, LabelCondition, LabelSelector, Operator, Strategy
+from rayscaler.model.demand import Bundle, Constraint, Demand, Gang, LabelCondition, LabelSelector, Operator, Reserve, Strategy
 from rayscaler.model.instance import Instance, InstanceStatus, Reason
 from rayscaler.model.node import NodeStatus, RayNode
 from rayscaler.model.nodetype import UNLIMITED, ClusterConfig, NodeType
 from rayscaler.model.resources import UNIT, Resources
-from rayscaler.model.state import Backoff, ClusterState
+from rayscaler.model.state import Backoff, ClusterState, Expectation
 
 NOW = 1000.0
 IMPLICIT = "node:__internal_implicit_resource_app"
@@ -173,10 +173,22 @@ def cluster_states(draw, *, is_steady: bool = False):
         gangs=gangs,
         constraint=draw(st.one_of(st.none(), st.lists(few, max_size=2).map(lambda each: Constraint(tuple(each))))),
         backoffs=() if is_steady else draw(backoffs),
+        expectations=tuple(draw(expectations(each, pool, len(gangs))) for each in instances if draw(st.booleans())),
         unneeded_since=tuple((each.instance_id, NOW - draw(st.sampled_from([1.0, 60.0]))) for each in instances if each.is_in_flight),
         no_launch=blind,
         no_end=blind or (None if is_steady else draw(st.sampled_from([None] * 8 + [Reason.SETTLING]))),
     )
+
+
+@st.composite
+def expectations(draw, instance: Instance, pool: list[Bundle], gangs: int):
+    """Return what an instance was launched for, as it may look when demand, gang or node have changed since."""
+    owners = st.sampled_from([("", False), ("", True), *[(f"g{i}", False) for i in range(gangs + 1)]])
+    reserves = [
+        Reserve(bundle, draw(st.sampled_from([1, 2, 5])), *draw(owners))
+        for bundle in draw(st.lists(st.sampled_from([*pool, Bundle(Resources.of(CPU=1))]), max_size=3))
+    ]
+    return Expectation(instance.instance_id, instance.node_type, NOW + draw(st.sampled_from([-1, 60])), tuple(reserves))
 
 
 backoffs = st.lists(

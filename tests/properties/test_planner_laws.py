@@ -75,6 +75,7 @@ def test_the_order_of_the_input_changes_nothing(state, random):
         gangs=tuple(replace(each, bundles=shuffled(each.bundles)) for each in shuffled(state.gangs)),
         backoffs=shuffled(state.backoffs),
         unneeded_since=shuffled(state.unneeded_since),
+        expectations=shuffled(state.expectations),
     )
     assert comparable(plan(other)) == comparable(plan(state))
 

@@ -7,6 +7,7 @@ from rayscaler.model.instance import Instance, InstanceStatus
 from rayscaler.model.node import NodeStatus, RayNode
 from rayscaler.model.nodetype import ClusterConfig, NodeType
 from rayscaler.model.resources import Resources
+from rayscaler.reconciler.admission import Order
 from rayscaler.reconciler.memory import Memory
 from rayscaler.settings import Timings
 from rayscaler.store.base import ClusterRecord
@@ -56,6 +57,7 @@ def memory(*instances: Instance, **fields: Any) -> Memory:
             "config": config(),
             "timings": Timings(),
             "record": ClusterRecord("demo"),
+            "order": Order(1, 1, FIRST),
             "snapshot": Snapshot(),
             "snapshot_at": NOW,
             "fresh_at": NOW,

@@ -1,0 +1,91 @@
+"""Complaint D1 and scenario 9: what runs already is not paid for a second time, and as many nodes come as are needed, not one more."""
+
+import pytest
+
+from tests.ray.stack import running_stack
+
+pytestmark = [pytest.mark.tier("ray"), pytest.mark.timeout(900)]
+
+TASKS = """
+@ray.remote(num_cpus=CPUS, max_retries=0)
+def task(index, hold_s):
+    note("ran", index)
+    time.sleep(hold_s)
+
+def job(count, hold_s, first):
+    ray.get([task.remote(first + index, hold_s) for index in range(count)])
+    print("job of", count, flush=True)
+"""
+
+
+async def test_d1b_tasks_for_idle_cpus_launch_nothing():
+    nodes, cpus, rounds = 3, 8, 5
+    node_type = {"name": "worker", "minWorkers": nodes, "maxWorkers": 3 * nodes, "resources": {"CPU": cpus}}
+    async with running_stack({"idleTimeout": "60s", "nodeTypes": [node_type]}) as stack:
+        await stack.until(lambda: len(stack.alive()) == nodes, "the minimum is there")
+        count = nodes * cpus
+        said = await stack.driver(f"CPUS = 1\n{TASKS}\nfor each in range({rounds}): job({count}, 0.5 * (each % 3), each * {count})")
+        assert said.count("job of") == rounds
+        assert stack.ledger.counts("ran") == dict.fromkeys(range(rounds * count), 1)
+        assert len(stack.launched()) == nodes, stack.told()
+        print(
+            f"{rounds} times {count} tasks on {count} idle CPUs: {len(stack.launched()) - nodes} launches; ran on",
+            stack.ledger.nodes("ran"),
+        )
+
+
+async def test_d1c_a_job_repeated_with_no_pause_launches_nothing_the_second_time():
+    nodes, repeats = 3, 5
+    node_type = {"name": "worker", "maxWorkers": 4 * nodes, "resources": {"CPU": 2}}
+    async with running_stack({"idleTimeout": "60s", "nodeTypes": [node_type]}) as stack:
+        await stack.driver(f"CPUS = 1\n{TASKS}\njob({2 * nodes}, 8.0, 0)")
+        first = stack.launched()
+        for each in range(1, repeats):
+            await stack.driver(f"CPUS = 1\n{TASKS}\njob({2 * nodes}, 2.0, {2 * nodes * each})")
+        code = f"CPUS = 1\n{TASKS}\nfor each in range({repeats}, {2 * repeats}): job({2 * nodes}, 0.7, {2 * nodes} * each)"
+        await stack.driver(code)
+        assert stack.ledger.counts("ran") == dict.fromkeys(range(4 * nodes * repeats), 1)
+        print(f"first run launched {sorted(first)}; {2 * repeats - 1} more runs launched {sorted(stack.launched() - first)}")
+        assert len(first) == nodes, stack.told()
+        assert stack.launched() == first, stack.told()
+
+
+ACTORS = """
+@ray.remote(num_cpus=1)
+class Actor:
+    def here(self):
+        return ray.get_runtime_context().get_node_id()
+
+for run in range(RUNS):
+    actors = [Actor.remote() for _ in range(COUNT)]
+    nodes = set(ray.get([actor.here.remote() for actor in actors]))
+    print("run", run, len(nodes), flush=True)
+    while not os.path.exists(BASE + f"/next{run}"):
+        time.sleep(0.1)
+    for actor in actors:
+        ray.kill(actor)
+    del actors
+    while sum(node["Alive"] for node in ray.nodes()) > 1:
+        time.sleep(0.2)
+    print("down", run, flush=True)
+"""
+
+
+async def test_scenario_9a_twelve_actors_get_exactly_twelve_nodes_three_times():
+    count, runs = 12, 3
+    spec = {"idleTimeout": "2s", "nodeTypes": [{"name": "worker", "maxWorkers": 2 * count, "resources": {"CPU": 1}}]}
+    async with running_stack(spec) as stack:
+        driver = await stack.start_driver(f"COUNT, RUNS, BASE = {count}, {runs}, {str(stack.base)!r}\n" + ACTORS)
+        before: set[str] = set()
+        for run in range(runs):
+            assert await stack.line(driver, 300.0) == f"run {run} {count}"
+            launched = stack.launched() - before
+            print(f"run {run}: {count} actors on {len(stack.alive())} nodes; launched {len(launched)}")
+            (stack.base / f"next{run}").touch()
+            assert await stack.line(driver, 300.0) == f"down {run}"
+            launched = stack.launched() - before
+            assert len(launched) == count, f"{sorted(launched)}\n{stack.told()}"
+            before |= launched
+        await stack.until(stack.all_gone, "every node goes after the last run")
+        assert len(stack.launched()) == runs * count
+        stack.assert_drained_before_their_end()

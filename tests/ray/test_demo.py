@@ -1,0 +1,149 @@
+"""`rayscaler demo` on the real thing: its steps are what Ray and /proc show, and at whatever moment it is told to end, nothing is left."""
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.ray.workers import Workers, environ_of, marked
+
+pytestmark = pytest.mark.tier("ray")
+
+MARK = "RAYSCALER_WHOLE"
+PATIENCE_S = 300.0
+PARTS = {"tasks", "actors", "strict_spread", "pack", "floor"}
+
+
+class Demo:
+    """A running demo: its lines so far, and its workers as /proc shows them."""
+
+    def __init__(self, process: asyncio.subprocess.Process, base: Path) -> None:
+        self.process = process
+        self.base = base
+        self.mark = f"{MARK}={base.name}"
+        self.workers = Workers(self.mark)
+        self.lines: list[dict[str, Any]] = []
+
+    async def read(self) -> None:
+        """Read its lines to their end."""
+        assert self.process.stdout is not None
+        async for line in self.process.stdout:
+            self.lines.append(json.loads(line))
+
+    def step(self, name: str) -> dict[str, Any] | None:
+        """Return a step's line, if it has come."""
+        return next((each for each in self.lines if each["step"] == name), None)
+
+    async def until(self, is_so: Callable[["Demo"], Any]) -> None:
+        """Wait until something is so."""
+        async with asyncio.timeout(PATIENCE_S):
+            while not is_so(self):
+                assert self.process.returncode is None, self.said()
+                self.workers.look()
+                await asyncio.sleep(0.1)
+
+    async def end(self) -> int:
+        """Wait for its end, all the while looking at the workers."""
+        async with asyncio.timeout(PATIENCE_S):
+            while self.process.returncode is None:
+                self.workers.look()
+                await asyncio.sleep(0.1)
+        return self.process.returncode
+
+    def said(self) -> str:
+        """Return all it printed, for a diagnosis."""
+        return "\n".join(map(str, self.lines)) + "\n" + (self.base / "stderr").read_text()
+
+
+@contextlib.asynccontextmanager
+async def running_demo(*flags: str) -> AsyncIterator[Demo]:
+    """Run `rayscaler demo --json` at the head of a session of its own, as at a terminal; all it starts inherits a mark."""
+    base = Path(tempfile.mkdtemp(prefix="d", dir="/tmp"))
+    try:
+        with (base / "stderr").open("wb") as stderr:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *("-m", "rayscaler", "demo", "--json", *flags),
+                stdout=asyncio.subprocess.PIPE,
+                stderr=stderr,
+                env={**os.environ, MARK: base.name, "TMPDIR": str(base)},
+                start_new_session=True,
+                limit=1 << 24,
+            )
+        demo = Demo(process, base)
+        reading = asyncio.create_task(demo.read())
+        try:
+            yield demo
+            await reading
+        finally:
+            reading.cancel()
+            await asyncio.wait({reading})
+            _kill(demo)
+            await process.wait()
+    finally:
+        shutil.rmtree(base, ignore_errors=True)
+
+
+def _kill(demo: Demo) -> None:
+    """End what a demo that failed its test has left."""
+    while left := marked(demo.mark):
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if demo.process.pid in left:
+            return
+
+
+async def test_the_demo_exits_0_and_its_steps_are_what_was_seen_outside():
+    async with running_demo("--seed", "3") as demo:
+        await demo.until(lambda demo: demo.step("head.up"))
+        head = demo.step("head.up")
+        environ = environ_of(head["head_pid"])
+        assert demo.mark.encode() in environ, "the head's pid is that of a process that the demo started"
+        code = await demo.end()
+        demo.workers.look()
+    assert code == 0, demo.said()
+    at = [each["at"] for each in demo.lines]
+    assert at == sorted(at)
+    assert {each["step"].removeprefix("job.").removesuffix(".done") for each in demo.lines} >= PARTS
+    up, down, summary = demo.step("scaled.up"), demo.step("scaled.down"), demo.step("summary")
+    assert {each["instance"]: each["pid"] for each in up["workers"]}.items() <= {
+        instance: seen.identity.pid for instance, seen in demo.workers.seen.items()
+    }.items(), "its pids are those of /proc"
+    answers = {answer["node"] for line in demo.lines for answer in line.get("answers", ())}
+    assert answers <= {each["node"] for each in up["workers"]}
+    assert {each["instance"] for each in down["workers"]} >= {each["instance"] for each in up["workers"]}
+    assert all(each["drained_at"] <= each["process_gone_at"] for each in down["workers"])
+    assert summary["lost"] == 0
+    assert not marked(demo.mark)
+    print({key: summary[key] for key in ("reaction_s", "needed", "launched", "lost")}, "workers seen in /proc:", len(demo.workers.seen))
+
+
+MOMENTS: dict[str, Callable[[Demo], Any]] = {
+    "the head starts": lambda demo: demo.step("service.up"),
+    "workers start": lambda demo: demo.workers.alive(),
+    "the job runs": lambda demo: any(each["step"].endswith(".done") for each in demo.lines),
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
+async def test_told_to_end_while(moment, number):
+    async with running_demo("--seed", "5") as demo:
+        await demo.until(MOMENTS[moment])
+        running = marked(demo.mark)
+        os.killpg(demo.process.pid, number)  # as a terminal does: to the whole foreground group
+        code = await demo.end()
+        left = marked(demo.mark)
+    assert code == 130, demo.said()
+    assert left == {}
+    print(f"{number.name} while {moment}: ended {len(running)} processes, 0 left")

@@ -1,0 +1,173 @@
+"""A ClusterReconciler between a scripted Ray and a fake executor, in virtual time.
+
+The script says what Ray's node table shows; reports are made from it. Drains are answered as `on_drain` says.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from typing import Any
+
+from rayscaler.executor.base import LaunchSpec
+from rayscaler.model.command import DrainCommand, ReportAnswer
+from rayscaler.model.demand import CommandResult, Demand, DemandReport, Outcome, Session, Snapshot
+from rayscaler.model.node import DeathReason, NodeStatus, RayNode
+from rayscaler.model.nodetype import ClusterConfig
+from rayscaler.model.resources import Resources
+from rayscaler.reconciler.cluster import ClusterReconciler
+from rayscaler.settings import Timings
+from rayscaler.testing.fake_executor import FakeExecutor, FakeMachines
+from rayscaler.testing.loop_clock import LoopClock
+from rayscaler.testing.memory_store import MemoryStore
+from tests.reconciler.builders import FIRST, config
+
+
+class Ray:
+    """What Ray's node table and demand show."""
+
+    def __init__(self) -> None:
+        self.nodes: dict[str, RayNode] = {}
+        self.idle_since: dict[str, float] = {}
+        self.demands: tuple[Demand, ...] = ()
+        self.version = 0
+        self._number = 0
+
+    def join(self, spec: LaunchSpec) -> None:
+        """A worker of ours joins, idle."""
+        self._number += 1
+        key = f"{self._number:04}"
+        total = spec.node_type.resources
+        row = RayNode(
+            key, spec.instance_id, spec.node_type.name, NodeStatus.IDLE, total, total, tuple(sorted(spec.node_type.node_labels().items()))
+        )
+        self.nodes[key] = row
+        self.idle_since[key] = asyncio.get_running_loop().time()
+
+    def set(self, instance_id: str, **fields: Any) -> None:
+        """Change the row of an instance."""
+        row = self.row(instance_id)
+        self.nodes[row.ray_node_id] = replace(row, **fields)
+
+    def busy(self, instance_id: str) -> None:
+        """Work fills the node."""
+        self.set(instance_id, status=NodeStatus.RUNNING, available=Resources())
+
+    def row(self, instance_id: str) -> RayNode:
+        (found,) = (each for each in self.nodes.values() if each.instance_id == instance_id)
+        return found
+
+    def die(self, instance_id: str, death: DeathReason = DeathReason.UNEXPECTED) -> None:
+        self.set(instance_id, status=NodeStatus.DEAD, death=death)
+
+    def snapshot(self) -> Snapshot:
+        now = asyncio.get_running_loop().time()
+        self.version += 1
+        rows = tuple(
+            replace(row, idle_s=now - self.idle_since[key]) if row.status is NodeStatus.IDLE else row for key, row in self.nodes.items()
+        )
+        return Snapshot(nodes=rows, demands=self.demands, gcs_version=self.version)
+
+
+class World:
+    """One service life of one cluster. `restart` begins another with the same machines, Ray and store."""
+
+    def __init__(self, definition: ClusterConfig, machines: FakeMachines, store: MemoryStore, ray: Ray, timings: Timings) -> None:
+        self.ray, self.store, self.machines = ray, store, machines
+        self.executor = FakeExecutor(machines)
+        self.reconciler = ClusterReconciler(
+            definition, executor=self.executor, store=store, clock=LoopClock(), timings=timings, head_address=lambda: "head:6379"
+        )
+        self.task: asyncio.Task[None]
+        self.is_killed = False
+        self.session: Session = FIRST
+        self.epoch = 1
+        self.sequence = 0
+        self.results: dict[str, CommandResult] = {}
+        self.commands: list[DrainCommand] = []
+        self.on_drain: Callable[[DrainCommand], Outcome | None] = self.accept
+
+    async def kill(self) -> None:
+        """End this life of the service, at once."""
+        self.is_killed = True
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+
+    def accept(self, command: DrainCommand) -> Outcome:
+        """Drain as Ray does: an idle node is dead at once, its process stays."""
+        self.ray.die(self.ray.nodes[command.ray_node_id].instance_id, DeathReason.DRAINED_IDLE)
+        return Outcome.DONE
+
+    def report(self, **fields: Any) -> ReportAnswer:
+        """Report what Ray shows now, carry out what the answer says."""
+        self.sequence += 1
+        content = {
+            "cluster": self.reconciler.name,
+            "session": self.session,
+            "monitor_epoch": self.epoch,
+            "sequence": self.sequence,
+            "age_s": 0.0,
+            "results": tuple(self.results.values()),
+            **fields,
+        }
+        if "snapshot" not in content:
+            content["snapshot"] = self.ray.snapshot()
+        answer = self.reconciler.submit(DemandReport(**content))
+        for command_id in answer.acknowledged:
+            self.results.pop(command_id, None)
+        for command in answer.commands:
+            if command.command_id not in [each.command_id for each in self.commands]:
+                self.commands.append(command)
+                outcome = self.on_drain(command)
+                if outcome is not None:
+                    self.results[command.command_id] = CommandResult(command.command_id, outcome, "as scripted")
+        return answer
+
+    async def live(self, seconds: float, *, every_s: float = 0.5, **fields: Any) -> None:
+        """Let time pass with a report every `every_s` seconds."""
+        for _ in range(round(seconds / every_s)):
+            self.report(**fields)
+            await asyncio.sleep(every_s)
+
+    @property
+    def instances(self) -> dict[str, str]:
+        """Status by instance id."""
+        return {each.instance_id: each.status.value for each in self.reconciler.status().instances}
+
+    @property
+    def launched(self) -> list[str]:
+        return [each.instance_id for each in self.executor.launched]
+
+    @property
+    def kinds(self) -> list[tuple[str, str]]:
+        """What was done, in order."""
+        return [(each.kind, each.instance_id) for each in self.reconciler.status().actions]
+
+
+@contextlib.asynccontextmanager
+async def world(
+    definition: ClusterConfig | None = None,
+    *,
+    machines: FakeMachines | None = None,
+    store: MemoryStore | None = None,
+    ray: Ray | None = None,
+    timings: Timings | None = None,
+) -> AsyncIterator[World]:
+    """A world that runs; hand in parts of an earlier one to be its restart."""
+    ray = ray or Ray()
+    is_new = machines is None
+    machines = machines or FakeMachines(LoopClock())
+    if is_new:
+        machines.on_ready = ray.join
+    made = World(definition or config(), machines, store or MemoryStore(), ray, timings or Timings())
+    task = made.task = asyncio.create_task(made.reconciler.run())
+    await asyncio.sleep(0.001)  # the record is read, the first list seen
+    try:
+        yield made
+        assert made.is_killed or not task.done(), task.exception()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await made.executor.close()
+        if is_new:
+            await machines.close()
