@@ -4,9 +4,9 @@ Filters: an empty node holds the leading shape, its labels meet an alternative, 
 is no filter: it makes demand wait for its type and never sends it to a worse one.
 
 Order: earlier label alternative; higher priority; fewer special kinds (GPU, TPU, anything but CPU and memory) that the leading
-shape did not ask for; for gangs that shall lie close, more bundles per node; best use of the filled node (its least used kind,
-then the mean over kinds somebody asks for); lowest cost per leading bundle, types without a cost last; more leading bundles per
-node, so fewer nodes; the name.
+shape did not ask for; for gangs that shall lie close, more bundles per node; where every candidate has a cost, the lowest cost of what
+the filled node serves, then more leading bundles per node, so fewer nodes; best use of the filled node (its least used kind, then the
+mean over kinds somebody asks for), as Ray chooses; more leading bundles per node; the name.
 """
 
 from typing import NamedTuple
@@ -43,7 +43,8 @@ def choose(draft: Draft, wanted: Wanted, *, is_speed_bound: bool = True, is_clos
         return None
     first = min(prefix for prefix, _ in found)
     filled = [(view, fill(draft, view, wanted)) for prefix, view in found if prefix == first]
-    view, content = filled[0] if len(filled) == 1 else min(filled, key=lambda each: _order(*each, is_close=is_close))
+    biggest = _biggest(draft) if all(view.node_type.cost is not None for view, _ in filled) else None
+    view, content = min(filled, key=lambda each: _order(*each, biggest=biggest, is_close=is_close))
     room = limits.room(draft, view)
     return Pick(view, content, min(room, limits.speed_room(draft, view)) if is_speed_bound else room)
 
@@ -65,14 +66,25 @@ def _special(view: TypeView, lead: Shape) -> int:
     return sum(1 for name in view.node_type.resources if name not in COMMON and name not in asked)
 
 
-def _order(view: TypeView, content: Wanted, *, is_close: bool) -> tuple[int, int, int, tuple[int, int], int, str]:
+def _biggest(draft: Draft) -> Room:
+    """Return the most of each kind that any type brings: what amounts of different kinds are weighed by."""
+    return tuple(max(amounts) for amounts in zip(*(view.room for view in draft.views), strict=True))
+
+
+def _order(view: TypeView, content: Wanted, *, biggest: Room | None, is_close: bool) -> tuple[int, int, int, int, int, int, str]:
     left = _after(view.room, content)
     shares = [(view.room[i] - left[i]) * MICRO // view.room[i] for i in view.kinds] or [0]
     leading = content[0][1]
-    cost = view.node_type.cost
-    price = (1, 0) if cost is None else (0, round(cost * MICRO) * MICRO // leading)
     held = sum(count for _, count in content) if is_close else 0
-    return (-held, -min(shares), -sum(shares) // len(shares), price, -leading, view.name)
+    price = 0 if biggest is None else _price(view, left, biggest)
+    fewer_nodes = 0 if biggest is None else -leading
+    return (-held, price, fewer_nodes, -min(shares), -sum(shares) // len(shares), -leading, view.name)
+
+
+def _price(view: TypeView, left: Room, biggest: Room) -> int:
+    """Return the cost of the node per served amount, amounts of different kinds weighed by the biggest of each."""
+    served = sum((view.room[i] - left[i]) * MICRO // biggest[i] for i in view.kinds if biggest[i])
+    return round((view.node_type.cost or 0) * MICRO) * MICRO // max(served, 1)
 
 
 def _after(room: Room, content: Wanted) -> Room:

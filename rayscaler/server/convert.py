@@ -5,6 +5,9 @@ Demand reports are untrusted: counts, names and sizes are bounded here (SE-9), s
 
 from collections.abc import Iterable, Mapping
 
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
 from rayscaler.api.head.v1 import head_pb2 as pb
 from rayscaler.errors import InvalidRequest
 from rayscaler.model.demand import (
@@ -31,6 +34,12 @@ MAX_COUNT = 1 << 40
 """Of one demand."""
 MAX_AMOUNT = 1 << 62
 """Of one resource, in units: 46,000 times Ray's own largest."""
+MAX_DURATION_S = 366 * 86_400
+"""Of an age or an idle time: a year."""
+MAX_AT = 253_402_300_799
+"""The last second that a Timestamp can name."""
+MAX_DETAIL = 1000
+"""Characters kept of a text for people."""
 MAX_PROBLEMS = 20
 """Told in one answer."""
 
@@ -71,6 +80,11 @@ class _Reader:
         self.need(path, len(value) <= MAX_NAME, f"is longer than {MAX_NAME} characters")
         self.need(path, bool(value) or not required, "is required")
         return value
+
+    def seconds(self, path: str, value: Duration | Timestamp, most: int) -> float:
+        found = value.ToNanoseconds() / 1e9
+        self.need(path, 0 <= found <= most, f"{found} s is not from 0 to {most} s")
+        return found
 
     def resources(self, path: str, amounts: Mapping[str, int]) -> Resources:
         for name, amount in amounts.items():
@@ -119,14 +133,17 @@ class _Reader:
             available=self.resources(f"{path}.available", node.available),
             labels=tuple(sorted(node.labels.items())),
             dynamic_labels=tuple(sorted(node.dynamic_labels)),
-            idle_s=node.idle.ToNanoseconds() / 1e9,
+            idle_s=self.seconds(f"{path}.idle", node.idle, MAX_DURATION_S),
             activity=tuple(node.activity),
             is_head=node.is_head,
             death=_DEATH.get(node.death.reason) if node.HasField("death") else None,
-            death_detail=node.death.detail,
+            death_detail=node.death.detail[:MAX_DETAIL],
             is_draining=node.HasField("draining"),
-            draining_until=node.draining.deadline.ToNanoseconds() / 1e9 if node.draining.HasField("deadline") else None,
+            draining_until=self.draining_until(f"{path}.draining.deadline", node.draining),
         )
+
+    def draining_until(self, path: str, draining: pb.Draining) -> float | None:
+        return self.seconds(path, draining.deadline, MAX_AT) if draining.HasField("deadline") else None
 
     def snapshot(self, snapshot: pb.Snapshot) -> Snapshot:
         constraint = None
@@ -147,7 +164,7 @@ class _Reader:
             path = f"results[{index}]"
             self.need(f"{path}.outcome", each.outcome in _OUTCOME, "must be set")
             command_id = self.name(f"{path}.command_id", each.command_id, required=True)
-            found.append(CommandResult(command_id, _OUTCOME.get(each.outcome, Outcome.FAILED), each.detail))
+            found.append(CommandResult(command_id, _OUTCOME.get(each.outcome, Outcome.FAILED), each.detail[:MAX_DETAIL]))
         return tuple(found)
 
 
@@ -157,13 +174,14 @@ def demand_report(request: pb.ReportDemandRequest) -> DemandReport:
     read.name("cluster", request.cluster, required=True)
     read.need("monitor_epoch", request.monitor_epoch > 0, "must be the monitor's start in milliseconds")
     read.need("sequence", request.sequence > 0, "must count from 1")
-    age_s = request.age.ToNanoseconds() / 1e9
-    read.need("age", age_s >= 0, f"{age_s} s is negative")
+    age_s = read.seconds("age", request.age, MAX_DURATION_S)
     session = None
     if request.HasField("session"):
         name = read.name("session.session_name", request.session.session_name, required=True)
         session = Session(read.name("session.cluster_id", request.session.cluster_id, required=True), name)
     read.need("session", session is not None or bool(request.gcs_error), "is required unless gcs_error says why it is not known")
+    is_contradiction = request.HasField("snapshot") and bool(request.gcs_error)
+    read.need("snapshot", not is_contradiction, "cannot be there when gcs_error says that nothing could be read")
     report = DemandReport(
         cluster=request.cluster,
         session=session,
@@ -175,7 +193,7 @@ def demand_report(request: pb.ReportDemandRequest) -> DemandReport:
         results=read.results(request.results),
         reported_state_version=request.reported_state_version,
         ray_version=request.ray_version,
-        gcs_error=request.gcs_error,
+        gcs_error=request.gcs_error[:MAX_DETAIL],
     )
     if read.problems:
         raise InvalidRequest(*read.problems)

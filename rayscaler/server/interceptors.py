@@ -7,6 +7,7 @@ from typing import Any
 import grpc
 import structlog
 from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
@@ -16,6 +17,10 @@ log = structlog.get_logger(__name__)
 
 DOMAIN = "rayscaler.io"
 """`domain` of every ErrorInfo."""
+MAX_TEXT = 1000
+"""Characters of a status's text. It and the details travel in trailers, of which gRPC takes 8 KiB, percent-encoded and in base64."""
+MAX_DETAILS_BYTES = 2500
+"""Of the problems in a status's details; those beyond are left out."""
 
 
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
@@ -26,11 +31,11 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None or handler.unary_unary is None:
             return handler
-        method = handler.unary_unary
+        method, deserialize = handler.unary_unary, handler.request_deserializer
 
-        async def guarded(request: Any, context: Any) -> Any:
+        async def guarded(data: bytes, context: Any) -> Any:
             try:
-                return await method(request, context)
+                return await method(_parsed(deserialize, data), context)
             except RayscalerError as error:
                 await context.abort_with_status(rpc_status.to_status(_status(error)))
             except grpc.aio.AbortError:
@@ -40,20 +45,32 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
                 log.exception("rpc.bug", method=handler_call_details.method, error_id=error_id)
                 await context.abort(grpc.StatusCode.INTERNAL, f"internal error {error_id}; the service's log has it under this id")
 
-        return grpc.unary_unary_rpc_method_handler(guarded, handler.request_deserializer, handler.response_serializer)
+        # The bytes are parsed above: gRPC itself would call a message that it cannot parse our bug.
+        return grpc.unary_unary_rpc_method_handler(guarded, None, handler.response_serializer)
+
+
+def _parsed(deserialize: Callable[[bytes], Any], data: bytes) -> Any:
+    try:
+        return deserialize(data)
+    except DecodeError as error:
+        raise InvalidRequest("request: is not a message of this method") from error
 
 
 def _status(error: RayscalerError) -> status_pb2.Status:
     info = error_details_pb2.ErrorInfo(reason=error.name, domain=DOMAIN, metadata={"retry": error.retry.value})
     details = [_packed(info)]
     if isinstance(error, InvalidRequest):
-        violations = [
-            error_details_pb2.BadRequest.FieldViolation(field=each.partition(":")[0], description=each.partition(":")[2].strip())
-            for each in error.problems
-        ]
-        details.append(_packed(error_details_pb2.BadRequest(field_violations=violations)))
+        bad = error_details_pb2.BadRequest()
+        for problem in error.problems:
+            field, _, description = problem.partition(": ")
+            bad.field_violations.add(field=field, description=description)
+            if bad.ByteSize() > MAX_DETAILS_BYTES:
+                del bad.field_violations[-1]
+                break
+        details.append(_packed(bad))
     code: int = grpc.StatusCode[error.code].value[0]
-    return status_pb2.Status(code=code, message=str(error), details=details)
+    text = str(error).encode("ascii", "backslashreplace").decode("ascii")
+    return status_pb2.Status(code=code, message=text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]} ...", details=details)
 
 
 def _packed(message: Any) -> AnyMessage:

@@ -298,3 +298,15 @@ def test_dk_12_a_strict_spread_is_found_where_first_fit_would_miss_it():
 def test_every_launch_says_what_it_is_for(launch_reason, given, sentence):
     found = plan(state(NodeType("t", R(CPU=4), min_workers=1), **given))
     assert [each.detail for each in found.launches if each.reason is launch_reason] == [sentence]
+
+
+def test_dk_16_a_promise_is_void_on_a_node_that_carries_its_strict_spread_already():
+    given = state(
+        NodeType("t", R(CPU=4)),
+        instances=(running("a"),),
+        nodes=(node("a", R(CPU=4), R(CPU=2), dynamic_labels=("_PG_g",)),),
+        gangs=(Gang("g", Strategy.STRICT_SPREAD, (want(1, CPU=1),), is_rescheduling=True),),
+        expectations=(Expectation("a", "t", NOW + 5, (Reserve(Bundle(R(CPU=1)), 1, "g"),), ("g",)),),
+    )
+    found = plan(given)
+    assert [each.node for each in found.placements] == ["new:0"]

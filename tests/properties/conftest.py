@@ -11,6 +11,6 @@ COMMON = {
     "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large],
 }
 
-settings.register_profile("quick", max_examples=120, **COMMON)
+settings.register_profile("quick", max_examples=100, **COMMON)
 settings.register_profile("long", max_examples=3_000, **COMMON)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))

@@ -105,7 +105,7 @@ async def test_labels_fall_back_limits_hold_and_each_refusal_has_its_reason():
         for each in status["pending"]:
             print(each["count"], "x", each["shape"], "|", each["reason"], "|", each["detail"])
             assert each["detail"]
-        await stack.until(lambda: stack.infeasible >= 2, "Ray's own GCS is told what can never run")
+        await stack.until(lambda: stack.infeasible == 1, "Ray's own GCS is told of the 64 CPUs; not of zone c, for Ray ignores labels where it cancels")
 
         (stack.base / "go").touch()
         first, second = (await stack.line(driver)).split()

@@ -10,7 +10,7 @@ import time
 from typing import Any
 
 from ray._raylet import GcsClient
-from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply
+from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply, NodeStatus
 
 PERIOD_S = 0.25
 DEATHS = {
@@ -29,7 +29,8 @@ def main(address: str) -> None:
         reply = GetClusterStatusReply.FromString(client.get_cluster_status())
         state = reply.cluster_resource_state
         infeasible = len(reply.autoscaling_state.infeasible_resource_requests)
-        activity = {row.node_id.hex(): list(row.node_activity) for row in state.node_states}
+        # Ray leaves old texts standing on nodes that it calls idle.
+        activity = {row.node_id.hex(): list(row.node_activity) for row in state.node_states if row.status != NodeStatus.IDLE}
         pending = sum(each.count for each in state.pending_resource_requests)
         rows = [_row(node, activity) for node in client.get_all_node_info(timeout=10).values() if not node.is_head_node]
         print(json.dumps({"at": time.time(), "pending": pending, "infeasible": infeasible, "nodes": rows}), flush=True)

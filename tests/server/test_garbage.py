@@ -1,0 +1,151 @@
+"""Reports are untrusted (SE-9): whatever comes is taken or refused as the caller's fault, and the service goes on."""
+
+import asyncio
+
+import grpc
+import pytest
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message_factory import GetMessageClass
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from rayscaler.api.head.v1 import head_pb2 as pb
+from rayscaler.server import answers, convert
+from tests.server.sockets import service
+
+pytestmark = pytest.mark.tier("protocol")
+
+EDGES_64 = st.sampled_from([0, 1, -1, 2, 10_000, 1 << 40, 1 << 62, (1 << 63) - 1, -(1 << 63)])
+SCALARS = {
+    FieldDescriptor.CPPTYPE_INT64: EDGES_64 | st.integers(-(1 << 63), (1 << 63) - 1),
+    FieldDescriptor.CPPTYPE_INT32: st.sampled_from([0, 1, -1, (1 << 31) - 1, -(1 << 31), 999_999_999]),
+    FieldDescriptor.CPPTYPE_STRING: st.sampled_from(["", "CPU", "demo", "demo-small-1-0", "n1", "small", "node:1.2.3.4", "x" * 600, "\x00", "\U0001f600"])
+    | st.text(max_size=6),
+    FieldDescriptor.CPPTYPE_BOOL: st.booleans(),
+    FieldDescriptor.CPPTYPE_ENUM: st.integers(-1, 5),
+}  # fmt: skip
+
+
+def values(field: FieldDescriptor, depth: int):
+    if field.cpp_type == FieldDescriptor.CPPTYPE_MESSAGE:
+        return messages(field.message_type, depth - 1)
+    return SCALARS[field.cpp_type]
+
+
+def fields_of(descriptor: Descriptor, depth: int):
+    found = {}
+    for field in descriptor.fields:
+        if field.cpp_type == FieldDescriptor.CPPTYPE_MESSAGE and depth <= 0:
+            continue
+        one = values(field, depth)
+        if field.message_type is not None and field.message_type.GetOptions().map_entry:
+            key, value = field.message_type.fields_by_name["key"], field.message_type.fields_by_name["value"]
+            one = st.dictionaries(values(key, depth), values(value, depth), max_size=3)
+        elif field.is_repeated:
+            one = st.lists(one, max_size=3)
+        found[field.name] = one
+    return found
+
+
+def messages(descriptor: Descriptor, depth: int = 6):
+    """Any message of a type: any fields, any values that the wire can carry."""
+    made = GetMessageClass(descriptor)
+    return st.deferred(lambda: st.fixed_dictionaries({}, optional=fields_of(descriptor, depth)).map(lambda chosen: made(**chosen)))
+
+
+REPORTS = messages(pb.ReportDemandRequest.DESCRIPTOR)
+ALLOWED = {
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.NOT_FOUND,
+    grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.UNAVAILABLE,
+}
+
+
+@pytest.fixture
+async def running():
+    async with service() as found:
+        yield found
+
+
+async def give(running, request):
+    """Send it; whatever the answer, it is not our bug, and the service still tells status."""
+    try:
+        await running.stub.ReportDemand(request)
+    except grpc.aio.AioRpcError as error:
+        assert error.code() in ALLOWED, error
+    await asyncio.sleep(0)
+    await running.stub.GetStatus(pb.GetStatusRequest())
+    assert not [task for task in running.tasks if task.done()], [task.exception() for task in running.tasks]
+
+
+SETTINGS = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+
+
+@SETTINGS
+@given(REPORTS)
+async def test_a_random_report_is_never_an_internal_error(running, request):
+    await give(running, request)
+
+
+def repaired(request: pb.ReportDemandRequest, sequence: int) -> pb.ReportDemandRequest:
+    """Make a report admissible, so that its content reaches reconciler and planner: all rules kept, all else as it was."""
+    request.cluster, request.monitor_epoch, request.sequence = "demo", 1, sequence
+    request.session.cluster_id, request.session.session_name = "c", "s"
+    request.ClearField("gcs_error")
+    request.age.Clear()
+    del request.results[:]
+    snapshot = request.snapshot
+    lists = [snapshot.demands, snapshot.constraint.demands, *(gang.bundles for gang in snapshot.gangs)]
+    for demand in [demand for each in lists for demand in each]:
+        demand.count = min(max(demand.count, 1), 1 << 40)
+        _repair_amounts(demand.bundle.resources)
+        for condition in [condition for each in demand.bundle.label_selectors for condition in each.conditions]:
+            condition.key, condition.operator = condition.key[:500] or "k", min(max(condition.operator, 1), 2)
+    for gang in snapshot.gangs:
+        gang.gang_id, gang.strategy = gang.gang_id[:500] or "g", min(max(gang.strategy, 1), 4)
+        if not gang.bundles:
+            gang.bundles.add(count=1).bundle.resources["CPU"] = 1
+    for node in snapshot.nodes:
+        node.ray_node_id, node.status = node.ray_node_id[:500] or "n1", min(max(node.status, 1), 4)
+        node.instance_id, node.node_type = node.instance_id[:500], node.node_type[:500]
+        node.idle.seconds, node.idle.nanos = abs(node.idle.seconds) % 1000, 0
+        node.draining.deadline.Clear()
+        _repair_amounts(node.total)
+        _repair_amounts(node.available)
+    return request
+
+
+def _repair_amounts(amounts):
+    for name in list(amounts):
+        if not name or len(name) > 500:
+            del amounts[name]
+        else:
+            amounts[name] = min(max(amounts[name], 0), 1 << 62)
+
+
+@SETTINGS
+@given(st.lists(REPORTS, min_size=1, max_size=4))
+async def test_a_random_admissible_report_is_taken_decided_on_and_answered(running, requests):
+    for request in requests:
+        sequence = running.reconcilers[0]._order.sequence + 1
+        await running.stub.ReportDemand(repaired(request, sequence))
+        running.reconcilers[0]._timings.__dict__["coalesce_s"] = 0.0
+        await asyncio.sleep(0.002)
+        await running.stub.GetStatus(pb.GetStatusRequest())
+        assert not [task for task in running.tasks if task.done()], [task.exception() for task in running.tasks]
+
+
+@pytest.mark.tier("property")
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(REPORTS)
+def test_what_is_taken_goes_back_out_as_it_came(request):
+    """Bundles and gangs that go out again (as infeasible) are those that came in, with equal ones added up."""
+    made = convert.demand_report(repaired(request, 1))
+    assert made.snapshot is not None
+    for gang, sent in zip(made.snapshot.gangs, request.snapshot.gangs, strict=True):
+        back = answers._gang(gang)
+        assert (back.gang_id, back.strategy, back.rescheduling) == (sent.gang_id, sent.strategy, sent.rescheduling)
+        assert sum(each.count for each in back.bundles) == sum(each.count for each in sent.bundles)
+        wanted = {name for each in sent.bundles for name, amount in each.bundle.resources.items() if amount}
+        assert {name for each in back.bundles for name in each.bundle.resources} == wanted
