@@ -4,12 +4,16 @@ Owns minimums, maxima, back-offs and the upscaling speed. Knows nothing of deman
 """
 
 from rayscaler.model.instance import Reason
-from rayscaler.model.nodetype import UNLIMITED
+from rayscaler.model.nodetype import UNLIMITED, ClusterConfig
 from rayscaler.model.resources import MANY
 from rayscaler.planner.sim import Draft, TypeView
 
 SPEED_FLOOR = 5
 """Nodes of a type that may always be in flight, whatever the speed (Ray's UPSCALING_INITIAL_NUM_NODES)."""
+
+
+CEILING = 10_000
+"""Workers of a cluster whose definition sets no maxWorkers: a report of absurd counts must not launch without end (SE-9)."""
 
 
 def minimums(draft: Draft) -> None:
@@ -42,10 +46,14 @@ def _room_of(draft: Draft, view: TypeView) -> int:
         0,
         min(
             _left(view.node_type.max_workers, draft.live[view.name]),
-            _left(config.max_workers, draft.live.total()),
+            _left(_most(config), draft.live.total()),
             _probes(draft, view),
         ),
     )
+
+
+def _most(config: ClusterConfig) -> int:
+    return CEILING if config.max_workers == UNLIMITED else config.max_workers
 
 
 def _left(maximum: int, count: int) -> int:
@@ -67,8 +75,9 @@ def obstacle(draft: Draft, view: TypeView, *, is_speed_bound: bool) -> tuple[Rea
         return draft.state.no_launch, f"nothing is launched now ({draft.state.no_launch.value})"
     if _left(view.node_type.max_workers, live) <= 0:
         return Reason.MAX_WORKERS_OF_TYPE, f"{view.name} has {live} of at most {view.node_type.max_workers} workers"
-    if _left(config.max_workers, draft.live.total()) <= 0:
-        return Reason.MAX_WORKERS, f"the cluster has {draft.live.total()} of at most {config.max_workers} workers"
+    if _left(_most(config), draft.live.total()) <= 0:
+        hint = "; set spec.maxWorkers to have more" if config.max_workers == UNLIMITED else ""
+        return Reason.MAX_WORKERS, f"the cluster has {draft.live.total()} of at most {_most(config)} workers{hint}"
     if _probes(draft, view) <= 0:
         return Reason.BACKED_OFF, _backoff_text(draft, view)
     if is_speed_bound and speed_room(draft, view) <= 0:

@@ -1,9 +1,9 @@
-"""Do not believe a count of demand that rises while work is landing.
+"""Do not believe a count of demand that rises while nodes work.
 
 Ray sums its backlog from samples of several processes, each up to a second old. While tasks move from one to another some are counted
 twice: 14 tasks were seen as 12 pending and 2 running, then for one second as 13 and 2, then as 12 and 2 again (DK-26, complaint D1). So
-while nodes take up work, a shape counts as often as it was seen at its fewest within the last `lag_s` seconds. Nothing is held back
-otherwise, and a new shape never is. Pure: the history is a value handed in and out.
+while nodes work, a shape counts as often as it was seen at its fewest within the last `lag_s` seconds. Nothing is held back otherwise,
+and a new shape never is. Pure: the history is a value handed in and out.
 """
 
 from collections.abc import Iterable, Mapping

@@ -38,8 +38,13 @@ def build_state(memory: Memory, now: float) -> ClusterState:
 
 
 def _demands(memory: Memory, snapshot: Snapshot, now: float) -> tuple[Demand, ...]:
-    """Return the demand; while work lands on nodes, free of what Ray may count twice."""
-    if not usage.is_landing(memory.history, now, memory.timings.usage_lag_s):
+    """Return the demand; while anything works, or work has just landed, free of what Ray may count twice.
+
+    Room alone does not tell: on a full node a task that ends hands its place on to the next, which was seen to raise 8 pending to 9
+    for one second.
+    """
+    is_working = any(row.is_alive and row.available != row.total for row in snapshot.nodes)
+    if not is_working and not usage.is_landing(memory.history, now, memory.timings.usage_lag_s):
         return snapshot.demands
     return backlog.settled(snapshot.demands, memory.counts, now, memory.timings.backlog_lag_s)
 

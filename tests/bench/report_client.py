@@ -1,7 +1,7 @@
 """A monitor's stand-in, in a process of its own: python -m tests.bench.report_client TARGET SAMPLES SEED.
 
-Clusters are asked in batches. All of a batch first get a report of the nodes alone, which ages until their use no longer counts as
-news; then each gets one that also asks. Just before that the monotonic clock is read, which all processes of a machine share.
+All clusters first get a report of the nodes alone, which ages until their use no longer counts as news; then each gets one that
+also asks. Just before that the monotonic clock is read, which all processes of a machine share.
 """
 
 import sys
@@ -16,8 +16,6 @@ from rayscaler.model.node import RayNode
 from rayscaler.settings import Timings
 from tests.bench.report_to_launch import cluster_name, workload
 
-BATCH = 20
-"""Few enough that the last one's first report is still fresh when it asks."""
 QUIET_S = Timings().usage_lag_s + 0.3
 """After the first reports: use that appeared lately may be the use of demand that is still shown, and counts as free."""
 AFTER_S = 0.25
@@ -31,17 +29,15 @@ def main(target: str, samples: int, seed: int) -> None:
     options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
     with grpc.insecure_channel(target, options=options) as channel:
         stub = head_pb2_grpc.HeadServiceStub(channel)
-        for first in range(0, samples, BATCH):
-            batch = range(first, min(first + BATCH, samples))
-            for index in batch:
-                stub.ReportDemand(_report(index, 1, pb.Snapshot(nodes=nodes, live_jobs=1)), timeout=30)
-            time.sleep(QUIET_S)
-            for index in batch:
-                asking = _report(index, 2, pb.Snapshot(nodes=nodes, demands=demands, live_jobs=1))
-                sent_at = time.monotonic()
-                stub.ReportDemand(asking, timeout=30)
-                print(sent_at, flush=True)
-                time.sleep(AFTER_S)
+        for index in range(samples):
+            stub.ReportDemand(_report(index, 1, pb.Snapshot(nodes=nodes, live_jobs=1)), timeout=30)
+        time.sleep(QUIET_S)
+        for index in range(samples):
+            asking = _report(index, 2, pb.Snapshot(nodes=nodes, demands=demands, live_jobs=1))
+            sent_at = time.monotonic()
+            stub.ReportDemand(asking, timeout=30)
+            print(sent_at, flush=True)
+            time.sleep(AFTER_S)
 
 
 def _report(index: int, sequence: int, snapshot: pb.Snapshot) -> pb.ReportDemandRequest:

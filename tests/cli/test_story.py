@@ -54,12 +54,19 @@ def test_a_drain_before_the_end_is_seen():
     [
         (seen(death=None, ended_at=None), "still in Ray's table"),
         (seen(death="UNEXPECTED"), "not by an idle drain"),
+        (seen(death="DRAINED_PREEMPTED"), "not by an idle drain"),
         (seen(gone_at=None), "still has a process"),
         (seen(gone_at=19.0), "before its node was drained"),
     ],
 )
 def test_an_end_without_a_drain_is_told(evidence, told):
     assert any(told in each for each in story.drained(evidence))
+
+
+def test_a_launch_that_nothing_needed_may_be_ended_as_it_joins():
+    evidence = seen(death="DRAINED_PREEMPTED")
+    evidence.answers.clear()
+    assert story.drained(evidence) == []
 
 
 def test_missing_parts_and_lost_tasks_are_told():

@@ -63,6 +63,11 @@ class World:
         return fits(bundle, dict(found.resources), dict(found.resources)) and label_ok(bundle, found.node_labels())
 
 
+def _most(config):
+    """The cluster's maximum; a definition that sets none has the ceiling that the README tells of."""
+    return 10_000 if config.max_workers < 0 else config.max_workers
+
+
 def held(name: str, amounts: dict[str, int], total: dict[str, int]) -> int:
     if name in amounts:
         return amounts[name]
@@ -182,8 +187,8 @@ def _in_flight(world: World, name: str) -> int:
 def _limits(world: World) -> list[str]:
     wrong, state = [], world.state
     total = len(world.instances) + len(world.plan.launches)
-    if world.plan.launches and 0 <= state.config.max_workers < total:
-        wrong.append(f"{total} workers, the cluster may have {state.config.max_workers}")
+    if world.plan.launches and _most(state.config) < total:
+        wrong.append(f"{total} workers, the cluster may have {_most(state.config)}")
     for name, count in world.launched.items():
         limit = world.types[name].max_workers
         if 0 <= limit < world.live[name] + count:
@@ -319,7 +324,7 @@ def _false_wait(world: World, each: Infeasible) -> list[str]:
 
 def _binds(world: World, reason: Reason, name: str, more: int) -> bool:
     if reason is Reason.MAX_WORKERS:
-        return 0 <= world.state.config.max_workers <= len(world.instances) + len(world.plan.launches) + more
+        return _most(world.state.config) <= len(world.instances) + len(world.plan.launches) + more
     if reason is Reason.MAX_WORKERS_OF_TYPE:
         return 0 <= world.types[name].max_workers <= world.live[name] + world.launched[name] + more
     if reason is Reason.BACKED_OFF:

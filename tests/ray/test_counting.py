@@ -14,7 +14,7 @@ def task(index, hold_s):
 
 def job(count, hold_s, first):
     ray.get([task.remote(first + index, hold_s) for index in range(count)])
-    print("job of", count, flush=True)
+    say("job of", count)
 """
 
 
@@ -59,7 +59,7 @@ class Actor:
 for run in range(RUNS):
     actors = [Actor.remote() for _ in range(COUNT)]
     nodes = set(ray.get([actor.here.remote() for actor in actors]))
-    print("run", run, len(nodes), flush=True)
+    say("run", run, len(nodes))
     while not os.path.exists(BASE + f"/next{run}"):
         time.sleep(0.1)
     for actor in actors:
@@ -67,7 +67,7 @@ for run in range(RUNS):
     del actors
     while sum(node["Alive"] for node in ray.nodes()) > 1:
         time.sleep(0.2)
-    print("down", run, flush=True)
+    say("down", run)
 """
 
 

@@ -54,7 +54,7 @@ for cycle in range(CYCLES):
     most = workers()
     while workers() >= most:
         time.sleep(0.1)
-    print("cycle", cycle, most, workers(), flush=True)
+    say("cycle", cycle, most, workers())
 stop.set()
 thread.join()
 failed = 0
@@ -63,8 +63,8 @@ for index, ref in enumerate(refs):
         ray.get(ref)
     except ray.exceptions.RayError as error:
         failed += 1
-        print("failed", index, repr(error)[:300].replace(chr(10), " "), flush=True)
-print("submitted", len(refs), "failed", failed, flush=True)
+        say("failed", index, repr(error)[:300].replace(chr(10), " "))
+say("submitted", len(refs), "failed", failed)
 """
 
 

@@ -28,16 +28,16 @@ def gang(strategy, bundles):
     at = [PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=i) for i in range(len(bundles))]
     nodes = ray.get([here.options(scheduling_strategy=each).remote() for each in at])
     remove_placement_group(group)
-    print(strategy, len(nodes), len(set(nodes)), flush=True)
+    say(strategy, len(nodes), len(set(nodes)))
 
 gang("STRICT_SPREAD", [{"CPU": 1}] * 3)
 gang("PACK", [{"CPU": 1}] * 4)
 request_resources(num_cpus=8)
-print("asked", flush=True)
+say("asked")
 while not os.path.exists(BASE + "/down"):
     time.sleep(0.1)
 request_resources(bundles=[])
-print("taken back", flush=True)
+say("taken back")
 while True:
     time.sleep(1)
 """
@@ -83,8 +83,8 @@ while not os.path.exists(BASE + "/more"):
 second = told(until_go, label_selector={"zone": "b"})
 impossible = told(until_go, num_cpus=64)
 nowhere = told(until_go, label_selector={"zone": "c"})
-print("submitted", flush=True)
-print(*ray.get([else_b, second]), flush=True)
+say("submitted")
+say(*ray.get([else_b, second]))
 while True:
     time.sleep(1)
 """
@@ -105,7 +105,9 @@ async def test_labels_fall_back_limits_hold_and_each_refusal_has_its_reason():
         for each in status["pending"]:
             print(each["count"], "x", each["shape"], "|", each["reason"], "|", each["detail"])
             assert each["detail"]
-        await stack.until(lambda: stack.infeasible == 1, "Ray's own GCS is told of the 64 CPUs; not of zone c, for Ray ignores labels where it cancels")
+        await stack.until(
+            lambda: stack.infeasible == 1, "Ray's own GCS is told of the 64 CPUs; not of zone c, for Ray ignores labels where it cancels"
+        )
 
         (stack.base / "go").touch()
         first, second = (await stack.line(driver)).split()
@@ -125,10 +127,10 @@ class Actor:
         return ray.get_runtime_context().get_node_id()
 
 actor = Actor.remote()
-print(ray.get(actor.here.remote()), flush=True)
+say(ray.get(actor.here.remote()))
 while not os.path.exists(BASE + "/again"):
     time.sleep(0.1)
-print(ray.get(actor.here.remote()), flush=True)
+say(ray.get(actor.here.remote()))
 while True:
     time.sleep(1)
 """
@@ -170,7 +172,7 @@ async def test_a_type_whose_workers_crash_is_backed_off_with_the_reason_while_an
 @ray.remote(num_cpus=1, max_retries=0)
 def task():
     return ray.get_runtime_context().get_node_id()
-print(ray.get(task.remote()))
+say(ray.get(task.remote()))
 """
         node_id = await stack.driver(code)
         assert stack.nodes[node_id].node_type == "sound"

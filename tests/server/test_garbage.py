@@ -1,6 +1,7 @@
 """Reports are untrusted (SE-9): whatever comes is taken or refused as the caller's fault, and the service goes on."""
 
 import asyncio
+import functools
 
 import grpc
 import pytest
@@ -47,6 +48,7 @@ def fields_of(descriptor: Descriptor, depth: int):
     return found
 
 
+@functools.cache
 def messages(descriptor: Descriptor, depth: int = 6):
     """Any message of a type: any fields, any values that the wire can carry."""
     made = GetMessageClass(descriptor)
@@ -96,6 +98,7 @@ def repaired(request: pb.ReportDemandRequest, sequence: int) -> pb.ReportDemandR
     request.age.Clear()
     del request.results[:]
     snapshot = request.snapshot
+    snapshot.SetInParent()
     lists = [snapshot.demands, snapshot.constraint.demands, *(gang.bundles for gang in snapshot.gangs)]
     for demand in [demand for each in lists for demand in each]:
         demand.count = min(max(demand.count, 1), 1 << 40)
