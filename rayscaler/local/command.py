@@ -36,6 +36,10 @@ NOT_INHERITED = frozenset(
 ANY_PORT = {"dashboard-agent-listen-port": "0", "min-worker-port": "0", "max-worker-port": "0"}
 """0 lets the kernel choose: Ray's fixed ports clash as soon as two nodes share a machine."""
 
+CONNECT = {"RAY_raylet_client_connect_timeout_milliseconds": "20", "RAY_raylet_client_num_connect_attempts": "500"}
+"""How often a raylet tries to reach its own object store: 500 times 20 ms in place of 10 times 1 s. The first try is often too early,
+and a quarter of all starts then slept for the whole second (9 of 33; 0 of 16 so)."""
+
 Builder = Callable[[LaunchSpec], tuple[list[str], dict[str, str]]]
 """Makes a worker's argv and environment from its spec; raises InvalidRequest or Unavailable."""
 
@@ -68,6 +72,7 @@ def worker_env(spec: LaunchSpec, base: Mapping[str, str]) -> dict[str, str]:
     return {
         **inherited(base),
         "RAY_USAGE_STATS_ENABLED": "0",
+        **CONNECT,
         **dict(spec.node_type.env),
         "RAY_CLOUD_INSTANCE_ID": spec.instance_id,
         "RAY_NODE_TYPE_NAME": spec.node_type.name,

@@ -26,7 +26,7 @@ class ClusterRecord:
 
 
 class Store(Protocol):
-    """Keeps one record per cluster; a save is durable when it returns, and a crash leaves the old record or the new one."""
+    """Keeps one record per cluster; a save outlives a crash once it has returned, and a crash leaves the old record or the new one."""
 
     async def load(self, cluster: str) -> ClusterRecord | None:
         """Return the record, or None if there was never one. Raises Unavailable."""

@@ -5,7 +5,6 @@ ours, to take the time. Each sample is a cluster of its own, so each report real
 """
 
 import asyncio
-import gc
 import logging
 import os
 import statistics
@@ -18,7 +17,7 @@ from pathlib import Path
 
 import structlog
 
-from rayscaler.app import Service
+from rayscaler.app import Service, calm_collector
 from rayscaler.clock import SystemClock
 from rayscaler.executor.base import LaunchSpec
 from rayscaler.model.instance import InstanceObservation, Phase
@@ -87,7 +86,7 @@ def run(options: Options) -> Result:
             count = min(BATCH, samples - len(latencies))
             more, launches = asyncio.run(_ours(made, count, options.seed, Path(directory)))
         latencies += more
-        gc.collect()
+        calm_collector()
         say(f"{len(latencies)} of {samples}: p99 {percentile(more, 0.99) * 1000:.1f} ms, load {os.getloadavg()[0]:.1f}")
     p99 = percentile(latencies, 0.99)
     say(f"ours: p99 {p99 * 1000:.1f} ms, median {statistics.median(latencies) * 1000:.1f} ms, {launches} launches each")

@@ -66,6 +66,7 @@ def test_a_worker_knows_who_it_is_whatever_our_own_environment_says():
         "PATH": "/bin",
         "A": "2",
         "RAY_USAGE_STATS_ENABLED": "0",
+        **command.CONNECT,
         "RAY_CLOUD_INSTANCE_ID": "i-1",
         "RAY_NODE_TYPE_NAME": "spotty",
         "RAY_NODE_MARKET_TYPE": "spot",

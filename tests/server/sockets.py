@@ -60,7 +60,7 @@ async def service(*names: str) -> AsyncIterator[Service]:
     executor = FakeExecutor(machines)
     reconcilers = [
         ClusterReconciler(
-            config(name=name),
+            config(name=name, max_workers=20),
             executor=executor,
             store=MemoryStore(),
             clock=SystemClock(),
