@@ -87,7 +87,7 @@ def _launch(launches: tuple[Launch, ...], batch: int, memory: Memory, *, calls: 
 
 def _drain(drain: Drain, memory: Memory, now: float) -> None:
     # The id names node and moment, so that a later drain of the same node is another command, also after a restart.
-    command_id = f"drain-{drain.ray_node_id[:12]}-{int(now * 1000)}"
+    command_id = f"drain-{drain.ray_node_id}-{int(now * 1000)}"
     deadline_at = None if drain.deadline_s is None else now + drain.deadline_s
     command = DrainCommand(command_id, drain.ray_node_id, drain.is_preemption, drain.detail, deadline_at)
     memory.ask_drain(drain.instance_id, command, drain.reason, now)

@@ -18,7 +18,7 @@ from rayscaler.model.nodetype import ClusterConfig
 from rayscaler.model.plan import Infeasible
 from rayscaler.model.state import Backoff, Expectation
 from rayscaler.model.status import Action
-from rayscaler.reconciler import backlog, usage
+from rayscaler.reconciler import backlog, landing, usage
 from rayscaler.reconciler.admission import Order
 from rayscaler.settings import Timings
 from rayscaler.store.base import ClusterRecord
@@ -55,6 +55,7 @@ class Memory:
     drains: dict[str, DrainCommand] = field(default_factory=dict)
     history: usage.History = field(default_factory=dict)
     counts: backlog.History = field(default_factory=dict)
+    ledger: landing.Ledger | None = None
     failed: list[FailedLaunch] = field(default_factory=list)
     pending: tuple[Infeasible, ...] = ()
     state_version: int = 0
@@ -85,7 +86,8 @@ class Memory:
             return
         self.snapshot, self.snapshot_at, self.snapshot_sequence = report.snapshot, read_at, report.sequence
         self.fresh_at = read_at
-        self.history = usage.remember(self.history, report.snapshot.nodes, read_at, self.timings.usage_lag_s)
+        self.history = usage.remember(self.history, report.snapshot.nodes, read_at, self.timings.doubled_lag_s)
+        self.ledger = landing.follow(self.ledger, report.snapshot)
         self.counts = backlog.remember(self.counts, report.snapshot.demands, read_at, self.timings.backlog_lag_s)
         self._replace_all(observe.nodes(self.instances, report.snapshot.nodes, now), now)
 
@@ -97,7 +99,7 @@ class Memory:
 
     def _begin_session(self, now: float) -> None:
         """Forget what was the old session's: drains die with it (design §2b.6), its snapshot says nothing of the new one."""
-        self.snapshot, self.fresh_at, self.history, self.counts = None, None, {}, {}
+        self.snapshot, self.fresh_at, self.history, self.counts, self.ledger = None, None, {}, {}, None
         self.drains.clear()
         for instance in list(self.instances.values()):
             if instance.status is InstanceStatus.DRAINING:
@@ -213,6 +215,12 @@ class Memory:
     def note(self, kind: str, instance: Instance, reason: Reason, detail: str, now: float) -> None:
         """Remember an action for people."""
         self.actions.append(Action(now, kind, instance.instance_id, instance.node_type, reason, detail, self.cycle))
+
+    @property
+    def usage_lag_s(self) -> float:
+        """How long the room that a node had still counts: longer while Ray shows work twice."""
+        is_doubled = self.ledger is not None and self.ledger.is_doubled
+        return self.timings.doubled_lag_s if is_doubled else self.timings.usage_lag_s
 
     def live(self) -> Iterable[Instance]:
         """Yield instances that have not ended."""

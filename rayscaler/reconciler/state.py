@@ -44,7 +44,7 @@ def _demands(memory: Memory, snapshot: Snapshot, now: float) -> tuple[Demand, ..
     for one second.
     """
     is_working = any(row.is_alive and row.available != row.total for row in snapshot.nodes)
-    if not is_working and not usage.is_landing(memory.history, now, memory.timings.usage_lag_s):
+    if not is_working and not usage.is_landing(memory.history, now, memory.usage_lag_s):
         return snapshot.demands
     return backlog.settled(snapshot.demands, memory.counts, now, memory.timings.backlog_lag_s)
 
@@ -52,7 +52,7 @@ def _demands(memory: Memory, snapshot: Snapshot, now: float) -> tuple[Demand, ..
 def _nodes(memory: Memory, snapshot: Snapshot, now: float) -> tuple[RayNode, ...]:
     """Return the rows with room free of double counting, idle for as long as was observed: to the last report, not to `now` (C1)."""
     observed_s = max(0.0, (memory.fresh_at or memory.snapshot_at) - memory.snapshot_at)
-    rows = usage.undoubled(snapshot.nodes, memory.history, now, memory.timings.usage_lag_s)
+    rows = usage.undoubled(snapshot.nodes, memory.history, now, memory.usage_lag_s)
     return tuple(replace(row, idle_s=row.idle_s + observed_s) if row.status is NodeStatus.IDLE else row for row in rows)
 
 
@@ -112,7 +112,7 @@ def next_due(memory: Memory, now: float) -> float:
     moments += [each.until for each in memory.backoffs.values()]
     moments += [each.until for each in memory.expectations.values()]
     expiries = (
-        usage.next_expiry(memory.history, now, timings.usage_lag_s),
+        usage.next_expiry(memory.history, now, memory.usage_lag_s),
         backlog.next_expiry(memory.counts, now, timings.backlog_lag_s),
     )
     moments += [each for each in expiries if each is not None]

@@ -32,6 +32,8 @@ MAX_NAME = 512
 """Characters of any name or key; Ray's own are below 300."""
 MAX_COUNT = 1 << 40
 """Of one demand."""
+MAX_GANG = 10_000
+"""Bundles of one gang: they are placed one by one, and Ray's own groups have some hundreds as a rule."""
 MAX_AMOUNT = 1 << 62
 """Of one resource, in units: 46,000 times Ray's own largest."""
 MAX_DURATION_S = 366 * 86_400
@@ -118,7 +120,8 @@ class _Reader:
     def gang(self, path: str, gang: pb.Gang) -> Gang:
         self.need(f"{path}.strategy", gang.strategy in _STRATEGY, "must be set")
         bundles = self.demands(f"{path}.bundles", gang.bundles)
-        self.need(f"{path}.bundles", bool(bundles), "must hold a bundle")
+        size = sum(each.count for each in bundles)
+        self.need(f"{path}.bundles", 1 <= size <= MAX_GANG, f"{size} bundles are not from 1 to {MAX_GANG}")
         strategy = _STRATEGY.get(gang.strategy, Strategy.PACK)
         return Gang(self.name(f"{path}.gang_id", gang.gang_id, required=True), strategy, bundles, gang.rescheduling)
 

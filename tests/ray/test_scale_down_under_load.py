@@ -8,6 +8,8 @@ pytestmark = [pytest.mark.tier("ray"), pytest.mark.timeout(900)]
 
 CYCLES = 10
 PER_SECOND = 20
+WIDTH = 3
+"""Nodes that each burst needs; the trickle in between needs one."""
 SPEC = {
     "idleTimeout": "2s",
     "maxWorkers": 4,
@@ -20,18 +22,22 @@ def short(index):
     time.sleep(0.02)
     note("done", index)
 
-@ray.remote(num_cpus=2, max_retries=0)
-def wide(index):
+@ray.remote(num_cpus=1.5, max_retries=0)
+def wide(index, fellows):
+    # Each wide task needs a node of its own, with room beside it for short ones; all hold until the last has its node.
     note("began", index)
-    time.sleep(1.0)
+    here = f"{BASE}/wide-{fellows}"
+    open(f"{here}-{index}", "w").close()
+    while sum(name.startswith(f"wide-{fellows}-") for name in os.listdir(BASE)) < WIDTH:
+        time.sleep(0.05)
     note("done", index)
 
 spread = short.options(scheduling_strategy="SPREAD")
 refs, stop, lock = [], threading.Event(), threading.Lock()
 
-def submit(task):
+def submit(task, *args):
     with lock:
-        refs.append(task.remote(len(refs)))
+        refs.append(task.remote(len(refs), *args))
         return refs[-1]
 
 def trickle():
@@ -49,12 +55,11 @@ def workers():
 thread = threading.Thread(target=trickle)
 thread.start()
 for cycle in range(CYCLES):
-    burst = [submit(wide) for _ in range(3)]
-    ray.wait(burst, num_returns=len(burst))
-    most = workers()
-    while workers() >= most:
+    burst = [submit(wide, cycle) for _ in range(WIDTH)]
+    ray.wait(burst, num_returns=WIDTH)
+    while workers() >= WIDTH:
         time.sleep(0.1)
-    say("cycle", cycle, most, workers())
+    say("cycle", cycle, "down to", workers())
 stop.set()
 thread.join()
 failed = 0
@@ -70,7 +75,8 @@ say("submitted", len(refs), "failed", failed)
 
 async def test_c4_no_task_is_lost_in_ten_scale_downs_while_twenty_arrive_each_second():
     async with running_stack(SPEC) as stack:
-        said = await stack.driver(f"CYCLES, PER_SECOND = {CYCLES}, {PER_SECOND}\n" + DRIVER, patience_s=600.0)
+        facts = f"CYCLES, PER_SECOND, WIDTH, BASE = {CYCLES}, {PER_SECOND}, {WIDTH}, {str(stack.base)!r}\n"
+        said = await stack.driver(facts + DRIVER, patience_s=600.0)
         await stack.until(stack.all_gone, "every node goes after the last task")
         print(said)
         submitted = int(said.split("submitted ")[1].split()[0])

@@ -54,7 +54,7 @@ class Service:
 
 
 @contextlib.asynccontextmanager
-async def service(*names: str) -> AsyncIterator[Service]:
+async def service(*names: str, timings: Timings | None = None) -> AsyncIterator[Service]:
     """A whole service but for its executor and its store, which are fakes."""
     machines = FakeMachines(SystemClock())
     executor = FakeExecutor(machines)
@@ -64,7 +64,7 @@ async def service(*names: str) -> AsyncIterator[Service]:
             executor=executor,
             store=MemoryStore(),
             clock=SystemClock(),
-            timings=Timings(),
+            timings=timings or Timings(),
             head_address=lambda: "head:6379",
         )
         for name in names or ("demo",)

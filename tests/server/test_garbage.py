@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+from dataclasses import replace
 
 import grpc
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from rayscaler.api.head.v1 import head_pb2 as pb
 from rayscaler.server import answers, convert
+from rayscaler.settings import Timings
 from tests.server.sockets import service
 
 pytestmark = pytest.mark.tier("protocol")
@@ -66,7 +68,7 @@ ALLOWED = {
 
 @pytest.fixture
 async def running():
-    async with service() as found:
+    async with service(timings=replace(Timings(), coalesce_s=0.0)) as found:
         yield found
 
 
@@ -101,7 +103,7 @@ def repaired(request: pb.ReportDemandRequest, sequence: int) -> pb.ReportDemandR
     snapshot.SetInParent()
     lists = [snapshot.demands, snapshot.constraint.demands, *(gang.bundles for gang in snapshot.gangs)]
     for demand in [demand for each in lists for demand in each]:
-        demand.count = min(max(demand.count, 1), 1 << 40)
+        demand.count = min(max(demand.count, 1), convert.MAX_COUNT)
         _repair_amounts(demand.bundle.resources)
         for condition in [condition for each in demand.bundle.label_selectors for condition in each.conditions]:
             condition.key, condition.operator = condition.key[:500] or "k", min(max(condition.operator, 1), 2)
@@ -109,6 +111,8 @@ def repaired(request: pb.ReportDemandRequest, sequence: int) -> pb.ReportDemandR
         gang.gang_id, gang.strategy = gang.gang_id[:500] or "g", min(max(gang.strategy, 1), 4)
         if not gang.bundles:
             gang.bundles.add(count=1).bundle.resources["CPU"] = 1
+        for each in gang.bundles:
+            each.count = min(each.count, convert.MAX_GANG // len(gang.bundles))
     for node in snapshot.nodes:
         node.ray_node_id, node.status = node.ray_node_id[:500] or "n1", min(max(node.status, 1), 4)
         node.instance_id, node.node_type = node.instance_id[:500], node.node_type[:500]
@@ -133,7 +137,6 @@ async def test_a_random_admissible_report_is_taken_decided_on_and_answered(runni
     for request in requests:
         sequence = running.reconcilers[0]._order.sequence + 1
         await running.stub.ReportDemand(repaired(request, sequence))
-        running.reconcilers[0]._timings.__dict__["coalesce_s"] = 0.0
         await asyncio.sleep(0.002)
         await running.stub.GetStatus(pb.GetStatusRequest())
         assert not [task for task in running.tasks if task.done()], [task.exception() for task in running.tasks]

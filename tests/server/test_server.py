@@ -225,6 +225,10 @@ async def test_an_invalid_report_is_told_every_problem_with_its_path():
         ({"cluster": "x" * 513}, "cluster: is longer than 512 characters"),
         ({"age": Duration(seconds=1 << 60)}, "age: "),
         ({"gcs_error": "down", "snapshot": pb.Snapshot()}, "snapshot: cannot be there"),
+        (
+            {"snapshot": pb.Snapshot(gangs=[pb.Gang(gang_id="g", strategy=1, bundles=cpus(1 << 30).demands)])},
+            "snapshot.gangs[0].bundles: 1073741824 bundles are not",
+        ),
         ({"snapshot": cpus(0)}, "snapshot.demands[0].count: 0 is not a count from 1"),
         ({"snapshot": cpus((1 << 40) + 1)}, "snapshot.demands[0].count: "),
         ({"snapshot": cpus(1, -5)}, "snapshot.demands[0].bundle.resources['CPU']: -5 is not an amount"),

@@ -1,11 +1,13 @@
 """The command `rayscaler demo`."""
 
 import asyncio
+import logging
 import signal
 import sys
 from pathlib import Path
 
 import click
+import structlog
 
 from rayscaler.cli.demo.run import Demo, new_world
 from rayscaler.cli.demo.view import View
@@ -20,11 +22,15 @@ INTERRUPTED = 130
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line per step.")
 @click.option("--seed", default=0, show_default=True, help="Varies the job's parts, sizes and order.")
 @click.option("--keep", is_flag=True, help="Leave everything running at the end, and say how to end it.")
-def demo(as_json: bool, seed: int, keep: bool) -> None:
+@click.option("--end", "kept", type=click.Path(path_type=Path), metavar="DIR", help="End what --keep left running.")
+def demo(as_json: bool, seed: int, keep: bool, kept: Path | None) -> None:
     """Run a real Ray job on this machine: nodes come for the demand and go when idle.
 
     Exits 0 only if each step was seen outside rayscaler: in Ray's own node table, in the tasks' own answers, in /proc.
     """
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    if kept is not None:
+        sys.exit(_told(asyncio.run(World.kept(kept).end())))
     sys.exit(asyncio.run(_run(seed=seed, keep=keep, as_json=as_json)))
 
 
@@ -44,9 +50,11 @@ async def _run(*, seed: int, keep: bool, as_json: bool) -> int:
         if not keep:
             left = await world.end()
     if keep:
-        click.echo(f"left running; end it with: pkill -TERM -f {world.base}; files in {world.base}", err=True)
-    elif left:
-        click.echo(f"these processes would not end: {left}", err=True)
+        world.keep()
+        click.echo(
+            f"left running, service at {world.service}, GCS at {world.gcs}; end it with: rayscaler demo --end {world.base}", err=True
+        )
+    elif _told(left):
         return 1
     if is_good is None:
         return INTERRUPTED
@@ -60,6 +68,13 @@ async def _tell(world: World, *, seed: int, as_json: bool) -> bool:
         except RayscalerError as error:
             view.wrong(str(error))
             return False
+
+
+def _told(left: list[int]) -> int:
+    """Say what would not end; return the exit code for it."""
+    if left:
+        click.echo(f"these processes would not end: {left}", err=True)
+    return 1 if left else 0
 
 
 def _ignore() -> None:

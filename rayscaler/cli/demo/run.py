@@ -135,7 +135,7 @@ class Demo:
         rows = [
             (
                 "first work submitted to first launch",
-                "-" if reaction is None else f"{reaction:.2f} s (about 1 s of it is Ray's own reporting)",
+                "-" if reaction is None else f"{reaction:.2f} s (Ray shows placement groups at once, tasks after about 1 s)",
             ),
             ("launch to joined, median and longest", f"{statistics.median(joins):.1f} s, {max(joins):.1f} s" if joins else "-"),
             ("nodes needed, launched", f"{needed}, {launched}"),

@@ -7,19 +7,21 @@ import os
 import shutil
 import sys
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import yaml
 
 from rayscaler.cli.demo.evidence import marked_pids
-from rayscaler.errors import Unavailable
+from rayscaler.errors import NotFound, Unavailable
 from rayscaler.local.executor import terminate_all
 from rayscaler.local.head import HeadOptions, LocalHead, free_client_port
 from rayscaler.local.processes import Identity, SystemProcesses, end
 from rayscaler.settings import ServiceSettings
 
+KEPT = "kept.json"
+"""File in the demo's folder that says who was left running."""
 STOP_GRACE_S = 5.0
 """Each process gets this long to end by itself."""
 
@@ -33,7 +35,6 @@ class World:
     examples: Path
     mark: str
     started: dict[str, Identity] = field(default_factory=dict)
-    head: LocalHead | None = None
     gcs: str = ""
     service: str = ""
 
@@ -57,14 +58,16 @@ class World:
 
     async def start_head(self) -> int:
         """Start a real Ray head without CPUs; return its pid."""
-        self.head = LocalHead(
+        head = LocalHead(
             self._processes,
             temp_dir=self.base / "ray",
             port=self._gcs_port,
             log_path=self.base / "head.log",
             options=HeadOptions(env=(("RAYSCALER_DEMO", self.mark),)),
         )
-        address = await self.head.start()
+        address = await head.start()
+        if head.identity is not None:
+            self.started["head"] = head.identity
         self.gcs = address.address
         return address.pid
 
@@ -124,10 +127,27 @@ class World:
     async def end(self) -> list[int]:
         """End everything, workers included; return the pids of what would not go, which should be none."""
         for name in ("job", "monitor", "witness", "service"):
-            if name in self.started:
-                await end(self._processes, self.started[name], STOP_GRACE_S)
+            await self._end(name)
         await terminate_all(self._processes, ServiceSettings(state_dir=self.base / "state").run_dir, STOP_GRACE_S)
-        if self.head is not None:
-            await self.head.stop(STOP_GRACE_S)
+        await self._end("head")
         shutil.rmtree(self.base, ignore_errors=True)
         return marked_pids(self.mark)
+
+    async def _end(self, name: str) -> None:
+        if name in self.started:
+            await end(self._processes, self.started[name], STOP_GRACE_S)
+
+    def keep(self) -> None:
+        """Note who runs, so that `kept` can end it later."""
+        started = {name: asdict(identity) for name, identity in self.started.items()}
+        (self.base / KEPT).write_text(json.dumps({"mark": self.mark, "started": started}))
+
+    @classmethod
+    def kept(cls, base: Path) -> Self:
+        """Return the world that an earlier demo left running in `base`; raises NotFound if none did."""
+        try:
+            noted = json.loads((base / KEPT).read_text())
+        except OSError as error:
+            raise NotFound(f"{base} is not the folder of a demo that --keep left running: {error.strerror}") from error
+        started = {name: Identity(**identity) for name, identity in noted["started"].items()}
+        return cls(base=base, definition=base, examples=base, mark=noted["mark"], started=started)

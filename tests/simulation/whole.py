@@ -1,0 +1,160 @@
+"""All of rayscaler but its sockets and processes, in virtual time: a fake Ray cluster, the real monitor, the service, fake machines."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from rayscaler.api.head.v1 import head_pb2
+from rayscaler.errors import Unavailable
+from rayscaler.executor.base import LaunchSpec
+from rayscaler.model.nodetype import ClusterConfig
+from rayscaler.model.resources import Resources
+from rayscaler.monitor.main import Monitor
+from rayscaler.reconciler.cluster import ClusterReconciler
+from rayscaler.reconciler.registry import Registry
+from rayscaler.server import answers, convert
+from rayscaler.settings import Timings
+from rayscaler.testing.fake_executor import FakeExecutor, FakeMachines
+from rayscaler.testing.fake_gcs import UNEXPECTED, FakeGcs
+from rayscaler.testing.loop_clock import LoopClock
+from rayscaler.testing.memory_store import MemoryStore
+
+Event = tuple[float, str, str]
+"""Loop time, what happened, to which instance."""
+
+
+class InProcess:
+    """The monitor's transport, ending in the service's own conversions; every message passes as bytes."""
+
+    def __init__(self, registry: Registry) -> None:
+        self.registry = registry
+        self.is_down = False
+
+    async def report(self, request: head_pb2.ReportDemandRequest) -> head_pb2.ReportDemandResponse:
+        if self.is_down:
+            raise Unavailable("connection refused")
+        report = convert.demand_report(head_pb2.ReportDemandRequest.FromString(request.SerializeToString()))
+        answer = answers.report_answer(self.registry.get(report.cluster).submit(report))
+        return head_pb2.ReportDemandResponse.FromString(answer.SerializeToString())
+
+    async def close(self) -> None:
+        pass
+
+
+@dataclass
+class Whole:
+    """The system and what was seen of it from outside: `events` are the fake machines' and the fake Ray's, none of rayscaler's own."""
+
+    gcs: FakeGcs
+    machines: FakeMachines
+    executor: FakeExecutor
+    store: MemoryStore
+    transport: InProcess
+    config: ClusterConfig
+    reconciler: ClusterReconciler | None = None
+    events: list[Event] = field(default_factory=list)
+    tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+
+    def note(self, what: str, instance_id: str) -> None:
+        self.events.append((round(asyncio.get_running_loop().time(), 3), what, instance_id))
+
+    def of(self, what: str) -> list[str]:
+        """Instances to which it happened, in order."""
+        return [name for _, kind, name in self.events if kind == what]
+
+    def when(self, what: str) -> list[float]:
+        return [at for at, kind, _ in self.events if kind == what]
+
+    def nodes(self) -> dict[str, int]:
+        """Live workers by type, as Ray has them."""
+        counts: dict[str, int] = {}
+        for node in self.gcs.alive():
+            counts[node.node_type] = counts.get(node.node_type, 0) + 1
+        return counts
+
+    def start_service(self) -> None:
+        self.reconciler = ClusterReconciler(
+            self.config, executor=self.executor, store=self.store, clock=LoopClock(), timings=Timings(), head_address=lambda: "head:6379"
+        )
+        self.transport.registry = Registry([self.reconciler])
+        self.tasks["service"] = asyncio.create_task(self.reconciler.run())
+
+    def start_monitor(self) -> None:
+        monitor = Monitor(self.gcs, self.transport, LoopClock(), cluster=self.config.name)
+        self.tasks["monitor"] = asyncio.create_task(monitor.run())
+
+    async def kill(self, which: str) -> None:
+        """End the service or the monitor, at once."""
+        task = self.tasks.pop(which)
+        assert not task.done(), task.exception()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def join(whole: Whole, spec: LaunchSpec) -> None:
+    """A worker's raylet registers."""
+    whole.note("join", spec.instance_id)
+    kind = spec.node_type
+    whole.gcs.join(spec.instance_id, kind.name, kind.resources, kind.node_labels())
+
+
+def leave(whole: Whole, spec: LaunchSpec) -> None:
+    """A worker's processes are gone: a node of it that lived is lost."""
+    whole.note("gone", spec.instance_id)
+    for node in whole.gcs.alive():
+        if node.instance_id == spec.instance_id:
+            whole.note("lost", spec.instance_id)
+            whole.gcs.die(node.ray_node_id, UNEXPECTED, "its processes are gone")
+
+
+def watch_calls(whole: Whole) -> None:
+    """Note launches, ends and accepted drains where they arrive."""
+    launch, terminate, drain = whole.executor.launch, whole.executor.terminate, whole.gcs.drain
+
+    async def launched(spec: LaunchSpec) -> str:
+        whole.note("launch", spec.instance_id)
+        return await launch(spec)
+
+    async def terminated(cluster: str, instance_id: str) -> None:
+        whole.note("terminate", instance_id)
+        await terminate(cluster, instance_id)
+
+    async def drained(ray_node_id: str, *rest: Any) -> tuple[bool, str]:
+        accepted, words = await drain(ray_node_id, *rest)
+        whole.note("drained" if accepted else "drain refused", whole.gcs.nodes[ray_node_id].instance_id)
+        return accepted, words
+
+    whole.executor.launch, whole.executor.terminate = launched, terminated  # type: ignore[method-assign]
+    whole.gcs.drain = drained  # type: ignore[method-assign]
+
+
+@contextlib.asynccontextmanager
+async def running(config: ClusterConfig, *, demand_lag_s: float = 1.0, head: Resources | None = None) -> AsyncIterator[Whole]:
+    """The whole system, started and running."""
+    clock = LoopClock()
+    machines = FakeMachines(clock)
+    whole = Whole(
+        FakeGcs(clock, head=head, demand_lag_s=demand_lag_s),
+        machines,
+        FakeExecutor(machines),
+        MemoryStore(),
+        InProcess(Registry([])),
+        config,
+    )
+    machines.on_ready = lambda spec: join(whole, spec)
+    machines.on_gone = lambda spec: leave(whole, spec)
+    watch_calls(whole)
+    whole.start_service()
+    whole.start_monitor()
+    try:
+        yield whole
+        assert not [name for name, task in whole.tasks.items() if task.done()]
+    finally:
+        for name in list(whole.tasks):
+            task = whole.tasks.pop(name)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        await whole.executor.close()
+        await machines.close()
