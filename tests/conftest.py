@@ -36,5 +36,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _tier(request: pytest.FixtureRequest, record_property) -> None:  # noqa: PT005 - its side effect is its purpose
+def _tier(request: pytest.FixtureRequest, record_property) -> None:
     record_property("tier", request.node.get_closest_marker("tier").args[0])

@@ -150,6 +150,13 @@ async def test_a_drain_becomes_a_command_whose_id_never_comes_again(store, calls
     assert calls.ended == []
 
 
+async def test_drains_of_one_moment_are_different_commands_however_alike_the_nodes_names(store, calls):
+    nodes = {f"w{n}": f"{n:056x}" for n in range(6)}
+    known = memory(*(instance(name, ray_node_id=node) for name, node in nodes.items()))
+    await carry_out(Plan(drains=tuple(Drain(name, node, Reason.IDLE, "") for name, node in nodes.items())), known, store, calls)
+    assert sorted(each.ray_node_id for each in known.drains.values()) == sorted(nodes.values())
+
+
 async def test_a_preemptions_deadline_is_counted_from_now(store, calls):
     known = memory(instance("a", ray_node_id="n1"))
     await carry_out(Plan(drains=(Drain("a", "n1", Reason.TYPE_REMOVED, "", is_preemption=True, deadline_s=30),)), known, store, calls)

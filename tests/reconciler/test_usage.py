@@ -1,5 +1,7 @@
 """No double counting (complaint D1): a node fills up at once, its demand leaves the snapshot 1 to 2 s later."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -93,7 +95,7 @@ def test_the_room_is_never_below_what_the_node_has_nor_above_what_it_had_within_
     now = at + later
     found = usage.undoubled([row(cpus=4, used=4 - seen_rooms[-1][1])], history, now, LAG)[0].available.get("CPU", 0) // 10_000
     # A room seen in snapshot i held until snapshot i + 1 was read; before the first one the node was empty.
-    held = [(seen_rooms[0][0], 4)] + [(then, free) for (_, free), (then, _) in zip(seen_rooms, seen_rooms[1:], strict=False)]
+    held = [(seen_rooms[0][0], 4)] + [(then, free) for (_, free), (then, _) in pairwise(seen_rooms)]
     assert found >= seen_rooms[-1][1]
     assert found <= max([seen_rooms[-1][1], *(free for until, free in held if until > now - LAG - 1e-5)])
     assert found >= max([seen_rooms[-1][1], *(free for until, free in held if until > now - LAG + 1e-5)])

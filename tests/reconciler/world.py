@@ -152,6 +152,7 @@ async def world(
     store: MemoryStore | None = None,
     ray: Ray | None = None,
     timings: Timings | None = None,
+    prepare: Callable[[World], None] = lambda made: None,
 ) -> AsyncIterator[World]:
     """A world that runs; hand in parts of an earlier one to be its restart."""
     ray = ray or Ray()
@@ -160,6 +161,7 @@ async def world(
     if is_new:
         machines.on_ready = ray.join
     made = World(definition or config(), machines, store or MemoryStore(), ray, timings or Timings())
+    prepare(made)
     task = made.task = asyncio.create_task(made.reconciler.run())
     await asyncio.sleep(0.001)  # the record is read, the first list seen
     try:

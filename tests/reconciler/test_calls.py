@@ -1,0 +1,222 @@
+"""Executor calls that hang, fail or cross each other, in virtual time: none delays another, silence is blindness (complaint B4)."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from rayscaler.errors import Unavailable
+from rayscaler.model.instance import Reason
+from rayscaler.settings import Timings
+from tests.reconciler.builders import config, tasks
+from tests.reconciler.world import world
+
+pytestmark = [pytest.mark.tier("unit"), pytest.mark.looptime]
+
+
+def now():
+    return asyncio.get_running_loop().time()
+
+
+# hung and failing calls
+
+
+async def test_b4_a_hung_launch_delays_no_other_launch_no_report_and_no_end():
+    async with world(config(idle_timeout_s=3.0)) as w:
+        w.executor.hang_next("launch")
+        w.ray.demands = tasks(3)
+        await w.live(4)
+        assert len(w.launched) == 2
+        assert sorted(w.instances.values()) == ["REQUESTED", "RUNNING", "RUNNING"]
+        w.ray.demands = ()
+        await w.live(12)  # the others grow idle, are drained and ended meanwhile
+        assert len(w.executor.terminated) == 2
+
+
+async def test_b4_a_hung_launch_is_given_up_at_its_deadline_and_tried_again():
+    async with world() as w:
+        w.executor.hang_next("launch")
+        w.ray.demands = tasks(1)
+        await w.live(30)
+        assert w.launched == []
+        await w.live(2)
+        assert w.launched == ["demo-small-1-0"]
+
+
+async def test_b4_a_hung_end_delays_no_other_end_and_is_tried_again():
+    async with world(config(idle_timeout_s=2.0)) as w:
+        w.ray.demands = tasks(3)
+        await w.live(3.5)
+        w.ray.demands = ()
+        w.executor.hang_next("terminate")
+        await w.live(12)
+        assert len(w.executor.terminated) == 2
+        await w.live(30)
+        assert len(w.executor.terminated) == 3
+        assert w.instances == {}
+
+
+async def test_a_launch_that_is_not_wanted_any_more_is_not_tried_again():
+    timings = replace(Timings(), executor_retry_s=8.0, unneeded_grace_s=1.0)
+    async with world(timings=timings) as w:
+        w.executor.fail_next_launch(Unavailable("later"))
+        w.ray.demands = tasks(1)
+        await w.live(3)
+        w.ray.demands = ()
+        await w.live(40)
+        assert (w.launched, w.machines.machines, w.instances) == ([], {}, {})
+
+
+async def test_a_launch_that_succeeds_after_its_end_was_asked_for_is_ended_again_at_once():
+    async with world(timings=replace(Timings(), unneeded_grace_s=1.0)) as w:
+        real, gate = w.executor.launch, asyncio.Event()
+
+        async def slow(spec):
+            await gate.wait()
+            return await real(spec)
+
+        w.executor.launch = slow
+        w.ray.demands = tasks(1)
+        await w.live(2)
+        w.ray.demands = ()
+        await w.live(3)
+        assert list(w.instances.values()) == ["TERMINATING"]
+        gate.set()
+        await w.live(4)
+        assert (w.executor.terminated, w.machines.machines) == (["demo-small-1-0"], {})
+
+
+async def test_b4_of_two_clusters_in_one_service_one_with_hung_calls_the_other_is_served_without_delay():
+    async with world(config(name="stuck")) as stuck, world(config(name="well", idle_timeout_s=5.0)) as well, world(config(name="alone", idle_timeout_s=5.0)) as alone:  # fmt: skip
+        for call in ("launch", "launch", "launch", "list", "terminate"):
+            stuck.executor.hang_next(call)
+        times = {"well": {}, "alone": {}}
+        for each in (stuck, well, alone):
+            each.ray.demands = tasks(3)
+        for step in range(120):
+            if step == 20:
+                for each in (stuck, well, alone):
+                    each.ray.demands = ()
+            for each in (stuck, well, alone):
+                before = now()
+                each.report()
+                assert now() == before
+            await asyncio.sleep(0.25)
+            for each in (well, alone):
+                times[each.reconciler.name].setdefault(tuple(sorted(each.instances.values())), now())
+        assert stuck.launched == []
+        # Step by step, to the moment, as without a neighbour that is stuck.
+        assert times["well"] == times["alone"]
+        assert len(well.executor.terminated) == 3
+
+
+async def test_two_clusters_of_one_executor_do_not_see_each_others_instances():
+    async with world(config(name="a")) as a, world(config(name="b"), machines=a.machines) as b:
+        a.ray.demands = tasks(2)
+        a.report()
+        b.report()
+        await asyncio.sleep(5)
+        assert (len(a.instances), len(b.instances)) == (2, 0)
+
+
+# an executor that does not answer is blindness
+
+
+async def test_a_failing_list_is_blind_nothing_is_launched_and_nothing_ended():
+    async with world(config(idle_timeout_s=2.0)) as w:
+        w.ray.demands = tasks(1)
+        await w.live(29)
+        for _ in range(40):
+            w.executor.fail_next("list", Unavailable("the API is away"))
+        w.ray.busy(w.launched[0])
+        await w.live(3)
+        assert w.reconciler.status().blind is Reason.EXECUTOR_SILENT
+        w.ray.demands = tasks(4)
+        await w.live(20)
+        assert (len(w.launched), w.executor.terminated, w.commands) == (1, [], [])
+        w.executor._failures["list"].clear()
+        await w.live(31)
+        assert w.reconciler.status().blind is None
+        assert len(w.launched) >= 4
+
+
+async def test_without_a_first_list_nothing_is_launched_and_with_it_at_once():
+    async with world(timings=replace(Timings(), executor_call_s=5.0), prepare=lambda w: w.executor.hang_next("list")) as w:
+        w.ray.demands = tasks(1)
+        await w.live(4.5)
+        assert (w.launched, w.reconciler.status().blind) == ([], Reason.NO_FIRST_LIST)
+        await w.live(2)
+        assert len(w.launched) == 1
+
+
+async def test_a_launch_within_a_list_that_takes_long_is_not_taken_for_lost():
+    """It begins and ends while the list is under way, so the list may lack it although it is there."""
+    async with world() as w:
+        real = w.executor.list
+
+        async def slow(cluster):
+            seen = await real(cluster)
+            await asyncio.sleep(10)
+            return seen
+
+        w.executor.list = slow
+        await w.live(32)  # the list of every 30 s has begun
+        w.ray.demands = tasks(1)
+        await w.live(15)
+        assert w.instances == {"demo-small-1-0": "RUNNING"}
+        assert [kind for kind, _ in w.kinds] == ["REQUESTED", "ALLOCATED", "RUNNING"]
+        assert w.reconciler.status().backoffs == ()
+
+
+async def test_a_list_that_ends_while_the_record_is_written_does_not_end_the_launch_being_recorded():
+    async with world() as w:
+        real, w.store.save_s = w.executor.list, 3.0
+
+        async def slow(cluster):
+            await asyncio.sleep(1.0)
+            return await real(cluster)
+
+        w.executor.list = slow
+        await w.live(29)
+        w.ray.demands = tasks(1)
+        await w.live(12)
+        assert [kind for kind, _ in w.kinds] == ["REQUESTED", "ALLOCATED", "RUNNING"]
+
+
+async def test_what_happens_between_the_watch_and_the_list_is_not_missed():
+    async with world() as w:
+        w.ray.demands = tasks(1)
+        await w.live(4)
+        w.ray.busy(w.launched[0])
+        w.ray.demands = ()
+        real = w.executor.list
+
+        async def slow(cluster):
+            seen = await real(cluster)
+            await asyncio.sleep(2)
+            return seen
+
+        w.executor.list = slow
+        await w.live(27)
+        w.executor.lose(w.launched[0])  # after the list was made, before it arrives
+        await w.live(3)
+        assert w.instances == {}
+
+
+async def test_an_executor_whose_watch_ends_is_asked_again_without_haste():
+    async with world() as w:
+        lists = 0
+        real = w.executor.list
+
+        async def counting(cluster):
+            nonlocal lists
+            lists += 1
+            return await real(cluster)
+
+        async def nothing():
+            return
+            yield
+
+        w.executor.list, w.executor.watch = counting, lambda cluster: nothing()
+        await w.live(60)
+        assert 3 <= lists <= 10
