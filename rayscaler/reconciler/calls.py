@@ -137,11 +137,17 @@ class Calls:
 
     @contextlib.asynccontextmanager
     async def _deadline(self, what: str) -> AsyncIterator[None]:
+        """Bound a call; a bug inside an executor is that executor's silence, never the end of this process."""
         try:
             async with asyncio.timeout(self._timings.executor_call_s):
                 yield
         except TimeoutError as error:
             raise Unavailable(f"no answer to {what} within {self._timings.executor_call_s:g} s") from error
+        except RayscalerError:
+            raise
+        except Exception as error:
+            log.exception("executor.bug", cluster=self._cluster, call=what)
+            raise Unavailable(f"{what} failed with {type(error).__name__}, a bug of the executor; the service's log has it") from error
 
 
 def _launched(instance_id: str, external_id: str, memory: Memory, now: float) -> None:

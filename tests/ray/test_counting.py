@@ -35,7 +35,7 @@ async def test_d1b_tasks_for_idle_cpus_launch_nothing():
 
 
 async def test_d1c_a_job_repeated_with_no_pause_launches_nothing_the_second_time():
-    nodes, repeats = 3, 5
+    nodes, repeats = 3, 3
     node_type = {"name": "worker", "maxWorkers": 4 * nodes, "resources": {"CPU": 2}}
     async with running_stack({"idleTimeout": "60s", "nodeTypes": [node_type]}) as stack:
         await stack.driver(f"CPUS = 1\n{TASKS}\njob({2 * nodes}, 8.0, 0)")

@@ -220,3 +220,21 @@ async def test_an_executor_whose_watch_ends_is_asked_again_without_haste():
         w.executor.list, w.executor.watch = counting, lambda cluster: nothing()
         await w.live(60)
         assert 3 <= lists <= 10
+
+
+async def test_a_bug_in_the_executor_is_its_silence_and_not_the_end_of_the_service():
+    async with world() as w:
+        real, calls = w.executor.launch, 0
+
+        async def buggy(spec):
+            nonlocal calls
+            calls += 1
+            if calls == 1:
+                raise ZeroDivisionError("a bug")
+            return await real(spec)
+
+        w.executor.launch = buggy
+        w.ray.demands = tasks(1)
+        await w.live(10)
+        assert w.instances == {"demo-small-1-0": "RUNNING"}
+        assert calls == 2
