@@ -126,8 +126,10 @@ class ClusterReconciler:
             # Nothing was sent; the next cycle starts from facts again.
             log.warning("cycle.unwritten", cluster=self.name, cycle=self._memory.cycle, error=str(error))
             self._retry_at = self._clock.now() + self._timings.executor_retry_s
-        except IllegalTransition:
+        except Exception:
+            # A bug in deciding for one cluster must not stop the others (FH-10); it is told, and tried again later.
             log.exception("cycle.failed", cluster=self.name, cycle=self._memory.cycle)
+            self._retry_at = self._clock.now() + self._timings.executor_retry_max_s
         finally:
             self._is_in_cycle = False
 
@@ -170,7 +172,11 @@ class ClusterReconciler:
     def _fold(self, now: float) -> None:
         facts, self._inbox = self._inbox, []
         for fact in facts:
-            fact(self._memory, now)
+            try:
+                fact(self._memory, now)
+            except IllegalTransition:
+                # A fact that fits nothing known is dropped; the next list or report tells what is.
+                log.exception("fact.refused", cluster=self.name)
 
     def _note_sight(self, now: float) -> None:
         blind, _ = sight(self._memory, now)

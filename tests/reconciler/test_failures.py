@@ -7,6 +7,7 @@ import pytest
 
 from rayscaler.errors import Denied, InsufficientCapacity, Unavailable
 from rayscaler.model.instance import Phase
+from rayscaler.reconciler import cluster
 from rayscaler.settings import Timings
 from tests.reconciler.builders import config, node_type, tasks
 from tests.reconciler.world import world
@@ -132,3 +133,21 @@ async def test_launches_that_nothing_needs_any_more_are_ended_after_the_grace():
         assert w.executor.terminated == []
         await w.live(3)
         assert sorted(w.executor.terminated) == w.launched
+
+
+async def test_fh_10_a_bug_in_planning_for_one_cluster_ends_nothing_and_is_tried_again(monkeypatch):
+    real, calls = cluster.plan, 0
+
+    def buggy(state):
+        nonlocal calls
+        calls += 1
+        if state.demands and calls < 8:
+            raise ZeroDivisionError("a bug")
+        return real(state)
+
+    async with world() as w:
+        monkeypatch.setattr(cluster, "plan", buggy)
+        w.ray.demands = tasks(1)
+        await w.live(60)
+        assert not w.task.done()
+        assert list(w.instances.values()) == ["RUNNING"]
