@@ -16,6 +16,7 @@ async def guard(name: str, work: Coroutine[Any, Any, None], on_end: Callable[[st
     except asyncio.CancelledError:
         raise
     except Exception:
+        # Whatever it was, the task is gone: the log keeps the traceback, `on_end` the consequence.
         log.exception("task.failed", task=name)
     else:
         log.error("task.returned", task=name)

@@ -7,7 +7,6 @@ from functools import partial
 
 import structlog
 
-from rayscaler.clock import Clock
 from rayscaler.errors import RayscalerError, Retry, Unavailable
 from rayscaler.executor.base import Executor, LaunchSpec
 from rayscaler.model.instance import InstanceObservation
@@ -27,11 +26,10 @@ class Calls:
     """Runs launches, terminations and the list-and-watch of one cluster; tells outcomes by `tell`."""
 
     def __init__(
-        self, executor: Executor, cluster: str, *, clock: Clock, timings: Timings, tasks: asyncio.TaskGroup, tell: Callable[[Fact], None]
+        self, executor: Executor, cluster: str, *, timings: Timings, tasks: asyncio.TaskGroup, tell: Callable[[Fact], None]
     ) -> None:
         self._executor = executor
         self._cluster = cluster
-        self._clock = clock
         self._timings = timings
         self._tasks = tasks
         self._tell = tell

@@ -92,9 +92,7 @@ class ClusterReconciler:
         """Run for ever: adopt what the record and the executor have, then a cycle whenever one is due."""
         await self._load()
         async with asyncio.TaskGroup() as tasks:
-            calls = Calls(
-                self._executor, self.name, clock=self._clock, timings=self._timings, tasks=tasks, tell=partial(self._tell, wakes=True)
-            )
+            calls = Calls(self._executor, self.name, timings=self._timings, tasks=tasks, tell=partial(self._tell, wakes=True))
             tasks.create_task(calls.follow(), name=f"follow executor of {self.name}")
             while True:
                 await self._until_due()

@@ -41,6 +41,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
             except grpc.aio.AbortError:
                 raise
             except Exception:
+                # A bug of ours: gRPC would send its text to the caller, who gets an id instead.
                 error_id = uuid.uuid4().hex[:12]
                 log.exception("rpc.bug", method=handler_call_details.method, error_id=error_id)
                 await context.abort(grpc.StatusCode.INTERNAL, f"internal error {error_id}; the service's log has it under this id")
