@@ -57,11 +57,12 @@ def serve(files: tuple[Path, ...], listen: str | None, state_dir: Path | None) -
 @click.option("--cluster", required=True, help="The cluster's name in its definition.")
 @click.option("--gcs", default="127.0.0.1:6379", show_default=True, help="The head's GCS.")
 @click.option("--service", default="127.0.0.1:6380", show_default=True, help="The rayscaler service.")
-def monitor(cluster: str, gcs: str, service: str) -> None:
+@click.option("--incarnation", default="", help="Which head this is: its reports are refused once another one has taken over.")
+def monitor(cluster: str, gcs: str, service: str, incarnation: str) -> None:
     """Run beside a Ray head: read its demand, report it, carry out commands."""
     from rayscaler.monitor import main as monitor_main
 
-    asyncio.run(monitor_main.run(MonitorSettings(cluster=cluster, gcs=gcs, service=service)))
+    asyncio.run(monitor_main.run(MonitorSettings(cluster=cluster, gcs=gcs, service=service, incarnation=incarnation)))
 
 
 cli.add_command(demo)

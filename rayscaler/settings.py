@@ -95,11 +95,12 @@ class ServiceSettings:
 
 @dataclass(frozen=True)
 class MonitorSettings:
-    """Settings of `rayscaler monitor`. `service` and `gcs` are gRPC targets."""
+    """Settings of `rayscaler monitor`. `service` and `gcs` are gRPC targets; `incarnation` "" is a head that nobody named."""
 
     cluster: str
     gcs: str
     service: str
+    incarnation: str = ""
 
 
 def _positive(env: Mapping[str, str], name: str, default: float, *, most: float = 1e9) -> float:

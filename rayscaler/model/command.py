@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from rayscaler.model.demand import Bundle, Gang
+from rayscaler.model.demand import Bundle, Constraint, Gang
+from rayscaler.model.resources import Resources
 
 
 @dataclass(frozen=True)
@@ -14,6 +15,14 @@ class DrainCommand:
     is_preemption: bool
     detail: str
     deadline_at: float | None = None
+
+
+@dataclass(frozen=True)
+class ReplayCommand:
+    """Tell the GCS the constraint that an earlier life of it was asked for (design §2b.7)."""
+
+    command_id: str
+    constraint: Constraint
 
 
 @dataclass(frozen=True)
@@ -50,11 +59,32 @@ class AutoscalingState:
 
 
 @dataclass(frozen=True)
+class NodeGroup:
+    """A node type as Ray's libraries read it; `max_count` -1 is unlimited."""
+
+    name: str
+    resources: Resources
+    min_count: int
+    max_count: int
+
+
+@dataclass(frozen=True)
+class ReachableConfig:
+    """What the cluster can become (Ray's ClusterConfig, WC-4): Ray Train fails fast by it, Ray Data scales from zero by it."""
+
+    content_hash: str
+    min_resources: Resources
+    max_resources: Resources
+    groups: tuple[NodeGroup, ...]
+
+
+@dataclass(frozen=True)
 class ReportAnswer:
     """The answer to a report."""
 
-    commands: tuple[DrainCommand, ...]
+    commands: tuple[DrainCommand | ReplayCommand, ...]
     acknowledged: tuple[str, ...]
     autoscaling_state: AutoscalingState | None
     next_interval_s: float
     wants_snapshot: bool
+    cluster_config: ReachableConfig | None = None

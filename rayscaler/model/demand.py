@@ -93,12 +93,16 @@ class Strategy(StrEnum):
 
 @dataclass(frozen=True)
 class Gang:
-    """Bundles placed all or none. `gang_id` is Ray's placement group id; of a gang that lost bundles only those are here."""
+    """Bundles placed all or none. `gang_id` is Ray's placement group id; of a gang that lost bundles only those are here.
+
+    `is_orphaned`: its job has ended and it is not detached, so nobody waits for it.
+    """
 
     gang_id: str
     strategy: Strategy
     bundles: tuple[Demand, ...]
     is_rescheduling: bool = False
+    is_orphaned: bool = False
 
     @property
     def label(self) -> str:
@@ -155,6 +159,7 @@ class Snapshot:
     gangs: tuple[Gang, ...] = ()
     constraint: Constraint | None = None
     live_jobs: int = 0
+    live_detached_actors: int = 0
     gcs_version: int = 0
 
 
@@ -163,6 +168,7 @@ class DemandReport:
     """A monitor's report. Order is the monitor's own (epoch in ms, then sequence), never the GCS's version.
 
     `snapshot` is None in a heartbeat (all as in `base_sequence`) and when `gcs_error` says why nothing could be read.
+    `head_incarnation` stays over restarts inside one head (pod or supervisor) and differs for a head made anew; "" is not known.
     """
 
     cluster: str
@@ -176,4 +182,7 @@ class DemandReport:
     reported_state_version: int = 0
     ray_version: str = ""
     gcs_error: str = ""
+    head_incarnation: str = ""
+    reported_config_hash: str = ""
+    is_v1_mode: bool = False
     received_at: float = field(default=0.0, compare=False)

@@ -6,7 +6,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from rayscaler.api.head.v1 import head_pb2 as pb
-from rayscaler.model.command import AutoscalingState, DrainCommand, PendingInstance, ReportAnswer
+from rayscaler.model.command import AutoscalingState, DrainCommand, PendingInstance, ReachableConfig, ReplayCommand, ReportAnswer
 from rayscaler.model.demand import Bundle, Demand, Gang, Operator, Strategy
 from rayscaler.model.instance import Instance
 from rayscaler.model.nodetype import NodeType
@@ -45,10 +45,14 @@ def report_answer(answer: ReportAnswer) -> pb.ReportDemandResponse:
         autoscaling_state=None if state is None else _autoscaling_state(state),
         next_interval=duration(answer.next_interval_s),
         want_snapshot=answer.wants_snapshot,
+        cluster_config=None if answer.cluster_config is None else _cluster_config(answer.cluster_config),
     )
 
 
-def _command(command: DrainCommand) -> pb.Command:
+def _command(command: DrainCommand | ReplayCommand) -> pb.Command:
+    if isinstance(command, ReplayCommand):
+        constraint = pb.Constraint(demands=[_demand(each) for each in command.constraint.demands])
+        return pb.Command(command_id=command.command_id, replay_constraint=pb.ReplayConstraint(constraint=constraint))
     drain = pb.DrainNode(
         ray_node_id=command.ray_node_id,
         reason=pb.DRAIN_REASON_PREEMPTION if command.is_preemption else pb.DRAIN_REASON_IDLE,
@@ -56,6 +60,19 @@ def _command(command: DrainCommand) -> pb.Command:
         deadline=None if command.deadline_at is None else timestamp(command.deadline_at),
     )
     return pb.Command(command_id=command.command_id, drain_node=drain)
+
+
+def _cluster_config(config: ReachableConfig) -> pb.ClusterConfig:
+    groups = [
+        pb.NodeGroupConfig(name=each.name, resources=dict(each.resources), min_count=each.min_count, max_count=each.max_count)
+        for each in config.groups
+    ]
+    return pb.ClusterConfig(
+        hash=config.content_hash,
+        min_resources=dict(config.min_resources),
+        max_resources=dict(config.max_resources),
+        node_groups=groups,
+    )
 
 
 def _autoscaling_state(state: AutoscalingState) -> pb.AutoscalingState:

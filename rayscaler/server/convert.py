@@ -123,7 +123,8 @@ class _Reader:
         size = sum(each.count for each in bundles)
         self.need(f"{path}.bundles", 1 <= size <= MAX_GANG, f"{size} bundles are not from 1 to {MAX_GANG}")
         strategy = _STRATEGY.get(gang.strategy, Strategy.PACK)
-        return Gang(self.name(f"{path}.gang_id", gang.gang_id, required=True), strategy, bundles, gang.rescheduling)
+        gang_id = self.name(f"{path}.gang_id", gang.gang_id, required=True)
+        return Gang(gang_id, strategy, bundles, is_rescheduling=gang.rescheduling, is_orphaned=gang.orphaned)
 
     def node(self, path: str, node: pb.Node) -> RayNode:
         self.need(f"{path}.status", node.status in _STATUS, "must be set")
@@ -158,6 +159,7 @@ class _Reader:
             gangs=tuple(self.gang(f"snapshot.gangs[{i}]", each) for i, each in enumerate(snapshot.gangs)),
             constraint=constraint,
             live_jobs=snapshot.live_jobs,
+            live_detached_actors=snapshot.live_detached_actors,
             gcs_version=snapshot.gcs_version,
         )
 
@@ -197,6 +199,9 @@ def demand_report(request: pb.ReportDemandRequest) -> DemandReport:
         reported_state_version=request.reported_state_version,
         ray_version=request.ray_version,
         gcs_error=request.gcs_error[:MAX_DETAIL],
+        head_incarnation=read.name("head_incarnation", request.head_incarnation),
+        reported_config_hash=read.name("reported_config_hash", request.reported_config_hash),
+        is_v1_mode=request.v1_mode,
     )
     if read.problems:
         raise InvalidRequest(*read.problems)

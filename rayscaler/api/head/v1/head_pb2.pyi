@@ -199,16 +199,18 @@ class Demand(_message.Message):
     def __init__(self, bundle: _Optional[_Union[Bundle, _Mapping]] = ..., count: _Optional[int] = ...) -> None: ...
 
 class Gang(_message.Message):
-    __slots__ = ("gang_id", "strategy", "bundles", "rescheduling")
+    __slots__ = ("gang_id", "strategy", "bundles", "rescheduling", "orphaned")
     GANG_ID_FIELD_NUMBER: _ClassVar[int]
     STRATEGY_FIELD_NUMBER: _ClassVar[int]
     BUNDLES_FIELD_NUMBER: _ClassVar[int]
     RESCHEDULING_FIELD_NUMBER: _ClassVar[int]
+    ORPHANED_FIELD_NUMBER: _ClassVar[int]
     gang_id: str
     strategy: Strategy
     bundles: _containers.RepeatedCompositeFieldContainer[Demand]
     rescheduling: bool
-    def __init__(self, gang_id: _Optional[str] = ..., strategy: _Optional[_Union[Strategy, str]] = ..., bundles: _Optional[_Iterable[_Union[Demand, _Mapping]]] = ..., rescheduling: bool = ...) -> None: ...
+    orphaned: bool
+    def __init__(self, gang_id: _Optional[str] = ..., strategy: _Optional[_Union[Strategy, str]] = ..., bundles: _Optional[_Iterable[_Union[Demand, _Mapping]]] = ..., rescheduling: bool = ..., orphaned: bool = ...) -> None: ...
 
 class Constraint(_message.Message):
     __slots__ = ("demands",)
@@ -217,20 +219,22 @@ class Constraint(_message.Message):
     def __init__(self, demands: _Optional[_Iterable[_Union[Demand, _Mapping]]] = ...) -> None: ...
 
 class Snapshot(_message.Message):
-    __slots__ = ("nodes", "demands", "gangs", "constraint", "live_jobs", "gcs_version")
+    __slots__ = ("nodes", "demands", "gangs", "constraint", "live_jobs", "gcs_version", "live_detached_actors")
     NODES_FIELD_NUMBER: _ClassVar[int]
     DEMANDS_FIELD_NUMBER: _ClassVar[int]
     GANGS_FIELD_NUMBER: _ClassVar[int]
     CONSTRAINT_FIELD_NUMBER: _ClassVar[int]
     LIVE_JOBS_FIELD_NUMBER: _ClassVar[int]
     GCS_VERSION_FIELD_NUMBER: _ClassVar[int]
+    LIVE_DETACHED_ACTORS_FIELD_NUMBER: _ClassVar[int]
     nodes: _containers.RepeatedCompositeFieldContainer[Node]
     demands: _containers.RepeatedCompositeFieldContainer[Demand]
     gangs: _containers.RepeatedCompositeFieldContainer[Gang]
     constraint: Constraint
     live_jobs: int
     gcs_version: int
-    def __init__(self, nodes: _Optional[_Iterable[_Union[Node, _Mapping]]] = ..., demands: _Optional[_Iterable[_Union[Demand, _Mapping]]] = ..., gangs: _Optional[_Iterable[_Union[Gang, _Mapping]]] = ..., constraint: _Optional[_Union[Constraint, _Mapping]] = ..., live_jobs: _Optional[int] = ..., gcs_version: _Optional[int] = ...) -> None: ...
+    live_detached_actors: int
+    def __init__(self, nodes: _Optional[_Iterable[_Union[Node, _Mapping]]] = ..., demands: _Optional[_Iterable[_Union[Demand, _Mapping]]] = ..., gangs: _Optional[_Iterable[_Union[Gang, _Mapping]]] = ..., constraint: _Optional[_Union[Constraint, _Mapping]] = ..., live_jobs: _Optional[int] = ..., gcs_version: _Optional[int] = ..., live_detached_actors: _Optional[int] = ...) -> None: ...
 
 class CommandResult(_message.Message):
     __slots__ = ("command_id", "outcome", "detail")
@@ -243,7 +247,7 @@ class CommandResult(_message.Message):
     def __init__(self, command_id: _Optional[str] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., detail: _Optional[str] = ...) -> None: ...
 
 class ReportDemandRequest(_message.Message):
-    __slots__ = ("cluster", "session", "monitor_epoch", "sequence", "age", "snapshot", "base_sequence", "results", "reported_state_version", "ray_version", "gcs_error")
+    __slots__ = ("cluster", "session", "monitor_epoch", "sequence", "age", "snapshot", "base_sequence", "results", "reported_state_version", "ray_version", "gcs_error", "head_incarnation", "reported_config_hash", "v1_mode")
     CLUSTER_FIELD_NUMBER: _ClassVar[int]
     SESSION_FIELD_NUMBER: _ClassVar[int]
     MONITOR_EPOCH_FIELD_NUMBER: _ClassVar[int]
@@ -255,6 +259,9 @@ class ReportDemandRequest(_message.Message):
     REPORTED_STATE_VERSION_FIELD_NUMBER: _ClassVar[int]
     RAY_VERSION_FIELD_NUMBER: _ClassVar[int]
     GCS_ERROR_FIELD_NUMBER: _ClassVar[int]
+    HEAD_INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    REPORTED_CONFIG_HASH_FIELD_NUMBER: _ClassVar[int]
+    V1_MODE_FIELD_NUMBER: _ClassVar[int]
     cluster: str
     session: Session
     monitor_epoch: int
@@ -266,7 +273,10 @@ class ReportDemandRequest(_message.Message):
     reported_state_version: int
     ray_version: str
     gcs_error: str
-    def __init__(self, cluster: _Optional[str] = ..., session: _Optional[_Union[Session, _Mapping]] = ..., monitor_epoch: _Optional[int] = ..., sequence: _Optional[int] = ..., age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., snapshot: _Optional[_Union[Snapshot, _Mapping]] = ..., base_sequence: _Optional[int] = ..., results: _Optional[_Iterable[_Union[CommandResult, _Mapping]]] = ..., reported_state_version: _Optional[int] = ..., ray_version: _Optional[str] = ..., gcs_error: _Optional[str] = ...) -> None: ...
+    head_incarnation: str
+    reported_config_hash: str
+    v1_mode: bool
+    def __init__(self, cluster: _Optional[str] = ..., session: _Optional[_Union[Session, _Mapping]] = ..., monitor_epoch: _Optional[int] = ..., sequence: _Optional[int] = ..., age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., snapshot: _Optional[_Union[Snapshot, _Mapping]] = ..., base_sequence: _Optional[int] = ..., results: _Optional[_Iterable[_Union[CommandResult, _Mapping]]] = ..., reported_state_version: _Optional[int] = ..., ray_version: _Optional[str] = ..., gcs_error: _Optional[str] = ..., head_incarnation: _Optional[str] = ..., reported_config_hash: _Optional[str] = ..., v1_mode: bool = ...) -> None: ...
 
 class DrainNode(_message.Message):
     __slots__ = ("ray_node_id", "reason", "detail", "deadline")
@@ -280,13 +290,21 @@ class DrainNode(_message.Message):
     deadline: _timestamp_pb2.Timestamp
     def __init__(self, ray_node_id: _Optional[str] = ..., reason: _Optional[_Union[DrainReason, str]] = ..., detail: _Optional[str] = ..., deadline: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
+class ReplayConstraint(_message.Message):
+    __slots__ = ("constraint",)
+    CONSTRAINT_FIELD_NUMBER: _ClassVar[int]
+    constraint: Constraint
+    def __init__(self, constraint: _Optional[_Union[Constraint, _Mapping]] = ...) -> None: ...
+
 class Command(_message.Message):
-    __slots__ = ("command_id", "drain_node")
+    __slots__ = ("command_id", "drain_node", "replay_constraint")
     COMMAND_ID_FIELD_NUMBER: _ClassVar[int]
     DRAIN_NODE_FIELD_NUMBER: _ClassVar[int]
+    REPLAY_CONSTRAINT_FIELD_NUMBER: _ClassVar[int]
     command_id: str
     drain_node: DrainNode
-    def __init__(self, command_id: _Optional[str] = ..., drain_node: _Optional[_Union[DrainNode, _Mapping]] = ...) -> None: ...
+    replay_constraint: ReplayConstraint
+    def __init__(self, command_id: _Optional[str] = ..., drain_node: _Optional[_Union[DrainNode, _Mapping]] = ..., replay_constraint: _Optional[_Union[ReplayConstraint, _Mapping]] = ...) -> None: ...
 
 class PendingInstance(_message.Message):
     __slots__ = ("instance_id", "node_type", "detail", "since")
@@ -330,19 +348,66 @@ class AutoscalingState(_message.Message):
     infeasible_gangs: _containers.RepeatedCompositeFieldContainer[Gang]
     def __init__(self, version: _Optional[int] = ..., gcs_version: _Optional[int] = ..., requested: _Optional[_Iterable[_Union[PendingInstance, _Mapping]]] = ..., pending: _Optional[_Iterable[_Union[PendingInstance, _Mapping]]] = ..., failed: _Optional[_Iterable[_Union[FailedLaunch, _Mapping]]] = ..., infeasible: _Optional[_Iterable[_Union[Bundle, _Mapping]]] = ..., infeasible_gangs: _Optional[_Iterable[_Union[Gang, _Mapping]]] = ...) -> None: ...
 
+class NodeGroupConfig(_message.Message):
+    __slots__ = ("name", "resources", "min_count", "max_count")
+    class ResourcesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    RESOURCES_FIELD_NUMBER: _ClassVar[int]
+    MIN_COUNT_FIELD_NUMBER: _ClassVar[int]
+    MAX_COUNT_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    resources: _containers.ScalarMap[str, int]
+    min_count: int
+    max_count: int
+    def __init__(self, name: _Optional[str] = ..., resources: _Optional[_Mapping[str, int]] = ..., min_count: _Optional[int] = ..., max_count: _Optional[int] = ...) -> None: ...
+
+class ClusterConfig(_message.Message):
+    __slots__ = ("hash", "min_resources", "max_resources", "node_groups")
+    class MinResourcesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    class MaxResourcesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    HASH_FIELD_NUMBER: _ClassVar[int]
+    MIN_RESOURCES_FIELD_NUMBER: _ClassVar[int]
+    MAX_RESOURCES_FIELD_NUMBER: _ClassVar[int]
+    NODE_GROUPS_FIELD_NUMBER: _ClassVar[int]
+    hash: str
+    min_resources: _containers.ScalarMap[str, int]
+    max_resources: _containers.ScalarMap[str, int]
+    node_groups: _containers.RepeatedCompositeFieldContainer[NodeGroupConfig]
+    def __init__(self, hash: _Optional[str] = ..., min_resources: _Optional[_Mapping[str, int]] = ..., max_resources: _Optional[_Mapping[str, int]] = ..., node_groups: _Optional[_Iterable[_Union[NodeGroupConfig, _Mapping]]] = ...) -> None: ...
+
 class ReportDemandResponse(_message.Message):
-    __slots__ = ("commands", "acknowledged", "autoscaling_state", "next_interval", "want_snapshot")
+    __slots__ = ("commands", "acknowledged", "autoscaling_state", "next_interval", "want_snapshot", "cluster_config")
     COMMANDS_FIELD_NUMBER: _ClassVar[int]
     ACKNOWLEDGED_FIELD_NUMBER: _ClassVar[int]
     AUTOSCALING_STATE_FIELD_NUMBER: _ClassVar[int]
     NEXT_INTERVAL_FIELD_NUMBER: _ClassVar[int]
     WANT_SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
+    CLUSTER_CONFIG_FIELD_NUMBER: _ClassVar[int]
     commands: _containers.RepeatedCompositeFieldContainer[Command]
     acknowledged: _containers.RepeatedScalarFieldContainer[str]
     autoscaling_state: AutoscalingState
     next_interval: _duration_pb2.Duration
     want_snapshot: bool
-    def __init__(self, commands: _Optional[_Iterable[_Union[Command, _Mapping]]] = ..., acknowledged: _Optional[_Iterable[str]] = ..., autoscaling_state: _Optional[_Union[AutoscalingState, _Mapping]] = ..., next_interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., want_snapshot: bool = ...) -> None: ...
+    cluster_config: ClusterConfig
+    def __init__(self, commands: _Optional[_Iterable[_Union[Command, _Mapping]]] = ..., acknowledged: _Optional[_Iterable[str]] = ..., autoscaling_state: _Optional[_Union[AutoscalingState, _Mapping]] = ..., next_interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., want_snapshot: bool = ..., cluster_config: _Optional[_Union[ClusterConfig, _Mapping]] = ...) -> None: ...
 
 class GetStatusRequest(_message.Message):
     __slots__ = ("cluster",)
@@ -423,8 +488,25 @@ class Action(_message.Message):
     cycle: int
     def __init__(self, at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., kind: _Optional[str] = ..., instance_id: _Optional[str] = ..., node_type: _Optional[str] = ..., reason: _Optional[str] = ..., detail: _Optional[str] = ..., cycle: _Optional[int] = ...) -> None: ...
 
+class Hold(_message.Message):
+    __slots__ = ("since", "until", "targets")
+    class TargetsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    SINCE_FIELD_NUMBER: _ClassVar[int]
+    UNTIL_FIELD_NUMBER: _ClassVar[int]
+    TARGETS_FIELD_NUMBER: _ClassVar[int]
+    since: _timestamp_pb2.Timestamp
+    until: _timestamp_pb2.Timestamp
+    targets: _containers.ScalarMap[str, int]
+    def __init__(self, since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., until: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., targets: _Optional[_Mapping[str, int]] = ...) -> None: ...
+
 class ClusterStatus(_message.Message):
-    __slots__ = ("cluster", "session", "report_age", "blind", "blind_since", "cycle", "node_types", "instances", "pending", "actions")
+    __slots__ = ("cluster", "session", "report_age", "blind", "blind_since", "cycle", "node_types", "instances", "pending", "actions", "head_incarnation", "hold", "notices", "ray_version")
     CLUSTER_FIELD_NUMBER: _ClassVar[int]
     SESSION_FIELD_NUMBER: _ClassVar[int]
     REPORT_AGE_FIELD_NUMBER: _ClassVar[int]
@@ -435,6 +517,10 @@ class ClusterStatus(_message.Message):
     INSTANCES_FIELD_NUMBER: _ClassVar[int]
     PENDING_FIELD_NUMBER: _ClassVar[int]
     ACTIONS_FIELD_NUMBER: _ClassVar[int]
+    HEAD_INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    HOLD_FIELD_NUMBER: _ClassVar[int]
+    NOTICES_FIELD_NUMBER: _ClassVar[int]
+    RAY_VERSION_FIELD_NUMBER: _ClassVar[int]
     cluster: str
     session: Session
     report_age: _duration_pb2.Duration
@@ -445,7 +531,11 @@ class ClusterStatus(_message.Message):
     instances: _containers.RepeatedCompositeFieldContainer[InstanceStatus]
     pending: _containers.RepeatedCompositeFieldContainer[PendingStatus]
     actions: _containers.RepeatedCompositeFieldContainer[Action]
-    def __init__(self, cluster: _Optional[str] = ..., session: _Optional[_Union[Session, _Mapping]] = ..., report_age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., blind: _Optional[str] = ..., blind_since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., cycle: _Optional[int] = ..., node_types: _Optional[_Iterable[_Union[NodeTypeStatus, _Mapping]]] = ..., instances: _Optional[_Iterable[_Union[InstanceStatus, _Mapping]]] = ..., pending: _Optional[_Iterable[_Union[PendingStatus, _Mapping]]] = ..., actions: _Optional[_Iterable[_Union[Action, _Mapping]]] = ...) -> None: ...
+    head_incarnation: str
+    hold: Hold
+    notices: _containers.RepeatedScalarFieldContainer[str]
+    ray_version: str
+    def __init__(self, cluster: _Optional[str] = ..., session: _Optional[_Union[Session, _Mapping]] = ..., report_age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., blind: _Optional[str] = ..., blind_since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., cycle: _Optional[int] = ..., node_types: _Optional[_Iterable[_Union[NodeTypeStatus, _Mapping]]] = ..., instances: _Optional[_Iterable[_Union[InstanceStatus, _Mapping]]] = ..., pending: _Optional[_Iterable[_Union[PendingStatus, _Mapping]]] = ..., actions: _Optional[_Iterable[_Union[Action, _Mapping]]] = ..., head_incarnation: _Optional[str] = ..., hold: _Optional[_Union[Hold, _Mapping]] = ..., notices: _Optional[_Iterable[str]] = ..., ray_version: _Optional[str] = ...) -> None: ...
 
 class GetStatusResponse(_message.Message):
     __slots__ = ("clusters",)
