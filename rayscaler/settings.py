@@ -58,6 +58,8 @@ class Timings:
     pulling_s: float = 900.0
     starting_s: float = 300.0
     registering_s: float = 180.0
+    rejoining_s: float = 150.0
+    """A worker has so long to join a new head; then it is ended and, if still wanted, replaced (complaint F3: within 3 minutes)."""
     draining_s: float = 60.0
     terminating_s: float = 120.0
 

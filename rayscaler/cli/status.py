@@ -1,7 +1,10 @@
 """`rayscaler status`: what the service knows, does and why."""
 
+from datetime import UTC
+
 import click
 from google.protobuf.json_format import MessageToJson
+from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -28,14 +31,23 @@ def status(cluster: str, service: str, as_json: bool) -> None:
 def render(cluster: pb.ClusterStatus) -> Group:
     """Return a cluster's status as tables."""
     age = f"report {cluster.report_age.ToMilliseconds() / 1000:.1f} s old" if cluster.HasField("report_age") else "no report yet"
-    sight = f", blind: {cluster.blind}" if cluster.blind else ""
-    parts: list[RenderableType] = [
-        Text(f"{cluster.cluster}: {age}{sight}, cycle {cluster.cycle}", style="bold"),
-        _instances(cluster),
-    ]
+    parts: list[RenderableType] = [Text(f"{cluster.cluster}: {age}, cycle {cluster.cycle}", style="bold")]
+    if cluster.blind:
+        parts.append(
+            Text(f"blind since {_clock_time(cluster.blind_since)}: {cluster.blind}; nothing is launched or ended meanwhile", "red")
+        )
+    if cluster.HasField("hold"):
+        kept = ", ".join(f"{count} {name}" for name, count in sorted(cluster.hold.targets.items()))
+        parts.append(Text(f"the head was lost at {_clock_time(cluster.hold.since)}: {kept} kept until {_clock_time(cluster.hold.until)}"))
+    parts += [Text(each, "yellow") for each in cluster.notices]
+    parts.append(_instances(cluster))
     if cluster.pending:
         parts.append(_pending(cluster))
     return Group(*parts)
+
+
+def _clock_time(at: Timestamp) -> str:
+    return at.ToDatetime(UTC).astimezone().strftime("%H:%M:%S")
 
 
 def _instances(cluster: pb.ClusterStatus) -> Table:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from rayscaler.model.demand import Bundle, Constraint, Gang
+from rayscaler.model.instance import Reason
 from rayscaler.model.resources import Resources
 
 
@@ -15,6 +16,15 @@ class DrainCommand:
     is_preemption: bool
     detail: str
     deadline_at: float | None = None
+
+
+@dataclass(frozen=True)
+class AskedDrain:
+    """A drain without a result yet, with the instance whose node it is, and why it was asked for."""
+
+    instance_id: str
+    reason: Reason
+    command: DrainCommand
 
 
 @dataclass(frozen=True)

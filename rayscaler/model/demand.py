@@ -152,13 +152,16 @@ class CommandResult:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Everything the GCS said at one moment; the newest replaces, nothing is ever added up."""
+    """Everything the GCS said at one moment; the newest replaces, nothing is ever added up.
+
+    With neither a live job nor a live detached actor nobody waits for `demands` (E1: Ray shows them on).
+    """
 
     nodes: tuple[RayNode, ...] = ()
     demands: tuple[Demand, ...] = ()
     gangs: tuple[Gang, ...] = ()
     constraint: Constraint | None = None
-    live_jobs: int = 0
+    live_jobs: int = 1
     live_detached_actors: int = 0
     gcs_version: int = 0
 

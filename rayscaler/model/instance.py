@@ -10,14 +10,15 @@ class InstanceStatus(StrEnum):
     REQUESTED = "REQUESTED"
     ALLOCATED = "ALLOCATED"
     RUNNING = "RUNNING"
+    REJOINING = "REJOINING"
     DRAINING = "DRAINING"
     TERMINATING = "TERMINATING"
     TERMINATED = "TERMINATED"
     LAUNCH_FAILED = "LAUNCH_FAILED"
 
 
-IN_FLIGHT = frozenset({InstanceStatus.REQUESTED, InstanceStatus.ALLOCATED})
-"""Asked for and not joined: counts as capacity."""
+IN_FLIGHT = frozenset({InstanceStatus.REQUESTED, InstanceStatus.ALLOCATED, InstanceStatus.REJOINING})
+"""On their way to the present head, for the first time or again: counts as capacity."""
 
 ENDED = frozenset({InstanceStatus.TERMINATED, InstanceStatus.LAUNCH_FAILED})
 """Terminal: dropped after one cycle."""
@@ -42,6 +43,7 @@ class Reason(StrEnum):
     GANG = "GANG"
     CONSTRAINT = "CONSTRAINT"
     MIN_WORKERS = "MIN_WORKERS"
+    HELD = "HELD"
     # ends
     IDLE = "IDLE"
     UNNEEDED = "UNNEEDED"
@@ -49,6 +51,7 @@ class Reason(StrEnum):
     MAX_WORKERS_OF_TYPE = "MAX_WORKERS_OF_TYPE"
     TYPE_REMOVED = "TYPE_REMOVED"
     OVERDUE = "OVERDUE"
+    NOT_REJOINED = "NOT_REJOINED"
     DRAINED = "DRAINED"
     NODE_DIED = "NODE_DIED"
     # refusals for now
@@ -61,6 +64,7 @@ class Reason(StrEnum):
     ONLY_EXISTING_NODES = "ONLY_EXISTING_NODES"
     # facts about instances
     JOINED = "JOINED"
+    HEAD_LOST = "HEAD_LOST"
     ALLOCATED = "ALLOCATED"
     DRAIN_REFUSED = "DRAIN_REFUSED"
     EXITED = "EXITED"
@@ -122,5 +126,5 @@ class Instance:
 
     @property
     def is_in_flight(self) -> bool:
-        """Whether it was asked for and has not joined."""
+        """Whether it is on its way to the present head and has not joined it."""
         return self.status in IN_FLIGHT

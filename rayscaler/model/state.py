@@ -31,11 +31,20 @@ class Backoff:
 
 
 @dataclass(frozen=True)
+class Hold:
+    """What is kept after a head was lost: instances per node type, from `since` (wall seconds) for the type's idle timeout."""
+
+    since: float
+    targets: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
 class ClusterState:
     """Everything a plan depends on, `now` (wall seconds) included.
 
     `nodes` are the rows of the newest report (empty when there is none); their `available` is already free of double counting.
     `no_launch` and `no_end` say why nothing may be launched on demand, or drained and ended (design §2.7); None is clear sight.
+    `held` is how many of a node type are kept as a minimum because a head was lost (design §2.8).
     `unneeded_since` says since when an in-flight instance has not been needed.
     """
 
@@ -48,6 +57,7 @@ class ClusterState:
     constraint: Constraint | None = None
     expectations: tuple[Expectation, ...] = ()
     backoffs: tuple[Backoff, ...] = ()
+    held: tuple[tuple[str, int], ...] = ()
     unneeded_since: tuple[tuple[str, float], ...] = ()
     unneeded_grace_s: float = 10.0
     node_dead_grace_s: float = 5.0

@@ -23,8 +23,17 @@ class Action:
 
 
 @dataclass(frozen=True)
+class HoldStatus:
+    """What is kept because a head was lost; wall seconds."""
+
+    since: float
+    until: float
+    targets: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
 class ClusterStatus:
-    """One cluster, as of its last cycle. `report_age_s` None means that no report ever came."""
+    """One cluster, as of its last cycle. `report_age_s` None means that no report ever came; `notices` are sentences for people."""
 
     cluster: str
     session: Session | None
@@ -37,3 +46,7 @@ class ClusterStatus:
     backoffs: tuple[Backoff, ...]
     pending: tuple[Infeasible, ...]
     actions: tuple[Action, ...]
+    head_incarnation: str = ""
+    ray_version: str = ""
+    hold: HoldStatus | None = None
+    notices: tuple[str, ...] = ()

@@ -66,6 +66,8 @@ def _detail(draft: Draft, node_type: str, reason: Reason, reserves: Sequence[Res
         found = draft.view(node_type)
         least = found.node_type.min_workers if found else 0
         return f"{node_type} has a minimum of {least} workers"
+    if reason is Reason.HELD:
+        return f"{node_type} had {draft.least[node_type]} when the head was lost, and they are kept for its idle timeout"
     if reason is Reason.CONSTRAINT:
         return f"{node_type} for request_resources: {_named([each for each in reserves if each.is_constraint])}"
     if reason is Reason.GANG:

@@ -22,6 +22,10 @@ LEAVING = frozenset({InstanceStatus.DRAINING, InstanceStatus.TERMINATING})
 """On the way out: counts against maxima until gone, and as no capacity."""
 
 
+RUN = frozenset({InstanceStatus.RUNNING, InstanceStatus.REJOINING})
+"""No launch, for the speed of launching and for probes: it joined, this head or the one before."""
+
+
 def draft_of(state: ClusterState) -> Draft:
     """Return the draft of a state, with counts and shapes but no capacity yet."""
     demands = _grouped(state.demands)
@@ -45,10 +49,11 @@ def draft_of(state: ClusterState) -> Draft:
         instances=instances,
         rows=_rows(instances, state.nodes),
         backoffs={each.node_type: each for each in state.backoffs},
+        least=_least(types, dict(state.held)),
         live=Counter(each.node_type for each in instances),
         staying=Counter(each.node_type for each in instances if each.status not in LEAVING),
-        running=Counter(each.node_type for each in instances if each.status is InstanceStatus.RUNNING),
-        in_flight=Counter(each.node_type for each in instances if each.is_in_flight),
+        running=Counter(each.node_type for each in instances if each.status in RUN),
+        in_flight=Counter(each.node_type for each in instances if each.is_in_flight and each.status not in RUN),
         leaving={each.instance_id for each in instances if each.status in LEAVING},
     )
 
@@ -200,6 +205,10 @@ def _gang_order(gang: Gang, shapes: Mapping[Bundle, Shape]) -> tuple[object, ...
     conditions = sum(len(selector.conditions) for each in gang.bundles for selector in each.bundle.selectors)
     content = sorted((shapes[each.bundle].order, each.count) for each in gang.bundles)
     return (not gang.strategy.startswith("STRICT"), -conditions, -gang.size, gang.gang_id, gang.strategy, content)
+
+
+def _least(types: Iterable[NodeType], held: Mapping[str, int]) -> dict[str, int]:
+    return {each.name: max(each.min_workers, held.get(each.name, 0)) for each in types}
 
 
 def _largest(names: Iterable[str], types: Iterable[NodeType], nodes: Iterable[RayNode]) -> dict[str, int]:

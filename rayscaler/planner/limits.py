@@ -17,14 +17,14 @@ CEILING = 10_000
 
 
 def minimums(draft: Draft) -> None:
-    """Launch what each type lacks of its minimum. Needs no demand, so it goes on where no report ever came."""
+    """Launch what each type lacks of its minimum, or of what is held for it. Needs no demand, so it goes on where no report ever came."""
     if draft.state.no_launch not in (None, Reason.NO_REPORT):
         return
     for view in draft.views:
-        lacking = view.node_type.min_workers - draft.staying[view.name]
-        count = min(lacking, _room_of(draft, view))
-        if count > 0:
-            draft.prepared.append(draft.launch(view, count, Reason.MIN_WORKERS))
+        for least, reason in ((view.node_type.min_workers, Reason.MIN_WORKERS), (draft.least[view.name], Reason.HELD)):
+            count = min(least - draft.staying[view.name], _room_of(draft, view))
+            if count > 0:
+                draft.prepared.append(draft.launch(view, count, reason))
 
 
 def room(draft: Draft, view: TypeView) -> int:

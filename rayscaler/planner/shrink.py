@@ -98,7 +98,7 @@ def unneeded(draft: Draft) -> None:
         return
     used = loaded_members(draft.runs, draft.floor)
     since = dict(draft.state.unneeded_since)
-    spare = _above_minimum(draft, draft.staying)
+    spare = _above_least(draft, draft.staying)
     flying = [each for each in _staying(draft) if each.is_in_flight and each.instance_id not in used]
     for instance in sorted(flying, key=lambda each: (-each.requested_at, each.instance_id)):
         if spare[instance.node_type] <= 0:
@@ -111,11 +111,11 @@ def unneeded(draft: Draft) -> None:
 
 
 def idle(draft: Draft) -> None:
-    """Drain nodes that are idle for their timeout and that neither demand, constraint nor minimum needs, longest idle first."""
+    """Drain nodes that are idle for their timeout and that neither demand, constraint, minimum nor hold needs, longest idle first."""
     if draft.state.no_end is not None:
         return
     used = loaded_members(draft.runs, draft.floor)
-    spare = _above_minimum(draft, Counter(each.node_type for each in _staying(draft) if not each.is_in_flight))
+    spare = _above_least(draft, Counter(each.node_type for each in _staying(draft) if not each.is_in_flight))
     candidates = []
     for instance in _staying(draft):
         idle_s = _idle_s(draft, instance)
@@ -133,9 +133,8 @@ def idle(draft: Draft) -> None:
         _end_or_drain(draft, instance, Reason.IDLE, text, is_idle_enough=True)
 
 
-def _above_minimum(draft: Draft, counts: Counter[str]) -> Counter[str]:
-    minimum = {view.name: view.node_type.min_workers for view in draft.views}
-    return Counter({name: count - minimum.get(name, 0) for name, count in counts.items()})
+def _above_least(draft: Draft, counts: Counter[str]) -> Counter[str]:
+    return Counter({name: count - draft.least.get(name, 0) for name, count in counts.items()})
 
 
 def _staying(draft: Draft, node_type: str | None = None) -> list[Instance]:

@@ -150,7 +150,7 @@ class Mark(NamedTuple):
 class Draft:
     """One plan in the making; created and dropped inside plan().
 
-    `live` counts all that exists or is launched here (against maxima), `staying` those of it that are not on their way out (for
+    `least` is how many of a type are to stay: its minimum, or what is held for it if that is more. `live` counts all that exists or is launched here (against maxima), `staying` those of it that are not on their way out (for
     minimums). `floor` is the second view of the same nodes, by totals, that the constraint is planned on.
     """
 
@@ -164,6 +164,7 @@ class Draft:
     instances: tuple[Instance, ...]
     rows: dict[str, RayNode]
     backoffs: dict[str, Backoff]
+    least: dict[str, int]
     live: Counter[str]
     staying: Counter[str]
     running: Counter[str]

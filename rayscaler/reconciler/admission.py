@@ -1,4 +1,7 @@
-"""Which report counts: order by the monitor's epoch and sequence; a superseded session is never accepted again (design §2b.3). Pure."""
+"""Which report counts: order by the monitor's epoch and sequence; a superseded session or head is never accepted again (design §2b.3).
+
+Pure.
+"""
 
 from dataclasses import dataclass, replace
 
@@ -6,7 +9,7 @@ from rayscaler.errors import Superseded
 from rayscaler.model.demand import DemandReport, Session
 
 RETIRED_KEPT = 32
-"""Retired sessions remembered: far more head restarts than any monitor or queue can lag behind."""
+"""Retired sessions, and heads, remembered: far more head restarts than any monitor or queue can lag behind."""
 
 
 @dataclass(frozen=True)
@@ -17,13 +20,18 @@ class Order:
     sequence: int = 0
     session: Session | None = None
     retired: tuple[Session, ...] = ()
+    incarnation: str = ""
+    retired_incarnations: tuple[str, ...] = ()
 
 
 def admit(order: Order, report: DemandReport) -> tuple[Order, bool]:
     """Return the order after `report` and whether it is news (False: a repetition of the last one, to be answered alike).
 
-    Raises Superseded for an older monitor, an older report of this monitor, or a retired session.
+    Raises Superseded for an older monitor, an older report of this monitor, a retired session, or a retired head: with a
+    fault-tolerant GCS two heads may report under one session.
     """
+    if report.head_incarnation in order.retired_incarnations:
+        raise Superseded(f"head {report.head_incarnation} was retired when {order.incarnation} took its place")
     if report.session is not None and report.session in order.retired:
         raise Superseded(f"session {report.session.session_name} ended when {_name(order.session)} took its place")
     if report.monitor_epoch < order.monitor_epoch:
@@ -33,11 +41,21 @@ def admit(order: Order, report: DemandReport) -> tuple[Order, bool]:
             return order, False
         if report.sequence < order.sequence:
             raise Superseded(f"report {report.sequence} came after report {order.sequence} of the same monitor")
-    after = replace(order, monitor_epoch=report.monitor_epoch, sequence=report.sequence)
-    if report.session is None or report.session == order.session:
-        return after, True
+    return _with_session(_with_head(replace(order, monitor_epoch=report.monitor_epoch, sequence=report.sequence), report), report), True
+
+
+def _with_head(order: Order, report: DemandReport) -> Order:
+    if report.head_incarnation in ("", order.incarnation):
+        return order
+    retired = (*order.retired_incarnations, order.incarnation)[-RETIRED_KEPT:] if order.incarnation else order.retired_incarnations
+    return replace(order, incarnation=report.head_incarnation, retired_incarnations=retired)
+
+
+def _with_session(order: Order, report: DemandReport) -> Order:
+    if report.session in (None, order.session):
+        return order
     retired = order.retired if order.session is None else (*order.retired, order.session)[-RETIRED_KEPT:]
-    return replace(after, session=report.session, retired=retired), True
+    return replace(order, session=report.session, retired=retired)
 
 
 def _name(session: Session | None) -> str:

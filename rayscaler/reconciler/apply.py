@@ -1,11 +1,12 @@
 """apply(): a plan becomes acts. First the record, then memory, then the calls: a crash between any two loses and doubles nothing."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 
 from rayscaler.executor.base import LaunchSpec
 from rayscaler.lifecycle.deadlines import overdue
-from rayscaler.model.command import DrainCommand
+from rayscaler.model.command import AskedDrain, DrainCommand
 from rayscaler.model.instance import Instance, InstanceStatus, Reason
 from rayscaler.model.plan import Drain, Launch, Plan, Termination
 from rayscaler.model.state import Expectation
@@ -21,35 +22,46 @@ VERSIONS_AHEAD = 600_000
 async def apply(plan: Plan, memory: Memory, *, store: Store, calls: Calls, head_address: str, now: float) -> None:
     """Carry out a plan. Raises Unavailable, having done nothing, when the record cannot be written."""
     batch = memory.record.batch + 1 if plan.launches else memory.record.batch
-    record = _record(plan, memory, batch, now)
+    drains = [_asked(each, now) for each in plan.drains]
+    record = _record(plan, drains, memory, batch, now)
     if record != memory.record:
         await store.save(record)
         memory.record = record
     _launch(plan.launches, batch, memory, calls=calls, head_address=head_address, now=now)
-    for drain in plan.drains:
-        _drain(drain, memory, now)
+    for drain in drains:
+        memory.ask_drain(drain, now)
     for termination in plan.terminations:
         _terminate(termination, memory, calls, now)
     memory.unneeded_since = {each: memory.unneeded_since.get(each, now) for each in plan.unneeded}
 
 
-def _record(plan: Plan, memory: Memory, batch: int, now: float) -> ClusterRecord:
+def _record(plan: Plan, drains: Sequence[AskedDrain], memory: Memory, batch: int, now: float) -> ClusterRecord:
     """Return the record as it must be before the plan is carried out."""
-    targets = Counter(each.node_type for each in memory.live() if each.status not in (InstanceStatus.DRAINING, InstanceStatus.TERMINATING))
-    targets.update(each.node_type for each in plan.launches)
-    gone = {each.instance_id for each in plan.drains} | {each.instance_id for each in plan.terminations}
-    targets.subtract(each.node_type for each in memory.live() if each.instance_id in gone and not _is_leaving(each))
-    asked = None if memory.snapshot is None else memory.snapshot.constraint
+    no_launch, _ = sight(memory, now)
     return replace(
         memory.record,
         session=memory.order.session,
         retired=memory.order.retired,
+        incarnation=memory.order.incarnation,
+        retired_incarnations=memory.order.retired_incarnations,
         batch=batch,
         state_version=_reserved_version(memory, now),
-        floor=memory.record.floor if asked is None else asked,  # none says only that nobody asked in this life of the GCS
-        targets=tuple(sorted((name, count) for name, count in targets.items() if count > 0)),
+        floor=memory.floor,
+        floor_until=memory.floor_until,
+        targets=_targets(plan, memory) if no_launch is None else memory.record.targets,
+        hold=memory.hold,
+        drains=(*memory.drains.values(), *drains),
         backoffs=tuple(sorted(memory.backoffs.values(), key=lambda each: each.node_type)),
     )
+
+
+def _targets(plan: Plan, memory: Memory) -> tuple[tuple[str, int], ...]:
+    """Return instances per node type as they are to be after the plan. Blind, those of the last good report stay instead."""
+    targets = Counter(each.node_type for each in memory.live() if each.status not in (InstanceStatus.DRAINING, InstanceStatus.TERMINATING))
+    targets.update(each.node_type for each in plan.launches)
+    gone = {each.instance_id for each in plan.drains} | {each.instance_id for each in plan.terminations}
+    targets.subtract(each.node_type for each in memory.live() if each.instance_id in gone and not _is_leaving(each))
+    return tuple(sorted((name, count) for name, count in targets.items() if count > 0))
 
 
 def _reserved_version(memory: Memory, now: float) -> int:
@@ -64,7 +76,7 @@ def _is_leaving(instance: Instance) -> bool:
 
 
 def _launch(launches: tuple[Launch, ...], batch: int, memory: Memory, *, calls: Calls, head_address: str, now: float) -> None:
-    limits = deadlines(memory.timings)
+    limits = deadlines(memory)
     for index, launch in enumerate(launches):
         node_type = memory.config.node_type(launch.node_type)
         if node_type is None:
@@ -85,12 +97,12 @@ def _launch(launches: tuple[Launch, ...], batch: int, memory: Memory, *, calls: 
         calls.launch(LaunchSpec(memory.config.name, instance_id, node_type, head_address))
 
 
-def _drain(drain: Drain, memory: Memory, now: float) -> None:
+def _asked(drain: Drain, now: float) -> AskedDrain:
     # The id names node and moment, so that a later drain of the same node is another command, also after a restart.
     command_id = f"drain-{drain.ray_node_id}-{int(now * 1000)}"
     deadline_at = None if drain.deadline_s is None else now + drain.deadline_s
     command = DrainCommand(command_id, drain.ray_node_id, drain.is_preemption, drain.detail, deadline_at)
-    memory.ask_drain(drain.instance_id, command, drain.reason, now)
+    return AskedDrain(drain.instance_id, drain.reason, command)
 
 
 def _terminate(termination: Termination, memory: Memory, calls: Calls, now: float) -> None:
@@ -103,7 +115,7 @@ def end_overdue(memory: Memory, calls: Calls, now: float) -> None:
 
     Without clear sight only ends are asked again: a launch that nobody saw join may have joined long ago, and be busy (C1).
     """
-    limits = deadlines(memory.timings)
+    limits = deadlines(memory)
     _, no_end = sight(memory, now)
     for instance in overdue(memory.live(), limits, now):
         waited = f"{instance.phase.value} for {now - max(instance.phase_since, instance.since):.0f} s"
@@ -113,5 +125,8 @@ def end_overdue(memory: Memory, calls: Calls, now: float) -> None:
             continue
         elif instance.status is InstanceStatus.DRAINING:
             memory.void_drain(instance.instance_id, "the node did not end in time after its drain", now)
+        elif instance.status is InstanceStatus.REJOINING:
+            text = f"did not join the new head within {limits.rejoining_s:.0f} s"
+            _terminate(Termination(instance.instance_id, Reason.NOT_REJOINED, text), memory, calls, now)
         else:
             _terminate(Termination(instance.instance_id, Reason.OVERDUE, f"did not join in time: {waited}"), memory, calls, now)

@@ -41,6 +41,7 @@ class ClusterReconciler:
         self._timings = timings
         self._head_address = head_address
         self._memory = Memory(config, timings, ClusterRecord(config.name))
+        self._reachable = publish.reachable(config)
         self._order = Order()
         self._inbox: list[Fact] = []
         self._wake = asyncio.Event()
@@ -77,11 +78,12 @@ class ClusterReconciler:
             if self._is_worth_a_cycle(report):
                 self._wake.set()
         return ReportAnswer(
-            commands=tuple(self._memory.drains.values()),
+            commands=publish.commands(self._memory),
             acknowledged=() if wants_snapshot else tuple(result.command_id for result in report.results),
             autoscaling_state=self._state_news(report),
             next_interval_s=self._interval(),
             wants_snapshot=wants_snapshot,
+            cluster_config=None if report.gcs_error or report.reported_config_hash == self._reachable.content_hash else self._reachable,
         )
 
     def status(self) -> ClusterStatus:
@@ -114,6 +116,7 @@ class ClusterReconciler:
             decided = plan(build_state(memory, now))
             memory.pending = decided.infeasible
             await apply(decided, memory, store=self._store, calls=calls, head_address=self._head_address(), now=now)
+            memory.ask_replay(now)
             self._state = publish.autoscaling_state(memory, self._state, now)
             memory.state_version = self._state.version
             memory.end_cycle(now)

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field, replace
 from rayscaler.errors import RayscalerError
 from rayscaler.lifecycle import backoff, observe
 from rayscaler.lifecycle.table import Fact, can, move
-from rayscaler.model.command import DrainCommand, FailedLaunch
-from rayscaler.model.demand import CommandResult, DemandReport, Outcome, Snapshot
+from rayscaler.model.command import AskedDrain, FailedLaunch, ReplayCommand
+from rayscaler.model.demand import CommandResult, Constraint, DemandReport, Outcome, Snapshot
 from rayscaler.model.instance import ENDED, Instance, InstanceObservation, InstanceStatus, Reason
 from rayscaler.model.nodetype import ClusterConfig
 from rayscaler.model.plan import Infeasible
-from rayscaler.model.state import Backoff, Expectation
+from rayscaler.model.state import Backoff, Expectation, Hold
 from rayscaler.model.status import Action
 from rayscaler.reconciler import backlog, landing, usage
 from rayscaler.reconciler.admission import Order
@@ -33,7 +33,9 @@ ACTIONS_KEPT = 200
 class Memory:
     """One cluster's knowledge. Times are wall seconds; `fresh_at` is when the newest report's content was true.
 
-    `contact_at` is the first report since which they came without a break: of one session, one monitor, one life of the GCS.
+    `contact_at` is the first report since which they came without a break: of one session, one monitor, one life of the GCS;
+    `listed_at` is the same for the executor's lists. `floor` is the constraint that counts; once its cluster has ended it counts
+    until `floor_until`, or until the new one has one.
     """
 
     config: ClusterConfig
@@ -46,13 +48,21 @@ class Memory:
     fresh_at: float | None = None
     contact_at: float = 0.0
     gcs_error: str = ""
+    ray_version: str = ""
+    is_v1_mode: bool = False
     is_listed: bool = False
+    listed_at: float = 0.0
     executor_error: str = ""
     instances: dict[str, Instance] = field(default_factory=dict)
     expectations: dict[str, Expectation] = field(default_factory=dict)
     backoffs: dict[str, Backoff] = field(default_factory=dict)
     unneeded_since: dict[str, float] = field(default_factory=dict)
-    drains: dict[str, DrainCommand] = field(default_factory=dict)
+    drains: dict[str, AskedDrain] = field(default_factory=dict)
+    hold: Hold | None = None
+    floor: Constraint | None = None
+    floor_until: float | None = None
+    replay: ReplayCommand | None = None
+    replay_not_before: float = 0.0
     history: usage.History = field(default_factory=dict)
     counts: backlog.History = field(default_factory=dict)
     ledger: landing.Ledger | None = None
@@ -66,51 +76,81 @@ class Memory:
         """Take up what an earlier life of the service has left."""
         self.record = record
         self.backoffs = {each.node_type: each for each in record.backoffs}
-        self.order = Order(session=record.session, retired=record.retired)
+        self.order = Order(
+            session=record.session,
+            retired=record.retired,
+            incarnation=record.incarnation,
+            retired_incarnations=record.retired_incarnations,
+        )
         self.state_version = record.state_version
+        self.hold, self.floor, self.floor_until = record.hold, record.floor, record.floor_until
+        self.drains = {each.command.command_id: each for each in record.drains}
 
     def take_report(self, report: DemandReport, order: Order, now: float) -> None:
         """Take an admitted report: the newest replaces, results are merged."""
         if order.session != self.order.session:
             self._begin_session(now)
         read_at = now - report.age_s
-        if order.monitor_epoch != self.order.monitor_epoch or self._is_break(report, read_at):
+        is_gcs_anew = report.snapshot is not None and self.snapshot is not None and report.snapshot.gcs_version < self.snapshot.gcs_version
+        if is_gcs_anew:
+            self.replay = None
+            self._begin_hold(now)
+        if is_gcs_anew or order.monitor_epoch != self.order.monitor_epoch or self._is_break(read_at):
             self.contact_at = now
         self.order = order
         for result in report.results:
             self._take_result(result, now)
         self.gcs_error = report.gcs_error
+        if not report.gcs_error:
+            self.ray_version, self.is_v1_mode = report.ray_version, report.is_v1_mode
         if report.snapshot is None:
             if not report.gcs_error and report.base_sequence == self.snapshot_sequence:
                 self.fresh_at = read_at
             return
         self.snapshot, self.snapshot_at, self.snapshot_sequence = report.snapshot, read_at, report.sequence
         self.fresh_at = read_at
+        if report.snapshot.constraint is not None:
+            self.floor, self.floor_until = report.snapshot.constraint, None
         self.history = usage.remember(self.history, report.snapshot.nodes, read_at, self.timings.doubled_lag_s)
         self.ledger = landing.follow(self.ledger, report.snapshot)
         self.counts = backlog.remember(self.counts, report.snapshot.demands, read_at, self.timings.backlog_lag_s)
         self._replace_all(observe.nodes(self.instances, report.snapshot.nodes, now), now)
 
-    def _is_break(self, report: DemandReport, read_at: float) -> bool:
-        """Whether Ray was out of sight before this report, so that its first words may lack nodes (WC-8): also a GCS that kept its id."""
-        is_gcs_anew = report.snapshot is not None and self.snapshot is not None and report.snapshot.gcs_version < self.snapshot.gcs_version
-        is_silence = self.fresh_at is None or read_at - self.fresh_at > self.timings.blind_after_s
-        return is_gcs_anew or is_silence or bool(self.gcs_error)
+    def _is_break(self, read_at: float) -> bool:
+        """Whether Ray was out of sight before this report, so that its first words may lack nodes (WC-8)."""
+        return self.fresh_at is None or read_at - self.fresh_at > self.timings.blind_after_s or bool(self.gcs_error)
 
     def _begin_session(self, now: float) -> None:
-        """Forget what was the old session's: drains die with it (design §2b.6), its snapshot says nothing of the new one."""
+        """Another cluster answers: forget what was the old one's, and keep what the user would miss (design §2.8, §2b.6, §2b.7)."""
         self.snapshot, self.fresh_at, self.history, self.counts, self.ledger = None, None, {}, {}, None
+        self.replay = None
+        if self.order.session is None:
+            return
         self.drains.clear()
-        for instance in list(self.instances.values()):
-            if instance.status is InstanceStatus.DRAINING:
-                self._set(observe.void_drain(instance, detail="the head's session ended", now=now, retry_after_s=0.0), now)
+        for instance in list(self.live()):
+            self._set(observe.head_lost(instance, now), now)
+        self._begin_hold(now)
+        if self.floor is not None and self.floor_until is None:
+            self.floor_until = now + self.config.idle_timeout_s
+
+    def _begin_hold(self, now: float) -> None:
+        self.hold = Hold(now, self.record.targets) if self.record.targets else None
+
+    def held(self, now: float) -> tuple[tuple[str, int], ...]:
+        """Return how many of each node type are held now: each type for its idle timeout, so that a returning job finds its nodes."""
+        if self.hold is None:
+            return ()
+        since = self.hold.since
+        return tuple((name, count) for name, count in self.hold.targets if now < since + self.config.idle_timeout_of(name))
 
     def _take_result(self, result: CommandResult, now: float) -> None:
-        command = self.drains.pop(result.command_id, None)
-        if command is None:
+        if self.replay is not None and result.command_id == self.replay.command_id:
+            self.replay, self.replay_not_before = None, now + self.timings.drain_retry_s
+        asked = self.drains.pop(result.command_id, None)
+        if asked is None:
             return
-        instance = next((each for each in self.instances.values() if each.ray_node_id == command.ray_node_id), None)
-        if instance is not None:
+        instance = self.instances.get(asked.instance_id)
+        if instance is not None and instance.ray_node_id == asked.command.ray_node_id:
             accepted = result.outcome is Outcome.DONE
             retry_after_s = self.timings.drain_retry_s
             self._set(observe.drain_result(instance, accepted=accepted, detail=result.detail, now=now, retry_after_s=retry_after_s), now)
@@ -123,6 +163,8 @@ class Memory:
 
     def take_list(self, seen: Sequence[InstanceObservation], calls: frozenset[str], now: float) -> None:
         """Take a complete list; `calls` are the instances whose launch call ran at some moment of the listing."""
+        if self.executor_error or not self.is_listed:
+            self.listed_at = now
         self.is_listed, self.executor_error = True, ""
         self._replace_all(observe.full_list(self.instances, seen, calls, now), now)
 
@@ -153,15 +195,21 @@ class Memory:
         else:
             self._set(move(instance, Fact.END_ASKED, now, reason=reason, detail=detail), now)
 
-    def ask_drain(self, instance_id: str, command: DrainCommand, reason: Reason, now: float) -> None:
+    def ask_drain(self, asked: AskedDrain, now: float) -> None:
         """Note that Ray is asked to drain the instance's node."""
-        self.drains[command.command_id] = command
-        self._set(move(self.instances[instance_id], Fact.DRAIN_ASKED, now, reason=reason, detail=command.detail), now)
+        self.drains[asked.command.command_id] = asked
+        self._leaves(asked, now)
+
+    def ask_replay(self, now: float) -> None:
+        """Have the GCS told the constraint that it forgot in a restart, if it is still the cluster that was asked (design §2b.7)."""
+        is_forgotten = self.snapshot is not None and self.snapshot.constraint is None and self.floor_until is None
+        if is_forgotten and self.floor is not None and self.floor.demands and self.replay is None and now >= self.replay_not_before:
+            self.replay = ReplayCommand(f"replay-{int(now * 1000)}", self.floor)
 
     def void_drain(self, instance_id: str, detail: str, now: float) -> None:
         """Give up a drain that led nowhere."""
         instance = self.instances[instance_id]
-        self.drains = {key: each for key, each in self.drains.items() if each.ray_node_id != instance.ray_node_id}
+        self.drains = {key: each for key, each in self.drains.items() if each.instance_id != instance_id}
         self._set(observe.void_drain(instance, detail=detail, now=now, retry_after_s=self.timings.drain_retry_s), now)
 
     def request(self, instance: Instance, expectation: Expectation) -> None:
@@ -177,6 +225,10 @@ class Memory:
         }
         self.unneeded_since = {key: since for key, since in self.unneeded_since.items() if self._flies(key)}
         self.failed = [each for each in self.failed if each.failed_at > now - self.timings.failure_memory_s]
+        if not self.held(now):
+            self.hold = None
+        if self.floor_until is not None and now >= self.floor_until:
+            self.floor, self.floor_until = None, None
 
     def _flies(self, instance_id: str) -> bool:
         instance = self.instances.get(instance_id)
@@ -206,6 +258,13 @@ class Memory:
             self.backoffs.pop(instance.node_type, None)
             # Its demand stays in the snapshot for a while after it has landed there.
             self.expectations[instance.instance_id] = replace(expectation, until=now + self.timings.usage_lag_s)
+        asked = next((each for each in self.drains.values() if each.command.ray_node_id == instance.ray_node_id), None)
+        if asked is not None:  # by an earlier life of the service
+            self._leaves(asked, now)
+
+    def _leaves(self, asked: AskedDrain, now: float) -> None:
+        instance = self.instances[asked.instance_id]
+        self._set(move(instance, Fact.DRAIN_ASKED, now, reason=asked.reason, detail=asked.command.detail), now)
 
     def _failed(self, instance: Instance, now: float) -> None:
         known = self.backoffs.get(instance.node_type)

@@ -1,15 +1,50 @@
 """What the cluster's task tells outward after a cycle: the GCS's AutoscalingState, and the status for people. Pure."""
 
+import hashlib
 from collections import Counter
 from dataclasses import replace
 
-from rayscaler.model.command import AutoscalingState, PendingInstance
+from rayscaler.model.command import AutoscalingState, DrainCommand, NodeGroup, PendingInstance, ReachableConfig, ReplayCommand
 from rayscaler.model.demand import Bundle, Gang, Snapshot
 from rayscaler.model.instance import Instance, InstanceStatus
+from rayscaler.model.nodetype import UNLIMITED, ClusterConfig
 from rayscaler.model.plan import Plan
-from rayscaler.model.status import ClusterStatus
+from rayscaler.model.resources import Resources
+from rayscaler.model.status import ClusterStatus, HoldStatus
+from rayscaler.planner import limits
 from rayscaler.reconciler.memory import Memory
 from rayscaler.reconciler.state import sight
+
+V1_MODE = (
+    "the head runs in Ray's v1 mode: request_resources() and `ray status` do not reach rayscaler; "
+    "start it with RAY_enable_autoscaler_v2=1 in its environment"
+)
+
+
+def commands(memory: Memory) -> tuple[DrainCommand | ReplayCommand, ...]:
+    """Return what the head has still to do."""
+    drains = tuple(each.command for each in memory.drains.values())
+    return drains if memory.replay is None else (*drains, memory.replay)
+
+
+def reachable(config: ClusterConfig) -> ReachableConfig:
+    """Return what the cluster can become, for Ray's libraries. Too small a maximum makes Ray Train refuse a job, so each type counts in full."""
+    most = limits.CEILING if config.max_workers == UNLIMITED else config.max_workers
+    least, greatest = config.head.resources, config.head.resources
+    groups = []
+    for each in config.node_types:
+        count = most if each.max_workers == UNLIMITED else min(each.max_workers, most)
+        least = least.add(_times(each.resources, each.min_workers))
+        greatest = greatest.add(_times(each.resources, count))
+        groups.append(NodeGroup(each.name, each.resources, each.min_workers, each.max_workers))
+    content = repr(
+        (least.items_sorted, greatest.items_sorted, [(g.name, g.resources.items_sorted, g.min_count, g.max_count) for g in groups])
+    )
+    return ReachableConfig(hashlib.sha256(content.encode()).hexdigest()[:16], least, greatest, tuple(groups))
+
+
+def _times(resources: Resources, count: int) -> Resources:
+    return Resources({name: amount * count for name, amount in resources.items_sorted})
 
 
 def autoscaling_state(memory: Memory, last: AutoscalingState | None, now: float) -> AutoscalingState:
@@ -23,7 +58,7 @@ def autoscaling_state(memory: Memory, last: AutoscalingState | None, now: float)
         version=max(memory.state_version + 1, int(now * 1000)),
         gcs_version=(memory.snapshot or Snapshot()).gcs_version,
         requested=_pending(memory, InstanceStatus.REQUESTED),
-        pending=_pending(memory, InstanceStatus.ALLOCATED),
+        pending=_pending(memory, InstanceStatus.ALLOCATED, InstanceStatus.REJOINING),
         failed=tuple(memory.failed),
         infeasible=tuple(each.what for each in never if isinstance(each.what, Bundle)),
         infeasible_gangs=tuple(each.what for each in never if isinstance(each.what, Gang)),
@@ -33,12 +68,16 @@ def autoscaling_state(memory: Memory, last: AutoscalingState | None, now: float)
     return content
 
 
-def _pending(memory: Memory, status: InstanceStatus) -> tuple[PendingInstance, ...]:
-    requested = status is InstanceStatus.REQUESTED
+def _pending(memory: Memory, *statuses: InstanceStatus) -> tuple[PendingInstance, ...]:
     return tuple(
-        PendingInstance("" if requested else each.instance_id, each.node_type, each.phase.value, each.requested_at)
+        PendingInstance(
+            "" if each.status is InstanceStatus.REQUESTED else each.instance_id,
+            each.node_type,
+            "rejoining" if each.status is InstanceStatus.REJOINING else each.phase.value,
+            each.requested_at,
+        )
         for each in sorted(memory.live(), key=lambda each: each.instance_id)
-        if each.status is status
+        if each.status in statuses
     )
 
 
@@ -57,7 +96,32 @@ def status(memory: Memory, blind_since: float | None, now: float) -> ClusterStat
         backoffs=tuple(memory.backoffs.values()),
         pending=memory.pending,
         actions=tuple(memory.actions),
+        head_incarnation=memory.order.incarnation,
+        ray_version=memory.ray_version,
+        hold=_hold(memory, now),
+        notices=_notices(memory),
     )
+
+
+def _hold(memory: Memory, now: float) -> HoldStatus | None:
+    targets = memory.held(now)
+    if memory.hold is None or not targets:
+        return None
+    since = memory.hold.since
+    return HoldStatus(since, max(since + memory.config.idle_timeout_of(name) for name, _ in targets), targets)
+
+
+def _notices(memory: Memory) -> tuple[str, ...]:
+    """Return what somebody should know: what Ray shows and nobody waits for, and what is wrong with the head."""
+    snapshot = memory.snapshot or Snapshot()
+    orphans = sum(each.is_orphaned for each in snapshot.gangs)
+    tasks = 0 if snapshot.live_jobs or snapshot.live_detached_actors else sum(each.count for each in snapshot.demands)
+    told = [
+        (memory.is_v1_mode, V1_MODE),
+        (tasks, f"{tasks} pending tasks and actors are ignored: no job and no detached actor is alive to wait for them"),
+        (orphans, f"{orphans} pending placement groups are ignored: their jobs have ended"),
+    ]
+    return tuple(text for is_so, text in told if is_so)
 
 
 def _instances(memory: Memory) -> tuple[Instance, ...]:

@@ -3,13 +3,12 @@
 from dataclasses import replace
 
 from rayscaler.lifecycle.deadlines import Deadlines
-from rayscaler.model.demand import Demand, Snapshot
+from rayscaler.model.demand import Constraint, Demand, Snapshot
 from rayscaler.model.instance import InstanceStatus, Reason
 from rayscaler.model.node import NodeStatus, RayNode
 from rayscaler.model.state import ClusterState
 from rayscaler.reconciler import backlog, usage
 from rayscaler.reconciler.memory import Memory
-from rayscaler.settings import Timings
 
 LATE_S = 0.001
 """A due cycle comes so much later: floats near 2e9 are exact to 2e-7 s, and whoever compares must find that it is due."""
@@ -25,10 +24,11 @@ def build_state(memory: Memory, now: float) -> ClusterState:
         instances=tuple(memory.live()),
         nodes=_nodes(memory, snapshot, now),
         demands=_demands(memory, snapshot, now),
-        gangs=snapshot.gangs,
-        constraint=snapshot.constraint,
+        gangs=tuple(each for each in snapshot.gangs if not each.is_orphaned),
+        constraint=_constraint(memory, now),
         expectations=tuple(memory.expectations.values()),
         backoffs=tuple(memory.backoffs.values()),
+        held=memory.held(now),
         unneeded_since=tuple(memory.unneeded_since.items()),
         unneeded_grace_s=memory.timings.unneeded_grace_s,
         node_dead_grace_s=memory.timings.node_dead_grace_s,
@@ -38,15 +38,23 @@ def build_state(memory: Memory, now: float) -> ClusterState:
 
 
 def _demands(memory: Memory, snapshot: Snapshot, now: float) -> tuple[Demand, ...]:
-    """Return the demand; while anything works, or work has just landed, free of what Ray may count twice.
+    """Return the demand of those who live (E1); while anything works, or work has just landed, free of what Ray may count twice.
 
     Room alone does not tell: on a full node a task that ends hands its place on to the next, which was seen to raise 8 pending to 9
     for one second.
     """
+    if not (snapshot.live_jobs or snapshot.live_detached_actors):
+        return ()
     is_working = any(row.is_alive and row.available != row.total for row in snapshot.nodes)
     if not is_working and not usage.is_landing(memory.history, now, memory.usage_lag_s):
         return snapshot.demands
     return backlog.settled(snapshot.demands, memory.counts, now, memory.timings.backlog_lag_s)
+
+
+def _constraint(memory: Memory, now: float) -> Constraint | None:
+    """Return the constraint that counts: once its cluster has ended, for the time of the hold only (design §2b.7)."""
+    is_over = memory.floor_until is not None and now >= memory.floor_until
+    return None if is_over else memory.floor
 
 
 def _nodes(memory: Memory, snapshot: Snapshot, now: float) -> tuple[RayNode, ...]:
@@ -88,9 +96,12 @@ def _blind(memory: Memory, now: float) -> Reason | None:
     return None
 
 
-def deadlines(timings: Timings) -> Deadlines:
-    """Return the per-phase deadlines that the settings give."""
+def deadlines(memory: Memory) -> Deadlines:
+    """Return the per-phase deadlines that the settings give; they run from when Ray and the executor could be seen."""
+    timings = memory.timings
     return Deadlines(
+        sight_since=max(memory.contact_at, memory.listed_at),
+        rejoining_s=timings.rejoining_s,
         unscheduled_s=timings.unscheduled_s,
         pulling_s=timings.pulling_s,
         starting_s=timings.starting_s,
@@ -103,7 +114,7 @@ def deadlines(timings: Timings) -> Deadlines:
 def next_due(memory: Memory, now: float) -> float:
     """Return the wall second at which the next cycle is due by itself; facts make one due at once."""
     timings = memory.timings
-    limits = deadlines(timings)
+    limits = deadlines(memory)
     moments = [now + timings.safety_cycle_s]
     moments += [due for each in memory.live() if (due := limits.of(each)) is not None]
     moments += [each.drain_not_before for each in memory.live()]
@@ -118,6 +129,12 @@ def next_due(memory: Memory, now: float) -> float:
     moments += [each for each in expiries if each is not None]
     if memory.fresh_at is not None:
         moments.append(memory.fresh_at + timings.blind_after_s)
+    if memory.hold is not None:
+        moments += [memory.hold.since + memory.config.idle_timeout_of(name) for name, _ in memory.hold.targets]
+    if memory.floor_until is not None:
+        moments.append(memory.floor_until)
+    if memory.floor is not None:
+        moments.append(memory.replay_not_before)
     return min(moment + LATE_S for moment in moments if moment + LATE_S > now)
 
 

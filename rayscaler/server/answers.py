@@ -11,8 +11,10 @@ from rayscaler.model.demand import Bundle, Demand, Gang, Operator, Strategy
 from rayscaler.model.instance import Instance
 from rayscaler.model.nodetype import NodeType
 from rayscaler.model.state import Backoff
-from rayscaler.model.status import ClusterStatus
+from rayscaler.model.status import ClusterStatus, HoldStatus
 
+MOST = (1 << 63) - 1
+"""The wire's largest amount: 10,000 nodes of 92 GiB of memory each go beyond it."""
 _OPERATOR = {Operator.IN: pb.LABEL_OPERATOR_IN, Operator.NOT_IN: pb.LABEL_OPERATOR_NOT_IN}
 _STRATEGY = {
     Strategy.PACK: pb.STRATEGY_PACK,
@@ -69,8 +71,8 @@ def _cluster_config(config: ReachableConfig) -> pb.ClusterConfig:
     ]
     return pb.ClusterConfig(
         hash=config.content_hash,
-        min_resources=dict(config.min_resources),
-        max_resources=dict(config.max_resources),
+        min_resources={name: min(amount, MOST) for name, amount in config.min_resources.items_sorted},
+        max_resources={name: min(amount, MOST) for name, amount in config.max_resources.items_sorted},
         node_groups=groups,
     )
 
@@ -150,7 +152,15 @@ def cluster_status(status: ClusterStatus) -> pb.ClusterStatus:
             )
             for each in status.actions
         ],
+        head_incarnation=status.head_incarnation,
+        hold=None if status.hold is None else _hold(status.hold),
+        notices=status.notices,
+        ray_version=status.ray_version,
     )
+
+
+def _hold(hold: HoldStatus) -> pb.Hold:
+    return pb.Hold(since=timestamp(hold.since), until=timestamp(hold.until), targets=dict(hold.targets))
 
 
 def _node_type(node_type: NodeType, instances: tuple[Instance, ...], backoff: Backoff | None) -> pb.NodeTypeStatus:

@@ -3,24 +3,32 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from rayscaler.model.command import AskedDrain
 from rayscaler.model.demand import Constraint, Session
-from rayscaler.model.state import Backoff
+from rayscaler.model.state import Backoff, Hold
 
 
 @dataclass(frozen=True)
 class ClusterRecord:
-    """What survives the service: session identity, floors, targets, back-offs, and counters that must never fall.
+    """What survives the service: who the head is, floors, targets, back-offs, drains, and counters that must never fall.
 
     `batch` numbers launches (names are <cluster>-<type>-<batch>-<index>, never reused); it is written before the launch it names.
-    `targets` are instances per node type at the last good report; `floor` is the last constraint asked for.
+    `targets` are instances per node type at the last good report; `hold` is those of before a head was lost. `floor` is the last
+    constraint asked for; `floor_until` (wall seconds) is set once it was asked of a cluster that has ended (design §2b.7).
+    `drains` are those of this session in progress.
     """
 
     cluster: str
     session: Session | None = None
     retired: tuple[Session, ...] = ()
+    incarnation: str = ""
+    retired_incarnations: tuple[str, ...] = ()
     batch: int = 0
     state_version: int = 0
     floor: Constraint | None = None
+    floor_until: float | None = None
+    hold: Hold | None = None
+    drains: tuple[AskedDrain, ...] = ()
     targets: tuple[tuple[str, int], ...] = ()
     backoffs: tuple[Backoff, ...] = ()
 

@@ -3,9 +3,11 @@
 import json
 from typing import Any
 
+from rayscaler.model.command import AskedDrain, DrainCommand
 from rayscaler.model.demand import Bundle, Constraint, Demand, LabelCondition, LabelSelector, Operator, Session
+from rayscaler.model.instance import Reason
 from rayscaler.model.resources import Resources
-from rayscaler.model.state import Backoff
+from rayscaler.model.state import Backoff, Hold
 from rayscaler.store.base import ClusterRecord
 
 NO_RECORD = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
@@ -23,10 +25,15 @@ def encode(record: ClusterRecord) -> str:
             "cluster": record.cluster,
             "session": None if record.session is None else _session_out(record.session),
             "retired": [_session_out(each) for each in record.retired],
+            "incarnation": record.incarnation,
+            "retired_incarnations": list(record.retired_incarnations),
             "batch": record.batch,
             "state_version": record.state_version,
             "floor": None if record.floor is None else [_demand_out(each) for each in record.floor.demands],
+            "floor_until": record.floor_until,
             "targets": dict(record.targets),
+            "hold": None if record.hold is None else {"since": record.hold.since, "targets": dict(record.hold.targets)},
+            "drains": [_drain_out(each) for each in record.drains],
             "backoffs": [
                 {"node_type": b.node_type, "failures": b.failures, "until": b.until, "detail": b.detail, "probe": b.probe}
                 for b in record.backoffs
@@ -44,15 +51,52 @@ def decode(text: str) -> ClusterRecord:
         cluster=str(raw["cluster"]),
         session=None if raw.get("session") is None else _session_in(raw["session"]),
         retired=tuple(_session_in(each) for each in raw.get("retired", ())),
+        incarnation=str(raw.get("incarnation", "")),
+        retired_incarnations=tuple(str(each) for each in raw.get("retired_incarnations", ())),
         batch=int(raw.get("batch", 0)),
         state_version=int(raw.get("state_version", 0)),
         floor=None if floor is None else Constraint(tuple(_demand_in(each) for each in floor)),
-        targets=tuple(sorted((str(k), int(v)) for k, v in raw.get("targets", {}).items())),
+        floor_until=_moment(raw.get("floor_until")),
+        targets=_targets_in(raw.get("targets", {})),
+        hold=None if raw.get("hold") is None else Hold(float(raw["hold"]["since"]), _targets_in(raw["hold"]["targets"])),
+        drains=tuple(_drain_in(each) for each in raw.get("drains", ())),
         backoffs=tuple(
             Backoff(str(b["node_type"]), int(b["failures"]), float(b["until"]), str(b.get("detail", "")), int(b.get("probe", 1)))
             for b in raw.get("backoffs", ())
         ),
     )
+
+
+def _targets_in(raw: dict[str, Any]) -> tuple[tuple[str, int], ...]:
+    return tuple(sorted((str(name), int(count)) for name, count in raw.items()))
+
+
+def _moment(raw: Any) -> float | None:
+    return None if raw is None else float(raw)
+
+
+def _drain_out(kept: AskedDrain) -> dict[str, Any]:
+    command = kept.command
+    return {
+        "instance_id": kept.instance_id,
+        "reason": kept.reason.value,
+        "command_id": command.command_id,
+        "ray_node_id": command.ray_node_id,
+        "is_preemption": command.is_preemption,
+        "detail": command.detail,
+        "deadline_at": command.deadline_at,
+    }
+
+
+def _drain_in(raw: dict[str, Any]) -> AskedDrain:
+    command = DrainCommand(
+        str(raw["command_id"]),
+        str(raw["ray_node_id"]),
+        bool(raw["is_preemption"]),
+        str(raw.get("detail", "")),
+        _moment(raw.get("deadline_at")),
+    )
+    return AskedDrain(str(raw["instance_id"]), Reason(raw["reason"]), command)
 
 
 def _session_out(session: Session) -> list[str]:

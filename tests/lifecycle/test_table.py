@@ -12,17 +12,18 @@ from tests.lifecycle.builders import NOW, instance
 
 pytestmark = pytest.mark.tier("unit")
 
-R, A, N, D, T = (InstanceStatus[name] for name in ("REQUESTED", "ALLOCATED", "RUNNING", "DRAINING", "TERMINATING"))
+R, A, N, J, D, T = (InstanceStatus[name] for name in ("REQUESTED", "ALLOCATED", "RUNNING", "REJOINING", "DRAINING", "TERMINATING"))
 ENDS, FAILED = InstanceStatus.TERMINATED, InstanceStatus.LAUNCH_FAILED
 
 EXPECTED = {
-    Fact.EXISTS: {R: A, A: A, N: N, D: D, T: T},
+    Fact.EXISTS: {R: A, A: A, N: N, J: J, D: D, T: T},
     Fact.REFUSED: {R: FAILED, T: FAILED},
-    Fact.JOINED: {R: N, A: N, N: N, D: D, T: T},
+    Fact.JOINED: {R: N, A: N, N: N, J: N, D: D, T: T},
+    Fact.HEAD_LOST: {R: R, A: A, N: J, J: J, D: J, T: T},
     Fact.DRAIN_ASKED: {N: D},
     Fact.DRAIN_VOID: {D: N},
-    Fact.END_ASKED: {R: T, A: T, N: T, D: T, T: T},
-    Fact.GONE: {R: FAILED, A: FAILED, N: ENDS, D: ENDS, T: ENDS},
+    Fact.END_ASKED: {R: T, A: T, N: T, J: T, D: T, T: T},
+    Fact.GONE: {R: FAILED, A: FAILED, N: ENDS, J: ENDS, D: ENDS, T: ENDS},
 }
 PAIRS = [(status, fact) for status in InstanceStatus for fact in Fact]
 

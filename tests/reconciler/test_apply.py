@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from rayscaler.errors import Unavailable
-from rayscaler.model.command import DrainCommand
+from rayscaler.model.command import AskedDrain, DrainCommand
 from rayscaler.model.demand import CommandResult, Constraint, Outcome, Session, Snapshot
 from rayscaler.model.instance import InstanceStatus, Phase, Reason
 from rayscaler.model.plan import Drain, Launch, Plan, Termination
@@ -96,7 +96,7 @@ async def test_the_record_holds_what_cannot_be_observed_again(store, calls):
         instance("ending", S.TERMINATING),
         instance("idle", ray_node_id="n1"),
         order=Order(1, 1, FIRST, (old,)),
-        snapshot=Snapshot(constraint=Constraint(tasks(4))),
+        floor=Constraint(tasks(4)),
         backoffs={"large": Backoff("large", 2, NOW + 9, "no room")},
     )
     await carry_out(Plan((LAUNCH,), (Drain("idle", "n1", Reason.IDLE, ""),)), known, store, calls)
@@ -109,14 +109,12 @@ async def test_the_record_holds_what_cannot_be_observed_again(store, calls):
 
 
 async def test_the_floor_is_the_last_one_asked_for_and_an_empty_one_takes_it_back(store, calls):
-    known = memory(snapshot=Snapshot(constraint=Constraint(tasks(4))))
-    await carry_out(Plan(), known, store, calls)
-    known.snapshot = Snapshot(constraint=None)  # a GCS that was started anew: nobody has asked it yet (H10)
-    await carry_out(Plan(), known, store, calls)
-    assert known.record.floor == Constraint(tasks(4))
-    known.snapshot = Snapshot(constraint=Constraint())
-    await carry_out(Plan(), known, store, calls)
-    assert known.record.floor == Constraint()
+    known = memory()
+    wanted = [(Constraint(tasks(4)), Constraint(tasks(4))), (None, Constraint(tasks(4))), (Constraint(), Constraint())]
+    for sequence, (asked, floor) in enumerate(wanted, start=2):  # none: a GCS that was started anew, nobody has asked it yet (H10)
+        known.take_report(report(sequence, Snapshot(constraint=asked)), Order(1, sequence, FIRST), NOW)
+        await carry_out(Plan(), known, store, calls)
+        assert known.record.floor == floor
 
 
 async def test_wc_12_5_the_record_reserves_versions_and_is_rewritten_before_they_run_out(store, calls):
@@ -142,8 +140,10 @@ async def test_a_drain_becomes_a_command_whose_id_never_comes_again(store, calls
     for second in (0, 10):
         known = memory(instance("a", ray_node_id="f" * 56))  # as after a restart: the cycles count from 0 again
         await carry_out(Plan(drains=(drain,)), known, store, calls, NOW + second)
-        (command,) = known.drains.values()
+        (asked,) = known.drains.values()
+        command = asked.command
         assert (command.ray_node_id, command.is_preemption, command.detail) == ("f" * 56, False, "idle for 60 s")
+        assert known.record.drains == (asked,)
         assert (known.instances["a"].status, known.instances["a"].reason) == (S.DRAINING, Reason.IDLE)
         ids.append(command.command_id)
     assert len(set(ids)) == 2
@@ -154,14 +154,14 @@ async def test_drains_of_one_moment_are_different_commands_however_alike_the_nod
     nodes = {f"w{n}": f"{n:056x}" for n in range(6)}
     known = memory(*(instance(name, ray_node_id=node) for name, node in nodes.items()))
     await carry_out(Plan(drains=tuple(Drain(name, node, Reason.IDLE, "") for name, node in nodes.items())), known, store, calls)
-    assert sorted(each.ray_node_id for each in known.drains.values()) == sorted(nodes.values())
+    assert sorted(each.command.ray_node_id for each in known.drains.values()) == sorted(nodes.values())
 
 
 async def test_a_preemptions_deadline_is_counted_from_now(store, calls):
     known = memory(instance("a", ray_node_id="n1"))
     await carry_out(Plan(drains=(Drain("a", "n1", Reason.TYPE_REMOVED, "", is_preemption=True, deadline_s=30),)), known, store, calls)
-    (command,) = known.drains.values()
-    assert (command.is_preemption, command.deadline_at) == (True, NOW + 30)
+    (asked,) = known.drains.values()
+    assert (asked.command.is_preemption, asked.command.deadline_at) == (True, NOW + 30)
 
 
 async def test_an_end_is_noted_and_called(store, calls):
@@ -203,14 +203,17 @@ def test_an_overdue_launch_is_ended_and_counts_as_a_failure_of_its_type(calls):
 
 
 def test_c1_a_launch_that_nobody_could_see_join_is_not_ended_for_being_late(calls):
-    """The monitor falls silent for ten minutes; meanwhile the worker joins and is busy."""
+    """The monitor falls silent for ten minutes; its time to join runs from when Ray is in sight again."""
     known = memory(instance("a", S.ALLOCATED, phase=Phase.REGISTERING))
     apply.end_overdue(known, calls, NOW + 600)
     known.fresh_at, known.contact_at = NOW + 600, NOW + 600  # the first report after that
     apply.end_overdue(known, calls, NOW + 600)
     assert calls.ended == []
-    known.fresh_at = NOW + 602.1
-    apply.end_overdue(known, calls, NOW + 602.1)
+    known.fresh_at = NOW + 779.9
+    apply.end_overdue(known, calls, NOW + 779.9)
+    assert calls.ended == []
+    known.fresh_at = NOW + 780
+    apply.end_overdue(known, calls, NOW + 780)
     assert calls.ended == ["a"]
 
 
@@ -249,7 +252,7 @@ def test_a_join_makes_the_type_well_but_an_adopted_old_instance_says_nothing_of_
 
 def test_a_result_for_a_node_that_was_replaced_meanwhile_does_not_touch_the_instance():
     known = memory(instance("a", ray_node_id="n1"))
-    known.ask_drain("a", DrainCommand("c", "n1", is_preemption=False, detail=""), Reason.IDLE, NOW)
+    known.ask_drain(AskedDrain("a", Reason.IDLE, DrainCommand("c", "n1", is_preemption=False, detail="")), NOW)
     known.instances["a"] = replace(known.instances["a"], ray_node_id="n2")
     done = CommandResult("c", Outcome.DONE)
     known.take_report(report(2, None, results=(done,)), Order(1, 2, FIRST), NOW)

@@ -200,15 +200,18 @@ async def test_wc_8_an_empty_first_snapshot_ends_nothing_and_launches_nothing_in
         assert list(w.instances.values()) == ["RUNNING"] * 3
 
 
-async def test_an_instance_that_stays_away_from_the_node_table_does_not_block_launches_for_ever_and_is_not_ended():
+async def test_f3_a_worker_that_does_not_come_to_the_new_head_counts_for_its_time_and_is_then_replaced():
     async with world() as w:
         names = await with_workers(w, 1)
         w.session, w.ray.nodes = SECOND, {}
         w.ray.demands = tasks(1)
-        await w.live(6)
+        await w.live(148)
+        assert (w.launched, w.instances, w.executor.terminated) == (names, {names[0]: "REJOINING"}, [])
+        await w.live(10)
+        assert w.executor.terminated == names
         assert len(w.launched) == 2
-        assert w.instances[names[0]] == "RUNNING"
-        assert w.executor.terminated == []
+        assert ("TERMINATING", names[0]) in w.kinds
+        assert not w.reconciler.status().backoffs  # it had joined once: no failure of its type
 
 
 async def test_drains_die_with_their_session_and_the_node_that_rejoined_busy_stays():

@@ -156,7 +156,8 @@ def test_with_nothing_under_way_the_next_cycle_is_due_when_sight_would_end():
 @pytest.mark.parametrize(
     ("fields", "seconds"),
     [
-        ({"instances": [instance(status=S.ALLOCATED, phase=Phase.STARTING, since=NOW - 295, phase_since=NOW - 295)]}, 5),
+        ({"instances": [instance(status=S.ALLOCATED, phase=Phase.STARTING, since=NOW - 295, phase_since=NOW - 295)], "contact_at": 0}, 5),
+        ({"instances": [instance(status=S.REJOINING, since=NOW - 145)], "contact_at": NOW - 146}, 5),
         ({"instances": [instance(status=S.DRAINING, since=NOW - 57)]}, 3),
         ({"instances": [instance(status=S.TERMINATING, since=NOW - 119)]}, 1),
         ({"instances": [instance(drain_not_before=NOW + 4)]}, 4),
@@ -166,7 +167,7 @@ def test_with_nothing_under_way_the_next_cycle_is_due_when_sight_would_end():
         ({"expectations": {"i": Expectation("i", "small", NOW + 7)}}, 7),
         ({"history": {"n1": ((NOW - 1, row().available), (NOW, row().available))}}, 2),
     ],
-    ids=["phase", "drain", "end", "retry of a drain", "dead node", "unneeded", "back-off", "expectation", "old room"],
+    ids=["phase", "rejoin", "drain", "end", "retry of a drain", "dead node", "unneeded", "back-off", "expectation", "old room"],
 )
 def test_a_cycle_is_due_when_the_next_thing_falls_due(fields, seconds):
     instances = fields.pop("instances", [])
@@ -196,7 +197,8 @@ def test_the_planners_input_has_all_that_is_known():
     known = memory(
         instance("i"),
         instance("over", S.TERMINATED),
-        snapshot=Snapshot(nodes=(row(),), demands=tasks(4), gangs=(gang,), constraint=constraint),
+        snapshot=Snapshot(nodes=(row(),), demands=tasks(4), gangs=(gang,)),
+        floor=constraint,
         expectations={"i": Expectation("i", "small", NOW + 1)},
         backoffs={"small": Backoff("small", 1, NOW + 1, "x")},
         unneeded_since={"i": NOW - 1},
@@ -216,7 +218,8 @@ def test_a_new_session_forgets_the_old_ones_snapshot_room_and_drains():
     known.instances = {"i": instance(status=S.DRAINING, ray_node_id="n1", drain_accepted=True)}
     take(known, report(2, None, session=SECOND, gcs_error="down"), NOW + 1, session=SECOND)
     assert (known.snapshot, known.fresh_at, known.history, known.drains) == (None, None, {}, {})
-    assert (known.instances["i"].status, known.instances["i"].drain_accepted) == (S.RUNNING, False)
+    assert (known.instances["i"].status, known.instances["i"].drain_accepted) == (S.REJOINING, False)
+    assert known.instances["i"].ray_node_id == ""
     assert build_state(known, NOW + 1).nodes == ()
 
 

@@ -10,8 +10,8 @@ from dataclasses import replace
 from typing import Any
 
 from rayscaler.executor.base import LaunchSpec
-from rayscaler.model.command import DrainCommand, ReportAnswer
-from rayscaler.model.demand import CommandResult, Demand, DemandReport, Outcome, Session, Snapshot
+from rayscaler.model.command import DrainCommand, ReplayCommand, ReportAnswer
+from rayscaler.model.demand import CommandResult, Constraint, Demand, DemandReport, Gang, Outcome, Session, Snapshot
 from rayscaler.model.node import DeathReason, NodeStatus, RayNode
 from rayscaler.model.nodetype import ClusterConfig
 from rayscaler.model.resources import Resources
@@ -30,6 +30,9 @@ class Ray:
         self.nodes: dict[str, RayNode] = {}
         self.idle_since: dict[str, float] = {}
         self.demands: tuple[Demand, ...] = ()
+        self.gangs: tuple[Gang, ...] = ()
+        self.constraint: Constraint | None = None
+        self.live_jobs = 1
         self.version = 0
         self._number = 0
 
@@ -66,7 +69,14 @@ class Ray:
         rows = tuple(
             replace(row, idle_s=now - self.idle_since[key]) if row.status is NodeStatus.IDLE else row for key, row in self.nodes.items()
         )
-        return Snapshot(nodes=rows, demands=self.demands, gcs_version=self.version)
+        return Snapshot(
+            nodes=rows,
+            demands=self.demands,
+            gangs=self.gangs,
+            constraint=self.constraint,
+            live_jobs=self.live_jobs,
+            gcs_version=self.version,
+        )
 
 
 class World:
@@ -85,6 +95,7 @@ class World:
         self.sequence = 0
         self.results: dict[str, CommandResult] = {}
         self.commands: list[DrainCommand] = []
+        self.replays: list[ReplayCommand] = []
         self.on_drain: Callable[[DrainCommand], Outcome | None] = self.accept
 
     async def kill(self) -> None:
@@ -116,12 +127,27 @@ class World:
         for command_id in answer.acknowledged:
             self.results.pop(command_id, None)
         for command in answer.commands:
-            if command.command_id not in [each.command_id for each in self.commands]:
+            if isinstance(command, ReplayCommand):
+                self._replay(command)
+            elif command.command_id not in [each.command_id for each in self.commands]:
                 self.commands.append(command)
                 outcome = self.on_drain(command)
                 if outcome is not None:
                     self.results[command.command_id] = CommandResult(command.command_id, outcome, "as scripted")
         return answer
+
+    def _replay(self, command: ReplayCommand) -> None:
+        """Take a constraint as the GCS does."""
+        self.replays.append(command)
+        self.ray.constraint = command.constraint
+        self.results[command.command_id] = CommandResult(command.command_id, Outcome.DONE)
+
+    def head_restarts(self, *, is_stored: bool = False) -> None:
+        """The head dies and is back at once: with stored state as the same cluster, else as a new one without nodes."""
+        self.ray.version, self.ray.constraint = 0, None
+        if not is_stored:
+            self.session = Session(f"{self.session.cluster_id}+", f"{self.session.session_name}+")
+            self.ray.nodes.clear()
 
     async def live(self, seconds: float, *, every_s: float = 0.5, **fields: Any) -> None:
         """Let time pass with a report every `every_s` seconds."""

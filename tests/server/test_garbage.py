@@ -97,7 +97,8 @@ def repaired(request: pb.ReportDemandRequest, sequence: int) -> pb.ReportDemandR
     """Make a report admissible, so that its content reaches reconciler and planner: all rules kept, all else as it was."""
     request.cluster, request.monitor_epoch, request.sequence = "demo", 1, sequence
     request.session.cluster_id, request.session.session_name = "c", "s"
-    request.ClearField("gcs_error")
+    for name in ("gcs_error", "head_incarnation", "reported_config_hash"):
+        request.ClearField(name)
     request.age.Clear()
     del request.results[:]
     snapshot = request.snapshot

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.tier("protocol")
 
 
 def cpus(count, cpu=10_000):
-    return pb.Snapshot(demands=[pb.Demand(bundle=pb.Bundle(resources={"CPU": cpu}), count=count)])
+    return pb.Snapshot(demands=[pb.Demand(bundle=pb.Bundle(resources={"CPU": cpu}), count=count)], live_jobs=1)
 
 
 class Failing:

@@ -15,9 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rayscaler.errors import Unavailable
+from rayscaler.model.command import AskedDrain, DrainCommand
 from rayscaler.model.demand import Bundle, Constraint, Demand, LabelCondition, LabelSelector, Operator, Session
+from rayscaler.model.instance import Reason
 from rayscaler.model.resources import Resources
-from rayscaler.model.state import Backoff
+from rayscaler.model.state import Backoff, Hold
 from rayscaler.store import codec
 from rayscaler.store.base import ClusterRecord
 from rayscaler.store.sqlite import SqliteStore
@@ -32,15 +34,28 @@ SELECTORS = st.builds(
     st.lists(st.builds(LabelCondition, TEXT, st.sampled_from(Operator), st.lists(TEXT, max_size=3).map(tuple)), max_size=2).map(tuple),
 )
 BUNDLES = st.builds(Bundle, st.dictionaries(TEXT, COUNT, max_size=3).map(Resources), st.lists(SELECTORS, max_size=2).map(tuple))
+MOMENT = st.floats(allow_nan=False)
+TARGETS = st.dictionaries(TEXT, st.integers(0, 10**6), max_size=4).map(lambda each: tuple(sorted(each.items())))
+DRAINS = st.builds(
+    AskedDrain,
+    TEXT,
+    st.sampled_from(Reason),
+    st.builds(DrainCommand, TEXT, TEXT, is_preemption=st.booleans(), detail=TEXT, deadline_at=st.none() | MOMENT),
+)
 RECORDS = st.builds(
     ClusterRecord,
     cluster=TEXT,
     session=st.none() | SESSIONS,
     retired=st.lists(SESSIONS, max_size=3).map(tuple),
+    incarnation=TEXT,
+    retired_incarnations=st.lists(TEXT, max_size=3).map(tuple),
     batch=COUNT,
     state_version=COUNT,
     floor=st.none() | st.builds(Constraint, st.lists(st.builds(Demand, BUNDLES, COUNT), max_size=3).map(tuple)),
-    targets=st.dictionaries(TEXT, st.integers(0, 10**6), max_size=4).map(lambda each: tuple(sorted(each.items()))),
+    floor_until=st.none() | MOMENT,
+    hold=st.none() | st.builds(Hold, MOMENT, TARGETS),
+    drains=st.lists(DRAINS, max_size=3).map(tuple),
+    targets=TARGETS,
     backoffs=st.lists(st.builds(Backoff, TEXT, st.integers(0, 99), st.floats(allow_nan=False), TEXT, st.integers(0, 9)), max_size=3).map(tuple),
 )  # fmt: skip
 
@@ -135,9 +150,13 @@ def test_k2_fields_of_a_later_version_are_ignored_and_missing_ones_take_their_de
         '{"cluster": "a", "floor": [{"resources": {"CPU": "x"}, "count": 1}]}',
         '{"cluster": "a", "floor": [{"resources": {"CPU": 1}, "selectors": [[["k", "=", []]]], "count": 1}]}',
         '{"cluster": "a", "backoffs": [{"node_type": "small"}]}',
+        '{"cluster": "a", "hold": {"since": 1}}',
+        '{"cluster": "a", "floor_until": "soon"}',
+        '{"cluster": "a", "drains": [{"instance_id": "i", "reason": "IDLE"}]}',
+        '{"cluster": "a", "drains": [{"instance_id": "i", "reason": "?", "command_id": "c", "ray_node_id": "n", "is_preemption": false}]}',
         "[" * 100_000,
     ],
-    ids=range(19),
+    ids=range(23),
 )
 def test_a_record_that_is_none_is_unavailable_and_never_taken_for_no_record(tmp_path, body):
     put(tmp_path / "r", body)
