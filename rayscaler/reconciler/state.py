@@ -26,7 +26,7 @@ def build_state(memory: Memory, now: float) -> ClusterState:
         demands=_demands(memory, snapshot, now),
         gangs=tuple(each for each in snapshot.gangs if not each.is_orphaned),
         constraint=_constraint(memory, now),
-        expectations=tuple(memory.expectations.values()),
+        expectations=tuple(replace(each, until=each.until + now - seen_at(memory, now)) for each in memory.expectations.values()),
         backoffs=tuple(memory.backoffs.values()),
         held=memory.held(now),
         unneeded_since=tuple(memory.unneeded_since.items()),
@@ -46,9 +46,18 @@ def _demands(memory: Memory, snapshot: Snapshot, now: float) -> tuple[Demand, ..
     if not (snapshot.live_jobs or snapshot.live_detached_actors):
         return ()
     is_working = any(row.is_alive and row.available != row.total for row in snapshot.nodes)
-    if not is_working and not usage.is_landing(memory.history, now, memory.usage_lag_s):
+    seen = seen_at(memory, now)
+    if not is_working and not usage.is_landing(memory.history, seen, memory.usage_lag_s):
         return snapshot.demands
-    return backlog.settled(snapshot.demands, memory.counts, now, memory.timings.backlog_lag_s)
+    return backlog.settled(snapshot.demands, memory.counts, seen, memory.timings.backlog_lag_s)
+
+
+def seen_at(memory: Memory, now: float) -> float:
+    """Return the wall second up to which Ray was seen. What passes with time passes only as far as that.
+
+    Otherwise, when a monitor falls silent, old demand would outlive the room that it went to, and be launched for.
+    """
+    return now if memory.fresh_at is None else min(now, memory.fresh_at)
 
 
 def _constraint(memory: Memory, now: float) -> Constraint | None:
@@ -60,7 +69,7 @@ def _constraint(memory: Memory, now: float) -> Constraint | None:
 def _nodes(memory: Memory, snapshot: Snapshot, now: float) -> tuple[RayNode, ...]:
     """Return the rows with room free of double counting, idle for as long as was observed: to the last report, not to `now` (C1)."""
     observed_s = max(0.0, (memory.fresh_at or memory.snapshot_at) - memory.snapshot_at)
-    rows = usage.undoubled(snapshot.nodes, memory.history, now, memory.usage_lag_s)
+    rows = usage.undoubled(snapshot.nodes, memory.history, seen_at(memory, now), memory.usage_lag_s)
     return tuple(replace(row, idle_s=row.idle_s + observed_s) if row.status is NodeStatus.IDLE else row for row in rows)
 
 
@@ -121,12 +130,6 @@ def next_due(memory: Memory, now: float) -> float:
     moments += [each.node_dead_since + timings.node_dead_grace_s for each in memory.live() if each.node_dead_since is not None]
     moments += [since + timings.unneeded_grace_s for since in memory.unneeded_since.values()]
     moments += [each.until for each in memory.backoffs.values()]
-    moments += [each.until for each in memory.expectations.values()]
-    expiries = (
-        usage.next_expiry(memory.history, now, memory.usage_lag_s),
-        backlog.next_expiry(memory.counts, now, timings.backlog_lag_s),
-    )
-    moments += [each for each in expiries if each is not None]
     if memory.fresh_at is not None:
         moments.append(memory.fresh_at + timings.blind_after_s)
     if memory.hold is not None:
@@ -139,9 +142,10 @@ def next_due(memory: Memory, now: float) -> float:
 
 
 def next_fresh(memory: Memory) -> float | None:
-    """Return the wall second that a report must be fresh up to before more may be ended; None if only other facts can change that.
+    """Return the wall second that a report must be fresh up to before more may be decided; None if only other facts can change that.
 
-    It is compared with what reports say, not with the clock: idle time that nobody observed does not count (C1).
+    It is compared with what reports say, not with the clock: idle time that nobody observed does not count (C1), nor does time that
+    would make old room or an old promise pass.
     """
     seen_to = memory.fresh_at or 0.0
     moments = [
@@ -150,4 +154,10 @@ def next_fresh(memory: Memory) -> float | None:
         if row.status is NodeStatus.IDLE and not row.is_head
     ]
     moments.append(settled_at(memory))
+    moments += [each.until for each in memory.expectations.values()]
+    expiries = (
+        usage.next_expiry(memory.history, seen_to, memory.usage_lag_s),
+        backlog.next_expiry(memory.counts, seen_to, memory.timings.backlog_lag_s),
+    )
+    moments += [each for each in expiries if each is not None]
     return min((moment for moment in moments if moment > seen_to), default=None)

@@ -8,6 +8,7 @@ from rayscaler.model.demand import Constraint, Gang, Snapshot, Strategy
 from rayscaler.model.instance import InstanceStatus, Phase, Reason
 from rayscaler.model.node import NodeStatus
 from rayscaler.model.state import Backoff, Expectation
+from rayscaler.planner.plan import plan
 from rayscaler.reconciler.admission import Order
 from rayscaler.reconciler.state import LATE_S, build_state, next_due, next_fresh, settled_at, sight
 from rayscaler.settings import Timings
@@ -120,7 +121,7 @@ def test_only_idle_rows_grow_idle():
 def test_the_next_freshness_wanted_is_when_a_node_will_have_been_idle_for_its_timeout():
     nodes = (row("n1", idle_s=10.0), row("n2", idle_s=30.0), row("n3", used=1), row("h", is_head=True, idle_s=55.0))
     known = met(Snapshot(nodes=nodes))
-    assert next_fresh(known) == NOW + 30
+    assert next_fresh(known) == NOW + 3  # by when the room that n3 may have had is old
     wanted = {}
     for second in range(5, 55, 5):
         take(known, heartbeat(second, 1), NOW + second)
@@ -164,14 +165,37 @@ def test_with_nothing_under_way_the_next_cycle_is_due_when_sight_would_end():
         ({"instances": [instance(node_dead_since=NOW - 3)]}, 2),
         ({"unneeded_since": {"i": NOW - 8}}, 2),
         ({"backoffs": {"small": Backoff("small", 1, NOW + 6, "")}}, 6),
-        ({"expectations": {"i": Expectation("i", "small", NOW + 7)}}, 7),
-        ({"history": {"n1": ((NOW - 1, row().available), (NOW, row().available))}}, 2),
     ],
-    ids=["phase", "rejoin", "drain", "end", "retry of a drain", "dead node", "unneeded", "back-off", "expectation", "old room"],
+    ids=["phase", "rejoin", "drain", "end", "retry of a drain", "dead node", "unneeded", "back-off"],
 )
 def test_a_cycle_is_due_when_the_next_thing_falls_due(fields, seconds):
     instances = fields.pop("instances", [])
     assert due_in(memory(*instances, **fields)) == pytest.approx(seconds, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("fields", "seconds"),
+    [
+        ({"expectations": {"i": Expectation("i", "small", NOW + 7)}}, 7),
+        ({"history": {"n1": ((NOW - 1, row().available), (NOW, row().available))}}, 2),
+        ({"counts": {tasks(1)[0].bundle: ((NOW - 0.5, 1), (NOW, 2))}}, 1),
+    ],
+    ids=["promise of a launch", "old room", "old count"],
+)
+def test_what_passes_with_time_passes_only_as_far_as_ray_was_seen(fields, seconds):
+    known = memory(**fields)
+    assert next_fresh(known) == pytest.approx(NOW + seconds, abs=1e-6)
+    assert due_in(known) == pytest.approx(10)
+
+
+def test_a_silent_monitor_makes_no_room_pass_though_its_demand_stays():
+    """Seen in simulation: two tasks had landed, the monitor died, and 3 s later their demand met the full node and was launched for."""
+    known = memory(instance(ray_node_id="n1"), timings=replace(Timings(), blind_after_s=60.0))
+    take(known, report(2, Snapshot(nodes=(row(),))), NOW - 1)
+    take(known, report(3, Snapshot(nodes=(row(used=1),), demands=tasks(1))), NOW)
+    assert plan(build_state(known, NOW + 50)).launches == ()
+    known.fresh_at = NOW + 50
+    assert len(plan(build_state(known, NOW + 50)).launches) == 1
 
 
 def test_a_due_cycle_comes_when_every_comparison_says_that_it_is_due():

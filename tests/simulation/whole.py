@@ -9,6 +9,7 @@ from typing import Any
 from rayscaler.api.head.v1 import head_pb2
 from rayscaler.errors import Unavailable
 from rayscaler.executor.base import LaunchSpec
+from rayscaler.model.instance import Phase
 from rayscaler.model.nodetype import ClusterConfig
 from rayscaler.model.resources import Resources
 from rayscaler.monitor.main import Monitor
@@ -56,6 +57,9 @@ class Whole:
     reconciler: ClusterReconciler | None = None
     events: list[Event] = field(default_factory=list)
     tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    ready: dict[str, LaunchSpec] = field(default_factory=dict)
+    """Workers that have started and neither ended nor were drained: their supervisors find every new head."""
+    _lives: int = 0
 
     def note(self, what: str, instance_id: str) -> None:
         self.events.append((round(asyncio.get_running_loop().time(), 3), what, instance_id))
@@ -85,6 +89,31 @@ class Whole:
         monitor = Monitor(self.gcs, self.transport, LoopClock(), cluster=self.config.name)
         self.tasks["monitor"] = asyncio.create_task(monitor.run())
 
+    async def kill_head(self, away_s: float, *, is_stored: bool = False) -> None:
+        """The head dies, and is back after `away_s`: as the same cluster, or as a new one that workers join from 1 s after."""
+        self.note("head dies", "")
+        self.gcs.is_down = True
+        await asyncio.sleep(away_s)
+        self.gcs.restart(keeps_id=is_stored)
+        self.gcs.is_down = False
+        self._lives += 1
+        shown = {node.instance_id for node in self.gcs.alive()}
+        for number, name in enumerate(name for name in self.ready if name not in shown):
+            self.tasks[f"rejoin {name} {self._lives}"] = asyncio.create_task(self._rejoin(name, self._lives, 1.0 + 0.7 * number))
+
+    async def _rejoin(self, name: str, life: int, after_s: float) -> None:
+        """One worker's supervisor: it starts a raylet again, unless it was drained or told to end meanwhile, or the head is gone again."""
+        await asyncio.sleep(after_s)
+        machine = self.machines.machines.get((self.config.name, name))
+        if (
+            machine is not None
+            and machine.phase is not Phase.ENDING
+            and name in self.ready
+            and self._lives == life
+            and not self.gcs.is_down
+        ):
+            join(self, self.ready[name])
+
     async def kill(self, which: str) -> None:
         """End the service or the monitor, at once."""
         task = self.tasks.pop(which)
@@ -95,6 +124,9 @@ class Whole:
 
 def join(whole: Whole, spec: LaunchSpec) -> None:
     """A worker's raylet registers."""
+    whole.ready[spec.instance_id] = spec
+    if whole.gcs.is_down:
+        return  # it waits for a head, as every other one
     whole.note("join", spec.instance_id)
     kind = spec.node_type
     whole.gcs.join(spec.instance_id, kind.name, kind.resources, kind.node_labels())
@@ -103,6 +135,7 @@ def join(whole: Whole, spec: LaunchSpec) -> None:
 def leave(whole: Whole, spec: LaunchSpec) -> None:
     """A worker's processes are gone: a node of it that lived is lost."""
     whole.note("gone", spec.instance_id)
+    whole.ready.pop(spec.instance_id, None)
     for node in whole.gcs.alive():
         if node.instance_id == spec.instance_id:
             whole.note("lost", spec.instance_id)
@@ -123,7 +156,10 @@ def watch_calls(whole: Whole) -> None:
 
     async def drained(ray_node_id: str, *rest: Any) -> tuple[bool, str]:
         accepted, words = await drain(ray_node_id, *rest)
-        whole.note("drained" if accepted else "drain refused", whole.gcs.nodes[ray_node_id].instance_id)
+        name = whole.gcs.nodes[ray_node_id].instance_id
+        whole.note("drained" if accepted else "drain refused", name)
+        if accepted:
+            whole.ready.pop(name, None)
         return accepted, words
 
     whole.executor.launch, whole.executor.terminate = launched, terminated  # type: ignore[method-assign]
@@ -150,7 +186,7 @@ async def running(config: ClusterConfig, *, demand_lag_s: float = 1.0, head: Res
     whole.start_monitor()
     try:
         yield whole
-        assert not [name for name, task in whole.tasks.items() if task.done()]
+        assert not [name for name, task in whole.tasks.items() if task.done() and not name.startswith("rejoin")]
     finally:
         for name in list(whole.tasks):
             task = whole.tasks.pop(name)
