@@ -12,11 +12,12 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from tests.ray.workers import Workers, marked
 from tests.ray_tier import Driver, RayHead, running_head
 
 CLUSTER = "whole"
+SERVICE = ("-m", "rayscaler")
 MARK = "RAYSCALER_WHOLE"
 """Stands in the environment of all that a stack starts, with the stack's own value."""
 SAID = "said: "
@@ -68,12 +70,13 @@ class Stack:
         self.readings = 0
         self.service = ""
         self._machine = SystemProcesses()
-        self._env = {**os.environ, MARK: base.name, "RAY_USAGE_STATS_ENABLED": "0", "PYTHONUNBUFFERED": "1"}
+        self.env = {**os.environ, MARK: base.name, "RAY_USAGE_STATS_ENABLED": "0", "PYTHONUNBUFFERED": "1"}
         self._started: dict[str, Identity] = {}
+        self._args: dict[str, tuple[str, ...]] = {}
         self._drivers: list[Driver] = []
         self._watching: asyncio.Task[None] | None = None
 
-    async def start(self, spec: Mapping[str, Any]) -> None:
+    async def start(self, spec: Mapping[str, Any], service: Sequence[str] = SERVICE) -> None:
         """Start service, monitor and witness for a definition; its head is the one that runs."""
         self._watching = asyncio.create_task(self._watch(), name="watch")
         head = {"resources": {"CPU": 0}, "startParams": {"port": str(self.head.port)}}
@@ -82,16 +85,30 @@ class Stack:
         definition.write_text(yaml.safe_dump(document))
         self.service = f"127.0.0.1:{free_port()}"
         state = str(self.base / "state")
-        self._spawn("service", "-m", "rayscaler", "serve", "-f", str(definition), "--listen", self.service, "--state-dir", state)
+        self._spawn("service", *service, "serve", "-f", str(definition), "--listen", self.service, "--state-dir", state)
         await self.until(lambda: "rayscaler listens at" in self.log("service"), "the service listens")
         self._spawn("monitor", "-m", "rayscaler", "monitor", "--cluster", CLUSTER, "--gcs", self.head.address, "--service", self.service)
         self._spawn("witness", "-m", "tests.ray.witness", self.head.address)
         await self.until(lambda: self.readings > 0, "Ray's table was read")
 
     def _spawn(self, name: str, *args: str) -> None:
-        self._started[name] = self._machine.spawn(
-            [sys.executable, *args], env=self._env, log_path=self.base / f"{name}.log", mark=self.mark
-        )
+        self._args[name] = args
+        self._started[name] = self._machine.spawn([sys.executable, *args], env=self.env, log_path=self.base / f"{name}.log", mark=self.mark)
+
+    async def kill(self, name: str) -> None:
+        """End the service or the monitor with -9."""
+        await end(self._machine, self._started.pop(name), 0.0)
+
+    async def start_again(self, name: str) -> None:
+        """Start a part that was killed, as it was started first; a service listens when this returns."""
+        lives = self.log(name).count("rayscaler listens at")
+        self._spawn(name, *self._args[name])
+        if name == "service":
+            await self.until(lambda: self.log(name).count("rayscaler listens at") > lives, "the service listens again")
+
+    def pause(self, name: str, *, is_paused: bool) -> None:
+        """Stop a part where it stands, or let it go on."""
+        assert self._machine.signal_leader(self._started[name], signal.SIGSTOP if is_paused else signal.SIGCONT)
 
     def log(self, name: str) -> str:
         """Return what a process of the stack has printed."""
@@ -192,7 +209,7 @@ class Stack:
             sys.executable,
             *("-m", "rayscaler", "status", "--json", "--service", self.service, "--cluster", CLUSTER),
             stdout=asyncio.subprocess.PIPE,
-            env=self._env,
+            env=self.env,
         )
         out, _ = await process.communicate()
         assert process.returncode == 0
@@ -262,14 +279,14 @@ def note(kind, index):
 
 
 @contextlib.asynccontextmanager
-async def running_stack(spec: Mapping[str, Any]) -> AsyncIterator[Stack]:
-    """Run rayscaler with a definition's `spec` against a fresh head of 0 CPUs."""
+async def running_stack(spec: Mapping[str, Any], service: Sequence[str] = SERVICE) -> AsyncIterator[Stack]:
+    """Run rayscaler with a definition's `spec` against a fresh head of 0 CPUs; `service` are the arguments of Python that make its command line."""
     base = Path(tempfile.mkdtemp(prefix="rs-", dir="/tmp"))
     try:
         async with running_head(HeadOptions(env=((MARK, base.name),))) as head:
             stack = Stack(base, head)
             try:
-                await stack.start(spec)
+                await stack.start(spec, service)
                 yield stack
             finally:
                 await stack.close()
