@@ -45,7 +45,8 @@ class ClusterState:
     `nodes` are the rows of the newest report (empty when there is none); their `available` is already free of double counting.
     `no_launch` and `no_end` say why nothing may be launched on demand, or drained and ended (design §2.7); None is clear sight.
     `held` is how many of a node type are kept as a minimum because a head was lost (design §2.8).
-    `unneeded_since` says since when an in-flight instance has not been needed.
+    `unneeded_since` says since when an in-flight instance has not been needed; `is_landing` that work has just landed, so that some of
+    the demand may be that work.
     """
 
     now: float
@@ -59,6 +60,7 @@ class ClusterState:
     backoffs: tuple[Backoff, ...] = ()
     held: tuple[tuple[str, int], ...] = ()
     unneeded_since: tuple[tuple[str, float], ...] = ()
+    is_landing: bool = False
     unneeded_grace_s: float = 10.0
     node_dead_grace_s: float = 5.0
     no_launch: Reason | None = None

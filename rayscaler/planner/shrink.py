@@ -99,7 +99,8 @@ def unneeded(draft: Draft) -> None:
     used = loaded_members(draft.runs, draft.floor)
     since = dict(draft.state.unneeded_since)
     spare = _above_least(draft, draft.staying)
-    flying = [each for each in _staying(draft) if each.is_in_flight and each.instance_id not in used]
+    promised = _still_promised(draft)
+    flying = [each for each in _staying(draft) if each.is_in_flight and each.instance_id not in used | promised]
     for instance in sorted(flying, key=lambda each: (-each.requested_at, each.instance_id)):
         if spare[instance.node_type] <= 0:
             continue
@@ -108,6 +109,13 @@ def unneeded(draft: Draft) -> None:
         waited = draft.state.now - since.get(instance.instance_id, draft.state.now)
         if instance.instance_id in since and waited >= draft.state.unneeded_grace_s:
             _end(draft, instance, Reason.UNNEEDED, f"nothing has needed this launch for {waited:.0f} s")
+
+
+def _still_promised(draft: Draft) -> set[str]:
+    """Return launches that cannot be judged now: room that work has just taken still counts as free, so their own demand may lie there."""
+    if not draft.state.is_landing:
+        return set()
+    return {each.instance_id for each in draft.state.expectations if any(reserve.bundle in draft.shapes for reserve in each.reserves)}
 
 
 def idle(draft: Draft) -> None:

@@ -30,6 +30,7 @@ def build_state(memory: Memory, now: float) -> ClusterState:
         backoffs=tuple(memory.backoffs.values()),
         held=memory.held(now),
         unneeded_since=tuple(memory.unneeded_since.items()),
+        is_landing=usage.is_landing(memory.history, seen_at(memory, now), memory.usage_lag_s),
         unneeded_grace_s=memory.timings.unneeded_grace_s,
         node_dead_grace_s=memory.timings.node_dead_grace_s,
         no_launch=no_launch,

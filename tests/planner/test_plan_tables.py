@@ -310,3 +310,17 @@ def test_dk_16_a_promise_is_void_on_a_node_that_carries_its_strict_spread_alread
     )
     found = plan(given)
     assert [each.node for each in found.placements] == ["new:0"]
+
+
+def test_d1_while_work_lands_a_launch_whose_demand_is_still_shown_is_not_called_off():
+    # Seen on a real head: the one task left was taken for one that had just landed on a, for 10 s, and its own node was ended.
+    given = state(
+        NodeType("t", R(CPU=1)),
+        instances=(running("a"), requested("b")),
+        nodes=(node("a", R(CPU=1), R(CPU=1)),),  # the room it had 3 s ago
+        demands=(want(1, CPU=1),),
+        expectations=(Expectation("b", "t", NOW + 60, (Reserve(Bundle(R(CPU=1)), 1),)),),
+    )
+    assert plan(given).unneeded == ("b",)
+    assert plan(replace(given, is_landing=True)).unneeded == ()
+    assert plan(replace(given, is_landing=True, demands=())).unneeded == ("b",)
