@@ -241,8 +241,9 @@ def _minimum_breaches(world: World, ended: set[str]) -> list[str]:
         soft = {
             each.instance_id for each in (*world.plan.drains, *world.plan.terminations) if each.reason in (Reason.IDLE, Reason.UNNEEDED)
         }
-        if soft & set(before) and len(after) + world.launched[name] < node_type.min_workers:
-            wrong.append(f"{name} falls below its minimum")
+        least = max(node_type.min_workers, dict(world.state.held).get(name, 0))
+        if soft & set(before) and len(after) + world.launched[name] < least:
+            wrong.append(f"{name} falls below its minimum or hold")
     return wrong
 
 
@@ -257,7 +258,7 @@ def _reserves(world: World) -> list[str]:
             wrong.append(f"launch {index} reserves {reserved}, gets {placed[f'new:{index}']}")
         if set(launch.gangs) != {each.gang_id for each in launch.reserves if each.gang_id}:
             wrong.append(f"launch {index} names other gangs than it reserves for")
-        if launch.reason is not Reason.MIN_WORKERS and not reserved:
+        if launch.reason not in (Reason.MIN_WORKERS, Reason.HELD) and not reserved:
             wrong.append(f"launch {index} is for nothing")
     return wrong
 

@@ -8,7 +8,7 @@ import yaml
 
 from rayscaler.config import native
 from rayscaler.model.demand import Bundle, Constraint, Demand, Gang, LabelCondition, LabelSelector, Operator, Strategy
-from rayscaler.model.instance import Instance, InstanceStatus, Reason
+from rayscaler.model.instance import IN_FLIGHT, Instance, InstanceStatus, Reason
 from rayscaler.model.node import NodeStatus, RayNode
 from rayscaler.model.plan import Plan
 from rayscaler.model.resources import Resources
@@ -40,7 +40,7 @@ def demand(given: dict) -> Demand:
 
 def instance(given: dict) -> Instance:
     status = InstanceStatus(given.get("status", "RUNNING"))
-    has_node = status not in (InstanceStatus.REQUESTED, InstanceStatus.ALLOCATED)
+    has_node = status not in IN_FLIGHT
     dead_for = given.get("deadFor")
     return Instance(
         given["name"],
@@ -94,6 +94,7 @@ def state(story: dict) -> ClusterState:
             Backoff(each["type"], each["failures"], NOW + each["retryIn"], each["detail"]) for each in story["given"].get("failed", [])
         ),
         unneeded_since=tuple((name, NOW - ago) for name, ago in story["given"].get("unneededFor", {}).items()),
+        held=tuple(sorted(story["given"].get("held", {}).items())),
         no_launch=Reason(story["given"]["blind"]) if "blind" in story["given"] else None,
         no_end=Reason(story["given"]["blind"]) if "blind" in story["given"] else None,
     )
