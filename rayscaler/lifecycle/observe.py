@@ -5,12 +5,9 @@ from dataclasses import replace
 
 from rayscaler.lifecycle.table import Fact, can, move
 from rayscaler.model.instance import ENDED, Instance, InstanceObservation, InstanceStatus, Phase, Reason
-from rayscaler.model.node import DeathReason, RayNode
+from rayscaler.model.node import DRAINED, RayNode
 
 Instances = Mapping[str, Instance]
-
-DRAINED = frozenset({DeathReason.DRAINED_IDLE, DeathReason.DRAINED_PREEMPTED})
-"""Deaths after which no other node of the instance comes: a raylet that ended by a drain is never started again."""
 
 
 def observation(known: Instance | None, seen: InstanceObservation, now: float) -> Instance | None:

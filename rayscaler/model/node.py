@@ -25,6 +25,10 @@ class DeathReason(StrEnum):
     DRAINED_IDLE = "DRAINED_IDLE"
 
 
+DRAINED = frozenset({DeathReason.DRAINED_IDLE, DeathReason.DRAINED_PREEMPTED})
+"""Deaths after which no other node of the instance comes: a raylet that ended by a drain is never started again."""
+
+
 @dataclass(frozen=True)
 class RayNode:
     """One row of Ray's node table. Several rows can carry one instance_id; a DEAD row says nothing of a newer one."""

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from rayscaler.model.instance import Instance, InstanceStatus, Reason
-from rayscaler.model.node import NodeStatus
+from rayscaler.model.node import DRAINED, NodeStatus
 from rayscaler.model.nodetype import UNLIMITED
 from rayscaler.model.plan import Drain, Termination
 from rayscaler.planner.sim import Draft, loaded_members
@@ -17,13 +17,16 @@ def dead(draft: Draft) -> None:
     """End what has no living node any more: drained ones at once, others after a grace time (Ray's death news can be early)."""
     if draft.state.no_end is not None:
         return
+    drained = {row.ray_node_id for row in draft.state.nodes if row.death in DRAINED}
     for instance in draft.instances:
         since = instance.node_dead_since
         if since is None:
             continue
+        text = f"node {instance.ray_node_id} has ended after its drain"
         if instance.status is InstanceStatus.DRAINING:
-            text = f"node {instance.ray_node_id} has ended after its drain"
             draft.terminations.append(Termination(instance.instance_id, Reason.DRAINED, text))
+        elif instance.status is InstanceStatus.RUNNING and instance.ray_node_id in drained:  # asked for before the service's restart
+            _end(draft, instance, Reason.DRAINED, text)
         elif instance.status is InstanceStatus.RUNNING and draft.state.now - since >= draft.state.node_dead_grace_s:
             text = f"node {instance.ray_node_id} has been dead for {draft.state.now - since:.0f} s"
             _end(draft, instance, Reason.NODE_DIED, text)

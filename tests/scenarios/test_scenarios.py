@@ -9,7 +9,7 @@ import yaml
 from rayscaler.config import native
 from rayscaler.model.demand import Bundle, Constraint, Demand, Gang, LabelCondition, LabelSelector, Operator, Strategy
 from rayscaler.model.instance import IN_FLIGHT, Instance, InstanceStatus, Reason
-from rayscaler.model.node import NodeStatus, RayNode
+from rayscaler.model.node import DeathReason, NodeStatus, RayNode
 from rayscaler.model.plan import Plan
 from rayscaler.model.resources import Resources
 from rayscaler.model.state import Backoff, ClusterState
@@ -70,6 +70,7 @@ def node(given: dict) -> RayNode:
         tuple(given.get("carries", [])),
         idle_s=float(given.get("idle", 0)),
         is_head=given.get("head", False),
+        death=DeathReason(given["death"]) if "death" in given else None,
     )
 
 
