@@ -22,7 +22,7 @@ Outcome = tuple[head_pb2.Outcome, str]
 class Commands:
     """The commands under way and the results on their way. A hung command delays nothing but its own result."""
 
-    def __init__(self, carry_out: Callable[[head_pb2.Command], Awaitable[Outcome]], *, timeout_s: float) -> None:
+    def __init__(self, carry_out: Callable[[head_pb2.Command, str], Awaitable[Outcome]], *, timeout_s: float) -> None:
         self._carry_out = carry_out
         self._timeout_s = timeout_s
         self._running: dict[str, asyncio.Task[None]] = {}
@@ -31,14 +31,17 @@ class Commands:
         self.news = asyncio.Event()
         """Set when a result arrived; who delivers results clears it."""
 
-    def start(self, commands: Iterable[head_pb2.Command]) -> None:
-        """Start those not known; of one that was carried out already, deliver the result once more."""
+    def start(self, commands: Iterable[head_pb2.Command], cluster_id: str) -> None:
+        """Start those not known; of one that was carried out already, deliver the result once more.
+
+        `cluster_id` names the Ray cluster that the service had in mind; it goes with the command.
+        """
         for command in commands:
             command_id = command.command_id
             if command_id in self._acknowledged:
                 self._keep(self._acknowledged.pop(command_id))
             elif command_id not in self._running and command_id not in self._waiting:
-                self._running[command_id] = asyncio.create_task(self._run(command), name=f"command {command_id}")
+                self._running[command_id] = asyncio.create_task(self._run(command, cluster_id), name=f"command {command_id}")
 
     def results(self) -> list[head_pb2.CommandResult]:
         """Return what is not acknowledged, oldest first."""
@@ -64,10 +67,10 @@ class Commands:
         self._waiting[result.command_id] = result
         self.news.set()
 
-    async def _run(self, command: head_pb2.Command) -> None:
+    async def _run(self, command: head_pb2.Command, cluster_id: str) -> None:
         try:
             async with asyncio.timeout(self._timeout_s):
-                outcome, detail = await self._carry_out(command)
+                outcome, detail = await self._carry_out(command, cluster_id)
         except errors.RayscalerError as error:
             outcome, detail = head_pb2.OUTCOME_FAILED, str(error)
         except TimeoutError:

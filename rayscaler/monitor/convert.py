@@ -34,11 +34,14 @@ def snapshot(reading: GcsReading) -> head_pb2.Snapshot:
     state = reading.state
     nodes = [_node(row, reading) for row in state.node_states]
     gangs = [gang for gang in map(_gang, state.pending_gang_resource_requests) if gang is not None]
+    for gang in gangs:
+        gang.orphaned = gang.gang_id in reading.orphaned_gangs
     result = head_pb2.Snapshot(
         nodes=sorted(nodes, key=attrgetter("ray_node_id")),
         demands=_demands((each.request, each.count) for each in state.pending_resource_requests),
         gangs=sorted(gangs, key=attrgetter("gang_id")),
         live_jobs=reading.live_jobs,
+        live_detached_actors=reading.live_detached_actors,
         gcs_version=state.cluster_resource_state_version,
     )
     if state.cluster_resource_constraints:
@@ -117,6 +120,29 @@ def autoscaling_state(state: head_pb2.AutoscalingState) -> gcs_pb2.AutoscalingSt
     )
 
 
+def cluster_config(config: head_pb2.ClusterConfig) -> gcs_pb2.ClusterConfig:
+    """Turn the service's config into Ray's, in whole units: rounded up, since Ray Train refuses a job for a resource that is too small."""
+    return gcs_pb2.ClusterConfig(
+        min_resources=_whole(config.min_resources),
+        max_resources=_whole(config.max_resources),
+        node_group_configs=[
+            gcs_pb2.NodeGroupConfig(
+                name=each.name,
+                resources=_whole(each.resources),
+                min_count=max(0, each.min_count),
+                max_count=each.max_count,
+            )
+            for each in config.node_groups
+        ],
+    )
+
+
+def cluster_constraint(constraint: head_pb2.Constraint) -> gcs_pb2.ClusterResourceConstraint:
+    """Turn a constraint into what request_resources() would send."""
+    wanted = [gcs_pb2.ResourceRequestByCount(request=_request(each.bundle), count=each.count) for each in constraint.demands]
+    return gcs_pb2.ClusterResourceConstraint(resource_requests=wanted)
+
+
 def drain_reason(reason: head_pb2.DrainReason) -> gcs_pb2.DrainNodeReason:
     """Turn the service's reason into Ray's; what is neither stays unset, which the door refuses."""
     return _DRAIN_REASONS.get(reason, gcs_pb2.DRAIN_NODE_REASON_UNSPECIFIED)
@@ -170,6 +196,11 @@ def _activity(row: gcs_pb2.NodeState) -> list[str]:
 def _amounts(resources: Mapping[str, float]) -> dict[str, int]:
     units = ((name, from_float(amount)) for name, amount in resources.items())
     return {name: amount for name, amount in units if amount > 0}
+
+
+def _whole(amounts: Mapping[str, int]) -> dict[str, int]:
+    """Whole units of amounts, rounded up; of memory these are bytes."""
+    return {name: -(-amount // UNIT) for name, amount in amounts.items() if amount > 0}
 
 
 def _is_synthetic(name: str) -> bool:

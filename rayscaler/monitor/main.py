@@ -18,9 +18,16 @@ from rayscaler.monitor.commands import Commands, Outcome
 from rayscaler.monitor.gcs import Gcs, GrpcGcs
 from rayscaler.monitor.outbox import Finding, Outbox, find
 from rayscaler.monitor.service import GrpcTransport, Transport
+from rayscaler.monitor.telling import Told
 from rayscaler.settings import MonitorSettings
 
 log = structlog.get_logger(__name__)
+
+V1_MODE = (
+    "this head runs in Ray's v1 mode, so request_resources() and `ray status` do not reach rayscaler; "
+    "start the head with RAY_enable_autoscaler_v2=1 in its environment"
+)
+"""For people: what does not work, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +52,10 @@ class Timings:
     """Deadline of one command."""
     retry_min_s: float = 0.2
     """First wait after a failure; doubles up to retry_max_s."""
-    retry_max_s: float = 2.0
-    """Longest wait after a failure that may pass by itself."""
+    retry_max_s: float = 1.0
+    """Longest wait after a failure of the service that may pass by itself."""
+    gcs_retry_max_s: float = 0.3
+    """Longest wait while the GCS is away: it is beside us, and everything waits for a new head's first report."""
     refused_s: float = 30.0
     """Wait after a refusal that only somebody else can lift, such as a newer monitor's having taken over."""
 
@@ -54,12 +63,14 @@ class Timings:
 class Monitor:
     """One monitor of one cluster. `run` never returns; cancel it to stop."""
 
-    def __init__(self, gcs: Gcs, transport: Transport, clock: Clock, *, cluster: str, timings: Timings | None = None) -> None:
+    def __init__(
+        self, gcs: Gcs, transport: Transport, clock: Clock, *, cluster: str, incarnation: str = "", timings: Timings | None = None
+    ) -> None:
         self._gcs = gcs
         self._transport = transport
         self._clock = clock
         self._timings = timings or Timings()
-        self._outbox = Outbox(cluster, int(clock.now() * 1000))
+        self._outbox = Outbox(cluster, int(clock.now() * 1000), incarnation)
         self._commands = Commands(self._carry_out, timeout_s=self._timings.command_s)
         self._interval_s = self._timings.first_interval_s
         self._sent_at = float("-inf")
@@ -68,8 +79,11 @@ class Monitor:
         self._gcs_failures = 0
         self._gcs_error = ""
         self._gcs_life = 0
-        self._state_told = 0
-        self._state_task: asyncio.Task[None] | None = None
+        self._state = Told("the autoscaling state", 0, timeout_s=self._timings.command_s)
+        self._config = Told("the cluster's config", "", timeout_s=self._timings.command_s)
+        self._notice = Told[str | None]("the notice for drivers", None, timeout_s=self._timings.command_s)
+        self._is_v1_logged = False
+        self._cluster_id = ""
         self._known_nodes: frozenset[str] = frozenset()
 
     async def run(self) -> None:
@@ -79,9 +93,8 @@ class Monitor:
                 await self._rest(await self._turn())
         finally:
             await self._commands.stop()
-            if self._state_task is not None:
-                self._state_task.cancel()
-                await asyncio.gather(self._state_task, return_exceptions=True)
+            for told in (self._state, self._config, self._notice):
+                await told.stop()
 
     async def _turn(self) -> float:
         """Read once, report if there is a reason to; return how long to rest."""
@@ -91,7 +104,8 @@ class Monitor:
         self._commands.news.clear()
         request = self._outbox.compose_error(self._gcs_error) if finding is None else self._outbox.compose(finding, self._clock.mono())
         request.results.extend(self._commands.results())
-        request.reported_state_version = self._state_told
+        request.reported_state_version = self._state.last
+        request.reported_config_hash = self._config.last
         self._must_send = True  # until it has surely arrived
         self._sent_at = self._clock.mono()
         try:
@@ -124,12 +138,17 @@ class Monitor:
         self._gcs_failures = 0
         if reading.gcs_life != self._gcs_life:
             self._gcs_life = reading.gcs_life
-            self._state_told = 0  # a GCS keeps that in memory only
+            for told in (self._state, self._config, self._notice):
+                told.forget()
+            self._is_v1_logged = False
+        self._tell_mode(is_v1=reading.is_v1_mode)
         finding = find(reading, read_at)
         self._known_nodes = frozenset(node.ray_node_id for node in finding.snapshot.nodes)
         return finding
 
     def _unreadable(self, text: str) -> None:
+        if not self._gcs_error:
+            self._must_send = True
         if text != self._gcs_error:
             log.warning("monitor.gcs_unreadable", detail=text)
         self._gcs_error = text
@@ -145,10 +164,11 @@ class Monitor:
 
     def _take(self, response: head_pb2.ReportDemandResponse, finding: Finding | None) -> float:
         """Do what the answer says; return how long to rest."""
+        if finding is not None:
+            self._cluster_id = finding.session.cluster_id
+            self._tell(response)
         self._commands.acknowledge(response.acknowledged)
-        self._commands.start(response.commands)
-        if response.HasField("autoscaling_state"):
-            self._tell_state(response.autoscaling_state)
+        self._commands.start(response.commands, self._cluster_id)
         if response.HasField("next_interval"):
             asked_s = convert.seconds(response.next_interval)
             self._interval_s = min(max(asked_s, self._timings.min_interval_s), self._timings.max_interval_s)
@@ -158,20 +178,21 @@ class Monitor:
         return self._pause_s(finding)
 
     def _pause_s(self, finding: Finding | None) -> float:
-        return self._interval_s if finding is not None else self._backoff_s(self._gcs_failures)
+        return self._interval_s if finding is not None else self._backoff_s(self._gcs_failures, self._timings.gcs_retry_max_s)
 
-    def _backoff_s(self, failures: int) -> float:
-        return min(self._timings.retry_min_s * 2.0 ** min(failures - 1, 16), self._timings.retry_max_s)
+    def _backoff_s(self, failures: int, most_s: float) -> float:
+        return min(self._timings.retry_min_s * 2.0 ** min(failures - 1, 16), most_s)
 
     def _failed(self, error: errors.RayscalerError) -> float:
-        """Note that the service did not take the report; return how long to rest. Nothing is lost: all of it is sent again."""
+        """Note that the service did not take the report; return how long to rest. Nothing is lost: all of it is sent again, and whole."""
         self._service_failures += 1
+        self._outbox.forget()  # who answers next may know nothing
         is_final = (
             not isinstance(error, errors.NotFound) and error.retry is not errors.Retry.BACKOFF and type(error) is not errors.RayscalerError
         )
         if is_final or self._service_failures == 1:
             log.warning("monitor.report_failed", error=error.name, detail=str(error))
-        return self._timings.refused_s if is_final else self._backoff_s(self._service_failures)
+        return self._timings.refused_s if is_final else self._backoff_s(self._service_failures, self._timings.retry_max_s)
 
     async def _rest(self, delay_s: float) -> None:
         """Sleep; a command's result wakes, but not out of a back-off from the service."""
@@ -184,33 +205,41 @@ class Monitor:
         except TimeoutError:
             pass
 
-    async def _carry_out(self, command: head_pb2.Command) -> Outcome:
+    async def _carry_out(self, command: head_pb2.Command, cluster_id: str) -> Outcome:
         """Carry out one command; errors of ours become its failure."""
-        if command.WhichOneof("kind") != "drain_node":
-            return head_pb2.OUTCOME_FAILED, "this monitor does not know that kind of command"
-        drain = command.drain_node
-        if drain.ray_node_id not in self._known_nodes:
-            # Ray would accept it and do nothing.
-            return head_pb2.OUTCOME_FAILED, "Ray has no such node in its present session"
-        deadline_at = convert.seconds(drain.deadline) if drain.HasField("deadline") else None
-        accepted, detail = await self._gcs.drain(drain.ray_node_id, convert.drain_reason(drain.reason), drain.detail, deadline_at)
+        kind = command.WhichOneof("kind")
+        if kind == "drain_node":
+            accepted, detail = await self._drain(command.drain_node)
+        elif kind == "replay_constraint":
+            constraint = convert.cluster_constraint(command.replay_constraint.constraint)
+            accepted, detail = await self._gcs.replay_constraint(constraint, cluster_id)
+        else:
+            raise errors.Unsupported("this monitor does not know that kind of command")
         return head_pb2.OUTCOME_DONE if accepted else head_pb2.OUTCOME_REJECTED, detail
 
-    def _tell_state(self, state: head_pb2.AutoscalingState) -> None:
-        """Tell the GCS beside the loop; while one such call is under way, the service repeats the newer one."""
-        is_told = state.version <= self._state_told
-        if not is_told and (self._state_task is None or self._state_task.done()):
-            self._state_task = asyncio.create_task(self._report_state(state, self._gcs_life), name="autoscaling state")
+    async def _drain(self, drain: head_pb2.DrainNode) -> tuple[bool, str]:
+        if drain.ray_node_id not in self._known_nodes:
+            # Ray would accept it and do nothing.
+            raise errors.NotFound("Ray has no such node in its present session")
+        deadline_at = convert.seconds(drain.deadline) if drain.HasField("deadline") else None
+        return await self._gcs.drain(drain.ray_node_id, convert.drain_reason(drain.reason), drain.detail, deadline_at)
 
-    async def _report_state(self, state: head_pb2.AutoscalingState, gcs_life: int) -> None:
-        try:
-            async with asyncio.timeout(self._timings.command_s):
-                await self._gcs.report_state(convert.autoscaling_state(state))
-        except (TimeoutError, errors.RayscalerError) as error:
-            log.warning("monitor.state_not_told", detail=str(error) or "no answer")
-            return
-        if gcs_life == self._gcs_life:
-            self._state_told = state.version
+    def _tell(self, response: head_pb2.ReportDemandResponse) -> None:
+        """Pass on to the GCS what the service wants told and the GCS has not taken yet."""
+        state, config = response.autoscaling_state, response.cluster_config
+        if state.version > self._state.last:
+            self._state.tell(state.version, lambda: self._gcs.report_state(convert.autoscaling_state(state)))
+        if response.HasField("cluster_config") and config.hash != self._config.last:
+            self._config.tell(config.hash, lambda: self._gcs.report_config(convert.cluster_config(config)))
+
+    def _tell_mode(self, *, is_v1: bool) -> None:
+        """Say once in each life of the GCS that the head runs in v1 mode: here, and to every driver that connects."""
+        if is_v1 and not self._is_v1_logged:
+            log.warning("monitor.v1_mode", detail=V1_MODE)
+        self._is_v1_logged = is_v1
+        text = V1_MODE if is_v1 else ""
+        if self._notice.last != text:
+            self._notice.tell(text, lambda: self._gcs.set_notice(text))
 
 
 async def run(settings: MonitorSettings) -> None:
@@ -219,7 +248,7 @@ async def run(settings: MonitorSettings) -> None:
     gcs = GrpcGcs(settings.gcs, clock, TokenSource(os.environ))
     transport = GrpcTransport(settings.service)
     try:
-        await Monitor(gcs, transport, clock, cluster=settings.cluster).run()
+        await Monitor(gcs, transport, clock, cluster=settings.cluster, incarnation=settings.incarnation).run()
     finally:
         await transport.close()
         await gcs.close()

@@ -15,6 +15,7 @@ class Finding:
     snapshot: head_pb2.Snapshot
     look: convert.Look
     ray_version: str
+    is_v1_mode: bool
     read_at: float
 
 
@@ -22,7 +23,7 @@ def find(reading: GcsReading, read_at: float) -> Finding:
     """Make a reading ready."""
     snapshot = convert.snapshot(reading)
     session = head_pb2.Session(cluster_id=reading.cluster_id, session_name=reading.state.cluster_session_name)
-    return Finding(session, snapshot, convert.look(snapshot, read_at), reading.ray_version, read_at)
+    return Finding(session, snapshot, convert.look(snapshot, read_at), reading.ray_version, reading.is_v1_mode, read_at)
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,15 @@ class _Base:
 
 
 class Outbox:
-    """Composes reports in order: the epoch is the monitor's start, the sequence grows with every attempt to send."""
+    """Composes reports in order: the epoch is the monitor's start, the sequence grows with every attempt to send.
 
-    def __init__(self, cluster: str, epoch: int) -> None:
+    Each names the cluster, the epoch, and the incarnation of the head beside which this monitor runs ("" is not known).
+    """
+
+    def __init__(self, cluster: str, epoch: int, incarnation: str = "") -> None:
         self._cluster = cluster
         self._epoch = epoch
+        self._incarnation = incarnation
         self._sequence = 0
         self._base: _Base | None = None
 
@@ -53,6 +58,7 @@ class Outbox:
         request = self._next()
         request.session.CopyFrom(finding.session)
         request.ray_version = finding.ray_version
+        request.v1_mode = finding.is_v1_mode
         request.age.CopyFrom(convert.duration(max(0.0, now - finding.read_at)))
         if self._base is None or self.is_news(finding):
             request.snapshot.CopyFrom(finding.snapshot)
@@ -77,4 +83,9 @@ class Outbox:
 
     def _next(self) -> head_pb2.ReportDemandRequest:
         self._sequence += 1
-        return head_pb2.ReportDemandRequest(cluster=self._cluster, monitor_epoch=self._epoch, sequence=self._sequence)
+        return head_pb2.ReportDemandRequest(
+            cluster=self._cluster,
+            monitor_epoch=self._epoch,
+            sequence=self._sequence,
+            head_incarnation=self._incarnation,
+        )

@@ -22,9 +22,9 @@ class Reply(Protocol):
 R = TypeVar("R", bound=Reply)
 
 CHANNEL_OPTIONS = (
-    ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.min_reconnect_backoff_ms", 200),
-    ("grpc.max_reconnect_backoff_ms", 1000),  # gRPC's own is 2 minutes; ours must see a head that is back
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 1000),  # so long may one attempt take; refused ones end at once
+    ("grpc.max_reconnect_backoff_ms", 200),  # gRPC's own is 2 minutes; ours must see at once that a head is back
     ("grpc.use_local_subchannel_pool", 1),  # a fresh channel really connects anew, to another endpoint if there is one
     ("grpc.enable_retries", 0),  # who calls decides about a second time
 )

@@ -15,7 +15,8 @@ from rayscaler.clock import Clock
 from rayscaler.model.demand import Bundle, Strategy
 from rayscaler.model.resources import UNIT, Resources
 from rayscaler.monitor.convert import HEAD_RESOURCE
-from rayscaler.monitor.gcs import GcsReading, check_state, drain_request
+from rayscaler.monitor.gcs import HAS_ONE, GcsReading, check_state, drain_request
+from rayscaler.monitor.kv import OURS
 from rayscaler.testing import fake_ray
 from rayscaler.testing.fake_ray import FakeGang, FakeNode, FakeTask
 
@@ -41,6 +42,8 @@ class FakeGcs:
         self.is_down = False
         self.hanging: set[str] = set()
         self.live_jobs = 1
+        self.live_detached_actors = 0
+        self.is_v1_mode = False
         self.nodes: dict[str, FakeNode] = {}
         self.tasks: dict[int, FakeTask] = {}
         self.gangs: dict[str, FakeGang] = {}
@@ -49,6 +52,10 @@ class FakeGcs:
         """Every drain asked for, refused ones too."""
         self.told: gcs_pb2.AutoscalingState | None = None
         """The AutoscalingState as `ray status` would show it."""
+        self.told_config: gcs_pb2.ClusterConfig | None = None
+        self.configs_told = 0
+        self.notice = ""
+        """What a driver that connects prints."""
         self._head_resources = head or Resources()
         self.cluster_id = ""
         self.restart()
@@ -63,6 +70,8 @@ class FakeGcs:
         self.told = None
         if keeps_id:
             return
+        self.told_config = None
+        self.notice = ""
         self.cluster_id = f"{next(self._numbers):056x}"
         self.nodes, self.tasks, self.gangs, self._ends = {}, {}, {}, []
         head = self.join("", "", Resources({**self._head_resources.amounts, HEAD_RESOURCE: UNIT}))
@@ -98,11 +107,11 @@ class FakeGcs:
             self._finish(self.tasks[task_id], now)
         self._place(now)
 
-    def create_gang(self, strategy: Strategy, bundles: Sequence[Resources]) -> str:
-        """Create a placement group; return its id."""
+    def create_gang(self, strategy: Strategy, bundles: Sequence[Resources], *, is_detached: bool = False) -> str:
+        """Create a placement group; return its id. One that is not detached is orphaned while no job is live."""
         now = self._settle()
         gang_id = f"{next(self._numbers):036x}"
-        self.gangs[gang_id] = FakeGang(gang_id, strategy, tuple(map(Bundle, bundles)))
+        self.gangs[gang_id] = FakeGang(gang_id, strategy, tuple(map(Bundle, bundles)), is_detached=is_detached)
         self._place(now)
         return gang_id
 
@@ -144,7 +153,12 @@ class FakeGcs:
                 if node.is_draining and node.death is None
             },
             live_jobs=self.live_jobs,
+            live_detached_actors=0 if self.live_jobs else self.live_detached_actors,
+            orphaned_gangs=frozenset(
+                gang.gang_id for gang in self.gangs.values() if not gang.nodes and not gang.is_detached and not self.live_jobs
+            ),
             ray_version="2.60.0",
+            is_v1_mode=self.is_v1_mode,
             gcs_life=self._life,
         )
 
@@ -176,6 +190,29 @@ class FakeGcs:
         self.states_told += 1
         if self.told is None or state.autoscaler_state_version >= self.told.autoscaler_state_version:
             self.told = state
+
+    async def replay_constraint(self, constraint: gcs_pb2.ClusterResourceConstraint, cluster_id: str) -> tuple[bool, str]:
+        """Take the constraint unless there is one, and only for this cluster."""
+        await self._answer("replay_constraint")
+        if cluster_id != self.cluster_id:
+            raise errors.Superseded("another Ray cluster has started since this was asked for")
+        if self.constraint is not None:
+            return False, HAS_ONE
+        wanted = [(each.request, each.count) for each in constraint.resource_requests]
+        self.constraint = tuple(fake_ray.bundle(request) for request, count in wanted for _ in range(count))
+        return True, ""
+
+    async def report_config(self, config: gcs_pb2.ClusterConfig) -> None:
+        """Keep what the cluster can become."""
+        await self._answer("report_config")
+        self.configs_told += 1
+        self.told_config = config
+
+    async def set_notice(self, text: str) -> None:
+        """Keep the notice, unless somebody else's is there."""
+        await self._answer("set_notice")
+        if not self.notice or self.notice.startswith(OURS):
+            self.notice = OURS + text if text else ""
 
     async def close(self) -> None:
         """Do nothing: the cluster lives on."""

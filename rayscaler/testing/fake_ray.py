@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from rayscaler.api.gcs.v1 import gcs_pb2
 from rayscaler.model.demand import Bundle, Operator, Strategy
-from rayscaler.model.resources import UNIT, Resources
+from rayscaler.model.resources import UNIT, Resources, from_float
 
 
 @dataclass
@@ -33,6 +33,7 @@ class FakeGang:
     strategy: Strategy
     bundles: tuple[Bundle, ...]
     nodes: "tuple[FakeNode, ...]" = ()
+    is_detached: bool = False
 
 
 @dataclass
@@ -106,6 +107,11 @@ def resource_request(bundle: Bundle) -> gcs_pb2.ResourceRequest:
     if not bundle.selectors:
         request.label_selectors.add()
     return request
+
+
+def bundle(request: gcs_pb2.ResourceRequest) -> Bundle:
+    """Make a bundle of a constraint's request, which has no label wishes."""
+    return Bundle(Resources({name: from_float(amount) for name, amount in request.resources_bundle.items()}))
 
 
 def by_count(bundle: Bundle, count: int) -> gcs_pb2.ResourceRequestByCount:

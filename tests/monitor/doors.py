@@ -1,10 +1,16 @@
 """A service for the monitor to talk to: answers as told, remembers every report, can be away or refuse."""
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
 
 from rayscaler.api.head.v1 import head_pb2
+from rayscaler.model.resources import Resources
 from rayscaler.monitor.convert import duration
+from rayscaler.monitor.main import Monitor
+from rayscaler.testing.fake_gcs import FakeGcs
+from rayscaler.testing.loop_clock import LoopClock
 
 
 class FakeService:
@@ -18,6 +24,7 @@ class FakeService:
         self.acknowledges = True
         self.interval_s = 0.5
         self.state: head_pb2.AutoscalingState | None = None
+        self.config: head_pb2.ClusterConfig | None = None
         self.error: Exception | None = None
         """Raised instead of an answer while set."""
         self.on_report: Callable[[head_pb2.ReportDemandRequest], None] = lambda request: None
@@ -42,6 +49,8 @@ class FakeService:
         )
         if self.state is not None and self.state.version > request.reported_state_version and not request.gcs_error:
             response.autoscaling_state.CopyFrom(self.state)
+        if self.config is not None and self.config.hash != request.reported_config_hash and not request.gcs_error:
+            response.cluster_config.CopyFrom(self.config)
         return response
 
     async def close(self) -> None:
@@ -68,3 +77,48 @@ def idle_drain(command_id: str, ray_node_id: str) -> head_pb2.Command:
     """A command to drain a node if it is idle."""
     drain = head_pb2.DrainNode(ray_node_id=ray_node_id, reason=head_pb2.DRAIN_REASON_IDLE, detail="idle for 60 s")
     return head_pb2.Command(command_id=command_id, drain_node=drain)
+
+
+def replay(command_id: str, *bundles: Resources) -> head_pb2.Command:
+    """A command to ask again for a constraint."""
+    demands = [head_pb2.Demand(bundle=head_pb2.Bundle(resources=each.amounts), count=count) for each, count in Counter(bundles).items()]
+    constraint = head_pb2.Constraint(demands=demands)
+    return head_pb2.Command(command_id=command_id, replay_constraint=head_pb2.ReplayConstraint(constraint=constraint))
+
+
+class ManualClock:
+    """A clock that stands still until told otherwise."""
+
+    def __init__(self) -> None:
+        self._now_s = 1000.0
+
+    def now(self) -> float:
+        return self._now_s
+
+    def mono(self) -> float:
+        return self._now_s
+
+    def pass_s(self, seconds: float) -> None:
+        """Let time pass."""
+        self._now_s += seconds
+
+
+class World:
+    """A fake cluster, a fake service, and the monitor between them."""
+
+    def __init__(self, monitor: Monitor, gcs: FakeGcs, service: FakeService) -> None:
+        self.monitor = monitor
+        self.gcs = gcs
+        self.service = service
+
+
+@contextlib.asynccontextmanager
+async def running(gcs: FakeGcs, service: FakeService) -> AsyncIterator[World]:
+    monitor = Monitor(gcs, service, LoopClock(), cluster="demo", incarnation="41-7")
+    task = asyncio.create_task(monitor.run())
+    try:
+        yield World(monitor, gcs, service)
+        assert not task.done(), task.exception()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

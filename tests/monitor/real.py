@@ -11,6 +11,7 @@ from pathlib import Path
 from rayscaler.api.head.v1 import head_pb2
 from rayscaler.clock import SystemClock
 from rayscaler.local.command import inherited
+from rayscaler.local.head import HeadOptions
 from rayscaler.monitor.auth import TokenSource
 from rayscaler.monitor.gcs import GrpcGcs
 from rayscaler.monitor.main import Monitor
@@ -19,6 +20,9 @@ from tests.ray_tier import RayHead
 
 PATIENCE_S = 90.0
 """Nothing here takes so long; a loaded machine may."""
+
+
+INCARNATION = "41-7"
 
 
 @dataclass
@@ -59,7 +63,8 @@ async def beside(address: str, **environ: str) -> AsyncIterator[Beside]:
     gcs = GrpcGcs(address, SystemClock(), TokenSource(environ))
     made = Beside(gcs)
     made.service.interval_s = 0.1
-    task = asyncio.create_task(Monitor(gcs, made.service, SystemClock(), cluster="demo").run())
+    monitor = Monitor(gcs, made.service, SystemClock(), cluster="demo", incarnation=INCARNATION)
+    task = asyncio.create_task(monitor.run())
     try:
         yield made
         assert not task.done(), task.exception()
@@ -85,12 +90,12 @@ def rows(snapshot: head_pb2.Snapshot, instance_id: str) -> list[head_pb2.Node]:
     return [node for node in snapshot.nodes if node.instance_id == instance_id]
 
 
-async def ray_status(head: RayHead) -> str:
+async def ray_status(head: RayHead, *, is_verbose: bool = True) -> str:
     """Return what Ray's own command shows."""
     process = await asyncio.create_subprocess_exec(
         str(Path(sys.executable).parent / "ray"),
         "status",
-        "-v",
+        *(("-v",) if is_verbose else ()),
         f"--address={head.address}",
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
@@ -99,3 +104,14 @@ async def ray_status(head: RayHead) -> str:
     out, _ = await process.communicate()
     assert process.returncode == 0, out.decode()
     return out.decode()
+
+
+def stored(directory: Path) -> HeadOptions:
+    """Options of a head whose GCS keeps its state in a directory."""
+    return HeadOptions(env=(("RAY_gcs_storage", "rocksdb"), ("RAY_gcs_storage_path", str(directory))))
+
+
+async def restart(head: RayHead) -> None:
+    """Kill the head and everything in its session, and start it anew on its port."""
+    await head.head.stop(grace_s=0.0)
+    await head.head.start()

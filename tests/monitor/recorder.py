@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import grpc
 import grpc.aio
@@ -11,6 +12,7 @@ import grpc.aio
 from rayscaler.api.gcs.v1 import gcs_pb2
 
 CLUSTER_ID = bytes(range(28))
+JOB = bytes.fromhex("01000000")
 
 
 @dataclass
@@ -54,12 +56,16 @@ class Recorder(grpc.GenericRpcHandler):
         return [method.rpartition("/")[2] for method, _, _ in self.calls]
 
 
+R = TypeVar("R", bound=Recorder)
+
+
 @contextlib.asynccontextmanager
-async def recording() -> AsyncIterator[Recorder]:
-    """Run a recorder that looks like a GCS with one node."""
-    recorder = Recorder()
+async def recording(recorder: R | None = None) -> AsyncIterator[R | Recorder]:
+    """Run a recorder, or the one given, that looks like a GCS without nodes."""
+    recorder = recorder or Recorder()
     recorder.answers["GetClusterId"] = gcs_pb2.GetClusterIdReply(cluster_id=CLUSTER_ID).SerializeToString()
     recorder.answers["CheckAlive"] = gcs_pb2.CheckAliveReply(ray_version="2.60.0").SerializeToString()
+    recorder.answers["InternalKVGet"] = gcs_pb2.InternalKVGetReply(value=b"1").SerializeToString()
     show(recorder, version=1)
     server = grpc.aio.server(options=[("grpc.max_receive_message_length", 64 << 20)])
     server.add_generic_rpc_handlers((recorder,))
@@ -79,3 +85,8 @@ def show(recorder: Recorder, *, version: int, **statuses: int) -> None:
         node_states=[gcs_pb2.NodeState(node_id=name.encode(), status=status) for name, status in statuses.items()],
     )
     recorder.answers["GetClusterResourceState"] = gcs_pb2.GetClusterResourceStateReply(cluster_resource_state=state).SerializeToString()
+
+
+def answer_jobs(recorder: Recorder, *rows: gcs_pb2.JobTableData) -> None:
+    """Let the GCS know these jobs."""
+    recorder.answers["GetAllJobInfo"] = gcs_pb2.GetAllJobInfoReply(job_info_list=rows).SerializeToString()

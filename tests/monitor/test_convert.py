@@ -254,3 +254,45 @@ def test_every_amount_that_ray_can_name_comes_back_as_the_same_number():
         bundle = head_pb2.Bundle(resources=Resources({"r": units}).amounts)
         told = convert.autoscaling_state(head_pb2.AutoscalingState(infeasible=[bundle]))
         assert told.infeasible_resource_requests[0].resources_bundle["r"] == float(f"{units / 10_000:.4f}")
+
+
+def test_a_gang_is_orphaned_only_if_the_reading_names_it_and_detached_actors_are_passed_on():
+    text = f"""
+        pending_gang_resource_requests {{ details: "{GROUP}:PACK|PENDING" requests {{ resources_bundle {{ key: "CPU" value: 1 }} }} }}
+        pending_gang_resource_requests {{ details: "{"ab" * 18}:PACK|PENDING" requests {{ resources_bundle {{ key: "CPU" value: 1 }} }} }}
+    """
+    taken = snapshot(text, orphaned_gangs=frozenset({GROUP, "cd" * 18}), live_detached_actors=3)
+    assert {each.gang_id: each.orphaned for each in taken.gangs} == {GROUP: True, "ab" * 18: False}
+    assert taken.live_detached_actors == 3
+    assert not any(each.orphaned for each in snapshot(text).gangs)
+
+
+@pytest.mark.parametrize(
+    ("units", "whole"),
+    [(1, 1), (3_000, 1), (10_000, 1), (10_001, 2), (2**62, 2**62 // 10_000 + 1), (10_000 * 300_000_001, 300_000_001)],
+)
+def test_a_config_is_told_in_whole_units_rounded_up(units, whole):
+    told = convert.cluster_config(head_pb2.ClusterConfig(min_resources={"r": units}, max_resources={"r": units}))
+    assert (dict(told.min_resources), dict(told.max_resources)) == ({"r": whole}, {"r": whole})
+
+
+@pytest.mark.parametrize("units", [0, -1, -(2**63)])
+def test_a_config_leaves_out_what_is_nothing(units):
+    group = head_pb2.NodeGroupConfig(name="n", resources={"r": units}, min_count=-1, max_count=-1)
+    told = convert.cluster_config(head_pb2.ClusterConfig(max_resources={"r": units}, node_groups=[group]))
+    assert not told.max_resources
+    assert (told.node_group_configs[0].min_count, told.node_group_configs[0].max_count) == (0, -1)
+
+
+def test_a_constraint_is_replayed_as_request_resources_would_have_sent_it():
+    selector = head_pb2.LabelSelector(conditions=[head_pb2.LabelCondition(key="zone", operator=head_pb2.LABEL_OPERATOR_IN, values=["a"])])
+    demands = [
+        head_pb2.Demand(bundle=head_pb2.Bundle(resources={"CPU": 15_000}), count=3),
+        head_pb2.Demand(bundle=head_pb2.Bundle(resources={"GPU": 10_000}, label_selectors=[selector]), count=1),
+    ]
+    told = convert.cluster_constraint(head_pb2.Constraint(demands=demands))
+    assert told.resource_requests[0].request == gcs_pb2.ResourceRequest(resources_bundle={"CPU": 1.5})
+    assert [each.count for each in told.resource_requests] == [3, 1]
+    read_again = convert.snapshot(GcsReading("ab" * 28, gcs_pb2.ClusterResourceState(cluster_resource_constraints=[told])))
+    assert sorted(read_again.constraint.demands, key=str) == sorted(demands, key=str)
+    assert convert.cluster_constraint(head_pb2.Constraint()) == gcs_pb2.ClusterResourceConstraint()

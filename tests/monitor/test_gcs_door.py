@@ -8,7 +8,8 @@ from rayscaler.api.gcs.v1 import gcs_pb2
 from rayscaler.clock import SystemClock
 from rayscaler.monitor.auth import TokenSource
 from rayscaler.monitor.gcs import GrpcGcs
-from tests.monitor.recorder import CLUSTER_ID, recording, show
+from tests.monitor.doors import ManualClock
+from tests.monitor.recorder import CLUSTER_ID, JOB, answer_jobs, recording, show
 
 pytestmark = pytest.mark.tier("protocol")
 
@@ -31,13 +32,14 @@ async def gcs(ray):
     await door.close()
 
 
-async def test_the_first_reading_asks_for_id_state_version_and_jobs_and_the_next_for_the_state_only(ray, gcs):
+async def test_the_first_reading_asks_for_id_state_version_jobs_and_mode_and_the_next_for_the_state_only(ray, gcs):
+    answer_jobs(ray, gcs_pb2.JobTableData(job_id=JOB))
     reading = await gcs.read()
     assert reading.cluster_id == CLUSTER_ID.hex()
     assert reading.ray_version == "2.60.0"
-    assert ray.names() == ["GetClusterId", "GetClusterResourceState", "CheckAlive", "GetAllJobInfo"]
+    assert ray.names() == ["GetClusterId", "GetClusterResourceState", "CheckAlive", "GetAllJobInfo", "InternalKVGet"]
     await gcs.read()
-    assert ray.names()[4:] == ["GetClusterResourceState"]
+    assert ray.names()[5:] == ["GetClusterResourceState"]
 
 
 async def test_every_call_but_the_first_carries_the_cluster_id(ray, gcs):
@@ -128,27 +130,6 @@ async def test_drains_are_listed_while_a_node_drains_or_shortly_after_one_was_as
     assert (await gcs.read()).draining == {b"a".hex(): 5}
 
 
-async def test_live_jobs_are_counted_without_the_dead_and_rays_own(ray, gcs):
-    rows = [(False, ""), (False, "mine"), (True, "mine"), (False, "_ray_internal_dashboard")]
-    ray.answers["GetAllJobInfo"] = gcs_pb2.GetAllJobInfoReply(
-        job_info_list=[gcs_pb2.JobTableData(is_dead=dead, config=gcs_pb2.JobConfig(ray_namespace=name)) for dead, name in rows]
-    ).SerializeToString()
-    assert (await gcs.read()).live_jobs == 2
-
-
-async def test_demand_without_a_known_job_has_the_jobs_counted_anew_at_once(ray, gcs):
-    assert (await gcs.read()).live_jobs == 0
-    ray.answers["GetAllJobInfo"] = gcs_pb2.GetAllJobInfoReply(job_info_list=[gcs_pb2.JobTableData()]).SerializeToString()
-    assert (await gcs.read()).live_jobs == 0
-    demand = gcs_pb2.ClusterResourceState(
-        cluster_resource_state_version=9, pending_resource_requests=[gcs_pb2.ResourceRequestByCount(count=1)]
-    )
-    ray.answers["GetClusterResourceState"] = gcs_pb2.GetClusterResourceStateReply(cluster_resource_state=demand).SerializeToString()
-    assert (await gcs.read()).live_jobs == 1
-    await gcs.read()
-    assert ray.names().count("GetAllJobInfo") == 2
-
-
 async def test_a_drain_says_what_ray_answered(ray, gcs):
     await gcs.read()
     ray.answers["DrainNode"] = gcs_pb2.DrainNodeReply(is_accepted=False, rejection_reason_message="busy").SerializeToString()
@@ -209,3 +190,131 @@ async def test_a_snapshot_larger_than_grpcs_default_of_4_mib_is_read(ray, gcs):
     show(ray, version=1, **{f"{i:028d}": IDLE for i in range(150_000)})
     assert len(ray.answers["GetClusterResourceState"]) > 4 << 20
     assert len((await gcs.read()).state.node_states) == 150_000
+
+
+CONSTRAINT = gcs_pb2.ClusterResourceConstraint(
+    resource_requests=[gcs_pb2.ResourceRequestByCount(request=gcs_pb2.ResourceRequest(resources_bundle={"CPU": 4.0}), count=2)]
+)
+
+
+async def test_a_constraint_is_replayed_after_a_look_that_finds_none(ray, gcs):
+    await gcs.read()
+    ray.calls.clear()
+    assert await gcs.replay_constraint(CONSTRAINT, CLUSTER_ID.hex()) == (True, "")
+    assert ray.names() == ["GetClusterResourceState", "RequestClusterResourceConstraint"]
+    method, request, metadata = ray.calls[-1]
+    assert method == "/ray.rpc.autoscaler.AutoscalerStateService/RequestClusterResourceConstraint"
+    assert gcs_pb2.RequestClusterResourceConstraintRequest.FromString(request).cluster_resource_constraint == CONSTRAINT
+    assert metadata["ray_cluster_id"] == CLUSTER_ID.hex()
+
+
+@pytest.mark.parametrize("there", [CONSTRAINT, gcs_pb2.ClusterResourceConstraint()])
+async def test_a_constraint_is_never_replayed_over_another_not_even_over_an_empty_one(ray, gcs, there):
+    await gcs.read()
+    state = gcs_pb2.ClusterResourceState(cluster_resource_state_version=2, cluster_resource_constraints=[there])
+    ray.answers["GetClusterResourceState"] = gcs_pb2.GetClusterResourceStateReply(cluster_resource_state=state).SerializeToString()
+    assert await gcs.replay_constraint(CONSTRAINT, CLUSTER_ID.hex()) == (False, "the GCS has one already")
+    assert "RequestClusterResourceConstraint" not in ray.names()
+
+
+async def test_a_constraint_is_not_replayed_to_another_cluster_than_the_one_it_was_asked_for(ray, gcs):
+    await gcs.read()
+    with pytest.raises(errors.Superseded):
+        await gcs.replay_constraint(CONSTRAINT, "07" * 28)
+    for refused in ("GetClusterResourceState", "RequestClusterResourceConstraint"):
+        ray.refusals[refused] = [WRONG_CLUSTER]
+        with pytest.raises(errors.Superseded):
+            await gcs.replay_constraint(CONSTRAINT, CLUSTER_ID.hex())
+        await gcs.read()
+    assert ray.names().count("RequestClusterResourceConstraint") == 1
+
+
+SAYINGS = {
+    "state": lambda gcs: gcs.report_state(gcs_pb2.AutoscalingState(autoscaler_state_version=1)),
+    "config": lambda gcs: gcs.report_config(gcs_pb2.ClusterConfig()),
+    "notice": lambda gcs: gcs.set_notice("text"),
+    "constraint": lambda gcs: gcs.replay_constraint(CONSTRAINT, CLUSTER_ID.hex()),
+}
+
+
+@pytest.mark.parametrize("saying", SAYINGS.values(), ids=SAYINGS)
+async def test_nothing_is_told_while_it_is_unknown_which_cluster_answers(ray, gcs, saying):
+    with pytest.raises(errors.Unavailable):
+        await saying(gcs)
+    await gcs.read()
+    ray.refusals["GetClusterResourceState"] = [(grpc.StatusCode.UNAVAILABLE, "Socket closed")]
+    with pytest.raises(errors.Unavailable):
+        await gcs.read()
+    ray.calls.clear()
+    with pytest.raises(errors.Unavailable):
+        await saying(gcs)
+    assert ray.calls == []
+
+
+@pytest.mark.parametrize("saying", SAYINGS.values(), ids=SAYINGS)
+async def test_whatever_is_told_names_the_cluster(ray, gcs, saying):
+    await gcs.read()
+    ray.calls.clear()
+    await saying(gcs)
+    assert {metadata.get("ray_cluster_id") for _, _, metadata in ray.calls} == {CLUSTER_ID.hex()}
+
+
+async def test_the_config_goes_to_the_autoscalers_rpc(ray, gcs):
+    await gcs.read()
+    config = gcs_pb2.ClusterConfig(max_resources={"CPU": 8})
+    await gcs.report_config(config)
+    method, request, _ = ray.calls[-1]
+    assert method == "/ray.rpc.autoscaler.AutoscalerStateService/ReportClusterConfig"
+    assert gcs_pb2.ReportClusterConfigRequest.FromString(request).cluster_config == config
+
+
+def answer_kv(ray, value: bytes) -> None:
+    ray.answers["InternalKVGet"] = gcs_pb2.InternalKVGetReply(value=value).SerializeToString()
+
+
+@pytest.mark.parametrize(("value", "is_v1"), [(b"1", False), (b"0", True), (b"", False)])
+async def test_the_mode_is_what_the_head_wrote_and_v1_only_if_it_wrote_so(ray, gcs, value, is_v1):
+    answer_kv(ray, value)
+    assert (await gcs.read()).is_v1_mode is is_v1
+    (request,) = (gcs_pb2.InternalKVGetRequest.FromString(sent) for method, sent, _ in ray.calls if method.endswith("/InternalKVGet"))
+    assert (request.namespace, request.key) == (b"__autoscaler", b"__autoscaler_v2_enabled")
+
+
+async def test_the_mode_is_asked_for_once_in_each_life_of_a_v2_head_and_again_until_the_head_says_v2(ray):
+    clock = ManualClock()
+    gcs = GrpcGcs(ray.address, clock, TokenSource({}))
+    modes = []
+    for version, value in [(1, b""), (2, b"0"), (3, b"1"), (4, b"0"), (1, b"0")]:
+        show(ray, version=version)
+        answer_kv(ray, value)
+        clock.pass_s(2.5)
+        modes.append((await gcs.read()).is_v1_mode)
+    await gcs.close()
+    assert modes == [False, True, False, False, True]
+    assert ray.names().count("InternalKVGet") == 4
+
+
+@pytest.mark.parametrize(
+    ("there", "text", "call"),
+    [
+        (b"", "v1", "InternalKVPut"),
+        (b"rayscaler: older words", "v1", "InternalKVPut"),
+        (b"rayscaler: v1", "v1", ""),
+        (b"somebody else's", "v1", ""),
+        (b"", "", ""),
+        (b"rayscaler: older words", "", "InternalKVDel"),
+        (b"somebody else's", "", ""),
+    ],
+)
+async def test_the_notice_for_drivers_is_put_and_taken_back_but_only_ours(ray, gcs, there, text, call):
+    await gcs.read()
+    ray.calls.clear()
+    answer_kv(ray, there)
+    await gcs.set_notice(text)
+    assert ray.names()[1:] == ([call] if call else [])
+    if call == "InternalKVPut":
+        put = gcs_pb2.InternalKVPutRequest.FromString(ray.calls[-1][1])
+        assert (put.namespace, put.key, put.value, put.overwrite) == (b"", b"__autoscaling_error", b"rayscaler: v1", True)
+    if call == "InternalKVDel":
+        delete = gcs_pb2.InternalKVDelRequest.FromString(ray.calls[-1][1])
+        assert (delete.namespace, delete.key) == (b"", b"__autoscaling_error")

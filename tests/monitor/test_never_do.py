@@ -5,6 +5,7 @@ Rules 6, 7, 8, 9 and 10 bind whoever decides; here is the monitor's part of them
 
 import os
 from collections.abc import AsyncIterator
+from random import Random
 
 import pytest
 import pytest_asyncio
@@ -18,8 +19,9 @@ from rayscaler.model.resources import Resources
 from rayscaler.monitor import convert
 from rayscaler.monitor.auth import TokenSource
 from rayscaler.monitor.gcs import GrpcGcs
+from tests.monitor import garbage
 from tests.monitor.real import beside, drain, ray_status, rows
-from tests.monitor.recorder import recording, show
+from tests.monitor.recorder import CLUSTER_ID, recording, show
 from tests.ray_tier import RayHead, running_head
 
 pytestmark = [pytest.mark.tier("ray"), pytest.mark.asyncio(loop_scope="module")]
@@ -76,6 +78,42 @@ async def test_wc_12_2_a_drain_without_a_reason_never_reaches_the_raylet(head):
     )
 
 
+FUZZED = 300
+
+
+async def test_wc_12_garbage_from_the_service_never_breaks_a_rule_or_the_monitor():
+    """Random answers: whatever the service says, only lawful bytes leave, and the reports go on."""
+    random = Random(1)
+    async with recording() as recorder:
+        show(recorder, version=1, a=gcs_pb2.NODE_STATUS_IDLE)
+        async with beside(recorder.address) as monitor:
+            await monitor.until(lambda taken: bool(taken.nodes))
+
+            def answer_with_garbage(request: head_pb2.ReportDemandRequest) -> None:
+                """Give new commands with every answer: their results make the next report come at once."""
+                number = request.sequence
+                monitor.service.commands = [garbage.command(random, f"c{number}-{each}", "61") for each in range(3)]
+                monitor.service.state = garbage.state(random, number)
+                if number < FUZZED:
+                    monitor.service.config = garbage.config(random, f"h{number}")
+
+            monitor.service.on_report = answer_with_garbage
+            await monitor.report(lambda request: request.sequence >= FUZZED and request.reported_config_hash == f"h{FUZZED - 1}")
+    sent = {name: [request for method, request, _ in recorder.calls if method.endswith(f"/{name}")] for name in set(recorder.names())}
+    drains = [gcs_pb2.DrainNodeRequest.FromString(each) for each in sent["DrainNode"]]
+    assert drains
+    assert {each.reason for each in drains} <= {1, 2}
+    assert {each.node_id for each in drains} == {b"a"}
+    assert all(each.deadline_timestamp_ms >= 0 for each in drains)
+    states = [gcs_pb2.ReportAutoscalingStateRequest.FromString(each).autoscaling_state for each in sent["ReportAutoscalingState"]]
+    versions = [each.autoscaler_state_version for each in states]
+    assert versions == sorted(versions)
+    assert not any("_group_" in name for each in states for shape in each.infeasible_resource_requests for name in shape.resources_bundle)
+    assert set(sent["GetClusterResourceState"]) == {b""}
+    assert sent["ReportClusterConfig"]
+    assert sent["RequestClusterResourceConstraint"]
+
+
 async def test_wc_12_2_no_other_reason_leaves_the_door_either():
     async with recording() as recorder:
         gcs = GrpcGcs(recorder.address, SystemClock(), TokenSource({}))
@@ -110,17 +148,33 @@ async def test_wc_12_3_everything_the_door_can_do_never_calls_the_legacy_drain()
         for reason in (gcs_pb2.DRAIN_NODE_REASON_IDLE_TERMINATION, gcs_pb2.DRAIN_NODE_REASON_PREEMPTION):
             await gcs.drain("aa" * 28, reason, "", 1.0)
         await gcs.report_state(gcs_pb2.AutoscalingState(autoscaler_state_version=1))
+        await gcs.report_config(gcs_pb2.ClusterConfig())
+        await gcs.replay_constraint(gcs_pb2.ClusterResourceConstraint(), CLUSTER_ID.hex())
+        recorder.answers["InternalKVGet"] = b""
+        await gcs.set_notice("text")
+        recorder.answers["InternalKVGet"] = gcs_pb2.InternalKVGetReply(value=b"rayscaler: text").SerializeToString()
+        await gcs.set_notice("")
+        group = gcs_pb2.GangResourceRequest(details=f"{'ab' * 18}:PACK|PENDING")
+        state = gcs_pb2.ClusterResourceState(cluster_resource_state_version=2, pending_gang_resource_requests=[group])
+        recorder.answers["GetClusterResourceState"] = gcs_pb2.GetClusterResourceStateReply(cluster_resource_state=state).SerializeToString()
         await gcs.read()
         await gcs.close()
     assert {method for method, _, _ in recorder.calls} == {
         "/ray.rpc.autoscaler.AutoscalerStateService/DrainNode",
         "/ray.rpc.autoscaler.AutoscalerStateService/GetClusterResourceState",
         "/ray.rpc.autoscaler.AutoscalerStateService/ReportAutoscalingState",
+        "/ray.rpc.autoscaler.AutoscalerStateService/ReportClusterConfig",
+        "/ray.rpc.autoscaler.AutoscalerStateService/RequestClusterResourceConstraint",
+        "/ray.rpc.ActorInfoGcsService/GetAllActorInfo",
+        "/ray.rpc.InternalKVGcsService/InternalKVDel",
+        "/ray.rpc.InternalKVGcsService/InternalKVGet",
+        "/ray.rpc.InternalKVGcsService/InternalKVPut",
         "/ray.rpc.NodeInfoGcsService/CheckAlive",
         "/ray.rpc.NodeInfoGcsService/GetAllNodeInfo",
         "/ray.rpc.NodeInfoGcsService/GetClusterId",
         "/ray.rpc.NodeResourceInfoGcsService/GetDrainingNodes",
         "/ray.rpc.JobInfoGcsService/GetAllJobInfo",
+        "/ray.rpc.PlacementGroupInfoGcsService/GetAllPlacementGroup",
     }
 
 
@@ -167,6 +221,8 @@ async def test_wc_12_4_what_could_run_later_is_not_cancelled_by_what_never_can()
 async def test_wc_12_4_shapes_of_placed_groups_do_not_pass_the_door():
     async with recording() as recorder:
         gcs = GrpcGcs(recorder.address, SystemClock(), TokenSource({}))
+        await gcs.read()
+        recorder.calls.clear()
         shape = gcs_pb2.ResourceRequest(resources_bundle={f"CPU_group_0_{'ab' * 18}": 1.0})
         with pytest.raises(errors.InvalidRequest, match="CPU_group_0"):
             await gcs.report_state(gcs_pb2.AutoscalingState(autoscaler_state_version=1, infeasible_resource_requests=[shape]))

@@ -16,11 +16,14 @@ from rayscaler.clock import SystemClock
 from rayscaler.local.head import HeadOptions
 from rayscaler.model.nodetype import NodeType
 from rayscaler.model.resources import Resources
+from rayscaler.monitor import kv
 from rayscaler.monitor.auth import TokenSource
 from rayscaler.monitor.gcs import GrpcGcs
+from rayscaler.monitor.link import ClusterLine, GcsLink
+from rayscaler.monitor.main import V1_MODE
 from tests.monitor.real import PATIENCE_S, beside, ray_status, rows
 from tests.monitor.recorder import recording
-from tests.ray_tier import running_head
+from tests.ray_tier import RayHead, running_head
 
 pytestmark = pytest.mark.tier("ray")
 
@@ -44,6 +47,9 @@ print("asked", flush=True)
 sys.stdin.close()
 time.sleep(600)
 """
+
+STAYS_S = 5.0
+"""Longer than any cache of the monitor's, and than Ray takes to clear up behind a driver."""
 
 TAKE_BACK = "from ray.autoscaler.sdk import request_resources\nrequest_resources(bundles=[])\nprint('taken back')"
 
@@ -91,6 +97,85 @@ def check_busy(taken: head_pb2.Snapshot) -> None:
     assert not any("_group_" in name for name in [*worker.total, *worker.available])
     assert [label for label in worker.dynamic_labels if label.startswith("_PG_")]
     assert [node.ray_node_id != worker.ray_node_id for node in taken.nodes if node.is_head] == [True]
+
+
+LEFT_BEHIND = """
+import time
+from ray.util.placement_group import placement_group
+@ray.remote(num_cpus=1000)
+def huge(): pass
+@ray.remote(num_cpus=3)
+class Waits: pass
+task = huge.remote()
+group = placement_group([{"CPU": 50}] * 2)
+if KEPT:
+    kept = placement_group([{"CPU": 60}] * 2, lifetime="detached", name="kept")
+    actor = Waits.options(lifetime="detached", name="kept", namespace="t").remote()
+print("waits")
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("keeps", [False, True], ids=["nothing detached", "a detached actor and group"])
+async def test_e1_of_a_driver_killed_with_9_only_what_is_detached_still_waits(ray_head, keeps):
+    async with beside(ray_head.local_address) as monitor:
+        driver = await ray_head.start_driver(f"KEPT = {keeps}\n{LEFT_BEHIND}")
+        assert await driver.line() == "waits"
+        wanted = {(("CPU", 10_000_000),): 1, **({(("CPU", 30_000),): 1} if keeps else {})}
+        report = await monitor.until(lambda taken: shapes(taken.demands) == wanted and len(taken.gangs) == 1 + keeps)
+        assert (report.snapshot.live_jobs, report.snapshot.live_detached_actors) == (1, 0)
+        assert not any(gang.orphaned for gang in report.snapshot.gangs)
+        loop = asyncio.get_running_loop()
+        killed_at = loop.time()
+        await driver.close()
+        await monitor.until(lambda taken: taken.live_jobs == 0 and taken.live_detached_actors == keeps)
+        noticed_at = loop.time()
+        report = await monitor.until(
+            lambda taken: [sum(each.count for each in gang.bundles) for gang in taken.gangs if not gang.orphaned] == [2] * keeps
+        )
+        left = {(("CPU", 30_000),): 1} if keeps else {}
+        report = await monitor.until(lambda taken: shapes(taken.demands) == left)
+        print(f"no live job told {noticed_at - killed_at:.2f} s after the kill, Ray showed its demand for {loop.time() - killed_at:.2f} s")
+        assert [shapes(gang.bundles) for gang in report.snapshot.gangs if not gang.orphaned] == [{(("CPU", 600_000),): 2}] * keeps
+        if keeps:
+            await asyncio.sleep(STAYS_S)  # what may not happen needs time to happen
+            taken = monitor.service.snapshots[-1].snapshot
+            assert (taken.live_detached_actors, shapes(taken.demands), [gang.orphaned for gang in taken.gangs]) == (1, left, [False])
+
+
+async def test_a_head_in_v1_mode_is_reported_and_says_so_to_drivers_and_in_its_status_until_it_is_put_right():
+    async with running_head(HeadOptions(env=(("RAY_enable_autoscaler_v2", "0"),))) as head:
+        link = GcsLink(head.local_address, TokenSource({}), call_timeout_s=5.0)
+        line = ClusterLine(link, "", 0)
+        async with beside(head.local_address) as monitor:
+            report = await monitor.report(lambda request: request.v1_mode)
+            assert report.HasField("snapshot")
+            async with asyncio.timeout(PATIENCE_S):
+                while V1_MODE not in (said := await told_to_drivers(head)):
+                    pass  # the report goes out while the notice is still on its way
+            print(said)
+            assert f"rayscaler: {V1_MODE}" in await ray_status(head)
+        await kv.set_notice(line, "")
+        assert V1_MODE not in await told_to_drivers(head)
+        await link.close()
+
+
+async def told_to_drivers(head: RayHead) -> str:
+    """Return what a driver prints that connects."""
+    code = f"import ray; ray.init(address={head.address!r})"
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    out, _ = await child.communicate()
+    assert child.returncode == os.EX_OK, out.decode()
+    return out.decode()
+
+
+async def test_a_head_in_v2_mode_says_nothing_to_drivers(ray_head):
+    async with beside(ray_head.local_address) as monitor:
+        await monitor.until(lambda taken: bool(taken.nodes))
+        assert not monitor.service.last.v1_mode
+        assert "rayscaler" not in await told_to_drivers(ray_head)
 
 
 async def test_an_idle_cluster_sends_heartbeats_only(ray_head):

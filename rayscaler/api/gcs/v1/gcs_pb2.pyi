@@ -268,6 +268,69 @@ class ReportAutoscalingStateReply(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class NodeGroupConfig(_message.Message):
+    __slots__ = ("resources", "min_count", "max_count", "name")
+    class ResourcesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    RESOURCES_FIELD_NUMBER: _ClassVar[int]
+    MIN_COUNT_FIELD_NUMBER: _ClassVar[int]
+    MAX_COUNT_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    resources: _containers.ScalarMap[str, int]
+    min_count: int
+    max_count: int
+    name: str
+    def __init__(self, resources: _Optional[_Mapping[str, int]] = ..., min_count: _Optional[int] = ..., max_count: _Optional[int] = ..., name: _Optional[str] = ...) -> None: ...
+
+class ClusterConfig(_message.Message):
+    __slots__ = ("min_resources", "max_resources", "node_group_configs")
+    class MinResourcesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    class MaxResourcesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    MIN_RESOURCES_FIELD_NUMBER: _ClassVar[int]
+    MAX_RESOURCES_FIELD_NUMBER: _ClassVar[int]
+    NODE_GROUP_CONFIGS_FIELD_NUMBER: _ClassVar[int]
+    min_resources: _containers.ScalarMap[str, int]
+    max_resources: _containers.ScalarMap[str, int]
+    node_group_configs: _containers.RepeatedCompositeFieldContainer[NodeGroupConfig]
+    def __init__(self, min_resources: _Optional[_Mapping[str, int]] = ..., max_resources: _Optional[_Mapping[str, int]] = ..., node_group_configs: _Optional[_Iterable[_Union[NodeGroupConfig, _Mapping]]] = ...) -> None: ...
+
+class ReportClusterConfigRequest(_message.Message):
+    __slots__ = ("cluster_config",)
+    CLUSTER_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    cluster_config: ClusterConfig
+    def __init__(self, cluster_config: _Optional[_Union[ClusterConfig, _Mapping]] = ...) -> None: ...
+
+class ReportClusterConfigReply(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class RequestClusterResourceConstraintRequest(_message.Message):
+    __slots__ = ("cluster_resource_constraint",)
+    CLUSTER_RESOURCE_CONSTRAINT_FIELD_NUMBER: _ClassVar[int]
+    cluster_resource_constraint: ClusterResourceConstraint
+    def __init__(self, cluster_resource_constraint: _Optional[_Union[ClusterResourceConstraint, _Mapping]] = ...) -> None: ...
+
+class RequestClusterResourceConstraintReply(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
 class DrainNodeRequest(_message.Message):
     __slots__ = ("node_id", "reason", "reason_message", "deadline_timestamp_ms")
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
@@ -417,3 +480,75 @@ class InternalKVGetReply(_message.Message):
     status: GcsStatus
     value: bytes
     def __init__(self, status: _Optional[_Union[GcsStatus, _Mapping]] = ..., value: _Optional[bytes] = ...) -> None: ...
+
+class InternalKVPutRequest(_message.Message):
+    __slots__ = ("key", "value", "overwrite", "namespace")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    OVERWRITE_FIELD_NUMBER: _ClassVar[int]
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    key: bytes
+    value: bytes
+    overwrite: bool
+    namespace: bytes
+    def __init__(self, key: _Optional[bytes] = ..., value: _Optional[bytes] = ..., overwrite: bool = ..., namespace: _Optional[bytes] = ...) -> None: ...
+
+class InternalKVPutReply(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class InternalKVDelRequest(_message.Message):
+    __slots__ = ("key", "namespace")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    key: bytes
+    namespace: bytes
+    def __init__(self, key: _Optional[bytes] = ..., namespace: _Optional[bytes] = ...) -> None: ...
+
+class InternalKVDelReply(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ActorFilters(_message.Message):
+    __slots__ = ("state",)
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    state: int
+    def __init__(self, state: _Optional[int] = ...) -> None: ...
+
+class GetAllActorInfoRequest(_message.Message):
+    __slots__ = ("filters",)
+    FILTERS_FIELD_NUMBER: _ClassVar[int]
+    filters: ActorFilters
+    def __init__(self, filters: _Optional[_Union[ActorFilters, _Mapping]] = ...) -> None: ...
+
+class ActorTableData(_message.Message):
+    __slots__ = ("is_detached",)
+    IS_DETACHED_FIELD_NUMBER: _ClassVar[int]
+    is_detached: bool
+    def __init__(self, is_detached: bool = ...) -> None: ...
+
+class GetAllActorInfoReply(_message.Message):
+    __slots__ = ("actor_table_data",)
+    ACTOR_TABLE_DATA_FIELD_NUMBER: _ClassVar[int]
+    actor_table_data: _containers.RepeatedCompositeFieldContainer[ActorTableData]
+    def __init__(self, actor_table_data: _Optional[_Iterable[_Union[ActorTableData, _Mapping]]] = ...) -> None: ...
+
+class GetAllPlacementGroupRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class PlacementGroupTableData(_message.Message):
+    __slots__ = ("placement_group_id", "creator_actor_dead", "is_detached")
+    PLACEMENT_GROUP_ID_FIELD_NUMBER: _ClassVar[int]
+    CREATOR_ACTOR_DEAD_FIELD_NUMBER: _ClassVar[int]
+    IS_DETACHED_FIELD_NUMBER: _ClassVar[int]
+    placement_group_id: bytes
+    creator_actor_dead: bool
+    is_detached: bool
+    def __init__(self, placement_group_id: _Optional[bytes] = ..., creator_actor_dead: bool = ..., is_detached: bool = ...) -> None: ...
+
+class GetAllPlacementGroupReply(_message.Message):
+    __slots__ = ("placement_group_table_data",)
+    PLACEMENT_GROUP_TABLE_DATA_FIELD_NUMBER: _ClassVar[int]
+    placement_group_table_data: _containers.RepeatedCompositeFieldContainer[PlacementGroupTableData]
+    def __init__(self, placement_group_table_data: _Optional[_Iterable[_Union[PlacementGroupTableData, _Mapping]]] = ...) -> None: ...
