@@ -60,6 +60,10 @@ class Timings:
     """Wait after a refusal that only somebody else can lift, such as a newer monitor's having taken over."""
 
 
+HEARTBEAT_READINGS = 4
+"""An unchanged snapshot is confirmed at least with every fourth reading: what passes with time at the service passes with what was seen."""
+
+
 class Monitor:
     """One monitor of one cluster. `run` never returns; cancel it to stop."""
 
@@ -160,7 +164,8 @@ class Monitor:
             return True
         if finding is None:
             return since_s >= self._timings.gcs_error_s
-        return since_s >= self._timings.heartbeat_s or self._outbox.is_news(finding)
+        heartbeat_s = min(self._timings.heartbeat_s, HEARTBEAT_READINGS * self._interval_s)
+        return since_s >= heartbeat_s or self._outbox.is_news(finding)
 
     def _take(self, response: head_pb2.ReportDemandResponse, finding: Finding | None) -> float:
         """Do what the answer says; return how long to rest."""
