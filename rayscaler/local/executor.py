@@ -1,10 +1,12 @@
-"""LocalExecutor: each instance is a `ray start --block` on this machine, in a session of its own. Knows nothing of demand or plans.
+"""LocalExecutor: each instance is a supervised `ray start` on this machine, in a session of its own. Knows nothing of demand or plans.
 
+The supervisor (`rejoin.py`) keeps the worker with its cluster by itself; what it tells at its socket is the instance's phase.
 One task owns each instance at any time: `_live` from launch to death, then, once asked, `_end`. The run directory is the memory:
 an intent before the process, its identity after; an executor made later adopts what it finds there.
 """
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,13 +15,14 @@ from weakref import WeakSet
 
 import structlog
 
+from rayscaler import rejoin
 from rayscaler.clock import Clock, SystemClock
 from rayscaler.errors import Conflict, RayscalerError, Unavailable
 from rayscaler.executor.base import LaunchSpec
-from rayscaler.local import command, startup
+from rayscaler.local import command, startup, supervisor
 from rayscaler.local.processes import Identity, Processes, end, end_stragglers
 from rayscaler.local.rundir import Record, RunDir, spec_hash
-from rayscaler.local.startup import Startup
+from rayscaler.local.supervisor import Status
 from rayscaler.model.instance import InstanceObservation, Phase
 
 log = structlog.get_logger(__name__)
@@ -33,7 +36,7 @@ class LocalTimings:
     """How the executor treats the machine; seconds."""
 
     starting_at_once: int = 1
-    """Ray 2.60 picks a raylet's socket name by looking which files exist, so two starts at once in one session directory get
+    """More than one takes the lock of starts away. Ray 2.60 picks a raylet's socket name by looking which files exist, so two starts at once in one session directory get
     the same: one raylet aborts, and its `ray start` notices 33 s later. One start uses both cores of a small machine anyway.
     More are safe only where start parameters give each worker a temp-dir of its own."""
     start_slot_s: float = 60.0
@@ -46,16 +49,32 @@ class LocalTimings:
 
 @dataclass
 class _Worker:
-    """An instance in memory; `task` owns it."""
+    """An instance in memory; `task` owns it, `status` is its supervisor's last word."""
 
     record: Record
     phase: Phase
     task: asyncio.Task[None] | None = None
+    status: Status | None = None
+    was_up: bool = False
+
+    def take(self, status: Status) -> None:
+        """Take what its supervisor says; one that ends keeps its phase until it is gone."""
+        self.status = status
+        self.was_up |= status.phase is Phase.REGISTERING
+        if self.phase is not Phase.ENDING and status.state != "ending":
+            self.phase = status.phase
+
+    @property
+    def is_drained(self) -> bool:
+        return self.status is not None and self.status.detail == rejoin.DRAIN_DETAIL
 
     @property
     def detail(self) -> str:
         identity = self.record.identity
-        return "waits for a start slot" if identity is None else f"pid {identity.pid}, log {self.record.log_path}"
+        if identity is None:
+            return "waits for a start slot"
+        says = "" if self.status is None or self.status.state == "running" else f"{self.status.state}: {self.status.detail}; "
+        return f"{says}pid {identity.pid}, log {self.record.log_path}"
 
 
 class _Watch:
@@ -161,6 +180,9 @@ class LocalExecutor:
             self._rundir.write(record)
         worker = _Worker(record, _phase(record))
         if record.identity is None or self._processes.is_alive(record.identity):
+            status = None if record.identity is None else supervisor.peek(self._socket_path(record))
+            if status is not None:
+                worker.take(status)
             workers[record.spec.instance_id] = worker
             log.info("worker.adopted", cluster=record.spec.cluster, instance_id=record.spec.instance_id, detail=worker.detail)
             self._own(worker, self._end(worker, None) if record.is_ending else self._live(worker))
@@ -169,50 +191,71 @@ class LocalExecutor:
             self._own(worker, end_stragglers(self._processes, record.identity))
 
     async def _live(self, worker: _Worker) -> None:
-        """Start the process, or join one that runs; then wait for it to die."""
+        """Start the supervisor, or join one that runs; then pass on what it tells until it ends."""
         try:
-            how = Startup.STARTED if worker.phase is Phase.REGISTERING else await self._start(worker)
+            if worker.record.identity is None:
+                async with self._slots:
+                    await self._pass_on(worker, self._spawn(worker), slot_s=self._timings.start_slot_s)
             code = await self._await_end(worker)
         except RayscalerError as error:
             if worker.record.identity is not None:
                 await end(self._processes, worker.record.identity, 0.0)
             self._gone(worker, "did not start", error=f"{error.name}: {error}")
             return
-        what = "exited" if how is Startup.STARTED else "exited while it started"
-        self._gone(worker, f"{what}, {_exit_text(code)}", error=startup.tail(worker.record.log_path))
-
-    async def _start(self, worker: _Worker) -> Startup:
-        """Hold a slot until the process is up, has ended, or has had the slot for long enough."""
-        async with self._slots:
-            identity = worker.record.identity or self._spawn(worker)
-            how = await self._follow_start(worker, identity, self._timings.start_slot_s)
-        return await self._follow_start(worker, identity, None) if how is Startup.OVERDUE else how
+        what = "exited" if worker.was_up else "exited while it started"
+        if code is None and worker.is_drained:
+            code = rejoin.DRAINED
+        end_of_log = "" if code == rejoin.DRAINED else startup.tail(worker.record.log_path)
+        self._gone(worker, f"{what}, {supervisor.meaning(code)}", error=end_of_log)
 
     async def _await_end(self, worker: _Worker) -> int | None:
         identity = worker.record.identity
         if identity is None:
             return None
-        code = await self._processes.wait(identity)
+        code = await self._pass_on(worker, identity, slot_s=None)
         await end_stragglers(self._processes, identity)
         return code
+
+    async def _pass_on(self, worker: _Worker, identity: Identity, *, slot_s: float | None) -> int | None:
+        """Pass on what a supervisor tells until it ends; in a slot, at most until it needs that no more or has had it for long enough."""
+        ended = asyncio.ensure_future(self._processes.wait(identity))
+        told = asyncio.ensure_future(self._listen(worker, until_settled=slot_s is not None))
+        try:
+            await asyncio.wait({ended} if slot_s is None else {ended, told}, timeout=slot_s, return_when=asyncio.FIRST_COMPLETED)
+            if not ended.done():
+                return None
+            await asyncio.wait({told}, timeout=supervisor.LAST_WORD_S)
+            return ended.result()
+        finally:
+            ended.cancel()
+            told.cancel()
+            # Not `await ended`: its CancelledError could not be told from our own.
+            await asyncio.wait({ended, told})
+
+    async def _listen(self, worker: _Worker, *, until_settled: bool) -> None:
+        async with contextlib.aclosing(supervisor.follow(self._socket_path(worker.record))) as statuses:
+            async for status in statuses:
+                worker.take(status)
+                self._tell(worker)
+                if until_settled and status.is_settled:
+                    return
+
+    def _socket_path(self, record: Record) -> Path:
+        return self._rundir.socket_path(record.spec.cluster, record.spec.instance_id)
 
     def _spawn(self, worker: _Worker) -> Identity:
         """Start the process and note who it is: no await lies between, so no cancellation either."""
         spec, log_path = worker.record.spec, worker.record.log_path
         argv, env = self._build(spec)
+        # Without the lock whoever says that several may start at once has given each a session directory of its own.
+        lock_path = self._rundir.lock_path(spec.cluster) if self._timings.starting_at_once == 1 else None
+        argv = supervisor.argv(argv, gcs=spec.head_address, socket_path=self._socket_path(worker.record), lock_path=lock_path)
         identity = self._processes.spawn(argv, env={**env, MARK: str(log_path)}, log_path=log_path, mark=_mark(worker.record))
         self._note(worker, identity=identity)
         worker.phase = Phase.STARTING
         self._tell(worker)
         log.info("worker.spawned", cluster=spec.cluster, instance_id=spec.instance_id, node_type=spec.node_type.name, pid=identity.pid)
         return identity
-
-    async def _follow_start(self, worker: _Worker, identity: Identity, deadline_s: float | None) -> Startup:
-        how = await startup.follow(self._processes, identity, worker.record.log_path, deadline_s=deadline_s)
-        if how is Startup.STARTED:
-            worker.phase = Phase.REGISTERING
-            self._tell(worker)
-        return how
 
     async def _end(self, worker: _Worker, former: asyncio.Task[None] | None) -> None:
         """End the process after the former owner has let go of it; one that was never started is just dropped."""
@@ -296,9 +339,3 @@ def _phase(record: Record) -> Phase:
     if record.identity is None:
         return Phase.UNSCHEDULED
     return Phase.REGISTERING if startup.has_started(record.log_path) else Phase.STARTING
-
-
-def _exit_text(code: int | None) -> str:
-    if code is None:
-        return "exit code unknown (started by an earlier process)"
-    return f"exit code {code}" if code >= 0 else f"killed by signal {-code}"

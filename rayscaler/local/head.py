@@ -64,6 +64,8 @@ class LocalHead:
         When this raises or is cancelled, nothing of the head is left.
         """
         offset = startup.size(self._log_path)
+        # A killed head leaves this file, and with it `ray start` takes the raylets that wait for the new head for a running one.
+        (self._temp_dir / "ray_current_cluster").unlink(missing_ok=True)
         argv = head_argv(ray_executable(), self._options, port=self._port, temp_dir=self._temp_dir, client_port=free_client_port())
         identity = self._processes.spawn(argv, env=head_env(self._options, os.environ), log_path=self._log_path)
         self._identity = identity

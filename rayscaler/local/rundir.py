@@ -1,6 +1,7 @@
 """The run directory: one small record per local instance, so that a new process of rayscaler knows what an earlier one began.
 
-Knows files; starts and signals nothing. Layout: <root>/<cluster>/<instance_id>.json, beside it <instance_id>.log.
+Knows files; starts and signals nothing. Layout: <root>/<cluster>/<instance_id>.json, beside it <instance_id>.log and a socket;
+<root>/<cluster>.lock is held by a worker that starts.
 """
 
 import hashlib
@@ -54,6 +55,15 @@ class RunDir:
         """Return where the output of an instance goes; raises InvalidRequest for names that are no file names."""
         return self._path(cluster, instance_id, "log")
 
+    def socket_path(self, cluster: str, instance_id: str) -> Path:
+        """Return where the supervisor of an instance answers: a short name, for an id may be longer than a socket's can be."""
+        return self._directory(cluster) / f"{hashlib.sha256(instance_id.encode()).hexdigest()[:16]}.sock"
+
+    def lock_path(self, cluster: str) -> Path:
+        """Return what workers of a cluster hold while they start."""
+        _check_name("cluster", cluster)
+        return self.root / f"{cluster}.lock"
+
     def write(self, record: Record) -> None:
         """Put a record in place of the former one, all or nothing, also in a power cut; raises Unavailable."""
         path = self._path(record.spec.cluster, record.spec.instance_id, "json")
@@ -73,6 +83,7 @@ class RunDir:
         """Forget an instance; the newest LOGS_KEPT logs of those that died by themselves stay."""
         path = self._path(record.spec.cluster, record.spec.instance_id, "json")
         path.unlink(missing_ok=True)
+        self.socket_path(record.spec.cluster, record.spec.instance_id).unlink(missing_ok=True)
         if not keep_log:
             record.log_path.unlink(missing_ok=True)
             return

@@ -103,7 +103,7 @@ def _moments(world: World, told: dict[str, float]) -> dict[str, float]:
         line, began = worlds.command_line(pid), worlds.started_at(pid)
         if began > moments["submitted"]:
             if "ray start" in line and "--address=" in line:
-                moments["process"] = began
+                moments["process"] = min(began, moments.get("process", began))  # the supervisor comes before its `ray start`
             elif "raylet/raylet " in line:
                 moments["raylet"] = began
     launched = re.search(r"timestamp=(\S+) \S+ event=cycle .*launches=.*worker", startup.text(world.log("service")))

@@ -57,7 +57,7 @@ async def shared_head() -> AsyncIterator[RayHead]:
 @pytest.mark.tier("protocol")
 @pytest.mark.parametrize("case", conformance.CASES, ids=conformance.name)
 async def test_it_conforms_with_stand_in_processes(case, tmp_path):
-    async with harness(tmp_path, "192.0.2.9:6379", workers.running(workers.GOOD)) as made:
+    async with harness(tmp_path, workers.GCS.address, workers.running(workers.GOOD)) as made:
         await case(made)
 
 

@@ -7,6 +7,11 @@ from pathlib import Path
 from rayscaler.executor.base import LaunchSpec
 from rayscaler.model.nodetype import NodeType
 from rayscaler.model.resources import Resources
+from tests.rejoin import standin
+
+GCS = standin.Gcs()
+"""The head of all stand-in workers of a test run: a port that answers."""
+GCS.open()
 
 GOOD = """
 import time
@@ -45,13 +50,13 @@ def running(code: str):
     """Return a command builder for such a worker."""
 
     def build(spec: LaunchSpec) -> tuple[list[str], dict[str, str]]:
-        return [sys.executable, "-S", "-c", code], {**os.environ, "RAY_CLOUD_INSTANCE_ID": spec.instance_id}
+        return [sys.executable, "-S", "-c", code], {**os.environ, **standin.ASKED, "RAY_CLOUD_INSTANCE_ID": spec.instance_id}
 
     return build
 
 
 def spec(instance_id: str, cluster: str = "c", cpus: float = 1) -> LaunchSpec:
-    return LaunchSpec(cluster, instance_id, NodeType("small", Resources.of(CPU=cpus)), "192.0.2.9:6379")
+    return LaunchSpec(cluster, instance_id, NodeType("small", Resources.of(CPU=cpus)), GCS.address)
 
 
 def runs(pid: int) -> bool:

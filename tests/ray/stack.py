@@ -188,7 +188,7 @@ class Stack:
         return not self.alive() and not self.workers.alive()
 
     def assert_drained_before_their_end(self) -> None:
-        """Every node that ended did so by an idle drain that Ray took, and its process still ran after that.
+        """Every node that ended did so by an idle drain that Ray took: an end of its process before that gives another death.
 
         The one exception: a launch that the service ended as needed by nothing while its node was just joining, and that ran nothing.
         Ray drains such a node by itself when its process is told to end.
@@ -196,8 +196,6 @@ class Stack:
         for node in self.nodes.values():
             if not node.is_alive and not self._was_called_off(node):
                 assert node.death == "AUTOSCALER_DRAIN_IDLE", f"{node}\n{self.told()}"
-                process = self.workers.seen[node.instance_id]
-                assert process.last_seen_at >= node.ended_at, f"the process ended before its node was drained: {node}, {process}"
 
     def _was_called_off(self, node: Node) -> bool:
         is_unneeded = f"{node.instance_id} (UNNEEDED)" in self.log("service")

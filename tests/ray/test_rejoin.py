@@ -1,0 +1,168 @@
+"""Supervised workers on real Ray: the head dies with -9 and comes back, without stored state and with it; drains; deaths; blips."""
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from rayscaler import rejoin
+from rayscaler.executor.base import LaunchSpec
+from rayscaler.local import command
+from rayscaler.local.head import HeadOptions, LocalHead, free_port
+from rayscaler.local.processes import SystemProcesses
+from rayscaler.model.nodetype import NodeType
+from rayscaler.model.resources import Resources
+from tests import ray_tier
+from tests.rejoin.supervised import Supervised, soon, tree
+
+pytestmark = pytest.mark.tier("ray")
+
+NODES = """
+import json
+print(json.dumps({n["NodeID"]: n["Alive"] for n in ray.nodes() if "x" in n["Resources"]}))
+"""
+TASK = """
+@ray.remote(resources={"x": 1}, num_cpus=0)
+def where():
+    return ray.get_runtime_context().get_node_id()
+print(ray.get(where.remote()))
+"""
+DRAIN = """
+from ray._raylet import GcsClient
+(node,) = [n["NodeID"] for n in ray.nodes() if n["Alive"] and "x" in n["Resources"]]
+print(GcsClient(address={address!r}).drain_node(node, 1, "idle", 0))
+"""
+
+
+class World:
+    """A head that can be killed and started again on its port, and one supervised worker."""
+
+    def __init__(self, base: Path, options: HeadOptions) -> None:
+        self.base = base
+        self.processes = SystemProcesses()
+        self.head = LocalHead(self.processes, temp_dir=base, port=free_port(), log_path=base / "head.log", options=options)
+        self.address = ""
+        self.worker: Supervised
+
+    async def start_head(self) -> None:
+        self.address = (await self.head.start()).address
+
+    async def kill_head(self) -> None:
+        self.processes.signal_group(self.head.identity, signal.SIGKILL)
+        await self.head.stop(0.0)
+
+    def gcs_pid(self) -> int:
+        (pid,) = [pid for pid, (name, _, _) in tree(self.head.identity.pid).items() if name == "gcs_server"]
+        return pid
+
+    async def start_worker(self) -> None:
+        spec = LaunchSpec("c", "w", NodeType("n", Resources.of(CPU=0, x=1)), self.address)
+        argv, env = command.ray_worker(spec)
+        directory = self.base / "w"
+        directory.mkdir()
+        self.worker = Supervised(directory, "worker", argv, env, gcs=self.address, lock=str(self.base / "lock"))
+        await self.worker.until("running", 1)
+
+    async def nodes(self) -> dict[str, bool]:
+        return json.loads(await ray_tier.driver(self.address, NODES))
+
+    async def node(self) -> str:
+        (alive,) = [node for node, is_alive in (await self.nodes()).items() if is_alive]
+        return alive
+
+    async def close(self) -> None:
+        with contextlib.suppress(AttributeError):
+            await self.worker.close()
+        await self.head.stop(0.0)
+        assert not ray_tier.processes_naming(self.base)
+
+
+@contextlib.asynccontextmanager
+async def world(**env: str) -> AsyncIterator[World]:
+    base = Path(tempfile.mkdtemp(prefix="rs-", dir="/tmp"))
+    made = World(base, HeadOptions(env=tuple((name, value.format(base=base)) for name, value in env.items())))
+    try:
+        await made.start_head()
+        await made.start_worker()
+        yield made
+    finally:
+        await made.close()
+        shutil.rmtree(base, ignore_errors=True)
+
+
+async def test_a_worker_follows_its_head_over_kills_under_the_same_supervisor(record_property):
+    async with world() as here:
+        for number in (2, 3):
+            node, raylet = await here.node(), here.worker.pid_of("raylet")
+            await here.kill_head()
+            killed_at = time.time()
+            await asyncio.sleep(number - 2)  # the second head is slower
+            await here.start_head()
+            headed_at = time.time()
+            said = await here.worker.until("running", number)
+            left_at = next(each["since"] for each in here.worker.states if (each["state"], each["starts"]) == ("rejoining", number))
+            assert await here.node() != node
+            assert raylet not in tree(here.worker.pid)
+            assert await ray_tier.driver(here.address, TASK) == await here.node()
+            up_s = said["since"] - left_at
+            times = f"head up {headed_at - killed_at:.2f} s, noticed and asked {left_at - headed_at:+.2f} s after, raylet up {up_s:.2f} s"
+            print(times)
+            record_property("rejoin", times)
+        assert here.worker.zombies() == []
+        assert here.worker.rss_kib() <= 15 * 1024
+        assert here.processes.is_alive(here.worker.identity)
+
+
+async def test_with_stored_state_the_raylet_stays(tmp_path):
+    async with world(RAY_gcs_storage="rocksdb", RAY_gcs_storage_path="{base}/gcs") as here:
+        node, raylet = await here.node(), here.worker.pid_of("raylet")
+        told = len(here.worker.states)
+        await here.kill_head()
+        await here.worker.until("waiting", after=told)
+        await here.start_head()
+        said = await here.worker.until("running", after=told)
+        assert (said["starts"], here.worker.pid_of("raylet")) == (1, raylet)
+        assert await here.node() == node
+        assert await ray_tier.driver(here.address, TASK) == node
+
+
+async def test_a_gcs_that_stands_still_for_a_while_changes_nothing():
+    async with world() as here:
+        node, told = await here.node(), len(here.worker.states)
+        os.kill(here.gcs_pid(), signal.SIGSTOP)
+        await asyncio.sleep(4)
+        os.kill(here.gcs_pid(), signal.SIGCONT)
+        assert await here.node() == node
+        assert len(here.worker.states) == told
+
+
+async def test_a_killed_raylet_comes_back_in_place_and_a_drained_one_does_not():
+    async with world() as here:
+        node = await here.node()
+        os.kill(here.worker.pid_of("raylet"), signal.SIGKILL)
+        await here.worker.until("running", 2)
+        nodes = {}
+        while not any(nodes.values()) or node in [each for each, is_alive in nodes.items() if is_alive]:
+            nodes = await here.nodes()
+        assert "restart 1 of 3 in place" in here.worker.log()
+        accepted = await ray_tier.driver(here.address, DRAIN.format(address=here.address))
+        assert accepted.startswith("(True")
+        assert await here.worker.ended() == rejoin.DRAINED
+        assert here.worker.names() == []
+
+
+async def test_sigterm_while_the_head_is_away_is_prompt():
+    async with world() as here:
+        await here.kill_head()
+        await here.worker.until("waiting")
+        here.worker.tell(signal.SIGTERM)
+        assert await here.worker.ended() == rejoin.ENDED
+        await soon(lambda: not ray_tier.processes_naming(here.base))
