@@ -11,6 +11,7 @@ import structlog
 from rayscaler import __version__
 from rayscaler.cli.demo.command import demo
 from rayscaler.cli.status import status
+from rayscaler.cli.up.command import down, up
 from rayscaler.config import load
 from rayscaler.errors import InvalidRequest, RayscalerError
 from rayscaler.settings import MonitorSettings, ServiceSettings
@@ -67,6 +68,8 @@ def monitor(cluster: str, gcs: str, service: str, incarnation: str) -> None:
 
 cli.add_command(demo)
 cli.add_command(status)
+cli.add_command(up)
+cli.add_command(down)
 
 
 def main() -> None:

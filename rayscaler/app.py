@@ -13,6 +13,7 @@ import structlog
 from rayscaler.clock import Clock, SystemClock
 from rayscaler.executor.base import Executor
 from rayscaler.local.executor import LocalExecutor
+from rayscaler.local.parts import only_one
 from rayscaler.local.processes import SystemProcesses
 from rayscaler.model.nodetype import ClusterConfig
 from rayscaler.reconciler.cluster import ClusterReconciler
@@ -98,8 +99,16 @@ def calm_collector() -> None:
 
 
 async def serve(configs: Sequence[ClusterConfig], settings: ServiceSettings, on_listening: Callable[[int], None]) -> int:
-    """Run the service with local workers until SIGINT or SIGTERM; return the exit code. Workers live on."""
+    """Run the service with local workers until SIGINT or SIGTERM; return the exit code. Workers live on.
+
+    Two services on one state directory would both own its workers: raises Busy.
+    """
     calm_collector()
+    with only_one(settings.state_dir / "service.lock", "another service"):
+        return await _serve(configs, settings, on_listening)
+
+
+async def _serve(configs: Sequence[ClusterConfig], settings: ServiceSettings, on_listening: Callable[[int], None]) -> int:
     executor = LocalExecutor(SystemProcesses(), settings.run_dir)
     store = SqliteStore(settings.state_dir / "record.sqlite")
     service = Service(configs, settings, executor=executor, store=store, clock=SystemClock())

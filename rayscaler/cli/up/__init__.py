@@ -1,0 +1,1 @@
+"""`rayscaler up` and `rayscaler down`: a head, its monitor and the service on this machine, as one thing."""

@@ -1,0 +1,357 @@
+"""`rayscaler up` and `down` with their real service, monitor and supervisors; only `ray` is a fake."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from rayscaler.local.head import free_port
+from rayscaler.local.parts import only_one
+from tests.cli.fake_ray import HANGS, STAYS
+from tests.ray.workers import marked
+
+pytestmark = pytest.mark.tier("protocol")
+
+ROOT = Path(__file__).parents[2]
+MARK = "RAYSCALER_TEST_UP"
+PARTS = ("service", "head", "monitor")
+PATIENCE_S = 50.0
+
+
+@dataclass
+class Site:
+    """A state directory, a definition, a Python with the fake `ray` beside it; everything started here inherits a mark."""
+
+    base: Path
+    port: int = field(default_factory=free_port)
+    listen: str = field(default_factory=lambda: f"127.0.0.1:{free_port()}")
+    state: str = "state"
+    name: str = "mine"
+    spec: dict[str, Any] = field(default_factory=dict)
+    head: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def mark(self) -> str:
+        return f"{MARK}={self.base}"
+
+    @property
+    def parts(self) -> Path:
+        return self.base / self.state / "up" / self.name
+
+    def define(self) -> Path:
+        """Write the definition."""
+        head = {**self.head, "startParams": {"port": str(self.port), **self.head.get("startParams", {})}}
+        document = {
+            "apiVersion": "rayscaler.io/v1",
+            "kind": "Cluster",
+            "metadata": {"name": self.name},
+            "spec": {"head": head, **self.spec},
+        }
+        path = self.base / "cluster.yaml"
+        path.write_text(yaml.safe_dump(document))
+        return path
+
+    def python(self) -> Path:
+        """Return a Python that finds the fake `ray` beside it."""
+        python = self.base / "bin/python"
+        if not python.exists():
+            python.parent.mkdir()
+            python.symlink_to(Path(sys.executable).resolve())
+            ray = python.with_name("ray")
+            ray.write_text(f'#!/bin/sh\nexec {python} -m tests.cli.fake_ray "$@"\n')
+            ray.chmod(0o755)
+        return python
+
+    async def begin(self, *args: str) -> asyncio.subprocess.Process:
+        """Start a command of rayscaler."""
+        packages = [path for path in sys.path if path.endswith("site-packages")]
+        return await asyncio.create_subprocess_exec(
+            self.python(),
+            *("-m", "rayscaler", *args),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, MARK: str(self.base), "PYTHONPATH": os.pathsep.join([str(ROOT), *packages])},
+            start_new_session=True,
+        )
+
+    async def run(self, *args: str) -> tuple[int, str, str]:
+        """Run a command of rayscaler to its end; return its exit code and what it printed."""
+        async with asyncio.timeout(PATIENCE_S):
+            process = await self.begin(*args)
+            out, err = await process.communicate()
+        return process.returncode, out.decode(), err.decode()
+
+    async def up(self, *flags: str) -> tuple[int, str, str]:
+        """Run `rayscaler up`."""
+        return await self.run("up", "-f", str(self.define()), "--listen", self.listen, "--state-dir", str(self.base / self.state), *flags)
+
+    async def is_up(self) -> dict[str, dict[str, Any]]:
+        """Run `rayscaler up` and return its parts."""
+        code, out, err = await self.up("--json")
+        assert code == 0, err
+        return json.loads(out)["parts"]
+
+    async def down(self, *flags: str) -> tuple[int, str, str]:
+        """Run `rayscaler down`."""
+        return await self.run("down", "--state-dir", str(self.base / self.state), *flags)
+
+    def log(self, part: str) -> str:
+        return (self.parts / f"{part}.log").read_text()
+
+
+@pytest.fixture
+async def site(tmp_path) -> AsyncIterator[Site]:
+    """A site whose path is longer than a unix socket's may be."""
+    base = tmp_path / ("long" * 25)
+    base.mkdir()
+    made = Site(base)
+    try:
+        yield made
+    finally:
+        while left := marked(made.mark):
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            await asyncio.sleep(0.05)
+
+
+async def until(is_so: Callable[[], Any]) -> Any:
+    """Wait until something is so, and return it."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not (found := is_so()):  # noqa: ASYNC110 - what is awaited happens in other processes
+            await asyncio.sleep(0.05)
+    return found
+
+
+def pids(site: Site, words: str) -> list[int]:
+    """Return the processes of a site whose command line has these words."""
+    return [pid for pid, line in marked(site.mark).items() if words in line and "rejoin.py" not in line]
+
+
+def kept(parts: dict[str, dict[str, Any]]) -> dict[str, int]:
+    return {name: part["supervisor_pid"] for name, part in parts.items()}
+
+
+def outcomes(parts: dict[str, dict[str, Any]]) -> dict[str, str]:
+    return {name: part["outcome"] for name, part in parts.items()}
+
+
+async def test_up_starts_three_parts_up_again_none_and_down_leaves_their_logs_only(site):
+    first = await site.is_up()
+    assert outcomes(first) == dict.fromkeys(PARTS, "started")
+    assert set(kept(first).values()) | {part["pid"] for part in first.values()} <= set(marked(site.mark))
+    again = await site.is_up()
+    assert outcomes(again) == dict.fromkeys(PARTS, "was up")
+    assert kept(again) == kept(first)
+    code, out, err = await site.run("up", "-f", str(site.define()), "--state-dir", str(site.base / site.state), "--json")
+    assert (code, json.loads(out)["service"], outcomes(json.loads(out)["parts"])) == (0, site.listen, dict.fromkeys(PARTS, "was up")), err
+    code, out, _ = await site.down()
+    assert (code, "mine is down" in out) == (0, True)
+    assert marked(site.mark) == {}
+    assert sorted(path.name for path in site.parts.iterdir()) == ["head.log", "monitor.log", "service.log"]
+    code, out, _ = await site.down()
+    assert (code, "nothing is up" in out) == (0, True)
+
+
+async def test_up_says_how_it_is_used(site):
+    code, out, err = await site.up()
+    assert code == 0, err
+    assert "service started, head started, monitor started" in out
+    for words in (
+        f'ray.init("127.0.0.1:{site.port}")',
+        'ray.init("ray://127.0.0.1:',
+        f"rayscaler status --service {site.listen}",
+        "rayscaler down",
+    ):
+        assert words in out
+    _, out, _ = await site.run("status", "--service", site.listen, "--json")
+    assert json.loads(out)["clusters"][0]["session"]["session_name"] == "session_1"
+
+
+@pytest.mark.parametrize("name", PARTS)
+async def test_a_part_that_dies_is_started_again_by_its_supervisor(site, name):
+    parts = await site.is_up()
+    os.kill(parts[name]["pid"], signal.SIGKILL)
+    words = {"service": "rayscaler serve", "head": "fake_ray", "monitor": "rayscaler monitor"}[name]
+    again = await until(lambda: [pid for pid in pids(site, words) if pid != parts[name]["pid"]])
+    after = await site.is_up()
+    assert outcomes(after) == dict.fromkeys(PARTS, "was up")
+    assert kept(after) == kept(parts)
+    assert after[name]["pid"] in again
+
+
+async def test_what_a_killed_supervisor_left_is_ended_and_started_anew_and_a_new_head_gets_a_new_monitor(site):
+    parts = await site.is_up()
+    os.kill(parts["head"]["supervisor_pid"], signal.SIGKILL)
+    orphan = parts["head"]["pid"]
+    assert orphan in marked(site.mark)
+    after = await site.is_up()
+    assert outcomes(after) == {"service": "was up", "head": "started", "monitor": "started anew"}
+    assert orphan not in marked(site.mark)
+    _, out, _ = await site.run("status", "--service", site.listen, "--json")
+    assert json.loads(out)["clusters"][0]["head_incarnation"].startswith(f"{after['head']['supervisor_pid']}-")
+
+
+async def test_the_service_is_started_anew_for_another_definition_and_reads_no_edit_that_was_not_applied(site):
+    parts = await site.is_up()
+    site.spec = {"nodeTypes": [{"name": "extra", "resources": {"CPU": 1}, "maxWorkers": 1}]}
+    site.define()
+    os.kill(parts["service"]["pid"], signal.SIGKILL)
+    _, out, _ = await site.run("status", "--service", site.listen, "--json")
+    await until(lambda: len([line for line in site.log("service").splitlines() if "listens at" in line]) == 2)
+    _, out, _ = await site.run("status", "--service", site.listen, "--json")
+    assert json.loads(out)["clusters"][0]["node_types"] == []
+    after = await site.is_up()
+    assert outcomes(after) == {"service": "started anew", "head": "was up", "monitor": "was up"}
+    _, out, _ = await site.run("status", "--service", site.listen, "--json")
+    assert [each["name"] for each in json.loads(out)["clusters"][0]["node_types"]] == ["extra"]
+
+
+async def test_the_service_moves_when_it_is_told_to_and_the_monitor_follows(site):
+    await site.is_up()
+    site.listen = f"127.0.0.1:{free_port()}"
+    after = await site.is_up()
+    assert outcomes(after) == {"service": "started anew", "head": "was up", "monitor": "started anew"}
+    code, out, _ = await site.run("status", "--service", site.listen, "--json")
+    assert (code, json.loads(out)["clusters"][0]["blind"]) == (0, "")
+
+
+async def test_a_running_head_is_never_changed(site):
+    parts = await site.is_up()
+    site.head = {"env": {"COLOR": "red"}}
+    code, _, err = await site.up()
+    assert (code, "spec.head: has changed" in err, "rayscaler down" in err) == (1, True, True)
+    site.head = {}
+    assert kept(await site.is_up()) == kept(parts)
+
+
+async def test_workers_outlive_their_service_and_end_with_down(site):
+    site.spec = {"nodeTypes": [{"name": "small", "resources": {"CPU": 1}, "minWorkers": 2}]}
+    parts = await site.is_up()
+    workers = await until(lambda: len(found := pids(site, "fake_ray start --block")) == 2 and found)
+    os.kill(parts["service"]["pid"], signal.SIGKILL)
+    await until(lambda: len([line for line in site.log("service").splitlines() if "listens at" in line]) == 2)
+    assert pids(site, "fake_ray start --block") == workers
+    code, out, err = await site.down("--json")
+    assert code == 0, err
+    assert json.loads(out)["ended"] == [{"cluster": "mine", "workers": 2}]
+    assert marked(site.mark) == {}
+
+
+@pytest.mark.parametrize(("taken", "path"), [("port", "spec.head.startParams.port: {port}:"), ("listen", "--listen: {listen}:")])
+async def test_a_port_that_somebody_else_has_is_refused_before_anything_starts(site, taken, path):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", site.port if taken == "port" else int(site.listen.rpartition(":")[2])))
+        other.listen()
+        code, _, err = await site.up()
+    assert code == 2
+    assert path.format(port=site.port, listen=site.listen) in err
+    assert "something else listens there" in err
+    assert marked(site.mark) == {}
+
+
+@pytest.mark.parametrize(("flag", "port"), [("port", "0"), ("port", "65536"), ("ray-client-server-port", "gcs")])
+async def test_a_port_that_is_none_is_refused(site, flag, port):
+    site.head = {"startParams": {flag: port}}
+    code, _, err = await site.up()
+    assert (code, f"cluster.yaml: spec.head.startParams.{flag}: '{port}': must be a port" in err) == (2, True)
+
+
+async def test_resources_that_ray_start_refuses_are_told_with_their_path(site):
+    site.head = {"resources": {"CPU": 0.5}}
+    code, _, err = await site.up()
+    assert (code, "cluster.yaml: spec.head.resources.CPU: 0.5:" in err) == (2, True)
+    assert marked(site.mark) == {}
+
+
+async def test_a_head_that_does_not_start_is_told_with_its_own_words_and_nothing_is_left(site):
+    site.head = {"startParams": {"object-store-memory": "nonsense"}}
+    code, out, err = await site.up()
+    assert (code, out) == (1, "")
+    for words in ("the head ended while it started", str(site.parts / "head.log"), "'nonsense' is not a valid integer", "rayscaler up"):
+        assert words in err
+    assert marked(site.mark) == {}
+    assert list(site.parts.glob("*.json")) == []
+
+
+async def test_a_failure_leaves_alone_what_was_up_before(site):
+    parts = await site.is_up()
+    os.kill(parts["head"]["supervisor_pid"], signal.SIGKILL)
+    site.head = {"startParams": {"object-store-memory": "nonsense"}}
+    code, _, err = await site.up()
+    assert (code, "the head ended while it started" in err) == (1, True)
+    left = set(marked(site.mark))
+    assert {parts["monitor"]["supervisor_pid"], parts["monitor"]["pid"]} <= left
+    assert parts["head"]["pid"] not in left
+    assert (await site.down())[0] == 0
+    assert marked(site.mark) == {}
+
+
+async def test_ctrl_c_ends_what_was_begun(site):
+    site.head = {"env": {HANGS: "1"}}
+    process = await site.begin("up", "-f", str(site.define()), "--listen", site.listen, "--state-dir", str(site.base / site.state))
+    await until(lambda: pids(site, "fake_ray"))
+    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)
+    async with asyncio.timeout(PATIENCE_S):
+        _, err = await process.communicate()
+    assert (process.returncode, b"interrupted" in err) == (130, True)
+    assert marked(site.mark) == {}
+
+
+async def test_a_down_that_was_interrupted_is_gone_on_with(site):
+    site.spec = {"nodeTypes": [{"name": "small", "resources": {"CPU": 1}, "minWorkers": 1, "env": {STAYS: "1"}}]}
+    await site.is_up()
+    await until(lambda: [log for log in (site.base / site.state / "run/mine").glob("*.log") if "Ray runtime started." in log.read_text()])
+    process = await site.begin("down", "--state-dir", str(site.base / site.state))
+    await until(lambda: not pids(site, "rayscaler serve"))
+    process.send_signal(signal.SIGINT)
+    async with asyncio.timeout(PATIENCE_S):
+        _, err = await process.communicate()
+    assert (process.returncode, b"run `rayscaler down` again" in err) == (130, True)
+    assert pids(site, "fake_ray start --head")
+    for pid in pids(site, "fake_ray start --block"):
+        os.kill(pid, signal.SIGKILL)
+    code, out, err = await site.down("--json")
+    assert (code, json.loads(out)["ended"]) == (0, [{"cluster": "mine", "workers": 1}]), err
+    assert marked(site.mark) == {}
+
+
+async def test_one_that_was_killed_half_way_is_gone_on_with(site):
+    site.head = {"env": {HANGS: "1"}}
+    process = await site.begin("up", "-f", str(site.define()), "--listen", site.listen, "--state-dir", str(site.base / site.state))
+    await until(lambda: pids(site, "fake_ray"))
+    os.killpg(process.pid, signal.SIGKILL)
+    await process.communicate()
+    code, _, err = await site.down()
+    assert (code, marked(site.mark)) == (0, {}), err
+
+
+async def test_a_state_directory_has_one_cluster_and_two_directories_two(site):
+    await site.is_up()
+    other = Site(site.base, name="other")
+    code, _, err = await other.up()
+    assert (code, "the cluster 'mine' is up there" in err, "--state-dir" in err) == (1, True, True)
+    other.state = "state2"
+    assert outcomes(await other.is_up()) == dict.fromkeys(PARTS, "started")
+    code, out, _ = await other.down("mine")
+    assert (code, "mine is not up" in out) == (0, True)
+    assert (await other.down("other"))[0] == 0
+    assert outcomes(await site.is_up()) == dict.fromkeys(PARTS, "was up")
+
+
+async def test_two_at_once_are_refused(site):
+    with only_one(site.base / site.state / "up" / "lock"):
+        code, _, err = await site.up()
+    assert (code, "wait for its end" in err) == (1, True)
