@@ -96,14 +96,18 @@ def _idle_s(draft: Draft, instance: Instance) -> float | None:
 
 
 def unneeded(draft: Draft) -> None:
-    """Name launches that nothing needs; end those that nothing has needed for the grace time (SP-9). Blind: name none."""
+    """Name launches that nothing needs; end those that nothing has needed for the grace time (SP-9). Blind: name none.
+
+    A worker that is rejoining is no launch: it has its own deadline, and once it is back its idle timeout.
+    """
     if draft.state.no_end is not None:
         return
     used = loaded_members(draft.runs, draft.floor)
     since = dict(draft.state.unneeded_since)
     spare = _above_least(draft, draft.staying)
     promised = _still_promised(draft)
-    flying = [each for each in _staying(draft) if each.is_in_flight and each.instance_id not in used | promised]
+    launched = [each for each in _staying(draft) if each.is_in_flight and each.status is not InstanceStatus.REJOINING]
+    flying = [each for each in launched if each.instance_id not in used | promised]
     for instance in sorted(flying, key=lambda each: (-each.requested_at, each.instance_id)):
         if spare[instance.node_type] <= 0:
             continue

@@ -299,3 +299,16 @@ async def test_a_drain_refused_for_want_of_idleness_is_dropped_from_the_record()
         w.ray.idle_since[w.ray.row(name).ray_node_id] -= 100
         await w.live(3)
         assert w.store.saves[-1].drains == ()
+
+
+async def test_a_worker_that_needs_longer_than_the_idle_timeout_to_come_back_is_waited_for():
+    """Seen on a busy machine with an idle timeout of 6 s: the hold was over before the workers were back, and all were ended."""
+    async with world(config(idle_timeout_s=6.0)) as w:
+        names = await with_workers(w, 3)
+        w.head_restarts()
+        await w.live(40)
+        assert w.instances == dict.fromkeys(names, "REJOINING")
+        rejoin(w, *names)
+        w.ray.demands = tasks(3)
+        await w.live(2)
+        assert (w.instances, w.launched) == (dict.fromkeys(names, "RUNNING"), names)
