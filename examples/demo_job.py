@@ -1,6 +1,7 @@
 """The demo's job: a plain Ray program. It knows nothing of rayscaler; nodes appear because it asks for work.
 
-Prints one JSON line per answer, each with the id of the Ray node that gave it. Usage: demo_job.py ADDRESS SEED
+Prints JSON lines, each answer with the id of the Ray node that gave it. When the head is lost it ends, as any Ray program does, and is
+submitted again by whoever ran it. Usage: demo_job.py ADDRESS SEED
 """
 
 import json
@@ -14,7 +15,7 @@ from ray.autoscaler.sdk import request_resources
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-HOLD_S = 2.0
+HOLD_S = 5.0
 
 
 def say(step, **facts):
@@ -43,19 +44,14 @@ class Accelerated:
         return here("actor", index)
 
 
-def run_tasks(rng):
-    count = rng.randint(10, 14)
-    say("tasks.submitted", count=count)
-    answers = ray.get([task.remote(index) for index in range(count)])
-    say("tasks.done", count=count, lost=count - len(answers), answers=answers)
+def submit(name, wanted):
+    say(f"{name}.submitted", count=len(wanted))
+    return name, wanted
 
 
-def run_actors(rng):
-    count = rng.randint(1, 2)
-    say("actors.submitted", count=count)
-    actors = [Accelerated.remote() for _ in range(count)]
-    answers = ray.get([actor.work.remote(index) for index, actor in enumerate(actors)])
-    say("actors.done", count=count, lost=count - len(answers), answers=answers)
+def collect(name, wanted):
+    answers = ray.get(wanted)
+    say(f"{name}.done", count=len(wanted), lost=len(wanted) - len(answers), answers=answers)
 
 
 def run_group(strategy, bundles):
@@ -74,10 +70,13 @@ def run_group(strategy, bundles):
     say(f"{name}.done", count=len(bundles), lost=len(bundles) - len(answers), answers=answers)
 
 
-def run_floor(rng):
-    cpus = rng.randint(10, 12)
+def ask_floor(cpus):
+    """Ask for room for all tasks at once, and keep it, whatever runs, until it is given back."""
     request_resources(num_cpus=cpus)
     say("floor.asked", cpus=cpus)
+
+
+def give_floor_back(cpus):
     while ray.cluster_resources().get("CPU", 0) < cpus:
         time.sleep(0.2)
     say("floor.done", cpus=cpus, total=ray.cluster_resources().get("CPU", 0))
@@ -87,16 +86,20 @@ def run_floor(rng):
 def main(address, seed):
     rng = random.Random(seed)
     ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-    parts = [
-        lambda: run_tasks(rng),
-        lambda: run_actors(rng),
-        lambda: run_group("STRICT_SPREAD", [{"CPU": 1}] * rng.randint(2, 4)),
-        lambda: run_group("PACK", [{"CPU": 2}] * rng.randint(2, 3)),
-        lambda: run_floor(rng),
+    count = rng.randint(10, 12)
+    ask_floor(count)
+    actors = [Accelerated.remote() for _ in range(rng.randint(1, 2))]
+    submitted = [
+        submit("actors", [actor.work.remote(index) for index, actor in enumerate(actors)]),
+        submit("tasks", [task.remote(index) for index in range(count)]),
     ]
-    rng.shuffle(parts)
-    for part in parts:
-        part()
+    for name, wanted in submitted:
+        collect(name, wanted)
+    groups = [("STRICT_SPREAD", [{"CPU": 1}] * rng.randint(2, 3)), ("PACK", [{"CPU": 2}] * rng.randint(2, 3))]
+    rng.shuffle(groups)
+    for strategy, bundles in groups:
+        run_group(strategy, bundles)
+    give_floor_back(count)
     say("job.done")
 
 

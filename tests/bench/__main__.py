@@ -13,6 +13,7 @@ CASES = {
     "report-to-launch": "tests.bench.report_to_launch",
     "plan": "tests.bench.plan",
     "first-task": "tests.bench.first_task",
+    "head-loss": "tests.bench.head_loss",
 }
 
 
@@ -22,7 +23,7 @@ def main() -> int:
         prog="python -m tests.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("cases", nargs="*", metavar="case", help=f"any of: {', '.join(CASES)} (default: all)")
-    parser.add_argument("--pairs", type=int, help="interleaved pairs of first-task (default 10)")
+    parser.add_argument("--pairs", type=int, help="interleaved pairs of first-task (default 10); runs of head-loss's anchor (default 2)")
     parser.add_argument("--samples", type=int, help="samples of our side in the other cases")
     parser.add_argument("--seed", type=int, default=1, help="of the made-up nodes and demands (default 1)")
     given = parser.parse_args()

@@ -1,4 +1,4 @@
-"""The two sides of `first-task`, each with a fresh real head: rayscaler with its local executor, and Ray's own fake multi-node.
+"""The two sides of `first-task` and `head-loss`, each with a real head: rayscaler with its local executor, and Ray's own fake multi-node.
 
 Both heads get the same flags. Everything started carries a mark of its own in its environment, by which it is ended. Never
 `ray stop` nor ray.cluster_utils.AutoscalingCluster: they end every Ray of the machine.
@@ -18,6 +18,8 @@ from typing import Any
 
 import yaml
 
+from rayscaler import rejoin
+from rayscaler.cli.up.definition import ANEW
 from rayscaler.local import startup
 from rayscaler.local.command import ray_executable
 from rayscaler.local.head import HeadOptions, free_client_port, head_argv, head_env
@@ -40,6 +42,7 @@ class World:
         self.mark = f"{MARK}={self.base.name}"
         self.port = free_client_port()
         self.address = ""
+        self.head_pid = 0
         self._processes = SystemProcesses()
 
     def spawn(self, name: str, argv: Sequence[str], env: Mapping[str, str] | None = None) -> int:
@@ -64,7 +67,7 @@ class World:
 
     def start_head(self, options: HeadOptions, argv: Sequence[str], env: Mapping[str, str]) -> None:
         """Start a head and wait until it is up."""
-        self.spawn("head", argv, {**head_env(options, os.environ), **env})
+        self.head_pid = self.spawn("head", argv, {**head_env(options, os.environ), **env})
         said = self.until_said("head", "Local node IP: ")
         self.address = f"{said.split('Local node IP: ', 1)[1].strip()}:{self.port}"
         self.until_said("head", startup.STARTED_LINE.decode())
@@ -72,6 +75,17 @@ class World:
     def head_argv(self) -> list[str]:
         """Return the head's command line, as rayscaler's own heads have it."""
         return head_argv(ray_executable(), HeadOptions(), port=self.port, temp_dir=self.base / "ray", client_port=free_client_port())
+
+    def head_pids(self) -> set[int]:
+        """Return what runs in the head's session but its keeper, if it has one, and what stands for other machines: the workers there."""
+        leader = self.head_pid
+        members = {pid for pid in marked(self.mark) if stat(pid)[3:4] == [str(leader)]}
+        autoscalers = {pid for pid in members if "monitor.py" in command_line(pid)}
+        level, others = autoscalers, set[int]()
+        while level := {pid for pid in members if any(stat(pid)[1:2] == [str(parent)] for parent in level)}:
+            others |= level
+        is_kept = rejoin.__file__ in command_line(leader)
+        return members - others - ({leader} if is_kept else set())
 
     def close(self) -> None:
         """End all that carries the mark, and remove the folder."""
@@ -87,13 +101,15 @@ class World:
 
 
 @contextlib.contextmanager
-def ours() -> Iterator[World]:
-    """Run head, service and monitor, as a user would start them."""
+def ours(worker: Mapping[str, int] = WORKER, *, is_kept: bool = False) -> Iterator[World]:
+    """Run head, service and monitor, as a user would start them; a kept head runs again at once when it ends, as under `rayscaler up`."""
     world = World()
     try:
-        world.start_head(HeadOptions(), world.head_argv(), {})
+        argv = world.head_argv()
+        keeper = [sys.executable, "-I", "-S", rejoin.__file__, "keep", "--", *_anew(world, argv)]
+        world.start_head(HeadOptions(), keeper if is_kept else argv, {})
         definition = world.base / "cluster.yaml"
-        definition.write_text(yaml.safe_dump(_definition(world.port)))
+        definition.write_text(yaml.safe_dump(_definition(world.port, worker)))
         listen, state = f"127.0.0.1:{free_client_port()}", str(world.base / "state")
         cli = [sys.executable, "-m", "rayscaler"]
         world.spawn("service", [*cli, "serve", "-f", str(definition), "--listen", listen, "--state-dir", state])
@@ -105,36 +121,46 @@ def ours() -> Iterator[World]:
 
 
 @contextlib.contextmanager
-def anchor() -> Iterator[World]:
+def anchor(worker: Mapping[str, int] = WORKER) -> Iterator[World]:
     """Run a head with Ray's autoscaler v2 and its fake multi-node provider, at their defaults."""
     from ray.util import get_node_ip_address
 
     world = World()
     try:
         config = world.base / "autoscaling.json"
-        config.write_text(json.dumps(_autoscaling_config(f"{get_node_ip_address()}:{world.port}")))
-        argv = [each for each in world.head_argv() if each != "--no-monitor"]
-        ids = {"RAY_FAKE_CLUSTER": "1", "RAY_CLOUD_INSTANCE_ID": FAKE_HEAD_ID, "RAY_OVERRIDE_NODE_ID_FOR_TESTING": FAKE_HEAD_ID}
-        world.start_head(HeadOptions(), [*argv, f"--autoscaling-config={config}"], ids)
+        config.write_text(json.dumps(_autoscaling_config(f"{get_node_ip_address()}:{world.port}", worker)))
+        start_anchor_head(world)
         yield world
     finally:
         world.close()
 
 
-def _definition(port: int) -> dict[str, Any]:
-    node_type = {"name": "worker", "maxWorkers": 2, "resources": WORKER}
+def start_anchor_head(world: World) -> None:
+    """Start the anchor's head, or start it again."""
+    argv = [each for each in world.head_argv() if each != "--no-monitor"]
+    ids = {"RAY_FAKE_CLUSTER": "1", "RAY_CLOUD_INSTANCE_ID": FAKE_HEAD_ID, "RAY_OVERRIDE_NODE_ID_FOR_TESTING": FAKE_HEAD_ID}
+    world.start_head(HeadOptions(), _anew(world, [*argv, f"--autoscaling-config={world.base / 'autoscaling.json'}"]), ids)
+
+
+def _anew(world: World, argv: Sequence[str]) -> list[str]:
+    """Return a head's command as it can be run again after a kill."""
+    return ["/bin/sh", "-c", ANEW, str(world.base / "ray" / "ray_current_cluster"), *argv]
+
+
+def _definition(port: int, worker: Mapping[str, int]) -> dict[str, Any]:
+    node_type = {"name": "worker", "maxWorkers": 2, "resources": dict(worker)}
     head = {"resources": {"CPU": 0}, "startParams": {"port": str(port)}}
     spec = {"maxWorkers": 2, "executor": "local", "head": head, "nodeTypes": [node_type]}
     return {"apiVersion": "rayscaler.io/v1", "kind": "Cluster", "metadata": {"name": "bench"}, "spec": spec}
 
 
-def _autoscaling_config(gcs_address: str) -> dict[str, Any]:
+def _autoscaling_config(gcs_address: str, resources: Mapping[str, int]) -> dict[str, Any]:
     """Return what ray.cluster_utils.AutoscalingCluster(autoscaler_v2=True) would write, but for two things.
 
     The provider is named by its class: its short name needs a file of defaults that Ray's wheels leave out. And it is told the
     GCS's address, which it takes for port 6379 otherwise.
     """
-    worker = {"resources": WORKER, "node_config": {}, "min_workers": 0, "max_workers": 2}
+    worker = {"resources": dict(resources), "node_config": {}, "min_workers": 0, "max_workers": 2}
     head = {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0}
     provider = {
         "type": "external",
@@ -177,6 +203,12 @@ def command_line(pid: int) -> str:
 
 def started_at(pid: int) -> float:
     """Return the wall time at which a process started, to the kernel's clock tick (10 ms)."""
-    fields = (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()
     boot_at = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
-    return boot_at + int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    return boot_at + int(stat(pid)[19]) / os.sysconf("SC_CLK_TCK")
+
+
+def stat(pid: int) -> list[str]:
+    """Return a process's state, parent, group, session and so on; nothing if it is gone."""
+    with contextlib.suppress(OSError):
+        return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    return []

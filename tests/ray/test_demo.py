@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from rayscaler.local.processes import Identity
 from tests.ray.workers import Workers, environ_of, marked
 
 pytestmark = pytest.mark.tier("ray")
@@ -109,6 +110,12 @@ async def test_the_demo_exits_0_and_its_steps_are_what_was_seen_outside():
         head = demo.step("head.up")
         environ = environ_of(head["head_pid"])
         assert demo.mark.encode() in environ, "the head's pid is that of a process that the demo started"
+        await demo.until(lambda demo: demo.step("head.killed"))
+        before, launched_before = supervisors(demo), set(demo.workers.seen)
+        await demo.until(lambda demo: demo.step("head.back"))
+        heads = gcs_pids(demo.mark)
+        await demo.until(lambda demo: demo.step("head.survived"))
+        after, launched_after = supervisors(demo), set(demo.workers.seen)
         code = await demo.end()
         demo.workers.look()
     assert code == 0, demo.said()
@@ -125,19 +132,68 @@ async def test_the_demo_exits_0_and_its_steps_are_what_was_seen_outside():
     assert all(each["drained_at"] <= each["process_gone_at"] for each in down["workers"])
     assert summary["lost"] == 0
     assert not marked(demo.mark)
+    check_head_loss(demo)
+    assert heads == {demo.step("head.back")["gcs_pid"]} != {head["gcs_pid"]}, "the GCS in /proc is the one that it tells, and a new one"
+    recorded = {each["instance"] for each in demo.step("head.killed")["workers"]}
+    assert before.items() <= after.items(), "each supervisor of before the kill is there after it"
+    assert launched_before <= launched_after == recorded, "nothing was launched but what was recorded before"
+    backs = {each["instance"]: each["supervisor_pid"] for each in demo.lines if each["step"] == "worker.back"}
+    assert backs == {name: identity.pid for name, identity in after.items()}
     print({key: summary[key] for key in ("reaction_s", "needed", "launched", "lost")}, "workers seen in /proc:", len(demo.workers.seen))
+
+
+def check_head_loss(demo: Demo) -> None:
+    """Check what its lines say of the head's loss against each other: pids, cluster ids, node ids."""
+    killed, back, survived, up = (demo.step(name) for name in ("head.killed", "head.back", "head.survived", "scaled.up"))
+    assert killed["head_pid"] == demo.step("head.up")["head_pid"]
+    assert survived["head_pids"] == [killed["head_pid"], back["head_pid"]]
+    assert len(set(survived["head_pids"])) == 2
+    assert survived["cluster_ids"] == [killed["cluster_id"], back["cluster_id"]]
+    assert up["cluster_id"] == back["cluster_id"] != killed["cluster_id"]
+    assert survived["launches_between"] == 0
+    workers = {each["instance"]: each for each in killed["workers"]}
+    backs = {each["instance"]: each for each in demo.lines if each["step"] == "worker.back"}
+    joined = [name for name, each in workers.items() if each["node"]]
+    assert 0 < len(joined) < len(workers) == survived["launched_before"], "half-way up"
+    assert any(each["busy"] for each in workers.values())
+    assert backs.keys() == workers.keys()
+    for name in joined:
+        assert backs[name]["node_before"] == workers[name]["node"] != backs[name]["node"]
+        assert backs[name]["supervisor_pid"] == workers[name]["supervisor_pid"]
+    # One more may come after that: a group that is asked for before Ray shows the last one's room as free.
+    assert {name: each["node"] for name, each in backs.items()}.items() <= {
+        each["instance"]: each["node"] for each in up["workers"]
+    }.items()
+
+
+def supervisors(demo: Demo) -> dict[str, Identity]:
+    """Return who leads each worker's session now."""
+    demo.workers.look()
+    return {each.instance_id: each.identity for each in demo.workers.alive()}
+
+
+def gcs_pids(mark: str) -> set[int]:
+    """Return the GCSs that run, by their executable."""
+    return {pid for pid, line in marked(mark).items() if line.split(" ", 1)[0].endswith("/gcs_server")}
 
 
 MOMENTS: dict[str, Callable[[Demo], Any]] = {
     "the head starts": lambda demo: demo.step("service.up"),
     "workers start": lambda demo: demo.workers.alive(),
+    "the head is dead": lambda demo: demo.step("head.killed"),
+    "workers rejoin": lambda demo: demo.step("worker.back"),
     "the job runs": lambda demo: any(each["step"].endswith(".done") for each in demo.lines),
 }
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
-async def test_told_to_end_while(moment, number):
+BOTH = (signal.SIGINT, signal.SIGTERM)
+ONE = {"the head is dead": BOTH[:1], "workers rejoin": BOTH[1:]}
+"""Moments of which one signal each is enough: the way to them is long, and both signals take the same path."""
+TOLD = [(number, moment) for moment in MOMENTS for number in ONE.get(moment, BOTH)]
+
+
+@pytest.mark.parametrize(("number", "moment"), TOLD, ids=[f"{number.name}-{moment}" for number, moment in TOLD])
+async def test_told_to_end_while(number, moment):
     async with running_demo("--seed", "5") as demo:
         await demo.until(MOMENTS[moment])
         running = marked(demo.mark)

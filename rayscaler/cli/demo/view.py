@@ -17,6 +17,7 @@ RECENT = 8
 KINDS = {
     "REQUESTED": "launch",
     "RUNNING": "joined",
+    "REJOINING": "head lost",
     "DRAINING": "drain",
     "TERMINATING": "end",
     "TERMINATED": "ended",
@@ -54,7 +55,7 @@ class View:
             sys.stdout.flush()
             return
         self._steps.append(text)
-        self._console.print(f"[dim]{self._elapsed():6.1f} s[/dim]  {text}")
+        self._console.print(f"[dim]{self._elapsed():6.1f} s[/dim]  {text}", soft_wrap=True)
 
     def wrong(self, text: str) -> None:
         """Show what is not as it must be."""
@@ -68,7 +69,8 @@ class View:
             for action in cluster.actions[self._actions_shown :]:
                 if action.kind in KINDS:
                     why = f"{action.reason}: {action.detail}"
-                    self._console.print(f"[dim]{self._elapsed():6.1f} s[/dim]    {KINDS[action.kind]:13} {action.instance_id}  {why}")
+                    line = f"[dim]{self._elapsed():6.1f} s[/dim]    {KINDS[action.kind]:13} {action.instance_id}  {why}"
+                    self._console.print(line, soft_wrap=True)
             self._actions_shown = len(cluster.actions)
 
     def summary(self, rows: list[tuple[str, str]]) -> None:
@@ -83,7 +85,7 @@ class View:
 
 
 def _table(cluster: pb.ClusterStatus) -> Group:
-    fleet = Table("instance", "node type", "status", "why", title=f"fleet of {cluster.cluster}", title_justify="left")
+    fleet = Table("instance", "node type", "status", "why", title=_title(cluster), title_justify="left")
     for each in cluster.instances:
         fleet.add_row(each.instance_id, each.node_type, each.status, each.detail)
     lines = [
@@ -91,3 +93,10 @@ def _table(cluster: pb.ClusterStatus) -> Group:
         for each in [each for each in cluster.actions if each.kind in KINDS][-RECENT:]
     ]
     return Group(fleet, *lines)
+
+
+def _title(cluster: pb.ClusterStatus) -> str:
+    if cluster.blind:
+        return f"fleet of {cluster.cluster}: blind ({cluster.blind}), nothing is launched or ended"
+    kept = ", ".join(f"{count} {name}" for name, count in sorted(cluster.hold.targets.items()))
+    return f"fleet of {cluster.cluster}" + (f": the head was lost, {kept} kept" if kept else "")

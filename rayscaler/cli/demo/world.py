@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass, field
@@ -14,9 +15,12 @@ from typing import Any, Self
 import yaml
 
 from rayscaler.cli.demo.evidence import marked_pids
+from rayscaler.cli.up.definition import Definition, incarnation
 from rayscaler.errors import NotFound, Unavailable
+from rayscaler.local import startup
 from rayscaler.local.executor import terminate_all
-from rayscaler.local.head import HeadOptions, LocalHead, free_client_port
+from rayscaler.local.head import free_client_port
+from rayscaler.local.parts import Parts
 from rayscaler.local.processes import Identity, SystemProcesses, end
 from rayscaler.settings import ServiceSettings
 
@@ -24,6 +28,11 @@ KEPT = "kept.json"
 """File in the demo's folder that says who was left running."""
 STOP_GRACE_S = 5.0
 """Each process gets this long to end by itself."""
+HEAD_S = 60.0
+"""A head that is not up by then never will be: 3 s on a quiet machine."""
+HEAD = "head"
+JOBS = ("job", "job-again")
+"""The job's two submissions."""
 
 
 @dataclass
@@ -44,44 +53,65 @@ class World:
         self._gcs_port = free_client_port()
         self._service_port = free_client_port()
 
+    @property
+    def run_dir(self) -> Path:
+        """Where the service records its workers."""
+        return ServiceSettings(state_dir=self.base / "state").run_dir
+
     async def start_service(self) -> int:
-        """Start `rayscaler serve` on the definition with this demo's GCS port in it; return its pid."""
+        """Start `rayscaler serve` on the definition with this demo's ports and folder in it; return its pid."""
         document = yaml.safe_load(self.definition.read_text())
-        document["spec"].setdefault("head", {}).setdefault("startParams", {})["port"] = str(self._gcs_port)
+        params = document["spec"].setdefault("head", {}).setdefault("startParams", {})
+        params.update({"port": str(self._gcs_port), "temp-dir": str(self.base / "ray")})
         effective = self.base / "cluster.yaml"
         effective.write_text(yaml.safe_dump(document))
         self.service = f"127.0.0.1:{self._service_port}"
+        self._effective = Definition.read(effective)
         state = str(self.base / "state")
         pid = self._start("service", "-m", "rayscaler", "serve", "-f", str(effective), "--listen", self.service, "--state-dir", state)
         await self._until_listening("service", self._service_port)
         return pid
 
-    async def start_head(self) -> int:
-        """Start a real Ray head without CPUs; return its pid."""
-        head = LocalHead(
-            self._processes,
-            temp_dir=self.base / "ray",
-            port=self._gcs_port,
-            log_path=self.base / "head.log",
-            options=HeadOptions(env=(("RAYSCALER_DEMO", self.mark),)),
-        )
-        address = await head.start()
-        if head.identity is not None:
-            self.started["head"] = head.identity
-        self.gcs = address.address
-        return address.pid
+    async def start_head(self) -> None:
+        """Start a real Ray head and what keeps it alive, both as `rayscaler up` does."""
+        definition, parts = self._effective, Parts(self._processes, self.base)
+        command = definition.head_command(free_client_port())
+        self.started[HEAD] = await parts.start(HEAD, command, env=definition.head_environ(self._env), facts={})
+        self.gcs = definition.gcs
+        try:
+            async with asyncio.timeout(HEAD_S):
+                while not startup.has_started(parts.log_path(HEAD)):
+                    answer = await parts.ask(HEAD)
+                    if answer is not None and answer.starts > 1:
+                        raise Unavailable(f"the head ended at its start:\n{self.tail(HEAD)}")
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            raise Unavailable(f"the head was not up after {HEAD_S:g} s:\n{self.tail(HEAD)}") from None
+
+    def kill_head(self) -> int:
+        """Kill with -9 everything that runs in the head's session but what keeps it alive; return how many processes that were."""
+        keeper, killed = self.started[HEAD], 0
+        for pid in self._processes.session_members(keeper):
+            with contextlib.suppress(Unavailable):
+                killed += pid != keeper.pid and self._processes.signal_leader(self._processes.identify(pid), signal.SIGKILL)
+        return killed
 
     def start_monitor(self, cluster: str) -> int:
         """Start `rayscaler monitor` beside the head; return its pid."""
-        return self._start("monitor", "-m", "rayscaler", "monitor", "--cluster", cluster, "--gcs", self.gcs, "--service", self.service)
+        where = ("--gcs", self.gcs, "--service", self.service, "--incarnation", incarnation(self.started[HEAD]))
+        return self._start("monitor", "-m", "rayscaler", "monitor", "--cluster", cluster, *where)
 
     def start_witness(self) -> int:
         """Start the reader of Ray's own node table; return its pid."""
         return self._start("witness", str(self.examples / "demo_witness.py"), self.gcs)
 
-    def start_job(self, seed: int) -> int:
-        """Start the Ray job; return its pid."""
-        return self._start("job", str(self.examples / "demo_job.py"), self.gcs, str(seed))
+    def start_job(self, name: str, seed: int) -> int:
+        """Submit the Ray job under a name of its own; return its pid."""
+        return self._start(name, str(self.examples / "demo_job.py"), self.gcs, str(seed))
+
+    async def give_up(self, name: str) -> None:
+        """End a job that does not notice that its head is gone, as its user would."""
+        await end(self._processes, self.started[name], 0.0)
 
     def is_alive(self, name: str) -> bool:
         """Whether a process of ours runs."""
@@ -126,10 +156,10 @@ class World:
 
     async def end(self) -> list[int]:
         """End everything, workers included; return the pids of what would not go, which should be none."""
-        for name in ("job", "monitor", "witness", "service"):
+        for name in (*JOBS, "monitor", "witness", "service"):
             await self._end(name)
-        await terminate_all(self._processes, ServiceSettings(state_dir=self.base / "state").run_dir, STOP_GRACE_S)
-        await self._end("head")
+        await terminate_all(self._processes, self.run_dir, STOP_GRACE_S)
+        await self._end(HEAD)
         shutil.rmtree(self.base, ignore_errors=True)
         return marked_pids(self.mark)
 
