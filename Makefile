@@ -6,7 +6,7 @@ STAMP := $(VENV)/.stamp
 export RAY_USAGE_STATS_ENABLED = 0
 export PYTHONHASHSEED = 0
 
-.PHONY: help demo test lint fmt gen gen-check lock bench verify deflake clean
+.PHONY: help demo test lint fmt gen gen-check lock bench soak verify deflake clean
 help:            ## print this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
@@ -50,6 +50,9 @@ lock: $(STAMP)   ## refresh requirements.lock
 
 bench: $(STAMP)  ## benchmarks: ours, the anchor's, the ratio; exit 1 on a missed ratio, 2 without an anchor
 	$(PY) -m tests.bench $(ARGS)
+
+soak: $(STAMP)   ## kill heads, services and monitors again and again: SEED=, MINUTES=, OUT= (goes on where it stopped)
+	$(PY) -m tests.soak --seed $(or $(SEED),1) --minutes $(or $(MINUTES),60) --out $(or $(OUT),build/soak.jsonl)
 
 verify: gen-check lint test ## the gate: generated code, lint, tests, a clean tree
 	@test -z "$$(git status --porcelain)" || { git status --short; echo "verify left the tree dirty"; exit 1; }

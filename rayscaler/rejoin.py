@@ -6,13 +6,12 @@
 One self-contained file of the standard library (Python 3.9 on, Linux, 15 MiB at most: so no pathlib), for any Ray image.
 worker: runs the prelude once, waits for the GCS, runs `ray start`, and holds a connection to the GCS. When that was lost and a GCS
 answers again, a child asks for its cluster id. The raylet's own id: it is left alone. Another: everything below is killed and
-`ray start` run again. A raylet that ended by a drain is never started again. `--lock` says that others on this machine start in the
-same session directory: it is held while `ray start` starts, and a new head comes up first.
-keep: runs the command again after each exit, when what it left in its session was killed. A service's workers have sessions of their
-own, and outlive it. SIGTERM, in both: forwarded once, no start after it.
-Whoever connects to the socket gets a JSON line with the state at once, and one at each change:
+`ray start` run again. A raylet that ended by a drain is never started again. `--lock`: others here start in the same session
+directory; it is held while `ray start` starts, and a head that was away comes up first.
+keep: runs the command again after each exit, when what it left in its session was killed; a service's workers have their own, and stay.
+SIGTERM, in both: forwarded once, no start after it. Whoever connects to the socket gets the state as a JSON line, and one at each change:
 {"state": "starting|running|waiting|rejoining|ending", "since": wall seconds, "starts", "cluster_id", "pid", "detail"}
-What blocks (connection, lock, output, the raylet's end, the socket) waits in a thread that posts a call; the main thread decides.
+What blocks (connection, lock, output, the raylet's end, the socket, signals) waits in a thread that posts a call; the main thread decides.
 """
 # ruff: noqa: PTH108, PTH119, PTH120, PTH123, PTH208
 
@@ -36,21 +35,21 @@ from functools import partial
 ENDED, DRAINED, NOT_RUNNABLE, PRELUDE_FAILED, USAGE = 0, 90, 91, 92, 93
 """Exit codes: ended as told; the node was drained; the command cannot be run; the prelude failed; wrong arguments. Any other is that
 of a command which failed too often, where 128 and a number means: killed by that signal."""
-STARTED = b"Ray runtime started."  # what `ray start` prints once its processes run
+STARTED, DRAIN_DETAIL = b"Ray runtime started.", "its node was drained"  # what `ray start` prints once its processes run; what we tell
 FAILURES, FAILURES_S = 3, 600.0  # so many restarts in place in so many seconds; the next failure ends the supervisor
 LINE_S, ASK_S = 3.0, 15.0  # for a new connection to speak; for the child that asks (0.4 s alone, most of it Ray's import)
 PROBE_S, SILENCE_S = 10, 5  # the kernel probes a connection so often; without an answer for so long it is lost: a machine died
 PAUSE_S = (0.1, 3.0)  # least and most between two tries to connect: 5 % of the outage so far
 VERDICT_S = 5.0  # `ray start` looks at its raylet once a second: if it still runs so long after, it takes the end for orderly
 LOCK_S, KILL_S, PUMP_S = 60.0, 10.0, 1.0  # longest hold of the lock; for the killed to be gone; for their last output to be passed on
-DRAIN_DETAIL = "its node was drained"
 KEEP_PAUSES_S, KEEP_ANEW_S = (0.0, 1.0, 2.0, 5.0, 10.0), 60.0  # between two runs; a run so long starts the row anew
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))  # a silent client is sent away after 120 s
 SETTINGS, PING, GOAWAY, ACK, FRAME_HEAD = 4, 6, 7, 1, 9
 ASK = """
-import sys, time; sys.path[:] = [path for path in sys.path if path]
+import socket, sys, time; sys.path[:] = [path for path in sys.path if path]
 import ray._raylet; gcs = ray._raylet.GcsClient(address=sys.argv[1])
-while sys.argv[2] and not any(node.is_head_node and node.state == 0 for node in gcs.get_all_node_info().values()):
+heads = lambda: [(n.node_manager_address, n.node_manager_port) for n in gcs.get_all_node_info().values() if n.is_head_node and not n.state]
+while sys.argv[2] and all(socket.socket().connect_ex(head) for head in heads()):  # stored state calls a killed head alive for seconds
     time.sleep(0.05)
 print("the id is: " + gcs.cluster_id.hex())
 """
@@ -67,15 +66,15 @@ class Keeper:
         self._code: int | None = None  # set: the end
         self._command = self._starts = self._row = 0
         self._began_at, self._cluster_id = 0.0, ""
-        self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()  # from threads and from signal handlers
+        self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()  # from threads
         self._timers: dict[str, tuple[float, Callable[[], object]]] = {}
         self._children: dict[int, Callable[[int], None]] = {}
         self._watchers: list[socket.socket] = []
         self._state: dict[str, object] = {"state": ""}
         # Whoever loses its parent becomes our child, so that everything below is found; a container's pid 1 has that by nature.
         ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER
-        signal.signal(signal.SIGCHLD, lambda *_: self._calls.put(self._reap))
-        signal.signal(signal.SIGTERM, lambda *_: self._calls.put(self._told_to_end))
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGCHLD, signal.SIGTERM))  # a handler would run only once the main thread wakes
+        start_new_thread(self._await_signals, ())
 
     def run(self) -> int:
         """Run until there is an exit code, and leave nothing."""
@@ -95,6 +94,10 @@ class Keeper:
         with contextlib.suppress(OSError):
             os.unlink(self._options.get("--socket", ""))
         return self._code if self._code >= 0 else 128 - self._code
+
+    def _await_signals(self) -> None:
+        while True:
+            self._calls.put(self._reap if signal.sigwait((signal.SIGCHLD, signal.SIGTERM)) == signal.SIGCHLD else self._told_to_end)
 
     def _begin(self) -> None:
         self._starts += 1
@@ -123,7 +126,7 @@ class Keeper:
 
     def _spawn(self, argv: list[str], out: int = 1) -> int:
         outs = [(os.POSIX_SPAWN_DUP2, out, fd) for fd in (1, 2) if out != 1]
-        return os.posix_spawnp(argv[0], argv, os.environ, file_actions=outs, setsigdef=(signal.SIGPIPE, signal.SIGXFSZ))
+        return os.posix_spawnp(argv[0], argv, os.environ, file_actions=outs, setsigmask=(), setsigdef=(signal.SIGPIPE, signal.SIGXFSZ))
 
     def _spawn_read(self, argv: list[str]) -> tuple[int, int]:
         reader, writer = os.pipe()
@@ -132,8 +135,7 @@ class Keeper:
 
     def _kill_below(self) -> None:  # until nothing is left; their exits are not judged
         self._children.clear()
-        deadline = time.monotonic() + KILL_S
-        session = [str(os.getsid(0))]
+        deadline, session = time.monotonic() + KILL_S, [str(os.getsid(0))]
         while (pids := [each for each in below() if self._kills_all or stat(each)[4:5] == session]) and time.monotonic() < deadline:
             for pid in pids:
                 with contextlib.suppress(OSError):
@@ -186,15 +188,14 @@ class Worker(Keeper):
 
     _kills_all = True  # a task's child with a session of its own must not outlive its node
     _raylet = _number = 0  # the latter: of what is waited for, lock or cluster id; with another number it comes too late
-    _is_connected = _was_up = _is_shaken = False  # the last: the head was lost since `ray start` began
+    _is_connected = _was_up = False
     _began_as = "starting"
     _exit: int | None = None  # of a `ray start` whose end is not judged yet
     _failures: tuple[float, ...] = ()
 
     def _begin(self) -> None:
         self._tell("starting", "runs its prelude, then connects to the head")
-        self._gcs, self._lock_path = self._options["--gcs"], self._options.get("--lock", "")
-        self._pumped = allocate_lock()
+        self._gcs, self._lock_path, self._pumped = self._options["--gcs"], self._options.get("--lock", ""), allocate_lock()
         self._unlock: Callable[[], None] = contextlib.ExitStack().close  # nothing yet
         self._children[self._spawn(["/bin/sh", "-c", self._options.get("--prelude", ":")])] = self._prepared
 
@@ -205,13 +206,15 @@ class Worker(Keeper):
     def _told(self, is_up: bool) -> None:  # of a change of the connection; its loss alone means nothing
         self._is_connected = is_up
         if not is_up:
+            if self._command and not self._is_up:  # half of it is the old head's; it would hang, or take the new head's socket names
+                self._clear()
             self._wait("does not answer" + ("; the raylet runs on" if self._command else ""))
         else:
-            self._ask() if self._command else self._judge("")
+            self._ask() if self._command or (self._lock_path and self._lost_at is not None) else self._judge("")
 
     def _wait(self, why: str) -> None:
         self._number += 1
-        self._exit, self._is_shaken = None, True  # without a head, no end is the raylet's own fault
+        self._exit = None  # without a head, no end is the raylet's own fault
         self._lost_at = time.monotonic() if self._lost_at is None else self._lost_at
         self._tell("waiting", f"the head at {self._gcs} {why}")
         pause_s = min(max(PAUSE_S[0], (time.monotonic() - self._lost_at) / 20), PAUSE_S[1]) * (0.5 + time.monotonic_ns() % 1000 / 2000)
@@ -234,7 +237,7 @@ class Worker(Keeper):
         self._lost_at, code, self._exit = None, self._exit, None
         if self._command:
             self._compare(cluster_id)
-        elif code is None or self._is_shaken or (self._was_up and cluster_id != self._cluster_id):
+        elif code is None or (self._was_up and cluster_id != self._cluster_id):
             self._cluster_id = cluster_id or self._cluster_id
             self._start("rejoining" if self._was_up else "starting", "waits for its turn")
         else:
@@ -246,11 +249,9 @@ class Worker(Keeper):
             self._start("starting", f"exit code {code}; restart {len(self._failures)} of {FAILURES} in place")
 
     def _compare(self, cluster_id: str) -> None:
-        if not self._is_up:
-            self._find_raylet()
         if cluster_id == self._cluster_id:
             self._tell_start()
-        elif not self._is_ending and (not (self._is_up and self._raylet) or stat(self._raylet)[1:2] not in ([], ["Z"])):  # maybe drained
+        elif not self._is_ending and (not self._raylet or stat(self._raylet)[1:2] not in ([], ["Z"])):  # the dead: maybe drained
             self._clear()
             self._cluster_id = cluster_id
             self._start("rejoining", f"the head has a new cluster id, {cluster_id}")
@@ -272,7 +273,7 @@ class Worker(Keeper):
             return
         self._unlock = unlock
         self._timers["lock"] = (time.monotonic() + LOCK_S, unlock)
-        self._starts, self._is_shaken = self._starts + 1, False
+        self._starts += 1
         self._command, reader = self._spawn_read(self._argv)
         self._children[self._command] = self._exited
         self._pumped = allocate_lock()
@@ -376,8 +377,7 @@ def stat(pid: int) -> list[str]:
 def below() -> list[int]:
     """Return every process that descends from this one, the dead and not yet collected too."""
     parents = {int(name): int(fields[2]) for name in os.listdir("/proc") if name.isdigit() and (fields := stat(int(name)))}
-    found: list[int] = []
-    level = {os.getpid()}
+    found, level = list[int](), {os.getpid()}
     while level := {pid for pid, parent in parents.items() if parent in level}:
         found += level
     return found

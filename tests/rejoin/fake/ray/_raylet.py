@@ -14,6 +14,10 @@ class Head:
     is_head_node = True
     state = 0
 
+    def __init__(self, address: str) -> None:
+        self.node_manager_address, _, port = address.rpartition(":")
+        self.node_manager_port = int(port)
+
 
 class GcsClient:
     def __init__(self, address: str) -> None:
@@ -23,4 +27,4 @@ class GcsClient:
         atexit.register(print, "and one at its end")
 
     def get_all_node_info(self) -> dict[str, Head]:
-        return {"head": Head()}
+        return {"head": Head(self.address)}
