@@ -37,7 +37,7 @@ ENDED, DRAINED, NOT_RUNNABLE, PRELUDE_FAILED, USAGE = 0, 90, 91, 92, 93
 of a command which failed too often, where 128 and a number means: killed by that signal."""
 STARTED, DRAIN_DETAIL = b"Ray runtime started.", "its node was drained"  # what `ray start` prints once its processes run; what we tell
 FAILURES, FAILURES_S = 3, 600.0  # so many restarts in place in so many seconds; the next failure ends the supervisor
-LINE_S, ASK_S = 3.0, 60.0  # for a new connection to speak; for the child that asks (0.4 s), when others have asked and started
+LINE_S, ASK_S = 3.0, 15.0  # for a new connection to speak; for the child that asks (0.4 s alone, most of it Ray's import)
 PROBE_S, SILENCE_S = 10, 5  # the kernel probes a connection so often; without an answer for so long it is lost: a machine died
 PAUSE_S = (0.1, 3.0)  # least and most between two tries to connect: 5 % of the outage so far
 VERDICT_S = 5.0  # `ray start` looks at its raylet once a second: if it still runs so long after, it takes the end for orderly
@@ -46,8 +46,8 @@ KEEP_PAUSES_S, KEEP_ANEW_S = (0.0, 1.0, 2.0, 5.0, 10.0), 60.0  # between two run
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))  # a silent client is sent away after 120 s
 SETTINGS, PING, GOAWAY, ACK, FRAME_HEAD = 4, 6, 7, 1, 9
 ASK = """
-import fcntl, os, socket, sys, time; sys.argv[2] and fcntl.flock(os.open(sys.argv[2], os.O_RDWR | os.O_CREAT, 0o600), fcntl.LOCK_EX)
-sys.path[:] = filter(None, sys.path); import ray._raylet; gcs = ray._raylet.GcsClient(address=sys.argv[1])
+import socket, sys, time; sys.path[:] = [path for path in sys.path if path]
+import ray._raylet; gcs = ray._raylet.GcsClient(address=sys.argv[1])
 heads = lambda: [(n.node_manager_address, n.node_manager_port) for n in gcs.get_all_node_info().values() if n.is_head_node and not n.state]
 while sys.argv[2] and all(socket.socket().connect_ex(head) for head in heads()):  # stored state calls a killed head alive for seconds
     time.sleep(0.05)
