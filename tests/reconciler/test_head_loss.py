@@ -28,6 +28,18 @@ async def with_workers(w: World, count: int) -> list[str]:
     return w.launched
 
 
+async def killed_while_draining(w: World) -> str:
+    """Let a worker be drained, with no result yet, and kill the service."""
+    (name,) = await with_workers(w, 1)
+    w.on_drain = lambda command: None
+    w.ray.set(name, status=NodeStatus.IDLE, available=node_type().resources)
+    w.ray.idle_since[w.ray.row(name).ray_node_id] -= 100
+    await w.live(2)
+    assert w.instances == {name: "DRAINING"}
+    await w.kill()
+    return name
+
+
 def rejoin(w: World, *names: str) -> None:
     """The supervisors of these instances bring new raylets."""
     for spec in w.executor.launched:
@@ -200,13 +212,7 @@ async def test_a_replay_that_has_no_effect_is_repeated_with_a_pause():
 
 async def test_a_drain_in_progress_is_taken_up_by_the_next_life_of_the_service_and_not_asked_for_twice():
     async with world(SHORT) as w:
-        (name,) = await with_workers(w, 1)
-        w.on_drain = lambda command: None
-        w.ray.set(name, status=NodeStatus.IDLE, available=node_type().resources)
-        w.ray.idle_since[w.ray.row(name).ray_node_id] -= 100
-        await w.live(2)
-        assert w.instances == {name: "DRAINING"}
-        await w.kill()
+        name = await killed_while_draining(w)
         async with world(SHORT, machines=w.machines, store=w.store, ray=w.ray) as again:
             again.epoch = 2
             again.on_drain = lambda command: None
@@ -220,13 +226,7 @@ async def test_a_drain_in_progress_is_taken_up_by_the_next_life_of_the_service_a
 
 async def test_a_drain_that_was_recorded_dies_with_its_cluster_though_the_service_was_away():
     async with world(SHORT) as w:
-        (name,) = await with_workers(w, 1)
-        w.on_drain = lambda command: None
-        w.ray.set(name, status=NodeStatus.IDLE, available=node_type().resources)
-        w.ray.idle_since[w.ray.row(name).ray_node_id] -= 100
-        await w.live(2)
-        assert w.instances == {name: "DRAINING"}
-        await w.kill()
+        name = await killed_while_draining(w)
         w.head_restarts()
         async with world(SHORT, machines=w.machines, store=w.store, ray=w.ray) as again:
             again.session, again.epoch = w.session, 2
