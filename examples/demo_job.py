@@ -29,7 +29,7 @@ def here(kind, index):
 @ray.remote(num_cpus=1, max_retries=0)
 def task(index):
     started = time.time()
-    time.sleep(HOLD_S)
+    time.sleep(HOLD_S)  # the task's work: it holds its CPU for so long
     return {**here("task", index), "started": started}
 
 
@@ -78,7 +78,7 @@ def ask_floor(cpus):
 
 def give_floor_back(cpus):
     while ray.cluster_resources().get("CPU", 0) < cpus:
-        time.sleep(0.2)
+        time.sleep(0.2)  # Ray has no call that waits for resources
     say("floor.done", cpus=cpus, total=ray.cluster_resources().get("CPU", 0))
     request_resources(bundles=[])
 

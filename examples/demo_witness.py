@@ -41,7 +41,7 @@ def read(address):
         busy = busy_nodes(client)
         rows = [row(node, busy) for node in client.get_all_node_info(timeout=5).values()]
         print(json.dumps({"at": time.time(), "cluster_id": cluster_id, "nodes": rows}), flush=True)
-        time.sleep(PERIOD_S)
+        time.sleep(PERIOD_S)  # a witness looks at Ray's tables at its own pace; Ray tells nobody of a change
 
 
 def main(address):
@@ -50,7 +50,7 @@ def main(address):
             read(address)
         except RayError as error:
             print(f"no answer: {error}"[:200], flush=True)
-            time.sleep(PERIOD_S)
+            time.sleep(PERIOD_S)  # the head is away: try again at the same pace
 
 
 if __name__ == "__main__":

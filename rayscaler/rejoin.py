@@ -50,7 +50,7 @@ import socket, sys, time; sys.path[:] = [path for path in sys.path if path]
 import ray._raylet; gcs = ray._raylet.GcsClient(address=sys.argv[1])
 heads = lambda: [(n.node_manager_address, n.node_manager_port) for n in gcs.get_all_node_info().values() if n.is_head_node and not n.state]
 while sys.argv[2] and all(socket.socket().connect_ex(head) for head in heads()):  # stored state calls a killed head alive for seconds
-    time.sleep(0.05)
+    time.sleep(0.05)  # Ray tells nobody of a node that has come up
 print("the id is: " + gcs.cluster_id.hex())
 """
 
@@ -141,7 +141,7 @@ class Keeper:
                 with contextlib.suppress(OSError):
                     os.kill(pid, signal.SIGKILL)
             self._reap()
-            time.sleep(0.005)
+            time.sleep(0.005)  # the killed need a moment to go, and orphans one to become our children
 
     def _reap(self) -> None:
         with contextlib.suppress(ChildProcessError):

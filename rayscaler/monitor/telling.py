@@ -53,6 +53,7 @@ class Told(Generic[T]):
         except (TimeoutError, errors.RayscalerError) as error:
             log.warning("monitor.not_told", subject=self._subject, detail=str(error) or "no answer")
         except Exception:
+            # A bug in one kind of telling: nobody awaits this task, so without the log it would pass unseen. The next turn tries again.
             log.exception("monitor.telling_broke", subject=self._subject)
         else:
             if life == self._life:

@@ -24,7 +24,7 @@ def main(address: str) -> None:
     ray.init(address=address, log_to_driver=False)
     gcs = GcsClient(address=address)
     while _status(gcs).autoscaling_state.autoscaler_state_version == 0:
-        time.sleep(POLL_S)
+        time.sleep(POLL_S)  # Ray tells nobody that its autoscaler has reported for the first time
     _print({"ready": True})
     for _ in sys.stdin:
         _print(_one(gcs))

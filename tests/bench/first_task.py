@@ -75,7 +75,7 @@ def _measure(running: AbstractContextManager[World], phase_s: float) -> dict[str
         ):
             try:
                 _line(driver, world)
-                time.sleep(phase_s)
+                time.sleep(phase_s)  # drawn by seed: samples meet Ray's reporting periods at all their phases
                 driver.stdin.write("go\n")
                 driver.stdin.flush()
                 return _moments(world, _line(driver, world))

@@ -40,6 +40,7 @@ RUN_S = 150.0
 PHASE_S = 2.0
 """The kill waits for a moment drawn by seed."""
 POLL_S = 0.02
+"""Between two looks: what is measured is told to within so much."""
 WORKER = {**worlds.WORKER, "kept": 1}
 SPLIT = {
     "relaunch": "killed to the new `ray start` (ours)",
@@ -100,7 +101,7 @@ def _measure(running: AbstractContextManager[World], phase_s: float, lose: Calla
     with running as world:
         with _Job(world, "before") as job:
             kept = job.go(RUN_S)["instance"]
-        time.sleep(phase_s)
+        time.sleep(phase_s)  # drawn by seed: samples meet Ray's and the supervisor's periods at all their phases
         return lose(world, kept)
 
 
@@ -249,18 +250,18 @@ def main(address: str) -> None:
     print(json.dumps({"ready": True}), flush=True)
     sys.stdin.readline()
     seen: dict[str, Any] = {}
-    threading.Thread(target=_watch, args=(address, seen), daemon=True).start()
+    watch = threading.Thread(target=_watch, args=(address, seen), daemon=True)
+    watch.start()
     while True:
         try:
             ray.init(address=address, log_to_driver=False)
             break
         except (ConnectionError, RuntimeError, ValueError) as error:
             print(f"{time.time():.2f} no head yet: {error}", file=sys.stderr, flush=True)
-            time.sleep(POLL_S)
+            time.sleep(POLL_S)  # as a job's client does that tries again until there is a head
     seen["init"] = time.time()
     answer = ray.get(task.remote())
-    while "node" not in seen:
-        time.sleep(POLL_S)
+    watch.join()
     print(json.dumps({**seen, **answer}), flush=True)
 
 
@@ -278,7 +279,7 @@ def _watch(address: str, seen: dict[str, Any]) -> None:
             seen.setdefault("head", time.time())
         if any(not node.is_head_node for node in alive):
             seen["node"] = time.time()
-        time.sleep(POLL_S)
+        time.sleep(POLL_S)  # Ray's client has no call that waits for a node
 
 
 def _await_listener(address: str) -> None:
@@ -286,7 +287,7 @@ def _await_listener(address: str) -> None:
     while True:
         with suppress(OSError), socket.create_connection((host, int(port)), 1.0):
             return
-        time.sleep(POLL_S)
+        time.sleep(POLL_S)  # nobody tells that a port is about to be listened on
 
 
 if __name__ == "__main__":

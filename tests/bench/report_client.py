@@ -31,13 +31,13 @@ def main(target: str, samples: int, seed: int) -> None:
         stub = head_pb2_grpc.HeadServiceStub(channel)
         for index in range(samples):
             stub.ReportDemand(_report(index, 1, pb.Snapshot(nodes=nodes, live_jobs=1)), timeout=30)
-        time.sleep(QUIET_S)
+        time.sleep(QUIET_S)  # the service's own rule of time must have passed
         for index in range(samples):
             asking = _report(index, 2, pb.Snapshot(nodes=nodes, demands=demands, live_jobs=1))
             sent_at = time.monotonic()
             stub.ReportDemand(asking, timeout=30)
             print(sent_at, flush=True)
-            time.sleep(AFTER_S)
+            time.sleep(AFTER_S)  # reports are measured one by one, not as a queue
 
 
 def _report(index: int, sequence: int, snapshot: pb.Snapshot) -> pb.ReportDemandRequest:

@@ -62,7 +62,7 @@ class World:
             found = next((line for line in said.splitlines(keepends=True) if text in line and line.endswith("\n")), None)
             if found is not None:
                 return found
-            time.sleep(0.02)
+            time.sleep(0.02)  # a log file tells nobody when it grows
         raise RuntimeError(f"no {text!r} from the {name} in {START_S:g} s:\n{startup.tail(self.log(name))}")
 
     def start_head(self, options: HeadOptions, argv: Sequence[str], env: Mapping[str, str]) -> None:
@@ -93,7 +93,7 @@ class World:
             for pid in pids:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-            time.sleep(0.05)
+            time.sleep(0.05)  # the killed need a moment to go; most are no children of ours, so nothing can be awaited
             with contextlib.suppress(ChildProcessError):
                 while os.waitpid(-1, os.WNOHANG) != (0, 0):
                     pass

@@ -139,6 +139,7 @@ async def test_a_worker_that_ignores_sigterm_is_killed_after_the_grace(make, tmp
 
 
 async def test_a_worker_that_is_not_up_gets_the_short_grace(make):
+    # A process that ignores SIGTERM for as long as the test lasts; the executor kills it.
     stubborn_at_start = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(600)"
     executor = make(stubborn_at_start, grace_s=500.0, starting_grace_s=1.0)
     watch = executor.watch("c")

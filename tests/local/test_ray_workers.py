@@ -19,7 +19,7 @@ import json, time
 deadline = time.monotonic() + 60
 while len(nodes := [n for n in ray.nodes() if n["Alive"] and "node:__internal_head__" not in n["Resources"]]) < {count}:
     assert time.monotonic() < deadline, nodes
-    time.sleep(0.1)
+    time.sleep(0.1)  # in a driver's process, under the deadline above: Ray has no call that waits for nodes
 print(json.dumps([[n["Labels"], n["Resources"]] for n in nodes]))
 """
 

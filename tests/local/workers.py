@@ -1,4 +1,7 @@
-"""Stand-ins for `ray start`: small real processes that print its line, behave badly, or crash."""
+"""Stand-ins for `ray start`: small real processes that print its line, behave badly, or crash.
+
+Where one sleeps for 600 s it stands for a worker that runs: no test waits for that, each ends the process.
+"""
 
 import os
 import sys
