@@ -6,13 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from rayscaler.local import startup
 from rayscaler.local.processes import Identity, SystemProcesses, end
-from tests.ray.stack import running_stack
+from tests.ray.stack import Stack, running_stack
 
 pytestmark = pytest.mark.tier("ray")
 
 SESSIONS = 2
 """Each is a process of 100 MB here and one of 200 MB at the head."""
+CONNECTS = 3
 
 CLIENT = """
 import os, sys, time
@@ -53,20 +55,32 @@ def client_port(head_pid: int) -> str:
     return next(each.partition("=")[2] for each in line if each.startswith("--ray-client-server-port="))
 
 
+async def session(stack: Stack, machine: SystemProcesses, address: str, log: Path) -> Identity:
+    """Start a client and wait until its session works.
+
+    One at a time, and again when its connection fails: Ray's client server forks while it serves others, and what it forks then dies
+    at once now and then ("Other threads are currently calling into gRPC, skipping fork() handlers"; 2 of 8 times with two at once).
+    """
+    argv = [sys.executable, "-u", str(stack.base / "client.py"), address, str(stack.base / "over")]
+    for _ in range(CONNECTS):
+        client = machine.spawn(argv, env=stack.env, log_path=log, mark=stack.mark)
+        await stack.until(lambda: "calls" in log.read_text() or not machine.is_alive(client), "a session works")  # noqa: B023 - awaited here
+        if machine.is_alive(client):
+            return client
+    pytest.fail(f"no session in {CONNECTS} tries: {startup.tail(log)}")
+
+
 async def test_f6_client_sessions_live_on_while_workers_go_and_service_and_monitor_die():
     spec = {"idleTimeout": "2s", "maxWorkers": 2, "nodeTypes": [{"name": "small", "resources": {"CPU": 1}}]}
     async with running_stack(spec) as stack:
         machine = SystemProcesses()
-        over = stack.base / "over"
         address = f"ray://127.0.0.1:{client_port(stack.head.pid)}"
         clients: list[Identity] = []
         logs = [stack.base / f"client{number}.log" for number in range(SESSIONS)]
         (stack.base / "client.py").write_text(CLIENT)
         try:
             for log in logs:
-                argv = [sys.executable, "-u", str(stack.base / "client.py"), address, str(over)]
-                clients.append(machine.spawn(argv, env=stack.env, log_path=log, mark=stack.mark))
-            await stack.until(lambda: all("calls" in log.read_text() for log in logs), "every session works")
+                clients.append(await session(stack, machine, address, log))  # noqa: PERF401 - one that fails must not hide the others from the end
             await stack.driver(WORK)
             await stack.until(stack.all_gone, "a scale-down")
             for part in ("service", "monitor"):
@@ -75,7 +89,7 @@ async def test_f6_client_sessions_live_on_while_workers_go_and_service_and_monit
                 await stack.start_again(part)
             await stack.driver(WORK)
             await stack.until(stack.all_gone, "another scale-down")
-            over.touch()
+            (stack.base / "over").touch()
             codes = [await machine.wait(client) for client in clients]
             assert codes == [0] * SESSIONS, [log.read_text()[-2000:] for log in logs]
             print("calls without a break:", [log.read_text().split()[-1] for log in logs])
