@@ -1,7 +1,8 @@
-"""python -m tests.soak [--seed N] [--minutes N] [--out FILE]: the ray tests of a head's loss and of kills, in full numbers.
+"""python -m tests.soak [--seed N] [--minutes N] [--out FILE]: the tests of lost heads, of kills and of garbage, in full numbers.
 
-Rounds with a seed each: scenario 2 with stored state and without, with 1 and with 20 restarts in a row; and 10 rounds per victim (service,
-monitor, head) of a scale-up and a scale-down, each with a kill -9; every other round's kills come between a write and its effect.
+Rounds with a seed each: scenario 2 with stored state and without, with 1 and with 20 restarts in a row; 10 rounds per victim (service,
+monitor, head) of a scale-up and a scale-down, each with a kill -9; every other round's kills come between a write and its effect;
+50 client sessions over 10 minutes without rayscaler (F5, F6); 10,000 random reports (F5).
 The file has one JSON line per round; a round that stands there with the same seed is not run again, so a broken-off soak goes on.
 Exit code 1: some round of this seed violated something.
 """
@@ -9,25 +10,38 @@ Exit code 1: some round of this seed violated something.
 import argparse
 import asyncio
 import json
+import os
 import random
 import sys
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.ray.clients import clients_stay
 from tests.ray.head_loss import head_dies
 from tests.ray.kills import SPEC, VICTIMS, Round
 from tests.ray.wreck import wreck
+from tests.server import test_garbage
 
-RESTARTS, KILLS = 20, 10
+RESTARTS, KILLS, REPORTS = 20, 10, 10_000
+SESSIONS, AWAY_S, PAUSE_S = 50, 600.0, 5.0
+"""Of client sessions: how many, how long rayscaler is away, and the pause between two calls of each."""
 ERROR_CHARS = 12000
 """Of a failure, the end is kept: what was seen and said last."""
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """How many random reports each of the tests gave."""
+
+    reports: int
+
 
 Run = Callable[[int], Awaitable[list[Any]]]
 
@@ -43,6 +57,8 @@ def rounds() -> Iterator[tuple[str, Run]]:
         if number < 2:
             is_stored = number == 0
             yield f"head-loss {_storage(is_stored)} {RESTARTS} restarts", partial(head_dies, is_stored=is_stored, restarts=RESTARTS)
+    yield f"{REPORTS} random reports", random_reports
+    yield f"{SESSIONS} client sessions", lambda _: clients_stay(sessions=SESSIONS, away_s=AWAY_S, pause_s=PAUSE_S)
 
 
 def _storage(is_stored: bool) -> str:
@@ -57,6 +73,17 @@ async def _kill(seed: int, *, victim: str, is_between: bool, is_stored: bool) ->
         except (Exception, pytest.fail.Exception) as error:
             error.add_note("\n".join(map(str, going.blows)))
             raise
+
+
+async def random_reports(seed: int) -> list[Any]:
+    """Run the tests of random reports, in a process of their own, with as many examples as F5 asks for."""
+    argv = [sys.executable, "-m", "pytest", "-q", f"--hypothesis-seed={seed}", "tests/server/test_garbage.py"]
+    process = await asyncio.create_subprocess_exec(
+        *argv, env={**os.environ, test_garbage.EXAMPLES: str(REPORTS)}, stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await process.communicate()
+    assert process.returncode == 0, out.decode()
+    return [Garbage(REPORTS)]
 
 
 def run(name: str, seed: int, work: Run) -> dict[str, Any]:

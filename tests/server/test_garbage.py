@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import os
 from dataclasses import replace
 
 import grpc
@@ -16,8 +17,10 @@ from rayscaler.server import answers, convert
 from rayscaler.settings import Timings
 from tests.server.sockets import service
 
-pytestmark = pytest.mark.tier("protocol")
+pytestmark = [pytest.mark.tier("protocol"), pytest.mark.timeout(1800)]  # the soak gives many more
 
+EXAMPLES = "RAYSCALER_TEST_REPORTS"
+"""Variable that says how many random reports each test gives; the soak gives 10,000 (complaint F5)."""
 EDGES_64 = st.sampled_from([0, 1, -1, 2, 10_000, 1 << 40, 1 << 62, (1 << 63) - 1, -(1 << 63)])
 SCALARS = {
     FieldDescriptor.CPPTYPE_INT64: EDGES_64 | st.integers(-(1 << 63), (1 << 63) - 1),
@@ -84,7 +87,11 @@ async def give(running, request):
     assert not [task for task in running.tasks if task.done()], [task.exception() for task in running.tasks]
 
 
-SETTINGS = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+SETTINGS = settings(
+    max_examples=int(os.environ.get(EXAMPLES, "120")),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 
 
 @SETTINGS
