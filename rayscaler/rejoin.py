@@ -5,15 +5,15 @@
 
 One self-contained file of the standard library (Python 3.9 on, Linux, 15 MiB at most: so no pathlib), for any Ray image.
 worker: runs the prelude once, waits for the GCS, runs `ray start`, and holds a connection to the GCS. When that was lost and a GCS
-answers again, a child asks for its cluster id. The raylet's own id: it is left alone. Another: everything below is killed and
-`ray start` run again. A raylet that ended by a drain is never started again. `--lock`: others here start in the same session
-directory; it is held while `ray start` starts, and a head that was away comes up first.
+answers again, a child asks for its cluster id. The raylet's own: it is left alone. Another: all below is killed, `ray start` run again.
+A raylet that ended by a drain is never started again. `--lock`: others here start in the same session directory; it is held while
+`ray start` starts, and a head that was away comes up first.
 keep: runs the command again after each exit, when what it left in its session was killed; a service's workers have their own, and stay.
-SIGTERM, in both: forwarded once, no start after it. Whoever connects to the socket gets the state as a JSON line, and one at each change:
+SIGTERM, in both: forwarded once, no start after it. Whoever connects to the socket gets the state as a JSON line, now and at each change:
 {"state": "starting|running|waiting|rejoining|ending", "since": wall seconds, "starts", "cluster_id", "pid", "detail"}
-What blocks (connection, lock, output, the raylet's end, the socket, signals) waits in a thread that posts a call; the main thread decides.
+What blocks waits in a thread that posts a call; the main thread decides.
 """
-# ruff: noqa: PTH108, PTH119, PTH120, PTH123, PTH208
+# ruff: noqa: PTH108, PTH110, PTH119, PTH120, PTH123, PTH208
 
 from __future__ import annotations
 
@@ -33,8 +33,7 @@ from collections.abc import Callable
 from functools import partial
 
 ENDED, DRAINED, NOT_RUNNABLE, PRELUDE_FAILED, USAGE = 0, 90, 91, 92, 93
-"""Exit codes: ended as told; the node was drained; the command cannot be run; the prelude failed; wrong arguments. Any other is that
-of a command which failed too often, where 128 and a number means: killed by that signal."""
+"""As told; its node was drained; cannot be run; failed prelude; wrong arguments. Else the failing command's; 128 + n: killed by signal n."""
 STARTED, DRAIN_DETAIL = b"Ray runtime started.", "its node was drained"  # what `ray start` prints once its processes run; what we tell
 FAILURES, FAILURES_S = 3, 600.0  # so many restarts in place in so many seconds; the next failure ends the supervisor
 LINE_S, ASK_S = 3.0, 15.0  # for a new connection to speak; for the child that asks (0.4 s alone, most of it Ray's import)
@@ -71,8 +70,7 @@ class Keeper:
         self._children: dict[int, Callable[[int], None]] = {}
         self._watchers: list[socket.socket] = []
         self._state: dict[str, object] = {"state": ""}
-        # Whoever loses its parent becomes our child, so that everything below is found; a container's pid 1 has that by nature.
-        ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER
+        ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: who loses its parent becomes our child, so that all below is found
         signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGCHLD, signal.SIGTERM))  # a handler would run only once the main thread wakes
         start_new_thread(self._await_signals, ())
 
@@ -188,8 +186,7 @@ class Worker(Keeper):
 
     _kills_all = True  # a task's child with a session of its own must not outlive its node
     _raylet = _number = 0  # the latter: of what is waited for, lock or cluster id; with another number it comes too late
-    _is_connected = _was_up = False
-    _began_as = "starting"
+    _is_connected, _was_up, _began_as = False, False, "starting"
     _exit: int | None = None  # of a `ray start` whose end is not judged yet
     _failures: tuple[float, ...] = ()
 
@@ -206,8 +203,10 @@ class Worker(Keeper):
     def _told(self, is_up: bool) -> None:  # of a change of the connection; its loss alone means nothing
         self._is_connected = is_up
         if not is_up:
-            if self._command and not self._is_up:  # half of it is the old head's; it would hang, or take the new head's socket names
-                self._clear()
+            if self._command and not self._is_up and os.path.exists(self._find_raylet()):
+                self._was_up = True  # `ray start` does not know it yet, but a task may run there already
+            elif self._command and not self._is_up:
+                self._clear()  # half of it is the old head's; it would hang, or take the new head's socket names
             self._wait("does not answer" + ("; the raylet runs on" if self._command else ""))
         else:
             self._ask() if self._command or (self._lock_path and self._lost_at is not None) else self._judge("")
@@ -249,12 +248,13 @@ class Worker(Keeper):
             self._start("starting", f"exit code {code}; restart {len(self._failures)} of {FAILURES} in place")
 
     def _compare(self, cluster_id: str) -> None:
-        if cluster_id == self._cluster_id:
+        has_ended = bool(self._raylet) and stat(self._raylet)[1:2] in ([], ["Z"])  # once up, maybe by a drain: that is judged elsewhere
+        if cluster_id == self._cluster_id and (self._is_up or not has_ended):
             self._tell_start()
-        elif not self._is_ending and (not self._raylet or stat(self._raylet)[1:2] not in ([], ["Z"])):  # the dead: maybe drained
+        elif not self._is_ending and not (self._is_up and has_ended):
             self._clear()
             self._cluster_id = cluster_id
-            self._start("rejoining", f"the head has a new cluster id, {cluster_id}")
+            self._start("rejoining", f"the head has the cluster id {cluster_id}")
 
     def _start(self, state: str, why: str) -> None:
         self._began_as = state
@@ -294,12 +294,12 @@ class Worker(Keeper):
             if self._lost_at is None:
                 self._tell_start()
 
-    def _find_raylet(self) -> None:  # its command line names the cluster that it belongs to
-        for pid in below():
-            if stat(pid)[:1] == ["raylet"]:
-                self._raylet = pid
-                with contextlib.suppress(OSError), open(f"/proc/{pid}/cmdline", encoding="utf-8", errors="replace") as file:
-                    self._cluster_id = file.read().partition("\0--cluster-id=")[2].partition("\0")[0]
+    def _find_raylet(self) -> str:  # its command line names the cluster that it belongs to, and its socket, which is returned
+        line, self._raylet = "", next((pid for pid in below() if stat(pid)[:1] == ["raylet"]), 0)
+        with contextlib.suppress(OSError), open(f"/proc/{self._raylet}/cmdline", encoding="utf-8", errors="replace") as file:
+            line = file.read()
+        self._cluster_id = line.partition("\0--cluster-id=")[2].partition("\0")[0]
+        return line.partition("\0--raylet_socket_name=")[2].partition("\0")[0]
 
     def _await_raylet(self, raylet: int) -> None:
         with contextlib.suppress(OSError), open(os.pidfd_open(raylet), "rb", buffering=0) as ended:

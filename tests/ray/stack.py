@@ -68,6 +68,7 @@ class Stack:
         self.workers = Workers(self.mark)
         self.pending = self.infeasible = 0
         self.readings = 0
+        self._offset, self._rest = 0, ""
         self.service = ""
         self._machine = SystemProcesses()
         self.env = {**os.environ, MARK: base.name, "RAY_USAGE_STATS_ENABLED": "0", "PYTHONUNBUFFERED": "1"}
@@ -153,20 +154,23 @@ class Stack:
 
     async def _watch(self) -> None:
         """Look at Ray's table and at /proc for ever."""
-        offset, rest = 0, ""
         while True:
             self.workers.look()
-            path = self.base / "witness.log"
-            if path.exists():
-                with path.open() as log:
-                    log.seek(offset)
-                    rest += log.read()
-                    offset = log.tell()
-                *lines, rest = rest.split("\n")
-                for line in lines:
-                    if line.startswith("{"):
-                        self._take_reading(json.loads(line))
+            self._read_witness()
             await asyncio.sleep(LOOK_S)
+
+    def _read_witness(self) -> None:
+        """Take what the witness has written since the last time."""
+        path = self.base / "witness.log"
+        if path.exists():
+            with path.open() as log:
+                log.seek(self._offset)
+                self._rest += log.read()
+                self._offset = log.tell()
+            *lines, self._rest = self._rest.split("\n")
+            for line in lines:
+                if line.startswith("{"):
+                    self._take_reading(json.loads(line))
 
     def _take_reading(self, reading: dict[str, Any]) -> None:
         self.readings += 1

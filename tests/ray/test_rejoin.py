@@ -15,7 +15,7 @@ import pytest
 
 from rayscaler import rejoin
 from rayscaler.executor.base import LaunchSpec
-from rayscaler.local import command
+from rayscaler.local import command, startup
 from rayscaler.local.head import HeadOptions, LocalHead, free_port
 from rayscaler.local.processes import SystemProcesses
 from rayscaler.model.nodetype import NodeType
@@ -69,7 +69,18 @@ class World:
         directory = self.base / "w"
         directory.mkdir()
         self.worker = Supervised(directory, "worker", argv, env, gcs=self.address, lock=str(self.base / "lock"))
-        await self.worker.until("running", 1)
+
+    async def listening_raylet(self) -> int:
+        """Return the worker's raylet as soon as its socket is there, which is before `ray start` says that it is up."""
+        await soon(lambda: self._raylet_socket() is not None)
+        return self.worker.pid_of("raylet")
+
+    def _raylet_socket(self) -> Path | None:
+        for pid in (pid for pid, (name, _, _) in tree(self.worker.pid).items() if name == "raylet"):
+            line = Path(f"/proc/{pid}/cmdline").read_bytes().decode()
+            path = Path(line.partition("--raylet_socket_name=")[2].partition("\0")[0])
+            return path if path.is_socket() else None
+        return None
 
     async def nodes(self) -> dict[str, bool]:
         said = await ray_tier.driver(self.address, NODES)
@@ -87,12 +98,14 @@ class World:
 
 
 @contextlib.asynccontextmanager
-async def world(**env: str) -> AsyncIterator[World]:
+async def world(*, is_up: bool = True, **env: str) -> AsyncIterator[World]:
     base = Path(tempfile.mkdtemp(prefix="rs-", dir="/tmp"))
     made = World(base, HeadOptions(env=tuple((name, value.format(base=base)) for name, value in env.items())))
     try:
         await made.start_head()
         await made.start_worker()
+        if is_up:
+            await made.worker.until("running", 1)
         yield made
     finally:
         await made.close()
@@ -120,6 +133,17 @@ async def test_a_worker_follows_its_head_over_kills_under_the_same_supervisor(re
         assert here.worker.zombies() == []
         assert here.worker.rss_kib() <= 15 * 1024
         assert here.processes.is_alive(here.worker.identity)
+
+
+async def test_with_stored_state_a_raylet_stays_that_ray_start_does_not_know_yet():
+    async with world(RAY_gcs_storage="rocksdb", RAY_gcs_storage_path="{base}/gcs", is_up=False) as here:
+        raylet = await here.listening_raylet()
+        await here.kill_head()
+        assert not startup.has_started(here.worker.log_path, 0), "too late for this test: `ray start` was done"
+        await here.start_head()
+        await here.worker.until("running", 1)
+        assert here.worker.pid_of("raylet") == raylet
+        assert await ray_tier.driver(here.address, TASK) == await here.node()
 
 
 async def test_with_stored_state_the_raylet_stays(tmp_path):

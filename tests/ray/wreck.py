@@ -69,6 +69,7 @@ class Wreck(Stack):
         await self.kill("witness")
         await self.head.head.stop(grace_s=0.0)
         await asyncio.gather(*(end(self._machine, each.identity, 0.0) for each in self._drivers))
+        self._read_witness()  # its last words are of the old cluster
         if not self.is_stored:
             self.lost.append(self.nodes)
             self.nodes = {}

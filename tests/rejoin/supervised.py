@@ -15,6 +15,8 @@ from rayscaler.local import startup
 from rayscaler.local.processes import SystemProcesses, end
 
 PATIENCE_S = 40.0
+STEADY = 15
+"""So many equal counts in a row are steady."""
 
 
 class Supervised:
@@ -90,8 +92,14 @@ class Supervised:
         (line,) = [line for line in Path(f"/proc/{self.pid}/status").read_text().splitlines() if line.startswith("VmHWM:")]
         return int(line.split()[1])
 
-    def open_files(self) -> int:
-        return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
+    async def open_files(self) -> int:
+        """Return how many files it has open, once that has not changed for a while: its threads open and close some after it has told."""
+        seen: list[int] = []
+        async with asyncio.timeout(PATIENCE_S):
+            while len(set(seen[-STEADY:])) != 1 or len(seen) < STEADY:
+                seen.append(len(os.listdir(f"/proc/{self.pid}/fd")))  # noqa: PTH208 - /proc waits for nothing
+                await asyncio.sleep(0.02)
+        return seen[-1]
 
     async def close(self) -> None:
         self._reading.cancel()
