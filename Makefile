@@ -51,8 +51,8 @@ lock: $(STAMP)   ## refresh requirements.lock
 bench: $(STAMP)  ## benchmarks: ours, the anchor's, the ratio; exit 1 on a missed ratio, 2 without an anchor
 	$(PY) -m tests.bench $(ARGS)
 
-soak: $(STAMP)   ## kill heads, services and monitors again and again: SEED=, MINUTES=, OUT= (goes on where it stopped)
-	$(PY) -m tests.soak --seed $(or $(SEED),1) --minutes $(or $(MINUTES),60) --out $(or $(OUT),build/soak.jsonl)
+soak: $(STAMP)   ## kill heads, services and monitors again and again: SEED=, MINUTES=, OUT= (goes on where it stopped), ONLY=
+	$(PY) -m tests.soak --seed $(or $(SEED),1) --minutes $(or $(MINUTES),60) --out $(or $(OUT),build/soak.jsonl) --only "$(ONLY)"
 
 verify: gen-check lint test ## the gate: generated code, lint, tests, a clean tree
 	@test -z "$$(git status --porcelain)" || { git status --short; echo "verify left the tree dirty"; exit 1; }

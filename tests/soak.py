@@ -1,4 +1,4 @@
-"""python -m tests.soak [--seed N] [--minutes N] [--out FILE]: the tests of lost heads, of kills and of garbage, in full numbers.
+"""python -m tests.soak [--seed N] [--minutes N] [--out FILE] [--only TEXT]: the tests of lost heads, of kills and of garbage, in full numbers.
 
 Rounds with a seed each: scenario 2 with stored state and without, with 1 and with 20 restarts in a row; 10 rounds per victim (service,
 monitor, head) of a scale-up and a scale-down, each with a kill -9; every other round's kills come between a write and its effect;
@@ -103,6 +103,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="every round's own seed follows from it (default 1)")
     parser.add_argument("--minutes", type=float, default=60.0, help="no round begins after so many (default 60)")
     parser.add_argument("--out", type=Path, default=Path("build/soak.jsonl"), help="results, and where to go on (default build/soak.jsonl)")
+    parser.add_argument("--only", default="", help="only rounds with this in their name, such as head-loss, kill, reports, sessions")
     given = parser.parse_args()
     deadline = time.monotonic() + given.minutes * 60
     given.out.parent.mkdir(parents=True, exist_ok=True)
@@ -110,6 +111,8 @@ def main() -> int:
     done = {(each["round"], each["seed"]): each for each in map(json.loads, lines)}
     results, missing = [], 0
     for number, (name, work) in enumerate(rounds()):
+        if given.only not in name:
+            continue
         seed = given.seed * 1000 + number
         result = done.get((name, seed))
         if result is None and time.monotonic() < deadline:
