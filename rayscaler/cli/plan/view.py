@@ -1,0 +1,101 @@
+"""How `rayscaler plan` shows a plan: tables for people."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from rayscaler.config.demandfile import Wanted
+from rayscaler.model.instance import NEVER, Reason
+from rayscaler.model.plan import Plan
+from rayscaler.model.state import ClusterState
+
+NAMED = 3
+"""Nodes named in one row; the rest is a number."""
+_MOVES = {
+    Reason.MAX_WORKERS: "yours: raise spec.maxWorkers",
+    Reason.MAX_WORKERS_OF_TYPE: "yours: raise the type's maxWorkers",
+    Reason.UPSCALING_SPEED: "rayscaler's: more once these have joined",
+    Reason.NO_ROOM: "Ray's: when work there ends",
+}
+
+
+def render(state: ClusterState, wanted: Wanted, plan: Plan, document: Mapping[str, Any]) -> Group:
+    """Return the plan as tables, the empty ones left out, and a line that sums it up."""
+    names = list(_names(wanted))
+    tables = (_launches(state, plan), _nodes(document, names), _ends(state, plan), _infeasible(document, names))
+    parts: list[RenderableType] = [table for table in tables if table.row_count]
+    return Group(*parts, _summary(plan, document))
+
+
+def _names(wanted: Wanted) -> Iterator[str]:
+    """Yield what each index of the document is called."""
+    yield from (str(each.bundle) for each in wanted.demands)
+    yield from (str(entry[0]) for entry in wanted.gangs)
+    yield from (f"{each.bundle} of request_resources" for each in wanted.constraints)
+
+
+def _table(*columns: str) -> Table:
+    return Table(*columns)
+
+
+def _add(table: Table, *cells: str) -> None:
+    """Add a row of plain text: what stands in brackets is a label wish and no markup."""
+    table.add_row(*map(Text, cells))
+
+
+def _launches(state: ClusterState, plan: Plan) -> Table:
+    table = _table("launch", "nodes", "reason", "cost per hour")
+    costs = {each.name: each.cost for each in state.config.node_types}
+    for (name, reason), count in sorted(Counter((each.node_type, each.reason.value) for each in plan.launches).items()):
+        cost = costs[name]
+        _add(table, name, str(count), reason, "" if cost is None else f"{cost * count:g}")
+    return table
+
+
+def _nodes(document: Mapping[str, Any], names: list[str]) -> Table:
+    table = _table("node type", "nodes", "", "each holds")
+    for each in document["placements"]:
+        holds = [_held(held, names[held["demand"]]) for held in each["holds"]]
+        _add(table, each["type"], str(each["nodes"]), "there" if each["existing"] else "new", "\n".join(holds) or "nothing")
+    return table
+
+
+def _held(held: Mapping[str, int], name: str) -> str:
+    return f"{held['count']} x {name}" + (f", bundle {held['bundle']}" if "bundle" in held else "")
+
+
+def _ends(state: ClusterState, plan: Plan) -> Table:
+    """Return what ends by node type and reason, some of the nodes named."""
+    table = _table("end", "nodes", "which", "reason", "detail")
+    types = {each.instance_id: each.node_type for each in state.instances}
+    alike: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
+    for end in (*plan.drains, *plan.terminations):
+        alike[types[end.instance_id], end.reason.value].append((end.instance_id, end.detail))
+    for (name, reason), ends in sorted(alike.items()):
+        more = f" and {len(ends) - NAMED} more" if len(ends) > NAMED else ""
+        _add(table, name, str(len(ends)), ", ".join(node for node, _ in ends[:NAMED]) + more, reason, ends[0][1])
+    return table
+
+
+def _infeasible(document: Mapping[str, Any], names: list[str]) -> Table:
+    table = _table("no place for", "count", "reason", "detail", "whose move")
+    for each in document["infeasible"]:
+        _add(table, names[each["demand"]], str(each["count"]), each["reason"], each["detail"], _move(Reason(each["reason"])))
+    return table
+
+
+def _move(reason: Reason) -> str:
+    return "yours: no node type of the definition can ever hold it" if reason in NEVER else _MOVES[reason]
+
+
+def _summary(plan: Plan, document: Mapping[str, Any]) -> Text:
+    cost = "unknown cost" if document["cost"] is None else f"a cost of {document['cost']:g} per hour"
+    refused = sum(each["count"] for each in document["infeasible"])
+    left = f"{refused} asked for have no place" if refused else "everything asked for has a place"
+    ends = len(plan.drains) + len(plan.terminations)
+    took = f"planned in {document['planning_seconds'] * 1000:.1f} ms"
+    return Text(f"{len(plan.launches)} nodes to launch at {cost}, {ends} to end; {left}; {took}", style="red" if refused else "green")
