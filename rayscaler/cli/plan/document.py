@@ -11,7 +11,7 @@ from typing import Any
 from rayscaler.config.demandfile import Wanted
 from rayscaler.model.demand import Bundle, Demand, Gang
 from rayscaler.model.nodetype import ClusterConfig
-from rayscaler.model.plan import Infeasible, Launch, Placement, Plan
+from rayscaler.model.plan import Drain, Infeasible, Launch, Placement, Plan, Termination
 from rayscaler.model.state import ClusterState
 
 Held = tuple[int, int]
@@ -67,12 +67,12 @@ def _queues(demands: Iterable[Demand], first: int) -> dict[Bundle, list[tuple[in
 def document_of(state: ClusterState, wanted: Wanted, plan: Plan, planning_s: float) -> dict[str, Any]:
     """Return the document of the plan that was made of `wanted` in `planning_s` seconds."""
     entries = _Entries(wanted)
+    ends: list[Drain | Termination] = [*plan.drains, *plan.terminations]
     return {
         "launches": dict(sorted(Counter(each.node_type for each in plan.launches).items())),
         "placements": _placements(state, plan, entries),
         "terminations": [
-            {"node": each.instance_id, "reason": each.reason.value}
-            for each in sorted((*plan.drains, *plan.terminations), key=lambda each: each.instance_id)
+            {"node": each.instance_id, "reason": each.reason.value} for each in sorted(ends, key=lambda each: each.instance_id)
         ],
         "infeasible": _infeasible(plan, entries),
         "cost": _cost(state.config, plan.launches),

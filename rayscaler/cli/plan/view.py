@@ -9,8 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from rayscaler.config.demandfile import Wanted
+from rayscaler.model.demand import Bundle
 from rayscaler.model.instance import NEVER, Reason
-from rayscaler.model.plan import Plan
+from rayscaler.model.plan import Drain, Plan, Termination
 from rayscaler.model.state import ClusterState
 
 NAMED = 3
@@ -25,8 +26,7 @@ _MOVES = {
 
 def render(state: ClusterState, wanted: Wanted, plan: Plan, document: Mapping[str, Any]) -> Group:
     """Return the plan as tables, the empty ones left out, and a line that sums it up."""
-    names = list(_names(wanted))
-    tables = (_launches(state, plan), _nodes(document, names), _ends(state, plan), _infeasible(document, names))
+    tables = (_launches(state, plan), _nodes(document, wanted), _ends(state, plan), _infeasible(document, list(_names(wanted))))
     parts: list[RenderableType] = [table for table in tables if table.row_count]
     return Group(*parts, _summary(plan, document))
 
@@ -35,7 +35,11 @@ def _names(wanted: Wanted) -> Iterator[str]:
     """Yield what each index of the document is called."""
     yield from (str(each.bundle) for each in wanted.demands)
     yield from (str(entry[0]) for entry in wanted.gangs)
-    yield from (f"{each.bundle} of request_resources" for each in wanted.constraints)
+    yield from (_kept(each.bundle) for each in wanted.constraints)
+
+
+def _kept(bundle: Bundle) -> str:
+    return f"{bundle} of request_resources"
 
 
 def _table(*columns: str) -> Table:
@@ -56,16 +60,24 @@ def _launches(state: ClusterState, plan: Plan) -> Table:
     return table
 
 
-def _nodes(document: Mapping[str, Any], names: list[str]) -> Table:
+def _nodes(document: Mapping[str, Any], wanted: Wanted) -> Table:
     table = _table("node type", "nodes", "", "each holds")
     for each in document["placements"]:
-        holds = [_held(held, names[held["demand"]]) for held in each["holds"]]
+        holds = [f"{held['count']} x {_what(held, wanted)}" for held in each["holds"]]
         _add(table, each["type"], str(each["nodes"]), "there" if each["existing"] else "new", "\n".join(holds) or "nothing")
     return table
 
 
-def _held(held: Mapping[str, int], name: str) -> str:
-    return f"{held['count']} x {name}" + (f", bundle {held['bundle']}" if "bundle" in held else "")
+def _what(held: Mapping[str, int], wanted: Wanted) -> str:
+    """Return what a node holds there: the bundle, and what it is of."""
+    index = held["demand"]
+    if index < len(wanted.demands):
+        return str(wanted.demands[index].bundle)
+    index -= len(wanted.demands)
+    if index < len(wanted.gangs):
+        gang = wanted.gangs[index][0]
+        return f"{gang.bundles[held.get('bundle', 0)].bundle} of a {gang.strategy} gang"
+    return _kept(wanted.constraints[index - len(wanted.gangs)].bundle)
 
 
 def _ends(state: ClusterState, plan: Plan) -> Table:
@@ -73,11 +85,12 @@ def _ends(state: ClusterState, plan: Plan) -> Table:
     table = _table("end", "nodes", "which", "reason", "detail")
     types = {each.instance_id: each.node_type for each in state.instances}
     alike: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
-    for end in (*plan.drains, *plan.terminations):
+    ends: list[Drain | Termination] = [*plan.drains, *plan.terminations]
+    for end in ends:
         alike[types[end.instance_id], end.reason.value].append((end.instance_id, end.detail))
-    for (name, reason), ends in sorted(alike.items()):
-        more = f" and {len(ends) - NAMED} more" if len(ends) > NAMED else ""
-        _add(table, name, str(len(ends)), ", ".join(node for node, _ in ends[:NAMED]) + more, reason, ends[0][1])
+    for (name, reason), found in sorted(alike.items()):
+        more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
+        _add(table, name, str(len(found)), ", ".join(node for node, _ in found[:NAMED]) + more, reason, found[0][1])
     return table
 
 
