@@ -248,7 +248,11 @@ def _left_out(world: World, demand) -> list[str]:
     there.update(world.plan["launches"])
     if there.total() < world.spec.get("maxWorkers", CEILING):
         for name, each in world.types.items():
-            if there[name] < each.get("maxWorkers", CEILING) and labels_ok(demand, world.labels[name]) and _fits(need, world.room[name], {}):
+            if (
+                there[name] < each.get("maxWorkers", CEILING)
+                and labels_ok(demand, world.labels[name])
+                and _fits(need, world.room[name], {})
+            ):
                 wrong.append(f"{demand} is refused, though one more {name} could hold it")
     return wrong
 
