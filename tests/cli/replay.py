@@ -24,10 +24,15 @@ def amount(value) -> Fraction:
     return Fraction(text.removesuffix(suffix)) * SUFFIXES.get(suffix, 1)
 
 
-def holds_label(labels: dict[str, str], key: str, wish: str) -> bool:
-    inside = re.sub(r"^in\((.*)\)$", r"\1", wish.removeprefix("!"))
-    found = labels.get(key) in [each.strip() for each in inside.split(",")]
-    return not found if wish.startswith("!") else found
+def _wish(text: str) -> tuple[bool, list[str]]:
+    """Return whether a label wish is negated, and its values."""
+    inside = re.sub(r"^in\((.*)\)$", r"\1", text.removeprefix("!"))
+    return text.startswith("!"), sorted({each.strip() for each in inside.split(",")})
+
+
+def holds_label(labels: dict[str, str], key: str, text: str) -> bool:
+    is_negated, values = _wish(text)
+    return (labels.get(key) in values) is not is_negated
 
 
 def labels_ok(bundle, labels: dict[str, str]) -> bool:
@@ -222,8 +227,10 @@ def _gang(world: World, index: int) -> list[str]:
 
 
 def _shape(bundle) -> str:
-    wishes = [sorted(each.items()) for each in bundle.get("labelSelectors") or []]
-    return str((sorted((name, each) for name, each in amounts(bundle["resources"]).items() if each), wishes))
+    """Return what tells bundles apart, however they are written."""
+    wishes = bundle.get("labelSelectors") or [{}]
+    alternatives = [sorted((key, *_wish(text)) for key, text in each.items()) for each in wishes] if wishes[0] else []
+    return str((sorted((name, each) for name, each in amounts(bundle["resources"]).items() if each), alternatives))
 
 
 def _refusals(world: World) -> list[str]:

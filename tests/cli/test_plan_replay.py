@@ -4,7 +4,7 @@ import copy
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from rayscaler.cli.plan.document import document_of
 from rayscaler.cli.plan.state import state_of
@@ -27,6 +27,7 @@ def made(cluster, demand):
 
 
 @given(worlds)
+@settings(deadline=None, database=None)
 def test_any_plan_replays_and_fits_its_schema(world):
     cluster, demand = world
     found = made(cluster, demand)
