@@ -11,6 +11,10 @@ from click.testing import CliRunner
 
 from rayscaler.__main__ import main
 from rayscaler.cli.plan.command import plan as command
+from rayscaler.cli.plan.view import move
+from rayscaler.errors import InvalidRequest
+from rayscaler.model.instance import NEVER, Reason
+from rayscaler.planner.refuse import SOONEST_FIRST
 
 pytestmark = pytest.mark.tier("unit")
 
@@ -238,3 +242,23 @@ def test_a_bad_demand_file_ends_in_exit_code_2_with_every_problem_and_its_place(
         f"error: {argv[3]}: demands[0].count: 0: must be a whole number from 1 to 1000000",
         f"error: {argv[3]}: nodes[0].type: 'gpux': no such node type in the definition; did you mean gpu?",
     ]
+
+
+def test_the_example_plans():
+    examples = Path(__file__).parents[2] / "examples"
+    result = CliRunner().invoke(command, ["-f", str(examples / "demo.yaml"), "--demand", str(examples / "demand.yaml")])
+    assert "everything asked for has a place" in " ".join(words(result.output))
+    assert result.exit_code == 0
+
+
+def test_every_refusal_that_a_plan_can_have_is_in_the_schema_and_somebody_can_move():
+    reasons = SCHEMA["properties"]["infeasible"]["items"]["properties"]["reason"]["enum"]
+    assert {*reasons, Reason.BACKED_OFF} == {*NEVER, *SOONEST_FIRST, Reason.NO_ROOM}  # nothing has failed in a file
+    assert all(move(Reason(each)) for each in reasons)
+
+
+def test_a_demand_file_that_is_no_yaml_is_named(tmp_path):
+    argv = files(tmp_path, CLUSTER, DEMAND)
+    Path(argv[3]).write_text("demands: [")
+    with pytest.raises(InvalidRequest, match=r"demand\.yaml: cannot be read as YAML"):
+        CliRunner().invoke(command, argv, catch_exceptions=False)

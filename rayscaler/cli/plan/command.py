@@ -25,6 +25,8 @@ NOT_ALL = 1
 def plan(path: Path, demand_path: Path, as_json: bool) -> None:
     """Tell what would be launched and ended for a demand, and why. Needs no cluster and does nothing.
 
+    Nodes of the demand file that have nothing in use count as idle for their timeout.
+
     Exit code: 0 when everything asked for has a place, 1 when something has none, 2 for a file that must be changed.
     """
     config = load.from_file(path)

@@ -42,26 +42,22 @@ def _kept(bundle: Bundle) -> str:
     return f"{bundle} of request_resources"
 
 
-def _table(*columns: str) -> Table:
-    return Table(*columns)
-
-
 def _add(table: Table, *cells: str) -> None:
     """Add a row of plain text: what stands in brackets is a label wish and no markup."""
     table.add_row(*map(Text, cells))
 
 
 def _launches(state: ClusterState, plan: Plan) -> Table:
-    table = _table("launch", "nodes", "reason", "cost per hour")
+    table = Table("launch", "nodes", "reason", "cost per hour")
     costs = {each.name: each.cost for each in state.config.node_types}
     for (name, reason), count in sorted(Counter((each.node_type, each.reason.value) for each in plan.launches).items()):
         cost = costs[name]
-        _add(table, name, str(count), reason, "" if cost is None else f"{cost * count:g}")
+        _add(table, name, str(count), reason, "" if cost is None else f"{cost * count:.10g}")
     return table
 
 
 def _nodes(document: Mapping[str, Any], wanted: Wanted) -> Table:
-    table = _table("node type", "nodes", "", "each holds")
+    table = Table("node type", "nodes", "", "each holds")
     for each in document["placements"]:
         holds = [f"{held['count']} x {_what(held, wanted)}" for held in each["holds"]]
         _add(table, each["type"], str(each["nodes"]), "there" if each["existing"] else "new", "\n".join(holds) or "nothing")
@@ -82,7 +78,7 @@ def _what(held: Mapping[str, int], wanted: Wanted) -> str:
 
 def _ends(state: ClusterState, plan: Plan) -> Table:
     """Return what ends by node type and reason, some of the nodes named."""
-    table = _table("end", "nodes", "which", "reason", "detail")
+    table = Table("end", "nodes", "which", "reason", "detail")
     types = {each.instance_id: each.node_type for each in state.instances}
     alike: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
     ends: list[Drain | Termination] = [*plan.drains, *plan.terminations]
@@ -95,18 +91,19 @@ def _ends(state: ClusterState, plan: Plan) -> Table:
 
 
 def _infeasible(document: Mapping[str, Any], names: list[str]) -> Table:
-    table = _table("no place for", "count", "reason", "detail", "whose move")
+    table = Table("no place for", "count", "reason", "detail", "whose move")
     for each in document["infeasible"]:
-        _add(table, names[each["demand"]], str(each["count"]), each["reason"], each["detail"], _move(Reason(each["reason"])))
+        _add(table, names[each["demand"]], str(each["count"]), each["reason"], each["detail"], move(Reason(each["reason"])))
     return table
 
 
-def _move(reason: Reason) -> str:
+def move(reason: Reason) -> str:
+    """Return who can lift a refusal, and how."""
     return "yours: no node type of the definition can ever hold it" if reason in NEVER else _MOVES[reason]
 
 
 def _summary(plan: Plan, document: Mapping[str, Any]) -> Text:
-    cost = "unknown cost" if document["cost"] is None else f"a cost of {document['cost']:g} per hour"
+    cost = "unknown cost" if document["cost"] is None else f"a cost of {document['cost']:.10g} per hour"
     refused = sum(each["count"] for each in document["infeasible"])
     left = f"{refused} asked for have no place" if refused else "everything asked for has a place"
     ends = len(plan.drains) + len(plan.terminations)
