@@ -10,6 +10,7 @@ import structlog
 
 from rayscaler import __version__
 from rayscaler.cli.demo.command import demo
+from rayscaler.cli.plan.command import plan
 from rayscaler.cli.status import status
 from rayscaler.cli.up.command import down, up
 from rayscaler.config import load
@@ -67,6 +68,7 @@ def monitor(cluster: str, gcs: str, service: str, incarnation: str) -> None:
 
 
 cli.add_command(demo)
+cli.add_command(plan)
 cli.add_command(status)
 cli.add_command(up)
 cli.add_command(down)

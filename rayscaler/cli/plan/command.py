@@ -1,0 +1,43 @@
+"""The command `rayscaler plan`."""
+
+import json
+import sys
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from rayscaler.cli.plan.document import document_of
+from rayscaler.cli.plan.state import state_of
+from rayscaler.cli.plan.view import render
+from rayscaler.clock import SystemClock
+from rayscaler.config import load
+from rayscaler.planner import plan as planner
+
+NOT_ALL = 1
+"""Exit code when something of the demand has no place."""
+
+
+@click.command()
+@click.option("-f", "--file", "path", required=True, type=click.Path(path_type=Path), help="Definition of the cluster.")
+@click.option("--demand", "demand_path", required=True, type=click.Path(path_type=Path), help="What is asked for, and what is there.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def plan(path: Path, demand_path: Path, as_json: bool) -> None:
+    """Tell what would be launched and ended for a demand, and why. Needs no cluster and does nothing.
+
+    Nodes of the demand file that have nothing in use count as idle for their timeout.
+
+    Exit code: 0 when everything asked for has a place, 1 when something has none, 2 for a file that must be changed.
+    """
+    config = load.from_file(path)
+    wanted = load.demand_from_file(demand_path, config)
+    state = state_of(config, wanted)
+    clock = SystemClock()
+    begun = clock.mono()
+    made = planner.plan(state)
+    document = document_of(state, wanted, made, clock.mono() - begun)
+    if as_json:
+        click.echo(json.dumps(document, indent=2))
+    else:
+        Console(highlight=False).print(render(state, wanted, made, document))
+    sys.exit(NOT_ALL if made.infeasible else 0)
