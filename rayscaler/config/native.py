@@ -2,42 +2,69 @@
 
 import difflib
 import re
-import reprlib
 from collections.abc import Mapping
 from typing import Any
 
-from rayscaler.config import quantity
-from rayscaler.errors import InvalidRequest
-from rayscaler.model.nodetype import UNLIMITED, ClusterConfig, Head, NodeType
-from rayscaler.model.resources import Resources
+from rayscaler.config import quantity, shown
+from rayscaler.errors import InvalidRequest, Problem
+from rayscaler.model.nodetype import IDLE_TIMEOUT_S, NEVER, UNLIMITED, ClusterConfig, Head, NodeType
+from rayscaler.model.resources import UNIT, Resources
 
 API_VERSION = "rayscaler.io/v1"
 NAME = re.compile(r"[a-z]([a-z0-9-]{0,51}[a-z0-9])?")
 """A DNS-1035 label short enough for the names made of it."""
 MOST = 1_000_000
 """Of anything counted: more than any cluster has, and well inside the protocol's int32."""
+MOST_TEXT = 10**18
+"""Of a number that is taken as text."""
 NOT_YET = frozenset({"spendLimit", "headroom", "schedules", "suspend"})
-_SPEC = {"maxWorkers", "upscalingSpeed", "idleTimeout", "executor", "head", "nodeTypes"}
-_HEAD = {"resources", "startParams", "env", "template"}
-_TYPE = {
+ROOT = {"apiVersion", "kind", "metadata", "spec"}
+METADATA = {"name"}
+SPEC = {"maxWorkers", "upscalingSpeed", "idleTimeout", "executor", "head", "nodeTypes"}
+HEAD = {"resources", "startParams", "env", "template"}
+TYPE = {
     "name", "minWorkers", "maxWorkers", "resources", "labels", "cost", "priority", "spot",
     "hostsPerReplica", "idleTimeout", "startParams", "env", "template",
 }  # fmt: skip
-
-
-_SHORT = reprlib.Repr()
-_SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 100
-_SHORT.maxlevel = 2
+PORTS = ("port", "ray-client-server-port")
+"""Start parameters of the head that rayscaler itself reads."""
+_PORT = re.compile(r"[1-9][0-9]{0,4}")
+_RESOURCE = re.compile(r"[^\x00-\x1f\x7f]{1,200}")
+_TEXT = re.compile(r"[^\x00]*")
+_LABEL = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
+_LABEL_KEY = re.compile(r"([A-Za-z0-9][A-Za-z0-9.-]{0,252}/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
+_Rule = tuple[re.Pattern[str], str]
+"""A pattern, and how it is said."""
+_PAIRS: Mapping[str, tuple[_Rule, _Rule]] = {
+    "labels": (
+        (
+            _LABEL_KEY,
+            "Ray takes letters, digits, '-', '_' and '.' as a label's name, 63 at most, with a DNS name and '/' before it if you like",
+        ),
+        (_LABEL, "Ray takes letters, digits, '-', '_' and '.' in a label, 63 at most, the first and the last a letter or digit"),
+    ),
+    "env": (
+        (
+            re.compile(r"[A-Za-z_.-][A-Za-z0-9_.-]{0,199}"),
+            "a variable's name has letters, digits, '_', '-' and '.', and begins with no digit",
+        ),
+        (_TEXT, "must not contain the character NUL"),
+    ),
+    "startParams": (
+        (re.compile(r"[a-z0-9][a-z0-9-]{0,99}"), "a flag of `ray start` is written in lower case and without the leading --"),
+        (_TEXT, "must not contain the character NUL"),
+    ),
+}
 
 
 class _Reader:
     """Collects problems while it reads; a wrong value reads as its default, so that the rest is checked too."""
 
     def __init__(self) -> None:
-        self.problems: list[str] = []
+        self.problems: list[Problem] = []
 
     def problem(self, path: str, value: object, rule: str) -> None:
-        self.problems.append(f"{path}: {_shown(value)}: {rule}")
+        self.problems.append(Problem(path, shown.value(value), rule))
 
     def mapping(self, path: str, value: object, keys: set[str] | None = None) -> Mapping[str, Any]:
         if value is None:
@@ -46,12 +73,13 @@ class _Reader:
             self.problem(path or "document", value, "must be a mapping")
             return {}
         for key in value:
-            if keys is not None and key not in keys:
-                self._unknown(path, str(key), keys)
-        return value
+            if not isinstance(key, str):
+                self.problem(shown.under(path, key), key, "a key must be text; put it in quotes")
+            elif keys is not None and key not in keys:
+                self._unknown(shown.under(path, key), key, keys)
+        return {key: each for key, each in value.items() if isinstance(key, str)}
 
-    def _unknown(self, path: str, key: str, keys: set[str]) -> None:
-        where = f"{path}.{key[:100]}" if path else key[:100]
+    def _unknown(self, where: str, key: str, keys: set[str]) -> None:
         if key in NOT_YET:
             self.problem(where, key, "not yet: this version of rayscaler does not have it; leave it out")
             return
@@ -62,44 +90,60 @@ class _Reader:
     def number(self, path: str, value: object, default: Any, *, low: float, whole: bool = True) -> Any:
         if value is None:
             return default
-        kinds = int if whole else (int, float)
-        if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= MOST:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= MOST
+        if not is_number or (whole and value != int(value)):  # type: ignore[call-overload]
             self.problem(path, value, f"must be a {'whole ' if whole else ''}number from {low:.0f} to {MOST}")
             return default
-        return value
+        return int(value) if whole else value  # type: ignore[call-overload]
 
     def boolean(self, path: str, value: object) -> bool:
         if value is not None and not isinstance(value, bool):
             self.problem(path, value, "must be true or false")
         return value is True
 
-    def duration(self, path: str, value: object, default: float | None) -> float | None:
-        if value is None:
-            return default
+    def idle_timeout(self, path: str, value: object, default: float | None) -> float | None:
+        if value is None or value == "never":
+            return default if value is None else NEVER
         try:
             return quantity.duration_s(value)
         except ValueError as error:
-            self.problem(path, value, str(error))
+            self.problem(path, value, f"{error}; never means no timeout")
             return default
 
     def resources(self, path: str, value: object) -> Resources:
+        """Return amounts that a node can have: `ray start` takes whole ones only (seen with Ray 2.60)."""
         amounts = {}
         for name, raw in self.mapping(path, value).items():
+            where = shown.under(path, name)
+            if not _RESOURCE.fullmatch(name):
+                self.problem(where, name, "a resource's name has 1 to 200 characters and no control character")
             try:
-                amounts[str(name)] = quantity.amount(str(name), raw)
+                amounts[name] = quantity.amount(name, raw)
+                if amounts[name] % UNIT:
+                    self.problem(where, raw, "`ray start` takes whole amounts on a node; tasks may still ask for fractions")
             except ValueError as error:
-                self.problem(f"{path}.{name}", raw, str(error))
+                self.problem(where, raw, str(error))
         return Resources(amounts)
 
-    def texts(self, path: str, value: object) -> tuple[tuple[str, str], ...]:
-        return tuple(sorted((str(k), self._text(f"{path}.{k}", v)) for k, v in self.mapping(path, value).items()))
+    def pairs(self, path: str, kind: str, value: object) -> tuple[tuple[str, str], ...]:
+        """Return the names and texts of a mapping such as env, sorted."""
+        for_name, for_text = _PAIRS[kind]
+        found = []
+        for name, raw in self.mapping(f"{path}.{kind}", value).items():
+            where = shown.under(f"{path}.{kind}", name)
+            text = self._text(where, raw)
+            for value_, said, (pattern, rule) in ((name, name, for_name), (text, raw, for_text)):
+                if not pattern.fullmatch(value_):
+                    self.problem(where, said, rule)
+            found.append((name, text))
+        return tuple(sorted(found))
 
     def _text(self, path: str, value: object) -> str:
-        """Numbers are taken as text; what YAML turned into something else (`on`, 2024-01-01) would come out as another text."""
+        """Whole numbers are taken as text; what YAML reads as something else (`on`, 1.10, 2024-01-01) would come out as another text."""
         if value is None:
             return ""
-        is_huge = isinstance(value, int) and abs(value) > MOST**3
-        if isinstance(value, bool) or not isinstance(value, str | int | float) or is_huge:
+        is_whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) <= MOST_TEXT
+        if not is_whole and not isinstance(value, str):
             self.problem(path, value, "must be text; put it in quotes")
             return ""
         return str(value)
@@ -111,31 +155,23 @@ class _Reader:
         return value
 
 
-def _shown(value: object) -> str:
-    """Show a value in a problem: short, also where YAML aliases make a small document a huge value."""
-    try:
-        return _SHORT.repr(value)[:200]
-    except ValueError:  # Python writes out no integer of thousands of digits
-        return "a huge number"
-
-
 def cluster(document: object) -> ClusterConfig:
     """Return the definition in `document`; raises InvalidRequest with every problem."""
     read = _Reader()
-    root = read.mapping("", document, {"apiVersion", "kind", "metadata", "spec"})
+    root = read.mapping("", document, ROOT)
     if root.get("apiVersion") != API_VERSION:
         read.problem("apiVersion", root.get("apiVersion"), f"must be {API_VERSION}")
     if root.get("kind") != "Cluster":
         read.problem("kind", root.get("kind"), "must be Cluster")
-    name = read.name("metadata.name", read.mapping("metadata", root.get("metadata")).get("name"))
-    spec = read.mapping("spec", root.get("spec"), _SPEC)
+    name = read.name("metadata.name", read.mapping("metadata", root.get("metadata"), METADATA).get("name"))
+    spec = read.mapping("spec", root.get("spec"), SPEC)
     config = ClusterConfig(
         name=name,
         node_types=_node_types(read, spec.get("nodeTypes")),
         max_workers=read.number("spec.maxWorkers", spec.get("maxWorkers"), UNLIMITED, low=0),
         upscaling_speed=read.number("spec.upscalingSpeed", spec.get("upscalingSpeed"), None, low=0, whole=False),
-        idle_timeout_s=read.duration("spec.idleTimeout", spec.get("idleTimeout"), 300.0) or 0.0,
-        executor=_executor(read, spec.get("executor", "local")),
+        idle_timeout_s=read.idle_timeout("spec.idleTimeout", spec.get("idleTimeout"), IDLE_TIMEOUT_S) or 0.0,
+        executor=_executor(read, spec.get("executor")),
         head=_head(read, spec.get("head")),
     )
     _check_limits(read, config)
@@ -145,18 +181,27 @@ def cluster(document: object) -> ClusterConfig:
 
 
 def _executor(read: _Reader, value: object) -> str:
-    if value != "local":
+    if value not in (None, "local"):
         read.problem("spec.executor", value, "not yet: this version of rayscaler has the executor 'local' only")
     return "local"
 
 
 def _head(read: _Reader, value: object) -> Head:
-    raw = read.mapping("spec.head", value, _HEAD)
+    raw = read.mapping("spec.head", value, HEAD)
+    read.mapping("spec.head.template", raw.get("template"))
     return Head(
         resources=read.resources("spec.head.resources", raw.get("resources")),
-        start_params=read.texts("spec.head.startParams", raw.get("startParams")),
-        env=read.texts("spec.head.env", raw.get("env")),
+        start_params=_head_params(read, raw.get("startParams")),
+        env=read.pairs("spec.head", "env", raw.get("env")),
     )
+
+
+def _head_params(read: _Reader, value: object) -> tuple[tuple[str, str], ...]:
+    params = read.pairs("spec.head", "startParams", value)
+    for flag, text in params:
+        if flag in PORTS and not (_PORT.fullmatch(text) and int(text) < 1 << 16):
+            read.problem(f"spec.head.startParams.{flag}", text, "must be a port from 1 to 65535")
+    return params
 
 
 def _node_types(read: _Reader, value: object) -> tuple[NodeType, ...]:
@@ -173,31 +218,24 @@ def _node_types(read: _Reader, value: object) -> tuple[NodeType, ...]:
 
 
 def _node_type(read: _Reader, path: str, value: object) -> NodeType:
-    raw = read.mapping(path, value, _TYPE)
-    resources = read.resources(f"{path}.resources", raw.get("resources"))
-    _check_whole(read, f"{path}.resources", resources)
-    if raw.get("hostsPerReplica", 1) != 1:
-        read.problem(f"{path}.hostsPerReplica", raw["hostsPerReplica"], "not yet: only 1 in this version of rayscaler")
+    raw = read.mapping(path, value, TYPE)
+    hosts = raw.get("hostsPerReplica")
+    if hosts is not None and (isinstance(hosts, bool) or hosts != 1):
+        read.problem(f"{path}.hostsPerReplica", hosts, "not yet: only 1 in this version of rayscaler")
+    read.mapping(f"{path}.template", raw.get("template"))
     return NodeType(
         name=read.name(f"{path}.name", raw.get("name")),
-        resources=resources,
-        labels=read.texts(f"{path}.labels", raw.get("labels")),
+        resources=read.resources(f"{path}.resources", raw.get("resources")),
+        labels=read.pairs(path, "labels", raw.get("labels")),
         min_workers=read.number(f"{path}.minWorkers", raw.get("minWorkers"), 0, low=0),
         max_workers=read.number(f"{path}.maxWorkers", raw.get("maxWorkers"), UNLIMITED, low=0),
         cost=read.number(f"{path}.cost", raw.get("cost"), None, low=0, whole=False),
         priority=read.number(f"{path}.priority", raw.get("priority"), 0, low=-MOST),
         is_spot=read.boolean(f"{path}.spot", raw.get("spot")),
-        idle_timeout_s=read.duration(f"{path}.idleTimeout", raw.get("idleTimeout"), None),
-        env=read.texts(f"{path}.env", raw.get("env")),
-        start_params=read.texts(f"{path}.startParams", raw.get("startParams")),
+        idle_timeout_s=read.idle_timeout(f"{path}.idleTimeout", raw.get("idleTimeout"), None),
+        env=read.pairs(path, "env", raw.get("env")),
+        start_params=read.pairs(path, "startParams", raw.get("startParams")),
     )
-
-
-def _check_whole(read: _Reader, path: str, resources: Resources) -> None:
-    """Refuse what `ray start` refuses on a node (seen with Ray 2.60: "Resource quantities must all be whole numbers")."""
-    for name, units in resources.items_sorted:
-        if units % 10_000:
-            read.problem(f"{path}.{name}", units / 10_000, "`ray start` takes whole amounts on a node; tasks may still ask for fractions")
 
 
 def _check_limits(read: _Reader, config: ClusterConfig) -> None:

@@ -55,7 +55,7 @@ def changed(*path, to):
 def problems(document):
     with pytest.raises(InvalidRequest) as caught:
         native.cluster(document)
-    return list(caught.value.problems)
+    return [str(each) for each in caught.value.problems]
 
 
 def test_a_good_document_becomes_the_definition_it_says():
