@@ -26,6 +26,13 @@ TYPE = {
     "name", "minWorkers", "maxWorkers", "resources", "labels", "cost", "priority", "spot",
     "hostsPerReplica", "idleTimeout", "startParams", "env", "template",
 }  # fmt: skip
+_PLACES = {"at the top": ROOT, "in spec": SPEC, "in spec.head": HEAD, "in a node type": TYPE}
+_OTHER_WORDS = {
+    "headGroupSpec": "head", "workerGroupSpecs": "nodeTypes", "groupName": "name", "minReplicas": "minWorkers", "maxReplicas": "maxWorkers",
+    "idleTimeoutSeconds": "idleTimeout", "idleTimeoutMinutes": "idleTimeout", "rayStartParams": "startParams", "numOfHosts": "hostsPerReplica",
+    "podTypes": "nodeTypes", "podConfig": "template", "rayResources": "resources", "available_node_types": "nodeTypes",
+}  # fmt: skip
+"""Keys of Ray's and KubeRay's definitions, and what they are called here."""
 PORTS = ("port", "ray-client-server-port")
 """Start parameters of the head that rayscaler itself reads."""
 _PORT = re.compile(r"[1-9][0-9]{0,4}")
@@ -51,7 +58,10 @@ _PAIRS: Mapping[str, tuple[_Rule, _Rule]] = {
         (_TEXT, "must not contain the character NUL"),
     ),
     "startParams": (
-        (re.compile(r"[a-z0-9][a-z0-9-]{0,99}"), "a flag of `ray start` is written in lower case and without the leading --"),
+        (
+            re.compile(r"[a-z0-9][a-z0-9-]{0,99}"),
+            "a flag of `ray start` is written like object-store-memory: lower case, '-' between words, no leading --",
+        ),
         (_TEXT, "must not contain the character NUL"),
     ),
 }
@@ -83,9 +93,7 @@ class _Reader:
         if key in NOT_YET:
             self.problem(where, key, "not yet: this version of rayscaler does not have it; leave it out")
             return
-        near = difflib.get_close_matches(key[:100], keys, 1)
-        hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(sorted(keys))}"
-        self.problem(where, key, f"unknown key; {hint}")
+        self.problem(where, key, f"unknown key; {_hint(key, keys)}")
 
     def number(self, path: str, value: object, default: Any, *, low: float, whole: bool = True) -> Any:
         if value is None:
@@ -155,6 +163,16 @@ class _Reader:
         return value
 
 
+def _hint(key: str, keys: set[str]) -> str:
+    """Say what was meant, as far as one can tell."""
+    homes = [place for place, known in _PLACES.items() if key in known]
+    if homes:
+        return f"it belongs {' or '.join(homes)}"
+    word = _OTHER_WORDS.get(key)
+    near = [word] if word in keys else difflib.get_close_matches(key[:100], keys, 1)
+    return f"did you mean {near[0]}?" if near else f"known keys: {', '.join(sorted(keys))}"
+
+
 def cluster(document: object) -> ClusterConfig:
     """Return the definition in `document`; raises InvalidRequest with every problem."""
     read = _Reader()
@@ -167,12 +185,12 @@ def cluster(document: object) -> ClusterConfig:
     spec = read.mapping("spec", root.get("spec"), SPEC)
     config = ClusterConfig(
         name=name,
-        node_types=_node_types(read, spec.get("nodeTypes")),
         max_workers=read.number("spec.maxWorkers", spec.get("maxWorkers"), UNLIMITED, low=0),
         upscaling_speed=read.number("spec.upscalingSpeed", spec.get("upscalingSpeed"), None, low=0, whole=False),
         idle_timeout_s=read.idle_timeout("spec.idleTimeout", spec.get("idleTimeout"), IDLE_TIMEOUT_S) or 0.0,
         executor=_executor(read, spec.get("executor")),
         head=_head(read, spec.get("head")),
+        node_types=_node_types(read, spec.get("nodeTypes")),
     )
     _check_limits(read, config)
     if read.problems:
@@ -219,23 +237,24 @@ def _node_types(read: _Reader, value: object) -> tuple[NodeType, ...]:
 
 def _node_type(read: _Reader, path: str, value: object) -> NodeType:
     raw = read.mapping(path, value, TYPE)
-    hosts = raw.get("hostsPerReplica")
-    if hosts is not None and (isinstance(hosts, bool) or hosts != 1):
-        read.problem(f"{path}.hostsPerReplica", hosts, "not yet: only 1 in this version of rayscaler")
-    read.mapping(f"{path}.template", raw.get("template"))
-    return NodeType(
+    node_type = NodeType(
         name=read.name(f"{path}.name", raw.get("name")),
-        resources=read.resources(f"{path}.resources", raw.get("resources")),
-        labels=read.pairs(path, "labels", raw.get("labels")),
         min_workers=read.number(f"{path}.minWorkers", raw.get("minWorkers"), 0, low=0),
         max_workers=read.number(f"{path}.maxWorkers", raw.get("maxWorkers"), UNLIMITED, low=0),
+        resources=read.resources(f"{path}.resources", raw.get("resources")),
+        labels=read.pairs(path, "labels", raw.get("labels")),
         cost=read.number(f"{path}.cost", raw.get("cost"), None, low=0, whole=False),
         priority=read.number(f"{path}.priority", raw.get("priority"), 0, low=-MOST),
         is_spot=read.boolean(f"{path}.spot", raw.get("spot")),
         idle_timeout_s=read.idle_timeout(f"{path}.idleTimeout", raw.get("idleTimeout"), None),
-        env=read.pairs(path, "env", raw.get("env")),
         start_params=read.pairs(path, "startParams", raw.get("startParams")),
+        env=read.pairs(path, "env", raw.get("env")),
     )
+    hosts = raw.get("hostsPerReplica")
+    if hosts is not None and (isinstance(hosts, bool) or hosts != 1):
+        read.problem(f"{path}.hostsPerReplica", hosts, "not yet: only 1 in this version of rayscaler")
+    read.mapping(f"{path}.template", raw.get("template"))
+    return node_type
 
 
 def _check_limits(read: _Reader, config: ClusterConfig) -> None:

@@ -194,6 +194,10 @@ UNKNOWN = [
     (("spec", "spendLimit"), "spec.spendLimit: 'spendLimit': not yet"),
     (("metadata", "label"), "metadata.label: 'label': unknown key; known keys: name"),
     (("spec", "head", "env_"), "spec.head.env_: 'env_': unknown key; did you mean env?"),
+    (("maxWorkers",), "maxWorkers: 'maxWorkers': unknown key; it belongs in spec or in a node type"),
+    (("spec", "minWorkers"), "spec.minWorkers: 'minWorkers': unknown key; it belongs in a node type"),
+    (("spec", "workerGroupSpecs"), "spec.workerGroupSpecs: 'workerGroupSpecs': unknown key; did you mean nodeTypes?"),
+    ((*SMALL, "rayStartParams"), "spec.nodeTypes[0].rayStartParams: 'rayStartParams': unknown key; did you mean startParams?"),
     (("spec", "a\nb"), "spec['a\\nb']: 'a\\nb': unknown key; known keys: executor"),
 ]
 
@@ -212,13 +216,13 @@ def test_every_problem_is_told_at_once():
     found = problems(document)
     assert [each.split(":")[0] for each in found] == [
         "kind",
+        "spec.idleTimeout",
         "spec.nodeTypes[0].name",
         "spec.nodeTypes[0].cost",
         "spec.nodeTypes[1].maxWorkerz",
         "spec.nodeTypes[1].name",
         "spec.nodeTypes[2]",
         "spec.nodeTypes[2].name",
-        "spec.idleTimeout",
     ]
 
 
