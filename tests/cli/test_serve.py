@@ -14,7 +14,19 @@ DEFINITION = Path(__file__).parents[2] / "examples" / "demo.yaml"
 
 
 def serve(state_dir: Path, *flags: str) -> subprocess.Popen[str]:
-    argv = [sys.executable, "-m", "rayscaler", "serve", "-f", str(DEFINITION), "--listen", "127.0.0.1:0", "--state-dir", str(state_dir), *flags]
+    argv = [
+        sys.executable,
+        "-m",
+        "rayscaler",
+        "serve",
+        "-f",
+        str(DEFINITION),
+        "--listen",
+        "127.0.0.1:0",
+        "--state-dir",
+        str(state_dir),
+        *flags,
+    ]
     return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
