@@ -11,7 +11,7 @@ import structlog
 
 from rayscaler import __version__
 from rayscaler.cli import exits
-from rayscaler.cli.completion import PROGRAM, completion
+from rayscaler.cli.completion import PROGRAM, clusters, completion
 from rayscaler.cli.demo.command import demo
 from rayscaler.cli.exits import Exit
 from rayscaler.cli.status import status
@@ -74,7 +74,7 @@ def serve(files: tuple[Path, ...], listen: str | None, state_dir: Path | None, a
 
 
 @cli.command()
-@click.option("--cluster", required=True, help="The cluster's name in its definition.")
+@click.option("--cluster", required=True, shell_complete=clusters, help="The cluster's name in its definition.")
 @click.option("--gcs", default="127.0.0.1:6379", show_default=True, help="The head's GCS.")
 @click.option("--service", default="127.0.0.1:6380", show_default=True, help="The rayscaler service.")
 @click.option("--incarnation", default="", help="Which head this is: its reports are refused once another one has taken over.")

@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator, ValidationError, validators
 from rayscaler.config import native, shown
 from rayscaler.errors import InvalidRequest, Problem
 from tests.config.documents import JSON, YAML, changes, valid
-from tests.config.test_native import GOOD
+from tests.config.test_native import GOOD, changed
 
 pytestmark = pytest.mark.tier("property")
 
@@ -84,6 +84,45 @@ def test_what_one_refuses_the_other_refuses_at_the_same_place(document):
         assert any(is_related(spelled(error.absolute_path), each.path.removeprefix("document")) for each in said), (error, said)
     if said and not refused:
         assert [str(each) for each in said if not any(re.search(rule, str(each)) for rule in ONLY_THE_CODE)] == []
+
+
+TYPE, HEAD_ = ("spec", "nodeTypes", 0), ("spec", "head")
+EDGES = [
+    (("metadata", "name"), "a" * 53, "a" * 54),
+    (("spec", "maxWorkers"), 10**6, 10**6 + 1),
+    (("spec", "upscalingSpeed"), 0, -0.001),
+    (("spec", "idleTimeout"), "1.123456789s", "1.1234567891s"),
+    (("spec", "idleTimeout"), "1h0m0s", "1m1h"),
+    (("spec", "idleTimeout"), "000000009m", "0000000009m"),
+    ((*TYPE, "minWorkers"), 0, -1),
+    ((*TYPE, "cost"), 10**6, 10**6 + 0.1),
+    ((*TYPE, "priority"), -(10**6), -(10**6) - 1),
+    ((*TYPE, "hostsPerReplica"), 1, 2),
+    ((*TYPE, "hostsPerReplica"), 1.0, True),
+    ((*TYPE, "labels"), {"z" * 63: "v" * 63}, {"z": "v" * 64}),
+    ((*TYPE, "labels"), {"p" * 253 + "/z": 0}, {"p" * 254 + "/z": 0}),
+    ((*TYPE, "labels"), {"a": 10**18}, {"a": -1}),
+    ((*TYPE, "labels"), {"a": ""}, {"a": "-"}),
+    ((*TYPE, "env"), {"A" * 200: "\n"}, {"A" * 201: ""}),
+    ((*TYPE, "env"), {"_": -(10**18)}, {"_": -(10**18) - 1}),
+    ((*TYPE, "startParams"), {"a" * 100: None}, {"a" * 101: None}),
+    ((*TYPE, "resources"), {"r" * 200: 1}, {"r" * 201: 1}),
+    ((*TYPE, "resources"), {"CPU": 461168601842738}, {"CPU": 461168601842739}),
+    ((*TYPE, "resources"), {"CPU": "1e003"}, {"CPU": "1e0003"}),
+    ((*TYPE, "resources"), {"memory": "0.25Pi"}, {"memory": "0.25Ei"}),
+    ((*TYPE, "resources"), {"memory": "1e3k"}, {"CPU": "1k"}),
+    ((*HEAD_, "startParams"), {"port": 1}, {"port": 0}),
+    ((*HEAD_, "startParams"), {"port": "65535"}, {"port": "65536"}),
+    ((*HEAD_, "startParams"), {"ray-client-server-port": 65535}, {"ray-client-server-port": "065535"}),
+    ((*HEAD_, "startParams"), {"other": None}, {"port": None}),
+]
+
+
+@pytest.mark.parametrize(("path", "good", "bad"), EDGES)
+def test_both_draw_the_line_at_the_same_value(path, good, bad):
+    assert (problems(changed(*path, to=good)), VALIDATOR.is_valid(changed(*path, to=good))) == ((), True)
+    assert len(problems(changed(*path, to=bad))) == 1
+    assert not VALIDATOR.is_valid(changed(*path, to=bad))
 
 
 CROSS = re.compile("is below the sum of all minWorkers|is above maxWorkers|stands there twice")
