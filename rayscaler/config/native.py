@@ -33,9 +33,9 @@ _OTHER_WORDS = {
     "podTypes": "nodeTypes", "podConfig": "template", "rayResources": "resources", "available_node_types": "nodeTypes",
 }  # fmt: skip
 """Keys of Ray's and KubeRay's definitions, and what they are called here."""
-PORTS = ("port", "ray-client-server-port")
+_PORT = re.compile(r"[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]")
+PORTS = dict.fromkeys(("port", "ray-client-server-port"), (_PORT, "must be a port from 1 to 65535"))
 """Start parameters of the head that rayscaler itself reads."""
-_PORT = re.compile(r"[1-9][0-9]{0,4}")
 _RESOURCE = re.compile(r"[^\x00-\x1f\x7f]{1,200}")
 _TEXT = re.compile(r"[^\x00]*")
 _LABEL = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
@@ -133,28 +133,27 @@ class _Reader:
                 self.problem(where, raw, str(error))
         return Resources(amounts)
 
-    def pairs(self, path: str, kind: str, value: object) -> tuple[tuple[str, str], ...]:
-        """Return the names and texts of a mapping such as env, sorted."""
+    def pairs(self, path: str, kind: str, value: object, special: Mapping[str, _Rule] | None = None) -> tuple[tuple[str, str], ...]:
+        """Return the names and texts of a mapping such as env, sorted; `special` has the rules for the texts of some names."""
         for_name, for_text = _PAIRS[kind]
         found = []
         for name, raw in self.mapping(f"{path}.{kind}", value).items():
             where = shown.under(f"{path}.{kind}", name)
             text = self._text(where, raw)
-            for value_, said, (pattern, rule) in ((name, name, for_name), (text, raw, for_text)):
-                if not pattern.fullmatch(value_):
+            checks = [(name, name, for_name), (text, raw, (special or {}).get(name, for_text))]
+            for checked, said, (pattern, rule) in checks:
+                if checked is not None and not pattern.fullmatch(checked):
                     self.problem(where, said, rule)
-            found.append((name, text))
+            found.append((name, text or ""))
         return tuple(sorted(found))
 
-    def _text(self, path: str, value: object) -> str:
+    def _text(self, path: str, value: object) -> str | None:
         """Whole numbers are taken as text; what YAML reads as something else (`on`, 1.10, 2024-01-01) would come out as another text."""
-        if value is None:
-            return ""
         is_whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) <= MOST_TEXT
-        if not is_whole and not isinstance(value, str):
+        if value is not None and not is_whole and not isinstance(value, str):
             self.problem(path, value, "must be text; put it in quotes")
-            return ""
-        return str(value)
+            return None
+        return "" if value is None else str(value)
 
     def name(self, path: str, value: object) -> str:
         if not isinstance(value, str) or not NAME.fullmatch(value):
@@ -209,17 +208,9 @@ def _head(read: _Reader, value: object) -> Head:
     read.mapping("spec.head.template", raw.get("template"))
     return Head(
         resources=read.resources("spec.head.resources", raw.get("resources")),
-        start_params=_head_params(read, raw.get("startParams")),
+        start_params=read.pairs("spec.head", "startParams", raw.get("startParams"), PORTS),
         env=read.pairs("spec.head", "env", raw.get("env")),
     )
-
-
-def _head_params(read: _Reader, value: object) -> tuple[tuple[str, str], ...]:
-    params = read.pairs("spec.head", "startParams", value)
-    for flag, text in params:
-        if flag in PORTS and not (_PORT.fullmatch(text) and int(text) < 1 << 16):
-            read.problem(f"spec.head.startParams.{flag}", text, "must be a port from 1 to 65535")
-    return params
 
 
 def _node_types(read: _Reader, value: object) -> tuple[NodeType, ...]:

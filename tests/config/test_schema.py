@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, event, example, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, ValidationError, validators
 
 from rayscaler.config import native, shown
 from rayscaler.errors import InvalidRequest, Problem
-from tests.config.documents import JSON, YAML, changes, valid
+from tests.config.documents import JSON, YAML, changes, places, valid
 from tests.config.test_native import GOOD, changed
 
 pytestmark = pytest.mark.tier("property")
@@ -73,17 +73,46 @@ def test_what_is_valid_is_taken_by_both(document):
 SUITE = settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
-@given(changes(valid(), JSON).map(lambda each: each[0]) | JSON)
-@example({**yaml.safe_load(GOOD), "kind": "cluster"})
-@SUITE
-def test_what_one_refuses_the_other_refuses_at_the_same_place(document):
+def agree(document) -> None:
+    """Fail unless both take the document, or both refuse it at the same places, or only the code does by a rule of its own."""
     said = problems(document)
     refused = list(VALIDATOR.iter_errors(document))
-    event("refused" if refused else "only by the code" if said else "valid")
     for error in refused:
         assert any(is_related(spelled(error.absolute_path), each.path.removeprefix("document")) for each in said), (error, said)
     if said and not refused:
         assert [str(each) for each in said if not any(re.search(rule, str(each)) for rule in ONLY_THE_CODE)] == []
+
+
+@given(changes(valid(), JSON).map(lambda each: each[0]) | JSON)
+@SUITE
+def test_what_one_refuses_the_other_refuses_at_the_same_place(document):
+    agree(document)
+
+
+FULL = changed("spec", "head", "template", to={"spec": {}})
+FULL["spec"]["nodeTypes"][0] |= {"hostsPerReplica": 1, "template": {"spec": {}}}
+VALUES = [
+    None, True, False, 0, 1, 2.0, -1, 1.5, 10**6 + 1, 10**19, "", "a", "A b", "x\0", "a\n", "1", "never", "5m", "4Gi", "local", "Cluster",
+    [], [1], [{"name": "a"}], {}, {"a": 1}, {"a": None}, {"A B": "x"}, {"name": "a"}, {"CPU": 0.5},
+]  # fmt: skip
+
+
+def test_each_value_at_each_place_is_taken_or_refused_by_both():
+    count = 0
+    for container, key, _ in list(places("", FULL)):
+        before = container[key]
+        for value in [*VALUES, *([{**before, "x": 1}] if isinstance(before, dict) else [])]:
+            container[key] = value
+            agree(FULL)
+            count += 1
+        container[key] = before
+    for container, key, _ in [each for each in places("", FULL) if isinstance(each[0], dict)]:
+        before = dict(container)
+        del container[key]
+        agree(FULL)
+        container.clear()
+        container.update(before)
+    assert count > 1000
 
 
 TYPE, HEAD_ = ("spec", "nodeTypes", 0), ("spec", "head")
