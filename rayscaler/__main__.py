@@ -1,6 +1,7 @@
 """argv becomes settings, settings become a running process."""
 
 import asyncio
+import json
 import logging
 import sys
 from pathlib import Path
@@ -9,19 +10,32 @@ import click
 import structlog
 
 from rayscaler import __version__
+from rayscaler.cli import exits
+from rayscaler.cli.completion import PROGRAM, clusters, completion
 from rayscaler.cli.demo.command import demo
+from rayscaler.cli.exits import Exit
 from rayscaler.cli.plan.command import plan
 from rayscaler.cli.status import status
 from rayscaler.cli.up.command import down, up
+from rayscaler.cli.validate import validate
+from rayscaler.cli.version import version
 from rayscaler.config import load
 from rayscaler.errors import InvalidRequest, RayscalerError
 from rayscaler.settings import MonitorSettings, ServiceSettings
 
-USAGE = 2
-"""Exit code for input that the caller must change."""
+
+class _Commands(click.Group):
+    """All commands; Ctrl-C ends each with the same code."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo(f"interrupted: {ctx.invoked_subcommand} has ended", err=True)
+            ctx.exit(Exit.INTERRUPTED)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]}, epilog=exits.EPILOG)
 @click.version_option(__version__, prog_name="rayscaler")
 def cli() -> None:
     """Scale Ray clusters from outside the head."""
@@ -41,7 +55,8 @@ def cli() -> None:
 @click.option("-f", "--file", "files", multiple=True, required=True, type=click.Path(path_type=Path), help="Definition; repeatable.")
 @click.option("--listen", help="Address to serve at; default 127.0.0.1:6380, or RAYSCALER_LISTEN.")
 @click.option("--state-dir", type=click.Path(path_type=Path), help="Where records and local workers are kept; default ~/.rayscaler.")
-def serve(files: tuple[Path, ...], listen: str | None, state_dir: Path | None) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print the address as JSON.")
+def serve(files: tuple[Path, ...], listen: str | None, state_dir: Path | None, as_json: bool) -> None:
     """Run the service."""
     from rayscaler import app
 
@@ -51,12 +66,16 @@ def serve(files: tuple[Path, ...], listen: str | None, state_dir: Path | None) -
     for name in names:
         if names.count(name) > 1:
             raise InvalidRequest(f"metadata.name: {name!r}: two definitions have this name; names are unique")
-    address = settings.listen.rpartition(":")[0]
-    sys.exit(asyncio.run(app.serve(configs, settings, lambda port: click.echo(f"rayscaler listens at {address}:{port}"))))
+    host = settings.listen.rpartition(":")[0]
+
+    def tell(port: int) -> None:
+        click.echo(json.dumps({"service": f"{host}:{port}"}) if as_json else f"rayscaler listens at {host}:{port}")
+
+    sys.exit(asyncio.run(app.serve(configs, settings, tell)))
 
 
 @cli.command()
-@click.option("--cluster", required=True, help="The cluster's name in its definition.")
+@click.option("--cluster", required=True, shell_complete=clusters, help="The cluster's name in its definition.")
 @click.option("--gcs", default="127.0.0.1:6379", show_default=True, help="The head's GCS.")
 @click.option("--service", default="127.0.0.1:6380", show_default=True, help="The rayscaler service.")
 @click.option("--incarnation", default="", help="Which head this is: its reports are refused once another one has taken over.")
@@ -67,24 +86,21 @@ def monitor(cluster: str, gcs: str, service: str, incarnation: str) -> None:
     asyncio.run(monitor_main.run(MonitorSettings(cluster=cluster, gcs=gcs, service=service, incarnation=incarnation)))
 
 
-cli.add_command(demo)
-cli.add_command(plan)
-cli.add_command(status)
-cli.add_command(up)
-cli.add_command(down)
+for command in (up, down, status, validate, plan, demo, version, completion):
+    cli.add_command(command)
 
 
 def main() -> None:
     """Run the command line; errors of ours end in a sentence, never in a traceback."""
     try:
-        cli()
+        cli(prog_name=PROGRAM)
     except InvalidRequest as error:
         for problem in error.problems:
             click.echo(f"error: {problem}", err=True)
-        sys.exit(USAGE)
+        sys.exit(Exit.USAGE)
     except RayscalerError as error:
         click.echo(f"error: {error}", err=True)
-        sys.exit(1)
+        sys.exit(Exit.FAILED)
 
 
 if __name__ == "__main__":

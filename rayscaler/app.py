@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
+from rayscaler.cli.exits import Exit
 from rayscaler.clock import Clock, SystemClock
 from rayscaler.executor.base import Executor
 from rayscaler.local.executor import LocalExecutor
@@ -113,7 +114,7 @@ async def _serve(configs: Sequence[ClusterConfig], settings: ServiceSettings, on
     store = SqliteStore(settings.state_dir / "record.sqlite")
     service = Service(configs, settings, executor=executor, store=store, clock=SystemClock())
     _on_signals(service.stop)
-    return 0 if await service.run(on_listening) else 1
+    return Exit.DONE if await service.run(on_listening) else Exit.FAILED
 
 
 def _on_signals(stop: Callable[[], None]) -> None:

@@ -12,8 +12,9 @@ RayscalerError
 └── Unavailable           UNAVAILABLE          backoff
 """
 
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class Retry(StrEnum):
@@ -37,14 +38,36 @@ class RayscalerError(Exception):
         return "".join(f"_{c}" if c.isupper() else c for c in type(self).__name__).lstrip("_").upper()
 
 
+@dataclass(frozen=True)
+class Problem:
+    """One thing that must change: where it stands, what stands there as shown to people ("" if nothing can be shown), the rule it breaks."""
+
+    path: str
+    value: str
+    rule: str
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in (self.path, self.value, self.rule) if part)
+
+    @classmethod
+    def of(cls, text: str) -> Self:
+        """Make from a sentence that begins with its path."""
+        path, _, rule = text.partition(": ")
+        return cls(path, "", rule)
+
+    def inside(self, place: str) -> "Problem":
+        """Return the problem as told by who knows more of the place, such as the file."""
+        return Problem(f"{place}: {self.path}" if self.path else place, self.value, self.rule)
+
+
 class InvalidRequest(RayscalerError):
     """The caller must change what it sends; `problems` lists every one with its path."""
 
     code = "INVALID_ARGUMENT"
 
-    def __init__(self, *problems: str) -> None:
-        super().__init__("; ".join(problems))
-        self.problems = problems
+    def __init__(self, *problems: Problem | str) -> None:
+        self.problems = tuple(each if isinstance(each, Problem) else Problem.of(each) for each in problems)
+        super().__init__("; ".join(map(str, self.problems)))
 
 
 class NotFound(RayscalerError):

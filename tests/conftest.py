@@ -3,6 +3,10 @@
 import asyncio
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("rayscaler", deadline=None)  # a busy machine is no bug; every test has a limit of its own
+settings.load_profile("rayscaler")
 
 pytest_plugins = ["tests.ray_tier"]
 

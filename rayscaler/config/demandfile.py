@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from rayscaler.config import quantity
+from rayscaler.config import quantity, shown
 from rayscaler.config.reader import Reader
 from rayscaler.errors import InvalidRequest
 from rayscaler.model.demand import Bundle, Demand, Gang, LabelCondition, LabelSelector, Operator, Strategy
@@ -87,7 +87,7 @@ def _asked(read: Reader, path: str, value: object) -> Resources:
     amounts = _amounts(read, path, value)
     for name in amounts:
         if name.startswith(_SYNTHETIC):
-            read.problem(f"{path}.{name}", name, "is Ray's own for the room of a placed group; list the group under gangs")
+            read.problem(shown.under(path, name), name, "is Ray's own for the room of a placed group; list the group under gangs")
     return amounts
 
 
@@ -95,17 +95,17 @@ def _amounts(read: Reader, path: str, value: object) -> Resources:
     amounts = {}
     for name, raw in read.mapping(path, value).items():
         try:
-            amounts[str(name)] = quantity.amount(str(name), raw)
+            amounts[name] = quantity.amount(name, raw)
         except ValueError as error:
-            read.problem(f"{path}.{name}", raw, str(error))
+            read.problem(shown.under(path, name), raw, str(error))
     return Resources(amounts)
 
 
 def _selector(read: Reader, path: str, value: object) -> LabelSelector:
     conditions = []
     for key, wish in read.mapping(path, value).items():
-        where = f"{path}.{key}"
-        if not isinstance(key, str) or not _KEY.fullmatch(key):
+        where = shown.under(path, key)
+        if not _KEY.fullmatch(key):
             read.problem(
                 where, key, "a label's key is a name of letters, digits, '-', '_', '.', with a DNS name and '/' before it if you like"
             )
@@ -157,7 +157,7 @@ def _nodes(read: Reader, path: str, value: object, config: ClusterConfig) -> Nod
         has = 0 if found is None else found.resources.amounts.get(resource, 0)
         if found is not None and amount > has:
             rule = f"is more than {found.name} has, {to_text(resource, has)}"
-            read.problem(f"{path}.used.{resource}", raw["used"].get(resource), rule)
+            read.problem(shown.under(f"{path}.used", resource), raw["used"].get(resource), rule)
     return Nodes(found or NodeType("", Resources()), count, used)
 
 

@@ -1,35 +1,80 @@
-"""Definitions and demand from files."""
+"""Files become definitions and demand: every problem of a file at once, and what is allowed but hardly meant."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-import yaml
-
-from rayscaler.config import demandfile, native
-from rayscaler.errors import InvalidRequest
+from rayscaler.config import advice, demandfile, document, native
+from rayscaler.errors import InvalidRequest, Problem
 from rayscaler.model.nodetype import ClusterConfig
 
 _T = TypeVar("_T")
 
 
+@dataclass(frozen=True)
+class Checked:
+    """A file that was checked: the definition unless there are problems. Warnings are no reason to refuse it."""
+
+    config: ClusterConfig | None
+    problems: tuple[Problem, ...] = ()
+    warnings: tuple[Problem, ...] = ()
+
+
 def from_file(path: Path) -> ClusterConfig:
     """Return the definition in a YAML file; raises InvalidRequest naming the file and every problem."""
-    return _read(path, native.cluster)
+    checked = check(path)
+    if checked.config is None:
+        raise _of_file(path, checked.problems)
+    return checked.config
 
 
 def demand_from_file(path: Path, config: ClusterConfig) -> demandfile.Wanted:
     """Return the demand in a YAML file, for a definition; raises InvalidRequest naming the file and every problem."""
-    return _read(path, lambda document: demandfile.wanted(document, config))
-
-
-def _read(path: Path, of_document: Callable[[object], _T]) -> _T:
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:
-        # PyYAML's own constructors raise all of these, such as ValueError for the date 2024-13-01.
-        raise InvalidRequest(f"{path}: cannot be read as YAML: {error}") from error
-    try:
-        return of_document(document)
+        _, made = _read(_text(path), lambda content: demandfile.wanted(content, config))
     except InvalidRequest as error:
-        raise InvalidRequest(*(f"{path}: {problem}" for problem in error.problems)) from error
+        raise _of_file(path, error.problems) from error
+    return made
+
+
+def check(path: Path) -> Checked:
+    """Check a file; never raises for what is in it, nor for a file that is not there."""
+    try:
+        return check_text(_text(path))
+    except InvalidRequest as error:
+        return Checked(None, error.problems)
+
+
+def check_text(text: str) -> Checked:
+    """Check a definition's text; never raises for what is in it."""
+    try:
+        content, config = _read(text, native.cluster)
+    except InvalidRequest as error:
+        return Checked(None, error.problems)
+    return Checked(config, warnings=advice.of(config, content))
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InvalidRequest(Problem("", "", f"cannot be read: {error.strerror or error}")) from error
+    except ValueError as error:  # not UTF-8
+        raise InvalidRequest(Problem("", "", f"cannot be read as text: {error}")) from error
+
+
+def _read(text: str, make: Callable[[object], _T]) -> tuple[Any, _T]:
+    """Return a text's document and what is made of it; raises InvalidRequest with the problems of both."""
+    read = document.read(text)
+    try:
+        made = make(read.content)
+    except InvalidRequest as error:
+        raise InvalidRequest(*read.problems, *error.problems) from error
+    if read.problems:
+        raise InvalidRequest(*read.problems)
+    return read.content, made
+
+
+def _of_file(path: Path, problems: tuple[Problem, ...]) -> InvalidRequest:
+    return InvalidRequest(*(each.inside(str(path)) for each in problems))

@@ -1,37 +1,59 @@
 """The native dialect: a mapping as read from YAML becomes a ClusterConfig. Every problem is told at once, with path, value and rule."""
 
-from rayscaler.config.reader import MOST, Reader
+import re
+
+from rayscaler.config.reader import MOST, Reader, near
 from rayscaler.errors import InvalidRequest
-from rayscaler.model.nodetype import UNLIMITED, ClusterConfig, Head, NodeType
-from rayscaler.model.resources import Resources
+from rayscaler.model.nodetype import IDLE_TIMEOUT_S, UNLIMITED, ClusterConfig, Head, NodeType
 
 API_VERSION = "rayscaler.io/v1"
-_SPEC = {"maxWorkers", "upscalingSpeed", "idleTimeout", "executor", "head", "nodeTypes"}
-_HEAD = {"resources", "startParams", "env", "template"}
-_TYPE = {
+ROOT = {"apiVersion", "kind", "metadata", "spec"}
+METADATA = {"name"}
+SPEC = {"maxWorkers", "upscalingSpeed", "idleTimeout", "executor", "head", "nodeTypes"}
+HEAD = {"resources", "startParams", "env", "template"}
+TYPE = {
     "name", "minWorkers", "maxWorkers", "resources", "labels", "cost", "priority", "spot",
     "hostsPerReplica", "idleTimeout", "startParams", "env", "template",
 }  # fmt: skip
+_PLACES = {"at the top": ROOT, "in spec": SPEC, "in spec.head": HEAD, "in a node type": TYPE}
+_OTHER_WORDS = {
+    "headGroupSpec": "head", "workerGroupSpecs": "nodeTypes", "groupName": "name", "minReplicas": "minWorkers", "maxReplicas": "maxWorkers",
+    "idleTimeoutSeconds": "idleTimeout", "idleTimeoutMinutes": "idleTimeout", "rayStartParams": "startParams", "numOfHosts": "hostsPerReplica",
+    "podTypes": "nodeTypes", "podConfig": "template", "rayResources": "resources", "available_node_types": "nodeTypes",
+}  # fmt: skip
+"""Keys of Ray's and KubeRay's definitions, and what they are called here."""
+_PORT = re.compile(r"[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]")
+PORTS = dict.fromkeys(("port", "ray-client-server-port"), (_PORT, "must be a port from 1 to 65535"))
+"""Start parameters of the head that rayscaler itself reads."""
+
+
+def _hint(key: str, keys: set[str]) -> str:
+    """Say what was meant, as far as one can tell."""
+    homes = [place for place, known in _PLACES.items() if key in known]
+    if homes:
+        return f"it belongs {' or '.join(homes)}"
+    word = _OTHER_WORDS.get(key)
+    return f"did you mean {word}?" if word in keys else near(key, keys)
 
 
 def cluster(document: object) -> ClusterConfig:
     """Return the definition in `document`; raises InvalidRequest with every problem."""
-    read = Reader()
-    root = read.mapping("", document, {"apiVersion", "kind", "metadata", "spec"})
+    read = Reader(_hint)
+    root = read.mapping("", document, ROOT)
     if root.get("apiVersion") != API_VERSION:
         read.problem("apiVersion", root.get("apiVersion"), f"must be {API_VERSION}")
     if root.get("kind") != "Cluster":
         read.problem("kind", root.get("kind"), "must be Cluster")
-    name = read.name("metadata.name", read.mapping("metadata", root.get("metadata")).get("name"))
-    spec = read.mapping("spec", root.get("spec"), _SPEC)
+    name = read.name("metadata.name", read.mapping("metadata", root.get("metadata"), METADATA).get("name"))
+    spec = read.mapping("spec", root.get("spec"), SPEC)
     config = ClusterConfig(
         name=name,
-        node_types=_node_types(read, spec.get("nodeTypes")),
         max_workers=read.number("spec.maxWorkers", spec.get("maxWorkers"), UNLIMITED, low=0),
         upscaling_speed=read.number("spec.upscalingSpeed", spec.get("upscalingSpeed"), None, low=0, whole=False),
-        idle_timeout_s=read.duration("spec.idleTimeout", spec.get("idleTimeout"), 300.0) or 0.0,
-        executor=_executor(read, spec.get("executor", "local")),
+        idle_timeout_s=read.idle_timeout("spec.idleTimeout", spec.get("idleTimeout"), IDLE_TIMEOUT_S) or 0.0,
+        executor=_executor(read, spec.get("executor")),
         head=_head(read, spec.get("head")),
+        node_types=_node_types(read, spec.get("nodeTypes")),
     )
     _check_limits(read, config)
     if read.problems:
@@ -40,17 +62,18 @@ def cluster(document: object) -> ClusterConfig:
 
 
 def _executor(read: Reader, value: object) -> str:
-    if value != "local":
+    if value not in (None, "local"):
         read.problem("spec.executor", value, "not yet: this version of rayscaler has the executor 'local' only")
     return "local"
 
 
 def _head(read: Reader, value: object) -> Head:
-    raw = read.mapping("spec.head", value, _HEAD)
+    raw = read.mapping("spec.head", value, HEAD)
+    read.mapping("spec.head.template", raw.get("template"))
     return Head(
         resources=read.resources("spec.head.resources", raw.get("resources")),
-        start_params=read.texts("spec.head.startParams", raw.get("startParams")),
-        env=read.texts("spec.head.env", raw.get("env")),
+        start_params=read.pairs("spec.head", "startParams", raw.get("startParams"), PORTS),
+        env=read.pairs("spec.head", "env", raw.get("env")),
     )
 
 
@@ -68,31 +91,25 @@ def _node_types(read: Reader, value: object) -> tuple[NodeType, ...]:
 
 
 def _node_type(read: Reader, path: str, value: object) -> NodeType:
-    raw = read.mapping(path, value, _TYPE)
-    resources = read.resources(f"{path}.resources", raw.get("resources"))
-    _check_whole(read, f"{path}.resources", resources)
-    if raw.get("hostsPerReplica", 1) != 1:
-        read.problem(f"{path}.hostsPerReplica", raw["hostsPerReplica"], "not yet: only 1 in this version of rayscaler")
-    return NodeType(
+    raw = read.mapping(path, value, TYPE)
+    node_type = NodeType(
         name=read.name(f"{path}.name", raw.get("name")),
-        resources=resources,
-        labels=read.texts(f"{path}.labels", raw.get("labels")),
         min_workers=read.number(f"{path}.minWorkers", raw.get("minWorkers"), 0, low=0),
         max_workers=read.number(f"{path}.maxWorkers", raw.get("maxWorkers"), UNLIMITED, low=0),
+        resources=read.resources(f"{path}.resources", raw.get("resources")),
+        labels=read.pairs(path, "labels", raw.get("labels")),
         cost=read.number(f"{path}.cost", raw.get("cost"), None, low=0, whole=False),
         priority=read.number(f"{path}.priority", raw.get("priority"), 0, low=-MOST),
         is_spot=read.boolean(f"{path}.spot", raw.get("spot")),
-        idle_timeout_s=read.duration(f"{path}.idleTimeout", raw.get("idleTimeout"), None),
-        env=read.texts(f"{path}.env", raw.get("env")),
-        start_params=read.texts(f"{path}.startParams", raw.get("startParams")),
+        idle_timeout_s=read.idle_timeout(f"{path}.idleTimeout", raw.get("idleTimeout"), None),
+        start_params=read.pairs(path, "startParams", raw.get("startParams")),
+        env=read.pairs(path, "env", raw.get("env")),
     )
-
-
-def _check_whole(read: Reader, path: str, resources: Resources) -> None:
-    """Refuse what `ray start` refuses on a node (seen with Ray 2.60: "Resource quantities must all be whole numbers")."""
-    for name, units in resources.items_sorted:
-        if units % 10_000:
-            read.problem(f"{path}.{name}", units / 10_000, "`ray start` takes whole amounts on a node; tasks may still ask for fractions")
+    hosts = raw.get("hostsPerReplica")
+    if hosts is not None and (isinstance(hosts, bool) or hosts != 1):
+        read.problem(f"{path}.hostsPerReplica", hosts, "not yet: only 1 in this version of rayscaler")
+    read.mapping(f"{path}.template", raw.get("template"))
+    return node_type
 
 
 def _check_limits(read: Reader, config: ClusterConfig) -> None:

@@ -5,34 +5,69 @@ Owns the rules that hold for any value of a kind. Knows no file's keys.
 
 import difflib
 import re
-import reprlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from rayscaler.config import quantity
-from rayscaler.model.resources import Resources
+from rayscaler.config import quantity, shown
+from rayscaler.errors import Problem
+from rayscaler.model.nodetype import NEVER
+from rayscaler.model.resources import UNIT, Resources
 
 NAME = re.compile(r"[a-z]([a-z0-9-]{0,51}[a-z0-9])?")
 """A DNS-1035 label short enough for the names made of it."""
 MOST = 1_000_000
 """Of anything counted: more than any cluster has, and well inside the protocol's int32."""
+MOST_TEXT = 10**18
+"""Of a number that is taken as text."""
 NOT_YET = frozenset({"spendLimit", "headroom", "schedules", "suspend"})
 """Keys of later features."""
+_RESOURCE = re.compile(r"[^\x00-\x1f\x7f]{1,200}")
+_TEXT = re.compile(r"[^\x00]*")
+_LABEL = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
+_LABEL_KEY = re.compile(r"([A-Za-z0-9][A-Za-z0-9.-]{0,252}/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
+Rule = tuple[re.Pattern[str], str]
+"""A pattern, and how it is said."""
+_PAIRS: Mapping[str, tuple[Rule, Rule]] = {
+    "labels": (
+        (
+            _LABEL_KEY,
+            "Ray takes letters, digits, '-', '_' and '.' as a label's name, 63 at most, with a DNS name and '/' before it if you like",
+        ),
+        (_LABEL, "Ray takes letters, digits, '-', '_' and '.' in a label, 63 at most, the first and the last a letter or digit"),
+    ),
+    "env": (
+        (
+            re.compile(r"[A-Za-z_.-][A-Za-z0-9_.-]{0,199}"),
+            "a variable's name has letters, digits, '_', '-' and '.', and begins with no digit",
+        ),
+        (_TEXT, "must not contain the character NUL"),
+    ),
+    "startParams": (
+        (
+            re.compile(r"[a-z0-9][a-z0-9-]{0,99}"),
+            "a flag of `ray start` is written like object-store-memory: lower case, '-' between words, no leading --",
+        ),
+        (_TEXT, "must not contain the character NUL"),
+    ),
+}
 
-_SHORT = reprlib.Repr()
-_SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 100
-_SHORT.maxlevel = 2
+
+def near(key: str, keys: set[str]) -> str:
+    """Say which known key was meant, as far as the spelling tells."""
+    found = difflib.get_close_matches(key[:100], keys, 1)
+    return f"did you mean {found[0]}?" if found else f"known keys: {', '.join(sorted(keys))}"
 
 
 class Reader:
     """Collects problems while it reads; a wrong value reads as its default, so that the rest is checked too."""
 
-    def __init__(self) -> None:
-        self.problems: list[str] = []
+    def __init__(self, hint: Callable[[str, set[str]], str] = near) -> None:
+        self.problems: list[Problem] = []
+        self._hint = hint
 
     def problem(self, path: str, value: object, rule: str) -> None:
         """Note what is wrong with the value at `path`."""
-        self.problems.append(f"{path}: {_shown(value)}: {rule}")
+        self.problems.append(Problem(path, shown.value(value), rule))
 
     def mapping(self, path: str, value: object, keys: set[str] | None = None) -> Mapping[str, Any]:
         """Return a mapping, an absent one as empty; with `keys` no others may stand there."""
@@ -42,28 +77,27 @@ class Reader:
             self.problem(path or "document", value, "must be a mapping")
             return {}
         for key in value:
-            if keys is not None and key not in keys:
-                self._unknown(path, str(key), keys)
-        return value
+            if not isinstance(key, str):
+                self.problem(shown.under(path, key), key, "a key must be text; put it in quotes")
+            elif keys is not None and key not in keys:
+                self._unknown(shown.under(path, key), key, keys)
+        return {key: each for key, each in value.items() if isinstance(key, str)}
 
-    def _unknown(self, path: str, key: str, keys: set[str]) -> None:
-        where = f"{path}.{key[:100]}" if path else key[:100]
+    def _unknown(self, where: str, key: str, keys: set[str]) -> None:
         if key in NOT_YET:
             self.problem(where, key, "not yet: this version of rayscaler does not have it; leave it out")
             return
-        near = difflib.get_close_matches(key[:100], keys, 1)
-        hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(sorted(keys))}"
-        self.problem(where, key, f"unknown key; {hint}")
+        self.problem(where, key, f"unknown key; {self._hint(key, keys)}")
 
     def number(self, path: str, value: object, default: Any, *, low: float, whole: bool = True) -> Any:
         """Return a number from `low` to MOST, `default` where there is none."""
         if value is None:
             return default
-        kinds = int if whole else (int, float)
-        if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= MOST:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= MOST
+        if not is_number or (whole and value != int(value)):  # type: ignore[call-overload]
             self.problem(path, value, f"must be a {'whole ' if whole else ''}number from {low:.0f} to {MOST}")
             return default
-        return value
+        return int(value) if whole else value  # type: ignore[call-overload]
 
     def boolean(self, path: str, value: object) -> bool:
         """Return true or false, false where there is none."""
@@ -71,39 +105,52 @@ class Reader:
             self.problem(path, value, "must be true or false")
         return value is True
 
-    def duration(self, path: str, value: object, default: float | None) -> float | None:
-        """Return seconds."""
-        if value is None:
-            return default
+    def idle_timeout(self, path: str, value: object, default: float | None) -> float | None:
+        """Return seconds, NEVER for `never`."""
+        if value is None or value == "never":
+            return default if value is None else NEVER
         try:
             return quantity.duration_s(value)
         except ValueError as error:
-            self.problem(path, value, str(error))
+            self.problem(path, value, f"{error}; never means no timeout")
             return default
 
     def resources(self, path: str, value: object) -> Resources:
-        """Return amounts by resource name."""
+        """Return amounts that a node can have: `ray start` takes whole ones only (seen with Ray 2.60)."""
         amounts = {}
         for name, raw in self.mapping(path, value).items():
+            where = shown.under(path, name)
+            if not _RESOURCE.fullmatch(name):
+                self.problem(where, name, "a resource's name has 1 to 200 characters and no control character")
             try:
-                amounts[str(name)] = quantity.amount(str(name), raw)
+                amounts[name] = quantity.amount(name, raw)
+                if amounts[name] % UNIT:
+                    self.problem(where, raw, "`ray start` takes whole amounts on a node; tasks may still ask for fractions")
             except ValueError as error:
-                self.problem(f"{path}.{name}", raw, str(error))
+                self.problem(where, raw, str(error))
         return Resources(amounts)
 
-    def texts(self, path: str, value: object) -> tuple[tuple[str, str], ...]:
-        """Return pairs of texts, sorted."""
-        return tuple(sorted((str(k), self._text(f"{path}.{k}", v)) for k, v in self.mapping(path, value).items()))
+    def pairs(self, path: str, kind: str, value: object, special: Mapping[str, Rule] | None = None) -> tuple[tuple[str, str], ...]:
+        """Return the names and texts of a mapping such as env, sorted; `special` has the rules for the texts of some names."""
+        for_name, for_text = _PAIRS[kind]
+        found = []
+        for name, raw in self.mapping(f"{path}.{kind}", value).items():
+            where = shown.under(f"{path}.{kind}", name)
+            text = self._text(where, raw)
+            checks = [(name, name, for_name), (text, raw, (special or {}).get(name, for_text))]
+            for checked, said, (pattern, rule) in checks:
+                if checked is not None and not pattern.fullmatch(checked):
+                    self.problem(where, said, rule)
+            found.append((name, text or ""))
+        return tuple(sorted(found))
 
-    def _text(self, path: str, value: object) -> str:
-        """Numbers are taken as text; what YAML turned into something else (`on`, 2024-01-01) would come out as another text."""
-        if value is None:
-            return ""
-        is_huge = isinstance(value, int) and abs(value) > MOST**3
-        if isinstance(value, bool) or not isinstance(value, str | int | float) or is_huge:
+    def _text(self, path: str, value: object) -> str | None:
+        """Whole numbers are taken as text; what YAML reads as something else (`on`, 1.10, 2024-01-01) would come out as another text."""
+        is_whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) <= MOST_TEXT
+        if value is not None and not is_whole and not isinstance(value, str):
             self.problem(path, value, "must be text; put it in quotes")
-            return ""
-        return str(value)
+            return None
+        return "" if value is None else str(value)
 
     def name(self, path: str, value: object) -> str:
         """Return a name, "" where it is none."""
@@ -111,11 +158,3 @@ class Reader:
             self.problem(path, value, "must be lower-case letters, digits and '-', start with a letter, 53 characters at most")
             return ""
         return value
-
-
-def _shown(value: object) -> str:
-    """Show a value in a problem: short, also where YAML aliases make a small document a huge value."""
-    try:
-        return _SHORT.repr(value)[:200]
-    except ValueError:  # Python writes out no integer of thousands of digits
-        return "a huge number"

@@ -6,11 +6,15 @@ from rayscaler.model.resources import Resources
 
 UNLIMITED = -1
 """A maximum that is not set."""
+NEVER = float("inf")
+"""An idle timeout that never comes."""
+IDLE_TIMEOUT_S = 300.0
+"""Where the definition says nothing."""
 
 
 @dataclass(frozen=True)
 class NodeType:
-    """A kind of node: what it brings, how many there may be. `idle_timeout_s` None means the cluster's."""
+    """A kind of node: what it brings, how many there may be. `idle_timeout_s` None means the cluster's, NEVER none at all."""
 
     name: str
     resources: Resources
@@ -47,7 +51,7 @@ class ClusterConfig:
     node_types: tuple[NodeType, ...]
     max_workers: int = UNLIMITED
     upscaling_speed: float | None = None
-    idle_timeout_s: float = 300.0
+    idle_timeout_s: float = IDLE_TIMEOUT_S
     executor: str = "local"
     head: Head = field(default_factory=Head)
 
@@ -59,3 +63,16 @@ class ClusterConfig:
         """Return seconds of idleness after which a node of that type may end."""
         found = self.node_type(node_type)
         return self.idle_timeout_s if found is None or found.idle_timeout_s is None else found.idle_timeout_s
+
+    def hold_of(self, node_type: str) -> float:
+        """Return seconds for which workers of that type are held after their head was lost: the idle timeout, the usual one where it is NEVER."""
+        return _finite(self.idle_timeout_of(node_type))
+
+    @property
+    def floor_hold_s(self) -> float:
+        """Seconds for which a constraint outlives the cluster it was asked in."""
+        return _finite(self.idle_timeout_s)
+
+
+def _finite(timeout_s: float) -> float:
+    return IDLE_TIMEOUT_S if timeout_s == NEVER else timeout_s

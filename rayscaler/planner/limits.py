@@ -17,11 +17,13 @@ CEILING = 10_000
 
 
 def minimums(draft: Draft) -> None:
-    """Launch what each type lacks of its minimum, or of what is held for it. Needs no demand, so it goes on where no report ever came."""
+    """Launch what each type lacks of its minimum, or of what is held for it. A minimum needs no report; a hold is for the head that reports."""
     if draft.state.no_launch not in (None, Reason.NO_REPORT):
         return
     for view in draft.views:
         for least, reason in ((view.node_type.min_workers, Reason.MIN_WORKERS), (draft.least[view.name], Reason.HELD)):
+            if reason is Reason.HELD and draft.state.no_launch is not None:
+                continue
             count = min(least - draft.staying[view.name], _room_of(draft, view))
             if count > 0:
                 draft.prepared.append(draft.launch(view, count, reason))

@@ -131,7 +131,7 @@ class Memory:
             self._set(observe.head_lost(instance, now), now)
         self._begin_hold(now)
         if self.floor is not None and self.floor_until is None:
-            self.floor_until = now + self.config.idle_timeout_s
+            self.floor_until = now + self.config.floor_hold_s
 
     def _begin_hold(self, now: float) -> None:
         self.hold = Hold(now, self.record.targets) if self.record.targets else None
@@ -141,7 +141,7 @@ class Memory:
         if self.hold is None:
             return ()
         since = self.hold.since
-        return tuple((name, count) for name, count in self.hold.targets if now < since + self.config.idle_timeout_of(name))
+        return tuple((name, count) for name, count in self.hold.targets if now < since + self.config.hold_of(name))
 
     def _take_result(self, result: CommandResult, now: float) -> None:
         if self.replay is not None and result.command_id == self.replay.command_id:

@@ -108,7 +108,7 @@ def _hold(memory: Memory, now: float) -> HoldStatus | None:
     if memory.hold is None or not targets:
         return None
     since = memory.hold.since
-    return HoldStatus(since, max(since + memory.config.idle_timeout_of(name) for name, _ in targets), targets)
+    return HoldStatus(since, max(since + memory.config.hold_of(name) for name, _ in targets), targets)
 
 
 def _notices(memory: Memory) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from rayscaler.lifecycle.deadlines import Deadlines
 from rayscaler.model.demand import Constraint, Demand, Snapshot
 from rayscaler.model.instance import InstanceStatus, Reason
 from rayscaler.model.node import NodeStatus, RayNode
+from rayscaler.model.nodetype import NEVER
 from rayscaler.model.state import ClusterState
 from rayscaler.reconciler import backlog, usage
 from rayscaler.reconciler.memory import Memory
@@ -134,7 +135,7 @@ def next_due(memory: Memory, now: float) -> float:
     if memory.fresh_at is not None:
         moments.append(memory.fresh_at + timings.blind_after_s)
     if memory.hold is not None:
-        moments += [memory.hold.since + memory.config.idle_timeout_of(name) for name, _ in memory.hold.targets]
+        moments += [memory.hold.since + memory.config.hold_of(name) for name, _ in memory.hold.targets]
     if memory.floor_until is not None:
         moments.append(memory.floor_until)
     if memory.floor is not None:
@@ -161,4 +162,4 @@ def next_fresh(memory: Memory) -> float | None:
         backlog.next_expiry(memory.counts, seen_to, memory.timings.backlog_lag_s),
     )
     moments += [each for each in expiries if each is not None]
-    return min((moment for moment in moments if moment > seen_to), default=None)
+    return min((moment for moment in moments if seen_to < moment < NEVER), default=None)

@@ -63,8 +63,7 @@ def _status(error: RayscalerError) -> status_pb2.Status:
     if isinstance(error, InvalidRequest):
         bad = error_details_pb2.BadRequest()
         for problem in error.problems:
-            field, _, description = problem.partition(": ")
-            bad.field_violations.add(field=field, description=description)
+            bad.field_violations.add(field=problem.path, description=": ".join(filter(None, (problem.value, problem.rule))))
             if bad.ByteSize() > MAX_DETAILS_BYTES:
                 del bad.field_violations[-1]
                 break

@@ -27,7 +27,7 @@ def made(cluster, demand):
 
 
 @given(worlds)
-@settings(deadline=None, database=None)
+@settings(database=None)
 def test_any_plan_replays_and_fits_its_schema(world):
     cluster, demand = world
     found = made(cluster, demand)

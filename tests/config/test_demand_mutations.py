@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rayscaler.config import demandfile, native
+from rayscaler.config import demandfile, native, shown
 from rayscaler.errors import InvalidRequest
 from tests.config.demand_documents import worlds
 from tests.config.test_demandfile import CONFIG, VALID, good
@@ -36,7 +36,10 @@ def places(document, path=()):
 
 
 def text(path):
-    return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path).lstrip(".")
+    found = ""
+    for key in path:
+        found = f"{found}[{key}]" if isinstance(key, int) else shown.under(found, key)
+    return found
 
 
 @st.composite
@@ -75,7 +78,7 @@ def is_json(value) -> bool:
 
 
 @given(mutations())
-@settings(max_examples=500, deadline=None, database=None)
+@settings(max_examples=500, database=None)
 def test_a_mutated_file_is_good_or_its_errors_name_the_place(mutation):
     document, path = mutation
     before = copy.deepcopy(document)
@@ -94,7 +97,7 @@ def test_a_mutated_file_is_good_or_its_errors_name_the_place(mutation):
 
 
 @given(worlds)
-@settings(deadline=None, database=None)
+@settings(database=None)
 def test_good_files_are_good_to_code_and_schema(world):
     cluster, document = world
     assert problems(document, native.cluster(cluster)) == []

@@ -146,7 +146,7 @@ BAD = [
     ((*ZONE, "zone"), "(a)", "demands[0].labelSelectors[1].zone: '(a)': a label wish"),
     ((*ZONE, "zone"), "a_", "demands[0].labelSelectors[1].zone: 'a_': a label wish"),
     ((*ZONE, "zone"), "a" * 64, "a label wish"),
-    ((*ZONE, "zo ne"), "a", "demands[0].labelSelectors[1].zo ne: 'zo ne': a label's key is a name"),
+    ((*ZONE, "zo ne"), "a", "demands[0].labelSelectors[1]['zo ne']: 'zo ne': a label's key is a name"),
     ((*ZONE, "-zone"), "a", "demands[0].labelSelectors[1].-zone: '-zone': a label's key is a name"),
     (G, [1], "gangs[0]: [1]: must be a mapping"),
     ((*G, "strategy"), "STRICT_SPRED", "gangs[0].strategy: 'STRICT_SPRED': did you mean STRICT_SPREAD?"),

@@ -8,7 +8,7 @@ import yaml
 
 from rayscaler.config import load, native
 from rayscaler.errors import InvalidRequest
-from rayscaler.model.nodetype import UNLIMITED, ClusterConfig, Head, NodeType
+from rayscaler.model.nodetype import IDLE_TIMEOUT_S, NEVER, UNLIMITED, ClusterConfig, Head, NodeType
 from rayscaler.model.resources import Resources
 
 pytestmark = pytest.mark.tier("unit")
@@ -55,7 +55,7 @@ def changed(*path, to):
 def problems(document):
     with pytest.raises(InvalidRequest) as caught:
         native.cluster(document)
-    return list(caught.value.problems)
+    return [str(each) for each in caught.value.problems]
 
 
 def test_a_good_document_becomes_the_definition_it_says():
@@ -106,61 +106,103 @@ def test_the_examples_are_good(name):
 SMALL = ("spec", "nodeTypes", 0)
 
 
-@pytest.mark.parametrize(
-    ("path", "value", "said"),
-    [
-        (("apiVersion",), "v2", "apiVersion: 'v2': must be rayscaler.io/v1"),
-        (("kind",), None, "kind: None: must be Cluster"),
-        (("metadata",), [], "metadata: []: must be a mapping"),
-        (("metadata", "name"), "Prod", "metadata.name: 'Prod': must be lower-case"),
-        (("metadata", "name"), "a" * 54, "53 characters at most"),
-        (("metadata", "name"), "a\n", "metadata.name: 'a\\n': must be lower-case"),
-        (("spec",), 3, "spec: 3: must be a mapping"),
-        (("spec", "maxWorkers"), -1, "spec.maxWorkers: -1: must be a whole number from 0"),
-        (("spec", "maxWorkers"), 1.5, "spec.maxWorkers: 1.5: must be a whole number"),
-        (("spec", "maxWorkers"), True, "spec.maxWorkers: True: must be a whole number"),
-        (("spec", "maxWorkers"), 1 << 31, "must be a whole number from 0 to 1000000"),
-        (("spec", "maxWorkers"), 0, "spec.maxWorkers: 0: is below the sum of all minWorkers, 1"),
-        (("spec", "upscalingSpeed"), float("nan"), "spec.upscalingSpeed: nan: must be a number"),
-        (("spec", "upscalingSpeed"), float("inf"), "spec.upscalingSpeed: inf: must be a number"),
-        (("spec", "idleTimeout"), 60, "spec.idleTimeout: 60: a duration is written like 30s, 5m or 1h30m"),
-        (("spec", "executor"), "k8s", "spec.executor: 'k8s': not yet"),
-        (("spec", "nodeTypes"), {}, "spec.nodeTypes: {}: must be a list"),
-        (SMALL, "small", "spec.nodeTypes[0]: 'small': must be a mapping"),
-        ((*SMALL, "name"), None, "spec.nodeTypes[0].name: None: must be lower-case"),
-        ((*SMALL, "name"), "plain", "spec.nodeTypes[1].name: 'plain': stands there twice"),
-        ((*SMALL, "minWorkers"), 5, "spec.nodeTypes[0].minWorkers: 5: is above maxWorkers, 4"),
-        ((*SMALL, "cost"), float("nan"), "spec.nodeTypes[0].cost: nan: must be a number"),
-        ((*SMALL, "spot"), "no", "spec.nodeTypes[0].spot: 'no': must be true or false"),
-        ((*SMALL, "hostsPerReplica"), 4, "spec.nodeTypes[0].hostsPerReplica: 4: not yet"),
-        ((*SMALL, "labels"), {"on": True}, "spec.nodeTypes[0].labels.on: True: must be text; put it in quotes"),
-        ((*SMALL, "env"), {"A": [1]}, "spec.nodeTypes[0].env.A: [1]: must be text"),
-        ((*SMALL, "env"), {"A": 1 << 99999}, "spec.nodeTypes[0].env.A: a huge number: must be text"),
-        ((*SMALL, "resources"), {"CPU": 0.5}, "spec.nodeTypes[0].resources.CPU: 0.5: `ray start` takes whole amounts"),
-        ((*SMALL, "resources"), {"CPU": -1}, "spec.nodeTypes[0].resources.CPU: -1: an amount is 0 or more"),
-        ((*SMALL, "resources"), {"memory": "4Gb"}, "spec.nodeTypes[0].resources.memory: '4Gb': bytes are written like 64Gi"),
-        (("spec", "head", "resources"), {"CPU": "x"}, "spec.head.resources.CPU: 'x': an amount is a number"),
-    ],
-)  # fmt: skip
+WRONG = [
+    (("apiVersion",), "v2", "apiVersion: 'v2': must be rayscaler.io/v1"),
+    (("kind",), None, "kind: None: must be Cluster"),
+    (("metadata",), [], "metadata: []: must be a mapping"),
+    (("metadata", "name"), "Prod", "metadata.name: 'Prod': must be lower-case"),
+    (("metadata", "name"), "a" * 54, "53 characters at most"),
+    (("metadata", "name"), "a\n", "metadata.name: 'a\\n': must be lower-case"),
+    (("spec",), 3, "spec: 3: must be a mapping"),
+    (("spec", "maxWorkers"), -1, "spec.maxWorkers: -1: must be a whole number from 0"),
+    (("spec", "maxWorkers"), 1.5, "spec.maxWorkers: 1.5: must be a whole number"),
+    (("spec", "maxWorkers"), True, "spec.maxWorkers: True: must be a whole number"),
+    (("spec", "maxWorkers"), 1 << 31, "must be a whole number from 0 to 1000000"),
+    (("spec", "maxWorkers"), 0, "spec.maxWorkers: 0: is below the sum of all minWorkers, 1"),
+    (("spec", "upscalingSpeed"), float("nan"), "spec.upscalingSpeed: nan: must be a number"),
+    (("spec", "upscalingSpeed"), float("inf"), "spec.upscalingSpeed: inf: must be a number"),
+    (("spec", "idleTimeout"), 60, "spec.idleTimeout: 60: a duration is written like 30s, 5m or 1h30m"),
+    (("spec", "executor"), "k8s", "spec.executor: 'k8s': not yet"),
+    (("spec", "nodeTypes"), {}, "spec.nodeTypes: {}: must be a list"),
+    (SMALL, "small", "spec.nodeTypes[0]: 'small': must be a mapping"),
+    ((*SMALL, "name"), None, "spec.nodeTypes[0].name: None: must be lower-case"),
+    ((*SMALL, "name"), "plain", "spec.nodeTypes[1].name: 'plain': stands there twice"),
+    ((*SMALL, "minWorkers"), 5, "spec.nodeTypes[0].minWorkers: 5: is above maxWorkers, 4"),
+    ((*SMALL, "cost"), float("nan"), "spec.nodeTypes[0].cost: nan: must be a number"),
+    ((*SMALL, "spot"), "no", "spec.nodeTypes[0].spot: 'no': must be true or false"),
+    ((*SMALL, "hostsPerReplica"), 4, "spec.nodeTypes[0].hostsPerReplica: 4: not yet"),
+    ((*SMALL, "labels"), {"on": True}, "spec.nodeTypes[0].labels.on: True: must be text; put it in quotes"),
+    ((*SMALL, "env"), {"A": [1]}, "spec.nodeTypes[0].env.A: [1]: must be text"),
+    ((*SMALL, "env"), {"A": 1 << 99999}, "spec.nodeTypes[0].env.A: a huge number: must be text"),
+    ((*SMALL, "resources"), {"CPU": 0.5}, "spec.nodeTypes[0].resources.CPU: 0.5: `ray start` takes whole amounts"),
+    ((*SMALL, "resources"), {"CPU": -1}, "spec.nodeTypes[0].resources.CPU: -1: an amount is 0 or more"),
+    ((*SMALL, "resources"), {"memory": "4Gb"}, "spec.nodeTypes[0].resources.memory: '4Gb': bytes are written like 64Gi"),
+    (("spec", "head", "resources"), {"CPU": "x"}, "spec.head.resources.CPU: 'x': an amount is a number"),
+    (("metadata", "name"), None, "metadata.name: None: must be lower-case"),
+    (("spec", "maxWorkers"), "20", "spec.maxWorkers: '20': must be a whole number"),
+    (("spec", "upscalingSpeed"), -0.1, "spec.upscalingSpeed: -0.1: must be a number from 0"),
+    (("spec", "upscalingSpeed"), "fast", "spec.upscalingSpeed: 'fast': must be a number"),
+    (("spec", "idleTimeout"), "Never", "spec.idleTimeout: 'Never': a duration is written like 30s, 5m or 1h30m; never means no timeout"),
+    (("spec", "idleTimeout"), "9999h", "spec.idleTimeout: '9999h': a duration is 8784h at most"),
+    (("spec", "head"), "big", "spec.head: 'big': must be a mapping"),
+    (("spec", "head", "resources"), ["CPU"], "spec.head.resources: ['CPU']: must be a mapping"),
+    (("spec", "head", "resources"), {"CPU": 0.5}, "spec.head.resources.CPU: 0.5: `ray start` takes whole amounts"),
+    (("spec", "head", "startParams"), {"port": 0}, "spec.head.startParams.port: 0: must be a port from 1 to 65535"),
+    (("spec", "head", "startParams"), {"port": 65536}, "spec.head.startParams.port: 65536: must be a port"),
+    (("spec", "head", "startParams"), {"ray-client-server-port": "x"}, "startParams.ray-client-server-port: 'x': must be a port"),
+    (("spec", "head", "env"), ["A=1"], "spec.head.env: ['A=1']: must be a mapping"),
+    (("spec", "head", "template"), "pod.yaml", "spec.head.template: 'pod.yaml': must be a mapping"),
+    ((*SMALL, "name"), "small_one", "spec.nodeTypes[0].name: 'small_one': must be lower-case"),
+    ((*SMALL, "maxWorkers"), "many", "spec.nodeTypes[0].maxWorkers: 'many': must be a whole number"),
+    ((*SMALL, "minWorkers"), -1, "spec.nodeTypes[0].minWorkers: -1: must be a whole number"),
+    ((*SMALL, "cost"), "0.1", "spec.nodeTypes[0].cost: '0.1': must be a number from 0"),
+    ((*SMALL, "priority"), 0.5, "spec.nodeTypes[0].priority: 0.5: must be a whole number from -1000000"),
+    ((*SMALL, "spot"), 1, "spec.nodeTypes[0].spot: 1: must be true or false"),
+    ((*SMALL, "hostsPerReplica"), True, "spec.nodeTypes[0].hostsPerReplica: True: not yet"),
+    ((*SMALL, "idleTimeout"), "10", "spec.nodeTypes[0].idleTimeout: '10': a duration is written like"),
+    ((*SMALL, "template"), [1], "spec.nodeTypes[0].template: [1]: must be a mapping"),
+    ((*SMALL, "labels"), {"zone": "a b"}, "spec.nodeTypes[0].labels.zone: 'a b': Ray takes letters, digits"),
+    ((*SMALL, "labels"), {"a,b": "x"}, "spec.nodeTypes[0].labels['a,b']: 'a,b': Ray takes letters, digits"),
+    ((*SMALL, "labels"), {True: "x"}, "spec.nodeTypes[0].labels[True]: True: a key must be text; put it in quotes"),
+    ((*SMALL, "labels"), {"v": 1.1}, "spec.nodeTypes[0].labels.v: 1.1: must be text; put it in quotes"),
+    ((*SMALL, "env"), {"A=B": "x"}, "spec.nodeTypes[0].env['A=B']: 'A=B': a variable's name has"),
+    ((*SMALL, "env"), {"A": "x\0"}, "spec.nodeTypes[0].env.A: 'x\\x00': must not contain the character NUL"),
+    ((*SMALL, "startParams"), {"--port": 1}, "spec.nodeTypes[0].startParams.--port: '--port': a flag of `ray start` is written"),
+    ((*SMALL, "resources"), {"": 1}, "spec.nodeTypes[0].resources['']: '': a resource's name has 1 to 200"),
+    ((*SMALL, "resources"), {"a\nb": 1}, "spec.nodeTypes[0].resources['a\\nb']: 'a\\nb': a resource's name has"),
+    ((*SMALL, "resources"), {"CPU": None}, "spec.nodeTypes[0].resources.CPU: None: an amount is a number"),
+    ((*SMALL, "resources"), {"CPU": "2Gi"}, "spec.nodeTypes[0].resources.CPU: '2Gi': an amount is a number"),
+    ((*SMALL, "resources"), {"GPU": 10**30}, "spec.nodeTypes[0].resources.GPU: 1000000000000000000000000000000: an amount is 46"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "value", "said"), WRONG)
 def test_a_problem_names_path_value_and_rule(path, value, said):
     found = problems(changed(*path, to=value))
     assert len([each for each in found if said in each]) == 1, found
 
 
-@pytest.mark.parametrize(
-    ("path", "said"),
-    [
-        (("sepc",), "sepc: 'sepc': unknown key; did you mean spec?"),
-        (("spec", "maxworkers"), "spec.maxworkers: 'maxworkers': unknown key; did you mean maxWorkers?"),
-        (("spec", "head", "resource"), "spec.head.resource: 'resource': unknown key; did you mean resources?"),
-        ((*SMALL, "minWorker"), "spec.nodeTypes[0].minWorker: 'minWorker': unknown key; did you mean minWorkers?"),
-        ((*SMALL, "zzz"), "unknown key; known keys: cost, env, hostsPerReplica"),
-        (("spec", "suspend"), "spec.suspend: 'suspend': not yet"),
-        (("spec", "headroom"), "spec.headroom: 'headroom': not yet"),
-        (("spec", "schedules"), "spec.schedules: 'schedules': not yet"),
-        (("spec", "spendLimit"), "spec.spendLimit: 'spendLimit': not yet"),
-    ],
-)
+UNKNOWN = [
+    (("sepc",), "sepc: 'sepc': unknown key; did you mean spec?"),
+    (("spec", "maxworkers"), "spec.maxworkers: 'maxworkers': unknown key; did you mean maxWorkers?"),
+    (("spec", "head", "resource"), "spec.head.resource: 'resource': unknown key; did you mean resources?"),
+    ((*SMALL, "minWorker"), "spec.nodeTypes[0].minWorker: 'minWorker': unknown key; did you mean minWorkers?"),
+    ((*SMALL, "zzz"), "unknown key; known keys: cost, env, hostsPerReplica"),
+    (("spec", "suspend"), "spec.suspend: 'suspend': not yet"),
+    (("spec", "headroom"), "spec.headroom: 'headroom': not yet"),
+    (("spec", "schedules"), "spec.schedules: 'schedules': not yet"),
+    (("spec", "spendLimit"), "spec.spendLimit: 'spendLimit': not yet"),
+    (("metadata", "label"), "metadata.label: 'label': unknown key; known keys: name"),
+    (("spec", "head", "env_"), "spec.head.env_: 'env_': unknown key; did you mean env?"),
+    (("maxWorkers",), "maxWorkers: 'maxWorkers': unknown key; it belongs in spec or in a node type"),
+    (("spec", "minWorkers"), "spec.minWorkers: 'minWorkers': unknown key; it belongs in a node type"),
+    (("spec", "workerGroupSpecs"), "spec.workerGroupSpecs: 'workerGroupSpecs': unknown key; did you mean nodeTypes?"),
+    ((*SMALL, "rayStartParams"), "spec.nodeTypes[0].rayStartParams: 'rayStartParams': unknown key; did you mean startParams?"),
+    (("spec", "a\nb"), "spec['a\\nb']: 'a\\nb': unknown key; known keys: executor"),
+]
+
+
+@pytest.mark.parametrize(("path", "said"), UNKNOWN)
 def test_an_unknown_key_is_refused_with_a_hint(path, said):
     found = problems(changed(*path, to=1))
     assert len(found) == 1
@@ -174,16 +216,58 @@ def test_every_problem_is_told_at_once():
     found = problems(document)
     assert [each.split(":")[0] for each in found] == [
         "kind",
+        "spec.idleTimeout",
         "spec.nodeTypes[0].name",
         "spec.nodeTypes[0].cost",
         "spec.nodeTypes[1].maxWorkerz",
         "spec.nodeTypes[1].name",
         "spec.nodeTypes[2]",
         "spec.nodeTypes[2].name",
-        "spec.idleTimeout",
     ]
 
 
 def test_a_problem_stays_short_however_large_the_value():
     huge = [[["x" * 10_000] * 1000] * 1000] * 1000
     assert all(len(each) < 1000 for each in problems(changed("spec", "maxWorkers", to=huge)))
+
+
+def test_at_least_forty_pairs_of_path_and_rule_stand_in_the_tables():
+    told = [said for *_, said in (*WRONG, *UNKNOWN)]
+    pairs = {(said.split(": ")[0], said.split(": ")[-1].split(" from ")[0]) for said in told if said.count(": ") >= 2}
+    assert len(pairs) >= 40
+
+
+def test_a_count_may_be_written_with_a_decimal_point():
+    assert native.cluster(changed("spec", "maxWorkers", to=20.0)) == native.cluster(yaml.safe_load(GOOD))
+
+
+@pytest.mark.parametrize(
+    "path", [("spec", "executor"), ("spec", "head"), ("spec", "nodeTypes"), (*SMALL, "hostsPerReplica"), (*SMALL, "template")]
+)
+def test_null_means_what_leaving_out_means(path):
+    without = yaml.safe_load(GOOD)
+    where = without
+    for key in path[:-1]:
+        where = where[key]
+    where.pop(path[-1], None)
+    assert native.cluster(changed(*path, to=None)) == native.cluster(without)
+
+
+def test_k4_never_is_an_idle_timeout_of_a_cluster_and_of_a_type():
+    document = changed(*SMALL, "idleTimeout", to="never")
+    document["spec"]["nodeTypes"].append({"name": "short", "idleTimeout": "30s"})
+    config = native.cluster(document)
+    assert [config.idle_timeout_of(name) for name in ("small", "plain", "short")] == [NEVER, 90.0, 30.0]
+    document["spec"]["idleTimeout"] = "never"
+    assert native.cluster(document).idle_timeout_of("plain") == NEVER
+
+
+def test_k4_what_never_idles_out_is_held_after_a_lost_head_for_the_usual_time_and_not_for_ever():
+    config = native.cluster(changed("spec", "idleTimeout", to="never"))
+    assert (config.hold_of("small"), config.hold_of("plain"), config.floor_hold_s) == (10.0, IDLE_TIMEOUT_S, IDLE_TIMEOUT_S)
+
+
+def test_cd_9_a_head_only_cluster_a_type_without_cpu_and_one_without_a_maximum_are_definitions():
+    config = native.cluster(changed("spec", "nodeTypes", to=[{"name": "gpu-only", "resources": {"GPU": 1}}]))
+    assert config.node_types[0].max_workers == UNLIMITED
+    assert native.cluster(changed("spec", "nodeTypes", to=[])).node_types == ()

@@ -56,7 +56,7 @@ def test_start_params_win_and_an_empty_one_is_a_bare_flag():
 def test_every_fractional_amount_is_refused_by_name():
     with pytest.raises(InvalidRequest) as refused:
         command.resource_flags(Resources.of(CPU=1, x=0.5, y=1.5, z=2))
-    assert [problem.split(":")[0] for problem in refused.value.problems] == ["resources.x", "resources.y"]
+    assert [problem.path for problem in refused.value.problems] == ["resources.x", "resources.y"]
 
 
 def test_a_worker_knows_who_it_is_whatever_our_own_environment_says():

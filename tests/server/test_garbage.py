@@ -89,7 +89,6 @@ async def give(running, request):
 
 SETTINGS = settings(
     max_examples=int(os.environ.get(EXAMPLES, "120")),
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
@@ -152,7 +151,7 @@ async def test_a_random_admissible_report_is_taken_decided_on_and_answered(runni
 
 
 @pytest.mark.tier("property")
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(REPORTS)
 def test_what_is_taken_goes_back_out_as_it_came(request):
     """Bundles and gangs that go out again (as infeasible) are those that came in, with equal ones added up."""

@@ -12,10 +12,8 @@ import structlog
 from rayscaler.cli.demo.run import Demo, new_world
 from rayscaler.cli.demo.view import View
 from rayscaler.cli.demo.world import World
+from rayscaler.cli.exits import Exit
 from rayscaler.errors import RayscalerError, Unavailable
-
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
 
 
 @click.command()
@@ -55,10 +53,10 @@ async def _run(*, seed: int, keep: bool, as_json: bool) -> int:
             f"left running, service at {world.service}, GCS at {world.gcs}; end it with: rayscaler demo --end {world.base}", err=True
         )
     elif _told(left):
-        return 1
+        return Exit.FAILED
     if is_good is None:
-        return INTERRUPTED
-    return 0 if is_good else 1
+        return Exit.INTERRUPTED
+    return Exit.DONE if is_good else Exit.FAILED
 
 
 async def _tell(world: World, *, seed: int, as_json: bool) -> bool:
@@ -74,7 +72,7 @@ def _told(left: list[int]) -> int:
     """Say what would not end; return the exit code for it."""
     if left:
         click.echo(f"these processes would not end: {left}", err=True)
-    return 1 if left else 0
+    return Exit.FAILED if left else Exit.DONE
 
 
 def _ignore() -> None:

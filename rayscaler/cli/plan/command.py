@@ -7,15 +7,13 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from rayscaler.cli.exits import Exit
 from rayscaler.cli.plan.document import document_of
 from rayscaler.cli.plan.state import state_of
 from rayscaler.cli.plan.view import render
 from rayscaler.clock import SystemClock
 from rayscaler.config import load
 from rayscaler.planner import plan as planner
-
-NOT_ALL = 1
-"""Exit code when something of the demand has no place."""
 
 
 @click.command()
@@ -40,4 +38,4 @@ def plan(path: Path, demand_path: Path, as_json: bool) -> None:
         click.echo(json.dumps(document, indent=2))
     else:
         Console(highlight=False).print(render(state, wanted, made, document))
-    sys.exit(NOT_ALL if made.infeasible else 0)
+    sys.exit(Exit.FAILED if made.infeasible else Exit.DONE)

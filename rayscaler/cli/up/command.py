@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 import click
 import structlog
 
+from rayscaler.cli.completion import clusters
+from rayscaler.cli.exits import Exit
 from rayscaler.cli.up.cluster import LocalCluster, names, root
 from rayscaler.cli.up.definition import Definition
 from rayscaler.cli.up.start import Start
@@ -21,8 +23,6 @@ from rayscaler.errors import InvalidRequest
 from rayscaler.local.parts import only_one
 from rayscaler.settings import ServiceSettings
 
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _T = TypeVar("_T")
 
@@ -53,7 +53,7 @@ def up(path: Path, listen: str | None, state_dir: Path | None, as_json: bool) ->
 
 
 @click.command()
-@click.argument("cluster", required=False)
+@click.argument("cluster", required=False, shell_complete=clusters)
 @click.option("-f", "--file", "path", type=click.Path(path_type=Path), help="Definition of the cluster, instead of its name.")
 @state_dir_option
 @json_option
@@ -94,7 +94,7 @@ def _until_done(work: Coroutine[Any, Any, _T], interrupted: str) -> _T:
         return asyncio.run(_interruptible(work))
     except asyncio.CancelledError:
         click.echo(f"interrupted: {interrupted}", err=True)
-        sys.exit(INTERRUPTED)
+        sys.exit(Exit.INTERRUPTED)
 
 
 async def _interruptible(work: Coroutine[Any, Any, _T]) -> _T:

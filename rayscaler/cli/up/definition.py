@@ -9,7 +9,6 @@ from pathlib import Path
 
 from rayscaler import __version__
 from rayscaler.config import load
-from rayscaler.errors import InvalidRequest
 from rayscaler.local.command import ray_executable
 from rayscaler.local.head import HeadOptions, free_client_port, head_argv, head_env
 from rayscaler.local.parts import is_taken
@@ -39,11 +38,7 @@ class Definition:
     @classmethod
     def read(cls, path: Path) -> "Definition":
         """Read and check a file; raises InvalidRequest with every problem."""
-        config = load.from_file(path)
-        definition = cls(path, path.read_text(encoding="utf-8"), config)
-        definition.gcs_port()
-        definition.client_port()
-        return definition
+        return cls(path, path.read_text(encoding="utf-8"), load.from_file(path))
 
     @property
     def name(self) -> str:
@@ -64,14 +59,9 @@ class Definition:
         return self._port(CLIENT_FLAG) or (free_client_port() if is_taken("", CLIENT_PORT) else CLIENT_PORT)
 
     def _port(self, flag: str) -> int | None:
-        """Return a port that the definition gives the head, None if it gives none; raises InvalidRequest for what is no port."""
+        """Return a port that the definition gives the head, None if it gives none."""
         text = dict(self.config.head.start_params).get(flag)
-        if text is None:
-            return None
-        port = int(text) if text.isdecimal() and len(text) < 6 else 0
-        if not 0 < port < 1 << 16:
-            raise InvalidRequest(f"{self.path}: spec.head.startParams.{flag}: {text!r}: must be a port from 1 to 65535")
-        return port
+        return None if text is None else int(text)
 
     def service_facts(self, settings: ServiceSettings) -> dict[str, str]:
         """Return what makes the service another one: it is started anew when any of it has changed."""
@@ -87,13 +77,10 @@ class Definition:
         return {"section": hashlib.sha256(repr(self.config.head).encode()).hexdigest()}
 
     def head_command(self, client_port: int) -> list[str]:
-        """Return the head's command; raises InvalidRequest for resources that `ray start` refuses."""
+        """Return the head's command."""
         options = HeadOptions(resources=self.config.head.resources, start_params=self.config.head.start_params)
         temp_dir = Path(dict(options.start_params).get("temp-dir") or ray_temp_dir(os.environ))
-        try:
-            command = head_argv(ray_executable(), options, port=self.gcs_port(), temp_dir=temp_dir, client_port=client_port)
-        except InvalidRequest as error:
-            raise InvalidRequest(*(f"{self.path}: spec.head.{problem}" for problem in error.problems)) from error
+        command = head_argv(ray_executable(), options, port=self.gcs_port(), temp_dir=temp_dir, client_port=client_port)
         return ["/bin/sh", "-c", ANEW, str(temp_dir / "ray_current_cluster"), *command]
 
     def head_environ(self, base: Mapping[str, str]) -> dict[str, str]:

@@ -1,0 +1,44 @@
+"""What a definition may say and hardly means: warnings, never a reason to refuse it. Pure."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rayscaler.config import shown
+from rayscaler.errors import Problem
+from rayscaler.model.nodetype import ClusterConfig
+
+HASTY_S = 5.0
+"""A worker needs some seconds to start, and Ray shows for up to 2 s less work than there is."""
+
+
+def of(config: ClusterConfig, document: Mapping[str, Any]) -> tuple[Problem, ...]:
+    """Return what somebody should look at in a good definition, read from `document`."""
+    return tuple(_all(config, document.get("spec") or {}))
+
+
+def _all(config: ClusterConfig, spec: Mapping[str, Any]) -> Iterator[Problem]:
+    if config.max_workers == 0:
+        yield Problem("spec.maxWorkers", "0", "no worker of any type will ever be launched; leave it out if there is no limit")
+    yield from _hasty("spec.idleTimeout", spec.get("idleTimeout"), config.idle_timeout_s)
+    yield from _unused("spec.head.template", (spec.get("head") or {}).get("template"))
+    costs = [each.cost is not None for each in config.node_types]
+    for index, (each, raw) in enumerate(zip(config.node_types, spec.get("nodeTypes") or (), strict=True)):
+        path = f"spec.nodeTypes[{index}]"
+        if each.max_workers == 0:
+            yield Problem(f"{path}.maxWorkers", "0", f"{each.name} will never be launched; leave it out if there is no limit")
+        if not each.resources:
+            yield Problem(f"{path}.resources", "{}", f"{each.name} brings nothing, so no task that asks for something fits on it")
+        if any(costs) and each.cost is None:
+            yield Problem(f"{path}.cost", "None", "other types have a cost; it is compared only where every type that fits has one")
+        yield from _hasty(f"{path}.idleTimeout", raw.get("idleTimeout"), each.idle_timeout_s)
+        yield from _unused(f"{path}.template", raw.get("template"))
+
+
+def _hasty(path: str, raw: object, timeout_s: float | None) -> Iterator[Problem]:
+    if timeout_s is not None and timeout_s < HASTY_S:
+        yield Problem(path, shown.value(raw), f"is below {HASTY_S:.0f}s: nodes will end between two tasks and be launched again")
+
+
+def _unused(path: str, raw: object) -> Iterator[Problem]:
+    if raw:
+        yield Problem(path, shown.value(raw), "the executor 'local' starts no pods and leaves it aside")
