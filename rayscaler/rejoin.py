@@ -4,16 +4,15 @@
     python -I -S rejoin.py keep [--socket PATH] -- COMMAND ...
 
 One self-contained file of the standard library (Python 3.9 on, Linux, 15 MiB at most: so no pathlib), for any Ray image.
-worker: runs the prelude once, waits for the GCS, runs `ray start`, and holds a connection to the GCS. When that was lost and a GCS
-answers again, a child asks for its cluster id. The raylet's own: it is left alone. Another: all below is killed, `ray start` run again.
-A raylet that ended by a drain is never started again. `--lock`: others here start in the same session directory; it is held while
+worker: runs the prelude once, waits for the GCS, runs `ray start`, holds a connection to the GCS. When that was lost and a GCS answers
+again, a child asks for its cluster id. The raylet's own: it is left alone. Another: all below is killed, `ray start` run again. After a
+drain nothing is started again. `--lock`: others here start in the same session directory, and may ask the same; it is held while
 `ray start` starts, and a head that was away comes up first.
 keep: runs the command again after each exit, when what it left in its session was killed; a service's workers have their own, and stay.
 SIGTERM, in both: forwarded once, no start after it. Whoever connects to the socket gets the state as a JSON line, now and at each change:
 {"state": "starting|running|waiting|rejoining|ending", "since": wall seconds, "starts", "cluster_id", "pid", "detail"}
 What blocks waits in a thread that posts a call; the main thread decides.
 """
-# ruff: noqa: PTH108, PTH110, PTH119, PTH120, PTH123, PTH208
 
 from __future__ import annotations
 
@@ -32,8 +31,7 @@ from _thread import LockType, allocate_lock, start_new_thread
 from collections.abc import Callable
 from functools import partial
 
-ENDED, DRAINED, NOT_RUNNABLE, PRELUDE_FAILED, USAGE = 0, 90, 91, 92, 93
-"""As told; its node was drained; cannot be run; failed prelude; wrong arguments. Else the failing command's; 128 + n: killed by signal n."""
+ENDED, DRAINED, NOT_RUNNABLE, PRELUDE_FAILED, USAGE = 0, 90, 91, 92, 93  # else the failing command's code; 128 + n: killed by signal n
 STARTED, DRAIN_DETAIL = b"Ray runtime started.", "its node was drained"  # what `ray start` prints once its processes run; what we tell
 FAILURES, FAILURES_S = 3, 600.0  # so many restarts in place in so many seconds; the next failure ends the supervisor
 LINE_S, ASK_S = 3.0, 15.0  # for a new connection to speak; for the child that asks (0.4 s alone, most of it Ray's import)
@@ -45,12 +43,15 @@ KEEP_PAUSES_S, KEEP_ANEW_S = (0.0, 1.0, 2.0, 5.0, 10.0), 60.0  # between two run
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))  # a silent client is sent away after 120 s
 SETTINGS, PING, GOAWAY, ACK, FRAME_HEAD = 4, 6, 7, 1, 9
 ASK = """
-import socket, sys, time; sys.path[:] = [path for path in sys.path if path]
-import ray._raylet; gcs = ray._raylet.GcsClient(address=sys.argv[1])
-heads = lambda: [(n.node_manager_address, n.node_manager_port) for n in gcs.get_all_node_info().values() if n.is_head_node and not n.state]
-while sys.argv[2] and all(socket.socket().connect_ex(head) for head in heads()):  # stored state calls a killed head alive for seconds
-    time.sleep(0.05)  # Ray tells nobody of a node that has come up
-print("the id is: " + gcs.cluster_id.hex())
+import fcntl, socket, sys, time; gcs, lock, since = sys.argv[1:]; board = lock and open(lock + ".id", "a+")
+if board:  # what was true for another worker here, after the connection to this GCS was made, is true for this one
+    fcntl.flock(board, fcntl.LOCK_EX); board.seek(0); told = [*board.read().split(), "", "0"]
+    told[0] == gcs and float(told[1]) > float(since) and sys.exit(print("the id is: " + told[2]))
+sys.path[:] = filter(None, sys.path); import ray._raylet; client = ray._raylet.GcsClient(address=gcs)
+nodes = lambda: [(n.node_manager_address, n.node_manager_port) for n in client.get_all_node_info().values() if n.is_head_node and not n.state]
+while (at := time.monotonic()) and lock and all(map(socket.socket().connect_ex, nodes())): time.sleep(0.05)  # a killed head seems alive for seconds
+if board: board.truncate(0); print(gcs, at, client.cluster_id.hex(), file=board, flush=True)
+print("the id is: " + client.cluster_id.hex())
 """
 
 
@@ -63,8 +64,7 @@ class Keeper:
     def __init__(self, argv: list[str], options: dict[str, str]) -> None:
         self._argv, self._options = argv, options
         self._code: int | None = None  # set: the end
-        self._command = self._starts = self._row = 0
-        self._began_at, self._cluster_id = 0.0, ""
+        self._command, self._starts, self._row, self._began_at, self._cluster_id = 0, 0, 0, 0.0, ""
         self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()  # from threads
         self._timers: dict[str, tuple[float, Callable[[], object]]] = {}
         self._children: dict[int, Callable[[int], None]] = {}
@@ -186,7 +186,7 @@ class Worker(Keeper):
 
     _kills_all = True  # a task's child with a session of its own must not outlive its node
     _raylet = _number = 0  # the latter: of what is waited for, lock or cluster id; with another number it comes too late
-    _is_connected, _was_up, _began_as = False, False, "starting"
+    _connected_at, _was_up, _began_as = 0.0, False, "starting"  # monotonic seconds; 0 is not connected
     _exit: int | None = None  # of a `ray start` whose end is not judged yet
     _failures: tuple[float, ...] = ()
 
@@ -201,7 +201,7 @@ class Worker(Keeper):
         start_new_thread(self._hold, ())
 
     def _told(self, is_up: bool) -> None:  # of a change of the connection; its loss alone means nothing
-        self._is_connected = is_up
+        self._connected_at = time.monotonic() * is_up
         if not is_up:
             if self._command and not self._is_up and os.path.exists(self._find_raylet()):
                 self._was_up = True  # `ray start` does not know it yet, but a task may run there already
@@ -217,11 +217,11 @@ class Worker(Keeper):
         self._lost_at = time.monotonic() if self._lost_at is None else self._lost_at
         self._tell("waiting", f"the head at {self._gcs} {why}")
         pause_s = min(max(PAUSE_S[0], (time.monotonic() - self._lost_at) / 20), PAUSE_S[1]) * (0.5 + time.monotonic_ns() % 1000 / 2000)
-        self._timers["retry"] = (time.monotonic() + pause_s, self._ask if self._is_connected else partial(start_new_thread, self._hold, ()))
+        self._timers["retry"] = (time.monotonic() + pause_s, self._ask if self._connected_at else partial(start_new_thread, self._hold, ()))
 
     def _ask(self) -> None:
         self._number += 1
-        pid, reader = self._spawn_read([sys.executable, "-c", ASK, self._gcs, self._lock_path])
+        pid, reader = self._spawn_read([sys.executable, "-c", ASK, self._gcs, self._lock_path, str(self._connected_at)])
         self._children[pid] = partial(self._answered, self._number, reader)
         self._timers[f"ask {pid}"] = (time.monotonic() + ASK_S, lambda: os.kill(pid, 9) if pid in self._children else None)
 
@@ -298,7 +298,7 @@ class Worker(Keeper):
         line, self._raylet = "", next((pid for pid in below() if stat(pid)[:1] == ["raylet"]), 0)
         with contextlib.suppress(OSError), open(f"/proc/{self._raylet}/cmdline", encoding="utf-8", errors="replace") as file:
             line = file.read()
-        self._cluster_id = line.partition("\0--cluster-id=")[2].partition("\0")[0]
+        self._cluster_id = line.partition("\0--cluster-id=")[2].partition("\0")[0] or self._cluster_id
         return line.partition("\0--raylet_socket_name=")[2].partition("\0")[0]
 
     def _await_raylet(self, raylet: int) -> None:
@@ -318,7 +318,7 @@ class Worker(Keeper):
         self._clear()
         if self._is_ending:
             self._code = ENDED
-        elif self._is_connected:
+        elif self._connected_at:
             self._exit = code
             self._tell("starting", f"`ray start` ended with exit code {code}; asks whether the head is there")
             self._ask()

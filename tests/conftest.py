@@ -3,9 +3,10 @@
 import asyncio
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-settings.register_profile("rayscaler", deadline=None)  # a busy machine is no bug; every test has a limit of its own
+# A busy machine is no bug; every test has a limit of its own.
+settings.register_profile("rayscaler", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("rayscaler")
 
 pytest_plugins = ["tests.ray_tier"]

@@ -90,7 +90,7 @@ async def head_dies(seed: int, *, is_stored: bool, restarts: int, size: Size = F
         for life in range(1, restarts + 1):
             losses.append(await lose_head(stack, draw))
             driver = await submit(stack, life * LIFE, target)
-            losses[-1].first_action, losses[-1].first_action_s = await first_right_action(stack)
+            losses[-1].first_action, losses[-1].first_action_s = await first_right_action(stack, life * LIFE, target)
             print(f"seed {seed}, stored state {is_stored}, restart {life}: {losses[-1]}", flush=True)
         tasks = set(range(restarts * LIFE, restarts * LIFE + target))
         await stack.until(lambda: tasks <= set(stack.ledger.counts("start")), "every task of the returned job runs", PATIENCE_S)
@@ -143,13 +143,20 @@ async def lose_head(stack: Wreck, draw: random.Random) -> Loss:
     return loss
 
 
-async def first_right_action(stack: Wreck) -> tuple[str, float]:
-    """Wait for a node that joins, or a launch that was missing, after the new GCS answered; return it and how many seconds after."""
+async def first_right_action(stack: Wreck, first: int, target: int) -> tuple[str, float]:
+    """Wait for a node that joins, or a launch that was missing, after the new GCS answered; return it and how many seconds after.
+
+    Where stored state kept all nodes there is nothing to do; then the job that was submitted again must begin on one of them.
+    """
+    is_whole = len(stack.alive()) == target
 
     def seen() -> list[tuple[float, str]]:
         joined = [(each.started_at, f"{each.instance_id} joined") for each in stack.alive() if each.started_at > stack.answered_at]
         fresh = [each for each in stack.workers.seen.values() if each.seen_at > stack.answered_at and each.instance_id not in stack.known]
-        return sorted(joined + [(each.seen_at, f"{each.instance_id} was launched") for each in fresh])
+        begun = [
+            (at, f"task {index} began") for kind, index, _, at in stack.ledger.lines() if is_whole and kind == "start" and index >= first
+        ]
+        return sorted(joined + [(each.seen_at, f"{each.instance_id} was launched") for each in fresh] + begun)
 
     await stack.until(lambda: bool(seen()), "a first right action", PATIENCE_S)
     at, what = seen()[0]

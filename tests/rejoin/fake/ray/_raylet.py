@@ -23,6 +23,9 @@ class GcsClient:
     def __init__(self, address: str) -> None:
         self.address = address
         self.cluster_id = ClusterId()
+        if "STAND_IN_ASKED" in os.environ:
+            with Path(os.environ["STAND_IN_ASKED"]).open("a") as log:
+                log.write("x\n")
         print("a word of Ray's own", flush=True)
         atexit.register(print, "and one at its end")
 
