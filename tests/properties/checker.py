@@ -9,6 +9,7 @@ from itertools import permutations
 from rayscaler.model.demand import Bundle, Gang, Strategy
 from rayscaler.model.instance import ENDED, IN_FLIGHT, InstanceStatus, Reason
 from rayscaler.model.node import NodeStatus
+from rayscaler.model.nodetype import NodeType
 from rayscaler.model.plan import Infeasible, Plan
 from rayscaler.model.resources import UNIT
 from rayscaler.model.state import ClusterState
@@ -47,16 +48,22 @@ class World:
             self._add(name, dict(row.available), dict(row.total), dict(row.labels), row.dynamic_labels)
         for instance in self.instances.values():
             if instance.status in IN_FLIGHT and instance.node_type in self.types:
-                self._add_of_type(instance.instance_id, instance.node_type)
+                self._add_of_type(instance.instance_id, instance.made_as or self.types[instance.node_type])
         for index, launch in enumerate(plan.launches):
-            self._add_of_type(f"new:{index}", launch.node_type)
+            self._add_of_type(f"new:{index}", self.types[launch.node_type])
 
-    def _add_of_type(self, name: str, node_type: str) -> None:
-        found = self.types[node_type]
+    def _add_of_type(self, name: str, found: NodeType) -> None:
         self._add(name, dict(found.resources), dict(found.resources), found.node_labels(), ())
 
     def _add(self, name, free, total, labels, dynamic) -> None:
         self.free[name], self.total[name], self.labels[name], self.dynamic[name] = free, total, labels, dynamic
+
+    def is_outdated(self, instance) -> bool:
+        """Whether its type would now be launched otherwise than it was."""
+        made, now = instance.made_as, self.types.get(instance.node_type)
+        if made is None or now is None:
+            return False
+        return any(getattr(made, name) != getattr(now, name) for name in ("resources", "labels", "env", "start_params", "is_spot"))
 
     def fits_type(self, name: str, bundle: Bundle) -> bool:
         found = self.types[name]
@@ -222,6 +229,12 @@ def _ends(world: World) -> list[str]:
                 wrong.append(f"{drain} is of a node that is not idle long enough")
             if drain.is_preemption or instance.drain_not_before > world.state.now or drain.instance_id in needed:
                 wrong.append(f"{drain} is not allowed")
+        elif drain.reason is Reason.OUTDATED:
+            row = rows[drain.ray_node_id]
+            if not world.is_outdated(instance) or row.status is not NodeStatus.IDLE or drain.is_preemption or drain.instance_id in needed:
+                wrong.append(f"{drain} is of a node that is not outdated, or not idle")
+            if _could_be_asked_of(world, row):
+                wrong.append(f"{drain} is of a node that something asked for could take")
         if drain.deadline_s is not None:
             wrong.append(f"{drain} kills tasks at its deadline")
     for end in plan.terminations:
@@ -230,7 +243,26 @@ def _ends(world: World) -> list[str]:
             wrong.append(f"{end} is of nothing")
         elif instance.status not in IN_FLIGHT and instance.node_dead_since is None:
             wrong.append(f"{end} is of a living node")
-    return [*wrong, *_minimum_breaches(world, set(ended))]
+        elif end.reason is Reason.OUTDATED and (not world.is_outdated(instance) or instance.status is InstanceStatus.REJOINING):
+            wrong.append(f"{end} is of no outdated launch")
+    return [*wrong, *_left_running(world, set(ended)), *_minimum_breaches(world, set(ended))]
+
+
+def _could_be_asked_of(world: World, row) -> bool:
+    asked = [each.bundle for each in (*world.state.demands, *(world.state.constraint.demands if world.state.constraint else ()))]
+    asked += [each.bundle for gang in world.state.gangs if gang.size for each in gang.bundles]
+    usable = [each for each in asked if not any(name.startswith("bundle_group_") for name in each.resources)]
+    total = dict(row.total)
+    return any(fits(each, total, total) and label_ok(each, dict(row.labels)) for each in usable)
+
+
+def _left_running(world: World, ended: set[str]) -> list[str]:
+    """Nothing that the definition does not make any more stays in flight, where ends are allowed at all (CD-5, CD-6)."""
+    if world.state.no_end is not None:
+        return []
+    launched = [each for each in world.instances.values() if each.status in (InstanceStatus.REQUESTED, InstanceStatus.ALLOCATED)]
+    stale = [each for each in launched if each.node_type not in world.types or world.is_outdated(each)]
+    return [f"{each.instance_id} is still launched for a definition that is gone" for each in stale if each.instance_id not in ended]
 
 
 def _minimum_breaches(world: World, ended: set[str]) -> list[str]:
@@ -241,9 +273,13 @@ def _minimum_breaches(world: World, ended: set[str]) -> list[str]:
         soft = {
             each.instance_id for each in (*world.plan.drains, *world.plan.terminations) if each.reason in (Reason.IDLE, Reason.UNNEEDED)
         }
+        rolled = {each.instance_id for each in world.plan.drains if each.reason is Reason.OUTDATED} & set(before)
+        joined = [each for each in before if world.instances[each].status is InstanceStatus.RUNNING]
         least = max(node_type.min_workers, dict(world.state.held).get(name, 0))
         if soft & set(before) and len(after) + world.launched[name] < least:
             wrong.append(f"{name} falls below its minimum or hold")
+        if rolled and len(set(joined) - rolled) < min(least, len(joined)) - 1:
+            wrong.append(f"{name} is replaced by more than one at a time below its minimum or hold")
     return wrong
 
 
