@@ -172,6 +172,9 @@ class ClusterReconciler:
                 await asyncio.sleep(wait_s)
                 wait_s = min(wait_s * 2, self._timings.executor_retry_max_s)
         if record is not None:
+            unknown = record.node_types() - {each.name for each in self.config.node_types}
+            if unknown:
+                log.warning("record.unknown_types", cluster=self.name, node_types=sorted(unknown))
             self._memory.take_record(record)
             self._order = self._memory.order
         self._is_loaded = True

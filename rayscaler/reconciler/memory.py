@@ -76,7 +76,7 @@ class Memory:
     def take_record(self, record: ClusterRecord) -> None:
         """Take up what an earlier life of the service has left."""
         self.record = record
-        self.backoffs = {each.node_type: each for each in record.backoffs}
+        self.backoffs = {each.node_type: each for each in record.backoffs if self.config.node_type(each.node_type) is not None}
         self.order = Order(
             session=record.session,
             retired=record.retired,
