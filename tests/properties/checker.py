@@ -188,7 +188,10 @@ def _speed_limit(world: World, name: str) -> int:
 
 
 def _in_flight(world: World, name: str) -> int:
-    return sum(1 for each in world.instances.values() if each.node_type == name and each.status in IN_FLIGHT) + world.launched[name]
+    """Return how many of a type are on their way after the plan."""
+    off = {each.instance_id for each in world.plan.terminations}
+    own = [each for each in world.instances.values() if each.node_type == name and each.status in IN_FLIGHT]
+    return sum(each.instance_id not in off for each in own) + world.launched[name]
 
 
 def _limits(world: World) -> list[str]:
