@@ -52,6 +52,8 @@ class ClusterReconciler:
         self._reachable = publish.reachable(config)
         self._order = Order()
         self._inbox: list[Fact] = []
+        self._answered: set[str] = set()
+        """Commands whose results wait in the inbox: handed out again, they would come back at once, for as long as a cycle lasts."""
         self._wake = asyncio.Event()
         self._base: tuple[int, int] = (0, 0)
         self._is_loaded = False
@@ -87,11 +89,12 @@ class ClusterReconciler:
                 self._base = (report.monitor_epoch, report.sequence)
             elif is_new_session:
                 self._base = (0, 0)
+            self._answered.update(result.command_id for result in report.results)
             self._tell(partial(_take_report, report, order, self._clock.now()), wakes=not is_heartbeat or bool(report.results))
             if self._is_worth_a_cycle(report):
                 self._wake.set()
         return ReportAnswer(
-            commands=publish.commands(self._memory),
+            commands=tuple(each for each in publish.commands(self._memory) if each.command_id not in self._answered),
             acknowledged=() if wants_snapshot else tuple(result.command_id for result in report.results),
             autoscaling_state=self._state_news(report),
             next_interval_s=self._interval(),
@@ -201,6 +204,7 @@ class ClusterReconciler:
 
     def _fold(self, now: float) -> None:
         facts, self._inbox = self._inbox, []
+        self._answered.clear()
         for fact in facts:
             try:
                 fact(self._memory, now)
