@@ -117,7 +117,7 @@ def test_a_bad_edit_is_told_once_with_every_problem_and_mended_by_the_old_text(p
     ("spoil", "says"),
     [
         (lambda path: path.unlink(), "cannot be read: No such file or directory"),
-        (lambda path: path.write_text(""), "must be rayscaler.io/v1"),
+        (lambda path: path.write_text(""), "is empty"),
         (lambda path: path.write_text("{" * 50), "YAML"),
         (lambda path: path.write_bytes(b"\xff\xfe"), "cannot be read"),
         (lambda path: path.write_bytes(b"#" * (MOST_BYTES + 1)), "is larger than 1024 KiB"),
