@@ -7,96 +7,11 @@ from collections import Counter, defaultdict
 from itertools import permutations
 
 from rayscaler.model.demand import Bundle, Gang, Strategy
-from rayscaler.model.instance import ENDED, IN_FLIGHT, InstanceStatus, Reason
-from rayscaler.model.node import NodeStatus
-from rayscaler.model.nodetype import NodeType
+from rayscaler.model.instance import IN_FLIGHT, InstanceStatus, Reason
 from rayscaler.model.plan import Infeasible, Plan
-from rayscaler.model.resources import UNIT
 from rayscaler.model.state import ClusterState
-
-LEAVING = (InstanceStatus.DRAINING, InstanceStatus.TERMINATING)
-
-
-class World:
-    """What the state offers: per node its type, labels, free and total amounts, and gang labels."""
-
-    def __init__(self, state: ClusterState, plan: Plan) -> None:
-        self.state, self.plan = state, plan
-        self.types = {each.name: each for each in state.config.node_types}
-        self.instances = {each.instance_id: each for each in state.instances if each.status not in ENDED}
-        self.live = Counter(each.node_type for each in self.instances.values())
-        self.launched = Counter(each.node_type for each in plan.launches)
-        self.free: dict[str, dict[str, int]] = {}
-        self.total: dict[str, dict[str, int]] = {}
-        self.labels: dict[str, dict[str, str]] = {}
-        self.dynamic: dict[str, tuple[str, ...]] = defaultdict(tuple)
-        known = {each.instance_id for each in state.instances}
-        for row in state.nodes:
-            if row.status not in (NodeStatus.RUNNING, NodeStatus.IDLE) or row.is_draining:
-                continue
-            instance = self.instances.get(row.instance_id)
-            if row.is_head:
-                name = f"head:{row.ray_node_id}"
-            elif instance is not None:
-                if instance.status is not InstanceStatus.RUNNING or instance.ray_node_id != row.ray_node_id:
-                    continue
-                name = instance.instance_id
-            elif row.instance_id in known or (row.instance_id and row.node_type in self.types):
-                continue
-            else:
-                name = f"ray:{row.ray_node_id}"
-            self._add(name, dict(row.available), dict(row.total), dict(row.labels), row.dynamic_labels)
-        for instance in self.instances.values():
-            if instance.status in IN_FLIGHT and instance.node_type in self.types:
-                self._add_of_type(instance.instance_id, instance.made_as or self.types[instance.node_type])
-        for index, launch in enumerate(plan.launches):
-            self._add_of_type(f"new:{index}", self.types[launch.node_type])
-
-    def _add_of_type(self, name: str, found: NodeType) -> None:
-        self._add(name, dict(found.resources), dict(found.resources), found.node_labels(), ())
-
-    def _add(self, name, free, total, labels, dynamic) -> None:
-        self.free[name], self.total[name], self.labels[name], self.dynamic[name] = free, total, labels, dynamic
-
-    def is_outdated(self, instance) -> bool:
-        """Whether its type would now be launched otherwise than it was."""
-        made, now = instance.made_as, self.types.get(instance.node_type)
-        if made is None or now is None:
-            return False
-        return any(getattr(made, name) != getattr(now, name) for name in ("resources", "labels", "env", "start_params", "is_spot"))
-
-    def fits_type(self, name: str, bundle: Bundle) -> bool:
-        found = self.types[name]
-        return fits(bundle, dict(found.resources), dict(found.resources)) and label_ok(bundle, found.node_labels())
-
-
-def _most(config):
-    """The cluster's maximum; a definition that sets none has the ceiling that the README tells of."""
-    return 10_000 if config.max_workers < 0 else config.max_workers
-
-
-def held(name: str, amounts: dict[str, int], total: dict[str, int]) -> int:
-    if name in amounts:
-        return amounts[name]
-    implicit = name.startswith("node:__internal_implicit_resource_") and name not in total
-    return UNIT if implicit else 0
-
-
-def fits(bundle: Bundle, amounts: dict[str, int], total: dict[str, int]) -> bool:
-    return all(held(name, amounts, total) >= amount for name, amount in bundle.resources.items())
-
-
-def label_ok(bundle: Bundle, labels: dict[str, str]) -> bool:
-    if not bundle.selectors:
-        return True
-    for selector in bundle.selectors:
-        good = True
-        for condition in selector.conditions:
-            inside = labels.get(condition.key) in condition.values
-            good = good and (inside if condition.operator == "in" else not inside)
-        if good:
-            return True
-    return False
+from tests.properties.ends import ends
+from tests.properties.world import World, fits, held, label_ok, most_workers
 
 
 def check(state: ClusterState, plan: Plan) -> list[str]:
@@ -106,7 +21,7 @@ def check(state: ClusterState, plan: Plan) -> list[str]:
         *_counts(world),
         *_gangs(world),
         *_limits(world),
-        *_ends(world),
+        *ends(world),
         *_reserves(world),
         *_refusals(world),
     ]
@@ -197,8 +112,8 @@ def _in_flight(world: World, name: str) -> int:
 def _limits(world: World) -> list[str]:
     wrong, state = [], world.state
     total = len(world.instances) + len(world.plan.launches)
-    if world.plan.launches and _most(state.config) < total:
-        wrong.append(f"{total} workers, the cluster may have {_most(state.config)}")
+    if world.plan.launches and most_workers(state.config) < total:
+        wrong.append(f"{total} workers, the cluster may have {most_workers(state.config)}")
     for name, count in world.launched.items():
         limit = world.types[name].max_workers
         if 0 <= limit < world.live[name] + count:
@@ -212,78 +127,6 @@ def _limits(world: World) -> list[str]:
     reasons = {each.reason for each in world.plan.launches}
     allowed = {None: reasons, Reason.NO_REPORT: {Reason.MIN_WORKERS}}.get(state.no_launch, set())
     return wrong if reasons <= allowed else [*wrong, f"launches for {reasons} though {state.no_launch}"]
-
-
-def _ends(world: World) -> list[str]:
-    wrong, plan = [], world.plan
-    if world.state.no_end is not None and (plan.drains or plan.terminations or plan.unneeded):
-        wrong.append(f"something ends though {world.state.no_end}")
-    ended = [each.instance_id for each in (*plan.drains, *plan.terminations)]
-    wrong += [f"{name} ends twice" for name, count in Counter(ended).items() if count > 1]
-    needed = {each.node for each in plan.placements}
-    rows = {row.ray_node_id: row for row in world.state.nodes}
-    for drain in plan.drains:
-        instance = world.instances.get(drain.instance_id)
-        if instance is None or instance.status is not InstanceStatus.RUNNING or instance.ray_node_id != drain.ray_node_id:
-            wrong.append(f"{drain} is of no running instance")
-        elif drain.reason is Reason.IDLE:
-            row = rows[drain.ray_node_id]
-            if row.status is not NodeStatus.IDLE or row.idle_s < world.state.config.idle_timeout_of(instance.node_type):
-                wrong.append(f"{drain} is of a node that is not idle long enough")
-            if drain.is_preemption or instance.drain_not_before > world.state.now or drain.instance_id in needed:
-                wrong.append(f"{drain} is not allowed")
-        elif drain.reason is Reason.OUTDATED:
-            row = rows[drain.ray_node_id]
-            if not world.is_outdated(instance) or row.status is not NodeStatus.IDLE or drain.is_preemption or drain.instance_id in needed:
-                wrong.append(f"{drain} is of a node that is not outdated, or not idle")
-            if _could_be_asked_of(world, row):
-                wrong.append(f"{drain} is of a node that something asked for could take")
-        if drain.deadline_s is not None:
-            wrong.append(f"{drain} kills tasks at its deadline")
-    for end in plan.terminations:
-        instance = world.instances.get(end.instance_id)
-        if instance is None or instance.status is InstanceStatus.TERMINATING:
-            wrong.append(f"{end} is of nothing")
-        elif instance.status not in IN_FLIGHT and instance.node_dead_since is None:
-            wrong.append(f"{end} is of a living node")
-        elif end.reason is Reason.OUTDATED and (not world.is_outdated(instance) or instance.status is InstanceStatus.REJOINING):
-            wrong.append(f"{end} is of no outdated launch")
-    return [*wrong, *_left_running(world, set(ended)), *_minimum_breaches(world, set(ended))]
-
-
-def _could_be_asked_of(world: World, row) -> bool:
-    asked = [each.bundle for each in (*world.state.demands, *(world.state.constraint.demands if world.state.constraint else ()))]
-    asked += [each.bundle for gang in world.state.gangs if gang.size for each in gang.bundles]
-    usable = [each for each in asked if not any(name.startswith("bundle_group_") for name in each.resources)]
-    total = dict(row.total)
-    return any(fits(each, total, total) and label_ok(each, dict(row.labels)) for each in usable)
-
-
-def _left_running(world: World, ended: set[str]) -> list[str]:
-    """Nothing that the definition does not make any more stays in flight, where ends are allowed at all (CD-5, CD-6)."""
-    if world.state.no_end is not None:
-        return []
-    launched = [each for each in world.instances.values() if each.status in (InstanceStatus.REQUESTED, InstanceStatus.ALLOCATED)]
-    stale = [each for each in launched if each.node_type not in world.types or world.is_outdated(each)]
-    return [f"{each.instance_id} is still launched for a definition that is gone" for each in stale if each.instance_id not in ended]
-
-
-def _minimum_breaches(world: World, ended: set[str]) -> list[str]:
-    wrong = []
-    for name, node_type in world.types.items():
-        before = [each.instance_id for each in world.instances.values() if each.node_type == name and each.status not in LEAVING]
-        after = [each for each in before if each not in ended]
-        soft = {
-            each.instance_id for each in (*world.plan.drains, *world.plan.terminations) if each.reason in (Reason.IDLE, Reason.UNNEEDED)
-        }
-        rolled = {each.instance_id for each in world.plan.drains if each.reason is Reason.OUTDATED} & set(before)
-        joined = [each for each in before if world.instances[each].status is InstanceStatus.RUNNING]
-        least = max(node_type.min_workers, dict(world.state.held).get(name, 0))
-        if soft & set(before) and len(after) + world.launched[name] < least:
-            wrong.append(f"{name} falls below its minimum or hold")
-        if rolled and len(set(joined) - rolled) < min(least, len(joined)) - 1:
-            wrong.append(f"{name} is replaced by more than one at a time below its minimum or hold")
-    return wrong
 
 
 def _reserves(world: World) -> list[str]:
@@ -364,7 +207,7 @@ def _false_wait(world: World, each: Infeasible) -> list[str]:
 
 def _binds(world: World, reason: Reason, name: str, more: int) -> bool:
     if reason is Reason.MAX_WORKERS:
-        return _most(world.state.config) <= len(world.instances) + len(world.plan.launches) + more
+        return most_workers(world.state.config) <= len(world.instances) + len(world.plan.launches) + more
     if reason is Reason.MAX_WORKERS_OF_TYPE:
         return 0 <= world.types[name].max_workers <= world.live[name] + world.launched[name] + more
     if reason is Reason.BACKED_OFF:
