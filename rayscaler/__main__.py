@@ -19,7 +19,7 @@ from rayscaler.cli.status import status
 from rayscaler.cli.up.command import down, up
 from rayscaler.cli.validate import validate
 from rayscaler.cli.version import version
-from rayscaler.config import load
+from rayscaler.config.file import DefinitionFile
 from rayscaler.errors import InvalidRequest, RayscalerError
 from rayscaler.settings import MonitorSettings, ServiceSettings
 
@@ -52,7 +52,9 @@ def cli() -> None:
 
 
 @cli.command()
-@click.option("-f", "--file", "files", multiple=True, required=True, type=click.Path(path_type=Path), help="Definition; repeatable.")
+@click.option(
+    "-f", "--file", "files", multiple=True, required=True, type=click.Path(path_type=Path), help="Definition; repeatable; followed."
+)
 @click.option("--listen", help="Address to serve at; default 127.0.0.1:6380, or RAYSCALER_LISTEN.")
 @click.option("--state-dir", type=click.Path(path_type=Path), help="Where records and local workers are kept; default ~/.rayscaler.")
 @click.option("--json", "as_json", is_flag=True, help="Print the address as JSON.")
@@ -61,8 +63,8 @@ def serve(files: tuple[Path, ...], listen: str | None, state_dir: Path | None, a
     from rayscaler import app
 
     settings = ServiceSettings.from_env(listen=listen, state_dir=state_dir)
-    configs = [load.from_file(each) for each in files]
-    names = [each.name for each in configs]
+    definitions = [DefinitionFile.read(each) for each in files]
+    names = [each.config.name for each in definitions]
     for name in names:
         if names.count(name) > 1:
             raise InvalidRequest(f"metadata.name: {name!r}: two definitions have this name; names are unique")
@@ -71,7 +73,7 @@ def serve(files: tuple[Path, ...], listen: str | None, state_dir: Path | None, a
     def tell(port: int) -> None:
         click.echo(json.dumps({"service": f"{host}:{port}"}) if as_json else f"rayscaler listens at {host}:{port}")
 
-    sys.exit(asyncio.run(app.serve(configs, settings, tell)))
+    sys.exit(asyncio.run(app.serve(definitions, settings, tell)))
 
 
 @cli.command()

@@ -54,6 +54,10 @@ class Timings:
     """A watch is doubted, and everything listed again, this often."""
     failure_memory_s: float = 60.0
     """Failed launches are told to `ray status` for so long."""
+    definition_look_s: float = 0.25
+    """Between two looks at a definition's file."""
+    definition_steady_s: float = 0.5
+    """An edit is taken once the file has said the same for so long: one that is being written may look whole half-way."""
     unscheduled_s: float = 600.0
     pulling_s: float = 900.0
     starting_s: float = 300.0

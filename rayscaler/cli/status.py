@@ -31,7 +31,8 @@ def status(cluster: str, service: str, as_json: bool) -> None:
 def render(cluster: pb.ClusterStatus) -> Group:
     """Return a cluster's status as tables."""
     age = f"report {cluster.report_age.ToMilliseconds() / 1000:.1f} s old" if cluster.HasField("report_age") else "no report yet"
-    parts: list[RenderableType] = [Text(f"{cluster.cluster}: {age}, cycle {cluster.cycle}", style="bold")]
+    version = f", definition {cluster.definition.hash}" if cluster.definition.hash else ""
+    parts: list[RenderableType] = [Text(f"{cluster.cluster}: {age}, cycle {cluster.cycle}{version}", style="bold")]
     if cluster.blind:
         parts.append(
             Text(f"blind since {_clock_time(cluster.blind_since)}: {cluster.blind}; nothing is launched or ended meanwhile", "red")

@@ -23,7 +23,19 @@ class Checked:
 
 def from_file(path: Path) -> ClusterConfig:
     """Return the definition in a YAML file; raises InvalidRequest naming the file and every problem."""
-    checked = check(path)
+    return _config(path, check(path))
+
+
+def from_content(path: Path, content: bytes) -> ClusterConfig:
+    """Return the definition in what was read from a file; raises InvalidRequest naming the file and every problem."""
+    try:
+        text = content.decode()
+    except ValueError as error:
+        raise _of_file(path, (Problem("", "", f"cannot be read as text: {error}"),)) from error
+    return _config(path, check_text(text))
+
+
+def _config(path: Path, checked: Checked) -> ClusterConfig:
     if checked.config is None:
         raise _of_file(path, checked.problems)
     return checked.config

@@ -23,7 +23,7 @@ def observation(known: Instance | None, seen: InstanceObservation, now: float) -
     after = move(known, Fact.EXISTS, now)
     if seen.phase is not after.phase:
         after = replace(after, phase=seen.phase, phase_since=now)
-    return replace(after, external_id=seen.external_id or after.external_id)
+    return replace(after, external_id=seen.external_id or after.external_id, made_as=after.made_as or seen.made_as)
 
 
 def _adopt(seen: InstanceObservation, now: float) -> Instance:
@@ -39,6 +39,7 @@ def _adopt(seen: InstanceObservation, now: float) -> Instance:
         phase_since=now,
         reason=Reason.ALLOCATED,
         detail="found at the executor",
+        made_as=seen.made_as,
     )
 
 

@@ -308,6 +308,7 @@ class LocalExecutor:
             detail=detail or worker.detail,
             observed_at=self._clock.now(),
             error=error,
+            made_as=spec.node_type,
         )
 
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from rayscaler.model.nodetype import NodeType
+
 
 class InstanceStatus(StrEnum):
     """Where an instance stands; `lifecycle/table.py` has the edges."""
@@ -50,6 +52,7 @@ class Reason(StrEnum):
     MAX_WORKERS = "MAX_WORKERS"
     MAX_WORKERS_OF_TYPE = "MAX_WORKERS_OF_TYPE"
     TYPE_REMOVED = "TYPE_REMOVED"
+    OUTDATED = "OUTDATED"
     OVERDUE = "OVERDUE"
     NOT_REJOINED = "NOT_REJOINED"
     DRAINED = "DRAINED"
@@ -85,7 +88,7 @@ NEVER = frozenset({Reason.NO_TYPE_FITS, Reason.NO_TYPE_HAS_LABELS, Reason.ONLY_E
 
 @dataclass(frozen=True)
 class InstanceObservation:
-    """A passive fact about an instance from its executor; `observed_at` is wall seconds."""
+    """A passive fact about an instance from its executor; `observed_at` is wall seconds. `made_as` is what it was launched with, if known."""
 
     instance_id: str
     node_type: str
@@ -94,6 +97,7 @@ class InstanceObservation:
     detail: str = ""
     observed_at: float = 0.0
     error: str = ""
+    made_as: NodeType | None = None
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,8 @@ class Instance:
     """One instance. Times are wall seconds; `since` is when the status began, `phase_since` the phase.
 
     `ray_node_id` is the node that carries it now; `node_dead_since` is set once that node was reported DEAD with no other
-    node of this instance alive. `drain_accepted` is Ray's word on the drain in progress.
+    node of this instance alive. `drain_accepted` is Ray's word on the drain in progress. `made_as` is what it was launched with, if known:
+    its node type may be another one since.
     """
 
     instance_id: str
@@ -118,6 +123,7 @@ class Instance:
     drain_not_before: float = 0.0
     reason: Reason = Reason.DEMAND
     detail: str = ""
+    made_as: NodeType | None = None
 
     @property
     def has_joined(self) -> bool:

@@ -1,6 +1,7 @@
 """The kinds of node a definition offers, and the definition as a whole. Validated in `config`, trusted here."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from rayscaler.model.resources import Resources
 
@@ -27,6 +28,13 @@ class NodeType:
     idle_timeout_s: float | None = None
     env: tuple[tuple[str, str], ...] = ()
     start_params: tuple[tuple[str, str], ...] = ()
+
+    def is_made_like(self, other: "NodeType") -> bool:
+        """Whether a worker launched as one could as well have been launched as the other; limits, prices and timeouts are no part of it."""
+        return self is other or self._make() == other._make()
+
+    def _make(self) -> tuple[object, ...]:
+        return (self.name, self.resources, dict(self.labels), dict(self.env), dict(self.start_params), self.is_spot)
 
     def node_labels(self) -> dict[str, str]:
         """Return the labels its nodes will carry: the definition's and those that Ray derives from our environment."""
@@ -57,7 +65,16 @@ class ClusterConfig:
 
     def node_type(self, name: str) -> NodeType | None:
         """Return the node type of that name, or None if the definition has none (any more)."""
-        return next((t for t in self.node_types if t.name == name), None)
+        return self._of_name.get(name)
+
+    @cached_property
+    def _of_name(self) -> dict[str, NodeType]:
+        return {each.name: each for each in reversed(self.node_types)}
+
+    def is_outdated(self, made_as: NodeType | None) -> bool:
+        """Whether the definition now makes another worker of that type; one of unknown make, or of a type that is gone, is not outdated."""
+        found = None if made_as is None else self.node_type(made_as.name)
+        return made_as is not None and found is not None and not made_as.is_made_like(found)
 
     def idle_timeout_of(self, node_type: str) -> float:
         """Return seconds of idleness after which a node of that type may end."""

@@ -1,6 +1,6 @@
 """What rayscaler tells people about one cluster."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rayscaler.model.demand import Session
 from rayscaler.model.instance import Instance, Reason
@@ -32,6 +32,15 @@ class HoldStatus:
 
 
 @dataclass(frozen=True)
+class DefinitionStatus:
+    """Which definition is in force: the hash of its text, since when (wall seconds), and why what the file says now is not."""
+
+    content_hash: str = ""
+    taken_at: float = 0.0
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class ClusterStatus:
     """One cluster, as of its last cycle. `report_age_s` None means that no report ever came; `notices` are sentences for people."""
 
@@ -50,3 +59,4 @@ class ClusterStatus:
     ray_version: str = ""
     hold: HoldStatus | None = None
     notices: tuple[str, ...] = ()
+    definition: DefinitionStatus = field(default_factory=DefinitionStatus)

@@ -4,7 +4,7 @@ Owns what counts as capacity. Decides nothing.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 
 from rayscaler.model.demand import Bundle, Demand, Gang
@@ -108,7 +108,7 @@ class _Capacity:
         """Add what was launched for something: oldest first, equal ones of one moment side by side."""
         groups: dict[tuple[float, NodeRun, NodeRun], list[str]] = {}
         for instance, row, expectation in nodes:
-            view = self.draft.view(instance.node_type)
+            view = self._view_of(instance)
             if row is not None and not instance.is_in_flight:
                 free, total = self._of_row(EXPECTED, row, "")
             elif view is not None:
@@ -121,6 +121,14 @@ class _Capacity:
         for (_, free, total), members in sorted(groups.items(), key=lambda each: (each[0][0], min(each[1]))):
             names = tuple(sorted(members))
             self._join([(free._replace(members=names), total._replace(members=names))])
+
+    def _view_of(self, instance: Instance) -> TypeView | None:
+        """Return what an instance brings once it joins: what it was launched with, also where its type has changed since."""
+        view = self.draft.view(instance.node_type)
+        made_as = instance.made_as
+        if view is None or made_as is None or made_as.is_made_like(view.node_type):
+            return view
+        return _view(made_as, self.draft.names)
 
     def _join(self, pairs: Iterable[tuple[NodeRun, NodeRun]]) -> None:
         def alike(pair: tuple[NodeRun, NodeRun]) -> tuple[NodeRun, NodeRun]:
@@ -226,7 +234,7 @@ def _room(held: Resources, names: Iterable[str], total: Resources | None = None)
     )
 
 
-def _view(node_type: NodeType, names: list[str]) -> TypeView:
+def _view(node_type: NodeType, names: Sequence[str]) -> TypeView:
     room = _room(node_type.resources, names)
     kinds = tuple(i for i, name in enumerate(names) if room[i] > 0 and not name.startswith(NODE_PREFIX))
     return TypeView(node_type, tuple(sorted(node_type.node_labels().items())), room, kinds)

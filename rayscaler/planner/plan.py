@@ -10,6 +10,7 @@ def plan(state: ClusterState) -> Plan:
     draft = door.draft_of(state)
     shrink.dead(draft)
     shrink.removed_types(draft)
+    shrink.outdated(draft)
     limits.minimums(draft)
     shrink.excess_of_types(draft)
     shrink.excess(draft)

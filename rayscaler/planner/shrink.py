@@ -6,8 +6,9 @@ Owns drains and terminations. Knows nothing of how demand was placed, only which
 from collections import Counter
 from collections.abc import Iterable
 
+from rayscaler.model.demand import Bundle
 from rayscaler.model.instance import Instance, InstanceStatus, Reason
-from rayscaler.model.node import DRAINED, NodeStatus
+from rayscaler.model.node import DRAINED, NodeStatus, RayNode
 from rayscaler.model.nodetype import UNLIMITED
 from rayscaler.model.plan import Drain, Termination
 from rayscaler.planner.sim import Draft, loaded_members
@@ -37,9 +38,55 @@ def removed_types(draft: Draft) -> None:
     if draft.state.no_end is not None:
         return
     for instance in _staying(draft):
+        if instance.drain_not_before > draft.state.now and not instance.is_in_flight:
+            continue
         if draft.view(instance.node_type) is None and instance.node_dead_since is None:
             text = f"the definition has no node type {instance.node_type} any more"
             _end_or_drain(draft, instance, Reason.TYPE_REMOVED, text, is_idle_enough=False)
+
+
+def outdated(draft: Draft) -> None:
+    """Replace what was launched with another make than its type has now: launches at once, nodes as they fall idle (CD-6).
+
+    Work is waited for, what work could still take the node stays for it, and of what is to stay one at a time goes, once the one before
+    has been replaced: so a new make that does not start costs one node, not all.
+    """
+    if draft.state.no_end is not None:
+        return
+    old = [each for each in _staying(draft) if draft.state.config.is_outdated(each.made_as) and each.node_dead_since is None]
+    for instance in old:
+        if instance.is_in_flight and instance.status is not InstanceStatus.REJOINING:
+            _end(draft, instance, Reason.OUTDATED, f"{instance.node_type} has changed since this was launched")
+    if old:
+        _drain_outdated(draft, old)
+
+
+def _drain_outdated(draft: Draft, old: Iterable[Instance]) -> None:
+    spare = _replaceable(draft)
+    idle_s = {each.instance_id: found for each in old if (found := _idle_s(draft, each)) is not None}
+    wanted = {shape.bundle for shape in (*draft.demands, *draft.constraint)}
+    wanted |= {each.bundle for gang in draft.gangs for each in gang.bundles}
+    for instance in sorted(old, key=lambda each: (-idle_s.get(each.instance_id, 0.0), each.instance_id)):
+        row = draft.rows.get(instance.instance_id)
+        if instance.instance_id not in idle_s or row is None or not row.takes_work or _is_wanted(row, wanted):
+            continue
+        if spare[instance.node_type] > 0:
+            spare[instance.node_type] -= 1
+            text = f"{instance.node_type} has changed since this was launched, and nothing runs on it"
+            _end_or_drain(draft, instance, Reason.OUTDATED, text, is_idle_enough=True)
+
+
+def _replaceable(draft: Draft) -> Counter[str]:
+    """Return how many nodes of each type may go: what is above the least; of the least one, when nothing of the type comes or goes."""
+    joined = Counter(each.node_type for each in _staying(draft) if not each.is_in_flight and each.node_dead_since is None)
+    spare = _above_least(draft, joined)
+    return Counter({name: 1 if not count and joined[name] == draft.live[name] else count for name, count in spare.items()})
+
+
+def _is_wanted(row: RayNode, wanted: Iterable[Bundle]) -> bool:
+    """Whether anything that is asked for now could take the node: Ray may be about to put it there."""
+    labels = dict(row.labels)
+    return any(each.resources.fits(row.total) and (not each.selectors or each.label_rank(labels) is not None) for each in wanted)
 
 
 def excess_of_types(draft: Draft) -> None:

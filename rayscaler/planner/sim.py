@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from rayscaler.model.demand import Bundle, Gang
-from rayscaler.model.instance import Instance, Reason
+from rayscaler.model.instance import Instance, InstanceStatus, Reason
 from rayscaler.model.node import RayNode
 from rayscaler.model.nodetype import NodeType
 from rayscaler.model.plan import Drain, Infeasible, Termination
@@ -213,6 +213,8 @@ class Draft:
         """Count an instance out: it still exists, but nothing more is planned on it."""
         self.leaving.add(instance.instance_id)
         self.staying[instance.node_type] -= 1
+        if instance.is_in_flight and instance.status is not InstanceStatus.REJOINING:
+            self.in_flight[instance.node_type] -= 1
 
     def mark(self) -> Mark:
         """Return where `reset` can go back to."""

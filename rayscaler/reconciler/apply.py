@@ -7,7 +7,9 @@ from dataclasses import replace
 from rayscaler.executor.base import LaunchSpec
 from rayscaler.lifecycle.deadlines import overdue
 from rayscaler.model.command import AskedDrain, DrainCommand
+from rayscaler.model.demand import Snapshot
 from rayscaler.model.instance import Instance, InstanceStatus, Reason
+from rayscaler.model.node import NodeStatus
 from rayscaler.model.plan import Drain, Launch, Plan, Termination
 from rayscaler.model.state import Expectation
 from rayscaler.reconciler.calls import Calls
@@ -91,6 +93,7 @@ def _launch(launches: tuple[Launch, ...], batch: int, memory: Memory, *, calls: 
             phase_since=now,
             reason=launch.reason,
             detail=launch.detail,
+            made_as=node_type,
         )
         until = now + limits.unscheduled_s
         memory.request(instance, Expectation(instance_id, launch.node_type, until, launch.reserves, launch.gangs))
@@ -117,6 +120,7 @@ def end_overdue(memory: Memory, calls: Calls, now: float) -> None:
     """
     limits = deadlines(memory)
     _, no_end = sight(memory, now)
+    draining = {row.ray_node_id for row in (memory.snapshot or Snapshot()).nodes if row.is_draining or row.status is NodeStatus.DRAINING}
     for instance in overdue(memory.live(), limits, now):
         waited = f"{instance.phase.value} for {now - max(instance.phase_since, instance.since):.0f} s"
         if instance.status is InstanceStatus.TERMINATING:
@@ -124,6 +128,8 @@ def end_overdue(memory: Memory, calls: Calls, now: float) -> None:
         elif no_end is not None:
             continue
         elif instance.status is InstanceStatus.DRAINING:
+            if instance.ray_node_id in draining:
+                continue  # Ray is at it: the node waits for its work to end, for however long that takes
             memory.void_drain(instance.instance_id, "the node did not end in time after its drain", now)
         elif instance.status is InstanceStatus.REJOINING:
             text = f"did not join the new head within {limits.rejoining_s:.0f} s"

@@ -8,14 +8,14 @@ from functools import partial
 import structlog
 
 from rayscaler.clock import Clock
-from rayscaler.errors import Unavailable
+from rayscaler.errors import InvalidRequest, Unavailable
 from rayscaler.executor.base import Executor
 from rayscaler.lifecycle.table import IllegalTransition
 from rayscaler.model.command import AutoscalingState, ReportAnswer
 from rayscaler.model.demand import DemandReport
 from rayscaler.model.instance import InstanceStatus, Reason
 from rayscaler.model.nodetype import ClusterConfig
-from rayscaler.model.status import ClusterStatus
+from rayscaler.model.status import ClusterStatus, DefinitionStatus
 from rayscaler.planner.plan import plan
 from rayscaler.reconciler import publish
 from rayscaler.reconciler.admission import Order, admit
@@ -33,17 +33,27 @@ class ClusterReconciler:
     """Keeps one cluster as its definition and its demand want it."""
 
     def __init__(
-        self, config: ClusterConfig, *, executor: Executor, store: Store, clock: Clock, timings: Timings, head_address: Callable[[], str]
+        self,
+        config: ClusterConfig,
+        *,
+        executor: Executor,
+        store: Store,
+        clock: Clock,
+        timings: Timings,
+        head_address: Callable[[], str],
+        definition_hash: str = "",
     ) -> None:
         self._executor = executor
         self._store = store
         self._clock = clock
         self._timings = timings
         self._head_address = head_address
-        self._memory = Memory(config, timings, ClusterRecord(config.name))
+        self._memory = Memory(config, timings, ClusterRecord(config.name), DefinitionStatus(definition_hash, clock.now()))
         self._reachable = publish.reachable(config)
         self._order = Order()
         self._inbox: list[Fact] = []
+        self._answered: set[str] = set()
+        """Commands whose results wait in the inbox: handed out again, they would come back at once, for as long as a cycle lasts."""
         self._wake = asyncio.Event()
         self._base: tuple[int, int] = (0, 0)
         self._is_loaded = False
@@ -54,6 +64,11 @@ class ClusterReconciler:
         self._blind: Reason | None = None
         self._blind_since: float | None = None
         self._cycle_at = 0.0
+
+    @property
+    def config(self) -> ClusterConfig:
+        """The definition in force."""
+        return self._memory.config
 
     @property
     def name(self) -> str:
@@ -74,17 +89,31 @@ class ClusterReconciler:
                 self._base = (report.monitor_epoch, report.sequence)
             elif is_new_session:
                 self._base = (0, 0)
+            self._answered.update(result.command_id for result in report.results)
             self._tell(partial(_take_report, report, order, self._clock.now()), wakes=not is_heartbeat or bool(report.results))
             if self._is_worth_a_cycle(report):
                 self._wake.set()
         return ReportAnswer(
-            commands=publish.commands(self._memory),
+            commands=tuple(each for each in publish.commands(self._memory) if each.command_id not in self._answered),
             acknowledged=() if wants_snapshot else tuple(result.command_id for result in report.results),
             autoscaling_state=self._state_news(report),
             next_interval_s=self._interval(),
             wants_snapshot=wants_snapshot,
             cluster_config=None if report.gcs_error or report.reported_config_hash == self._reachable.content_hash else self._reachable,
         )
+
+    def redefine(self, config: ClusterConfig, content_hash: str) -> None:
+        """Put another definition of the same cluster in force, live; raises InvalidRequest for one of another cluster."""
+        if config.name != self.name:
+            raise InvalidRequest(f"metadata.name: {config.name!r}: must stay {self.name!r}; another cluster needs a definition of its own")
+        self._reachable = publish.reachable(config)
+        self._tell(partial(_redefine, config, content_hash), wakes=True)
+        log.info("definition.taken", cluster=self.name, hash=content_hash)
+
+    def refuse(self, problems: tuple[str, ...]) -> None:
+        """Say why what the definition's file has become is not taken; the one in force stays."""
+        self._tell(partial(_refuse, problems), wakes=False)
+        log.warning("definition.refused", cluster=self.name, in_force=self._memory.definition.content_hash, problems=list(problems))
 
     def status(self) -> ClusterStatus:
         """Tell what is known, done and why."""
@@ -146,6 +175,9 @@ class ClusterReconciler:
                 await asyncio.sleep(wait_s)
                 wait_s = min(wait_s * 2, self._timings.executor_retry_max_s)
         if record is not None:
+            unknown = record.node_types() - {each.name for each in self.config.node_types}
+            if unknown:
+                log.warning("record.unknown_types", cluster=self.name, node_types=sorted(unknown))
             self._memory.take_record(record)
             self._order = self._memory.order
         self._is_loaded = True
@@ -172,6 +204,7 @@ class ClusterReconciler:
 
     def _fold(self, now: float) -> None:
         facts, self._inbox = self._inbox, []
+        self._answered.clear()
         for fact in facts:
             try:
                 fact(self._memory, now)
@@ -200,6 +233,14 @@ class ClusterReconciler:
         is_busy = snapshot is None or bool(snapshot.demands or snapshot.gangs or self._memory.drains)
         is_busy = is_busy or any(each.status is not InstanceStatus.RUNNING for each in self._memory.live())
         return self._timings.busy_interval_s if is_busy else self._timings.quiet_interval_s
+
+
+def _redefine(config: ClusterConfig, content_hash: str, memory: Memory, now: float) -> None:
+    memory.redefine(config, content_hash, now)
+
+
+def _refuse(problems: tuple[str, ...], memory: Memory, now: float) -> None:  # noqa: ARG001 - the form of a Fact
+    memory.refuse(problems)
 
 
 def _take_report(report: DemandReport, order: Order, received_at: float, memory: Memory, now: float) -> None:  # noqa: ARG001 - the form of a Fact

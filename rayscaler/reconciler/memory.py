@@ -17,7 +17,7 @@ from rayscaler.model.instance import ENDED, Instance, InstanceObservation, Insta
 from rayscaler.model.nodetype import ClusterConfig
 from rayscaler.model.plan import Infeasible
 from rayscaler.model.state import Backoff, Expectation, Hold
-from rayscaler.model.status import Action
+from rayscaler.model.status import Action, DefinitionStatus
 from rayscaler.reconciler import backlog, landing, usage
 from rayscaler.reconciler.admission import Order
 from rayscaler.settings import Timings
@@ -41,6 +41,7 @@ class Memory:
     config: ClusterConfig
     timings: Timings
     record: ClusterRecord
+    definition: DefinitionStatus = field(default_factory=DefinitionStatus)
     order: Order = field(default_factory=Order)
     snapshot: Snapshot | None = None
     snapshot_at: float = 0.0
@@ -75,7 +76,7 @@ class Memory:
     def take_record(self, record: ClusterRecord) -> None:
         """Take up what an earlier life of the service has left."""
         self.record = record
-        self.backoffs = {each.node_type: each for each in record.backoffs}
+        self.backoffs = {each.node_type: each for each in record.backoffs if self.config.node_type(each.node_type) is not None}
         self.order = Order(
             session=record.session,
             retired=record.retired,
@@ -85,6 +86,17 @@ class Memory:
         self.state_version = record.state_version
         self.hold, self.floor, self.floor_until = record.hold, record.floor, record.floor_until
         self.drains = {each.command.command_id: each for each in record.drains}
+
+    def redefine(self, config: ClusterConfig, content_hash: str, now: float) -> None:
+        """Take another definition of the same cluster. No clock starts anew; a type that is made otherwise, or is gone, is backed off no more."""
+        before = self.config
+        self.config, self.definition = config, DefinitionStatus(content_hash, now)
+        made = {each.name for each in config.node_types if (old := before.node_type(each.name)) is not None and each.is_made_like(old)}
+        self.backoffs = {name: each for name, each in self.backoffs.items() if name in made}
+
+    def refuse(self, problems: tuple[str, ...]) -> None:
+        """Note why what the definition's file says now is not taken; what is in force stays."""
+        self.definition = replace(self.definition, problems=problems)
 
     def take_report(self, report: DemandReport, order: Order, now: float) -> None:
         """Take an admitted report: the newest replaces, results are merged."""

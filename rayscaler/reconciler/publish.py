@@ -100,6 +100,7 @@ def status(memory: Memory, blind_since: float | None, now: float) -> ClusterStat
         ray_version=memory.ray_version,
         hold=_hold(memory, now),
         notices=_notices(memory),
+        definition=memory.definition,
     )
 
 
@@ -121,18 +122,31 @@ def _notices(memory: Memory) -> tuple[str, ...]:
         (tasks, f"{tasks} pending tasks and actors are ignored: no job and no detached actor is alive to wait for them"),
         (orphans, f"{orphans} pending placement groups are ignored: their jobs have ended"),
     ]
-    return tuple(text for is_so, text in told if is_so)
+    return (*_about_definition(memory), *(text for is_so, text in told if is_so))
+
+
+def _about_definition(memory: Memory) -> list[str]:
+    """Say what of an edit is not taken, and what it leaves to be done."""
+    in_force = (
+        f"version {memory.definition.content_hash} stays in force" if memory.definition.content_hash else "the last one stays in force"
+    )
+    refused = [f"the changed definition is not taken, {in_force}: {each}" for each in memory.definition.problems]
+    gone = Counter(each.node_type for each in memory.live() if memory.config.node_type(each.node_type) is None)
+    return refused + [
+        f"node type {name} is not defined any more: {count} left, each ends with its work" for name, count in sorted(gone.items())
+    ]
 
 
 def _instances(memory: Memory) -> tuple[Instance, ...]:
-    """Return every instance; of one that works, the detail says what keeps its node busy, in Ray's words (C3, E4)."""
+    """Return every instance; of one that works, the detail says what keeps its node busy, in Ray's words (C3, E4); of an outdated one, that it is."""
     busy = {row.instance_id: "; ".join(row.activity) for row in (memory.snapshot or Snapshot()).nodes if row.is_alive and row.activity}
-    told = [
-        replace(each, detail=f"busy: {busy[each.instance_id]}")
-        if each.status is InstanceStatus.RUNNING and each.instance_id in busy
-        else each
-        for each in memory.instances.values()
-    ]
+    told = []
+    for each in memory.instances.values():
+        is_running = each.status is InstanceStatus.RUNNING
+        detail = f"busy: {busy[each.instance_id]}" if is_running and each.instance_id in busy else each.detail
+        if is_running and memory.config.is_outdated(each.made_as):
+            detail = f"outdated, goes when idle; {detail}"
+        told.append(replace(each, detail=detail))
     return tuple(sorted(told, key=lambda each: each.instance_id))
 
 

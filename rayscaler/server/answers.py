@@ -11,7 +11,7 @@ from rayscaler.model.demand import Bundle, Demand, Gang, Operator, Strategy
 from rayscaler.model.instance import Instance
 from rayscaler.model.nodetype import NodeType
 from rayscaler.model.state import Backoff
-from rayscaler.model.status import ClusterStatus, HoldStatus
+from rayscaler.model.status import ClusterStatus, DefinitionStatus, HoldStatus
 
 MOST = (1 << 63) - 1
 """The wire's largest amount: 10,000 nodes of 92 GiB of memory each go beyond it."""
@@ -156,7 +156,12 @@ def cluster_status(status: ClusterStatus) -> pb.ClusterStatus:
         hold=None if status.hold is None else _hold(status.hold),
         notices=status.notices,
         ray_version=status.ray_version,
+        definition=_definition(status.definition),
     )
+
+
+def _definition(definition: DefinitionStatus) -> pb.DefinitionStatus:
+    return pb.DefinitionStatus(hash=definition.content_hash, taken_at=timestamp(definition.taken_at), problems=definition.problems)
 
 
 def _hold(hold: HoldStatus) -> pb.Hold:

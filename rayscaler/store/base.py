@@ -32,6 +32,11 @@ class ClusterRecord:
     targets: tuple[tuple[str, int], ...] = ()
     backoffs: tuple[Backoff, ...] = ()
 
+    def node_types(self) -> set[str]:
+        """Return the node types it speaks of; a definition may have none of them any more (K2)."""
+        held = self.hold.targets if self.hold is not None else ()
+        return {name for name, _ in (*self.targets, *held)} | {each.node_type for each in self.backoffs}
+
 
 class Store(Protocol):
     """Keeps one record per cluster; a save outlives a crash once it has returned, and a crash leaves the old record or the new one."""

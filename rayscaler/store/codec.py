@@ -1,7 +1,10 @@
-"""ClusterRecord to JSON text and back. Reading is tolerant: unknown fields are ignored, missing ones take their default (K2)."""
+"""ClusterRecord to JSON text and back. Reading is tolerant: unknown fields are left out with a warning, missing ones take their default (K2)."""
 
 import json
+from dataclasses import fields
 from typing import Any
+
+import structlog
 
 from rayscaler.model.command import AskedDrain, DrainCommand
 from rayscaler.model.demand import Bundle, Constraint, Demand, LabelCondition, LabelSelector, Operator, Session
@@ -10,11 +13,16 @@ from rayscaler.model.resources import Resources
 from rayscaler.model.state import Backoff, Hold
 from rayscaler.store.base import ClusterRecord
 
+log = structlog.get_logger(__name__)
+
 NO_RECORD = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
 """What `decode` raises for a text that is not a record."""
 
 VERSION = 1
 """Of the layout; a reader of a higher one reads what it knows."""
+
+
+_KNOWN = frozenset({"version", *(each.name for each in fields(ClusterRecord))})
 
 
 def encode(record: ClusterRecord) -> str:
@@ -46,6 +54,7 @@ def encode(record: ClusterRecord) -> str:
 def decode(text: str) -> ClusterRecord:
     """Return the record in `text`; raises one of NO_RECORD when it is not one."""
     raw: dict[str, Any] = json.loads(text)
+    _tell_unknown(raw)
     floor = raw.get("floor")
     return ClusterRecord(
         cluster=str(raw["cluster"]),
@@ -65,6 +74,13 @@ def decode(text: str) -> ClusterRecord:
             for b in raw.get("backoffs", ())
         ),
     )
+
+
+def _tell_unknown(raw: dict[str, Any]) -> None:
+    """Warn of what a later version has written: it is left out, and lost with the next save."""
+    unknown = sorted(raw.keys() - _KNOWN)
+    if unknown or raw.get("version", VERSION) != VERSION:
+        log.warning("record.of_another_version", cluster=raw.get("cluster"), version=raw.get("version"), left_out=unknown)
 
 
 def _targets_in(raw: dict[str, Any]) -> tuple[tuple[str, int], ...]:

@@ -123,6 +123,11 @@ async def list_after_a_restart_tells_the_same(harness: Harness) -> None:
     async with _executor(harness) as executor:
         after = await executor.list(first.cluster)
         _require(_facts(after) == _facts(before), f"before the restart: {_facts(before)}, after: {_facts(after)}")
+        made = {each.instance_id: each.made_as for each in after}
+        _require(
+            all((found := made[spec.instance_id]) is None or found.is_made_like(spec.node_type) for spec in (first, second)),
+            "what an instance was launched with, if it is told, is what it was launched with",
+        )
         await _end(executor, first, harness)
         await _end(executor, second, harness)
 

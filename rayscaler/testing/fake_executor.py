@@ -86,6 +86,7 @@ class FakeMachines:
             detail=detail,
             observed_at=self.clock.now(),
             error=error,
+            made_as=spec.node_type,
         )
 
     async def close(self) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from rayscaler.config.file import content_hash
 from rayscaler.local.head import free_port
 from rayscaler.local.parts import only_one
 from tests.cli.fake_ray import HANGS, STAYS
@@ -203,19 +204,24 @@ async def test_what_a_killed_supervisor_left_is_ended_and_started_anew_and_a_new
     assert json.loads(out)["clusters"][0]["head_incarnation"].startswith(f"{after['head']['supervisor_pid']}-")
 
 
-async def test_the_service_is_started_anew_for_another_definition_and_reads_no_edit_that_was_not_applied(site):
+async def test_a_running_service_takes_an_edit_that_was_applied_and_reads_none_that_was_not(site):
     parts = await site.is_up()
     site.spec = {"nodeTypes": [{"name": "extra", "resources": {"CPU": 1}, "maxWorkers": 1}]}
     site.define()
     os.kill(parts["service"]["pid"], signal.SIGKILL)
-    _, out, _ = await site.run("status", "--service", site.listen, "--json")
     await until(lambda: len([line for line in site.log("service").splitlines() if "listens at" in line]) == 2)
     _, out, _ = await site.run("status", "--service", site.listen, "--json")
-    assert json.loads(out)["clusters"][0]["node_types"] == []
+    (told,) = json.loads(out)["clusters"]
+    assert (told["node_types"], told["notices"]) == ([], [])
+    before = await until(lambda: pids(site, "rayscaler serve"))
     after = await site.is_up()
-    assert outcomes(after) == {"service": "started anew", "head": "was up", "monitor": "was up"}
+    assert outcomes(after) == {"service": "took the changed definition", "head": "was up", "monitor": "was up"}
+    assert (kept(after), pids(site, "rayscaler serve")) == (kept(parts), before)
     _, out, _ = await site.run("status", "--service", site.listen, "--json")
-    assert [each["name"] for each in json.loads(out)["clusters"][0]["node_types"]] == ["extra"]
+    (told,) = json.loads(out)["clusters"]
+    assert [each["name"] for each in told["node_types"]] == ["extra"]
+    assert told["definition"]["hash"] == content_hash((site.base / "cluster.yaml").read_bytes())
+    assert outcomes(await site.is_up()) == dict.fromkeys(PARTS, "was up")
 
 
 async def test_the_service_moves_when_it_is_told_to_and_the_monitor_follows(site):

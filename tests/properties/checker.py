@@ -7,89 +7,11 @@ from collections import Counter, defaultdict
 from itertools import permutations
 
 from rayscaler.model.demand import Bundle, Gang, Strategy
-from rayscaler.model.instance import ENDED, IN_FLIGHT, InstanceStatus, Reason
-from rayscaler.model.node import NodeStatus
+from rayscaler.model.instance import IN_FLIGHT, InstanceStatus, Reason
 from rayscaler.model.plan import Infeasible, Plan
-from rayscaler.model.resources import UNIT
 from rayscaler.model.state import ClusterState
-
-LEAVING = (InstanceStatus.DRAINING, InstanceStatus.TERMINATING)
-
-
-class World:
-    """What the state offers: per node its type, labels, free and total amounts, and gang labels."""
-
-    def __init__(self, state: ClusterState, plan: Plan) -> None:
-        self.state, self.plan = state, plan
-        self.types = {each.name: each for each in state.config.node_types}
-        self.instances = {each.instance_id: each for each in state.instances if each.status not in ENDED}
-        self.live = Counter(each.node_type for each in self.instances.values())
-        self.launched = Counter(each.node_type for each in plan.launches)
-        self.free: dict[str, dict[str, int]] = {}
-        self.total: dict[str, dict[str, int]] = {}
-        self.labels: dict[str, dict[str, str]] = {}
-        self.dynamic: dict[str, tuple[str, ...]] = defaultdict(tuple)
-        known = {each.instance_id for each in state.instances}
-        for row in state.nodes:
-            if row.status not in (NodeStatus.RUNNING, NodeStatus.IDLE) or row.is_draining:
-                continue
-            instance = self.instances.get(row.instance_id)
-            if row.is_head:
-                name = f"head:{row.ray_node_id}"
-            elif instance is not None:
-                if instance.status is not InstanceStatus.RUNNING or instance.ray_node_id != row.ray_node_id:
-                    continue
-                name = instance.instance_id
-            elif row.instance_id in known or (row.instance_id and row.node_type in self.types):
-                continue
-            else:
-                name = f"ray:{row.ray_node_id}"
-            self._add(name, dict(row.available), dict(row.total), dict(row.labels), row.dynamic_labels)
-        for instance in self.instances.values():
-            if instance.status in IN_FLIGHT and instance.node_type in self.types:
-                self._add_of_type(instance.instance_id, instance.node_type)
-        for index, launch in enumerate(plan.launches):
-            self._add_of_type(f"new:{index}", launch.node_type)
-
-    def _add_of_type(self, name: str, node_type: str) -> None:
-        found = self.types[node_type]
-        self._add(name, dict(found.resources), dict(found.resources), found.node_labels(), ())
-
-    def _add(self, name, free, total, labels, dynamic) -> None:
-        self.free[name], self.total[name], self.labels[name], self.dynamic[name] = free, total, labels, dynamic
-
-    def fits_type(self, name: str, bundle: Bundle) -> bool:
-        found = self.types[name]
-        return fits(bundle, dict(found.resources), dict(found.resources)) and label_ok(bundle, found.node_labels())
-
-
-def _most(config):
-    """The cluster's maximum; a definition that sets none has the ceiling that the README tells of."""
-    return 10_000 if config.max_workers < 0 else config.max_workers
-
-
-def held(name: str, amounts: dict[str, int], total: dict[str, int]) -> int:
-    if name in amounts:
-        return amounts[name]
-    implicit = name.startswith("node:__internal_implicit_resource_") and name not in total
-    return UNIT if implicit else 0
-
-
-def fits(bundle: Bundle, amounts: dict[str, int], total: dict[str, int]) -> bool:
-    return all(held(name, amounts, total) >= amount for name, amount in bundle.resources.items())
-
-
-def label_ok(bundle: Bundle, labels: dict[str, str]) -> bool:
-    if not bundle.selectors:
-        return True
-    for selector in bundle.selectors:
-        good = True
-        for condition in selector.conditions:
-            inside = labels.get(condition.key) in condition.values
-            good = good and (inside if condition.operator == "in" else not inside)
-        if good:
-            return True
-    return False
+from tests.properties.ends import ends
+from tests.properties.world import World, fits, held, label_ok, most_workers
 
 
 def check(state: ClusterState, plan: Plan) -> list[str]:
@@ -99,7 +21,7 @@ def check(state: ClusterState, plan: Plan) -> list[str]:
         *_counts(world),
         *_gangs(world),
         *_limits(world),
-        *_ends(world),
+        *ends(world),
         *_reserves(world),
         *_refusals(world),
     ]
@@ -181,14 +103,17 @@ def _speed_limit(world: World, name: str) -> int:
 
 
 def _in_flight(world: World, name: str) -> int:
-    return sum(1 for each in world.instances.values() if each.node_type == name and each.status in IN_FLIGHT) + world.launched[name]
+    """Return how many of a type are on their way after the plan."""
+    off = {each.instance_id for each in world.plan.terminations}
+    own = [each for each in world.instances.values() if each.node_type == name and each.status in IN_FLIGHT]
+    return sum(each.instance_id not in off for each in own) + world.launched[name]
 
 
 def _limits(world: World) -> list[str]:
     wrong, state = [], world.state
     total = len(world.instances) + len(world.plan.launches)
-    if world.plan.launches and _most(state.config) < total:
-        wrong.append(f"{total} workers, the cluster may have {_most(state.config)}")
+    if world.plan.launches and most_workers(state.config) < total:
+        wrong.append(f"{total} workers, the cluster may have {most_workers(state.config)}")
     for name, count in world.launched.items():
         limit = world.types[name].max_workers
         if 0 <= limit < world.live[name] + count:
@@ -202,49 +127,6 @@ def _limits(world: World) -> list[str]:
     reasons = {each.reason for each in world.plan.launches}
     allowed = {None: reasons, Reason.NO_REPORT: {Reason.MIN_WORKERS}}.get(state.no_launch, set())
     return wrong if reasons <= allowed else [*wrong, f"launches for {reasons} though {state.no_launch}"]
-
-
-def _ends(world: World) -> list[str]:
-    wrong, plan = [], world.plan
-    if world.state.no_end is not None and (plan.drains or plan.terminations or plan.unneeded):
-        wrong.append(f"something ends though {world.state.no_end}")
-    ended = [each.instance_id for each in (*plan.drains, *plan.terminations)]
-    wrong += [f"{name} ends twice" for name, count in Counter(ended).items() if count > 1]
-    needed = {each.node for each in plan.placements}
-    rows = {row.ray_node_id: row for row in world.state.nodes}
-    for drain in plan.drains:
-        instance = world.instances.get(drain.instance_id)
-        if instance is None or instance.status is not InstanceStatus.RUNNING or instance.ray_node_id != drain.ray_node_id:
-            wrong.append(f"{drain} is of no running instance")
-        elif drain.reason is Reason.IDLE:
-            row = rows[drain.ray_node_id]
-            if row.status is not NodeStatus.IDLE or row.idle_s < world.state.config.idle_timeout_of(instance.node_type):
-                wrong.append(f"{drain} is of a node that is not idle long enough")
-            if drain.is_preemption or instance.drain_not_before > world.state.now or drain.instance_id in needed:
-                wrong.append(f"{drain} is not allowed")
-        if drain.deadline_s is not None:
-            wrong.append(f"{drain} kills tasks at its deadline")
-    for end in plan.terminations:
-        instance = world.instances.get(end.instance_id)
-        if instance is None or instance.status is InstanceStatus.TERMINATING:
-            wrong.append(f"{end} is of nothing")
-        elif instance.status not in IN_FLIGHT and instance.node_dead_since is None:
-            wrong.append(f"{end} is of a living node")
-    return [*wrong, *_minimum_breaches(world, set(ended))]
-
-
-def _minimum_breaches(world: World, ended: set[str]) -> list[str]:
-    wrong = []
-    for name, node_type in world.types.items():
-        before = [each.instance_id for each in world.instances.values() if each.node_type == name and each.status not in LEAVING]
-        after = [each for each in before if each not in ended]
-        soft = {
-            each.instance_id for each in (*world.plan.drains, *world.plan.terminations) if each.reason in (Reason.IDLE, Reason.UNNEEDED)
-        }
-        least = max(node_type.min_workers, dict(world.state.held).get(name, 0))
-        if soft & set(before) and len(after) + world.launched[name] < least:
-            wrong.append(f"{name} falls below its minimum or hold")
-    return wrong
 
 
 def _reserves(world: World) -> list[str]:
@@ -325,7 +207,7 @@ def _false_wait(world: World, each: Infeasible) -> list[str]:
 
 def _binds(world: World, reason: Reason, name: str, more: int) -> bool:
     if reason is Reason.MAX_WORKERS:
-        return _most(world.state.config) <= len(world.instances) + len(world.plan.launches) + more
+        return most_workers(world.state.config) <= len(world.instances) + len(world.plan.launches) + more
     if reason is Reason.MAX_WORKERS_OF_TYPE:
         return 0 <= world.types[name].max_workers <= world.live[name] + world.launched[name] + more
     if reason is Reason.BACKED_OFF:

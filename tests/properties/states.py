@@ -1,5 +1,7 @@
 """Random cluster states, small enough to be full of collisions."""
 
+from dataclasses import replace
+
 from hypothesis import strategies as st
 
 from rayscaler.model.demand import Bundle, Constraint, Demand, Gang, LabelCondition, LabelSelector, Operator, Reserve, Strategy
@@ -101,6 +103,21 @@ def rows(draw, *, node_id, instance_id, node_type, total, node_labels, status, *
 
 
 @st.composite
+def makes(draw, known: NodeType):
+    """What a worker of a type was launched as: nobody knows, as the definition has it, as it had it with other limits, or another make."""
+    kind = draw(st.sampled_from(["unknown", "same", "same", "limits", "resources", "labels", "env"]))
+    if kind == "unknown":
+        return None
+    changes = {
+        "limits": {"max_workers": 9, "cost": 7.0, "priority": 3, "idle_timeout_s": 1.0},
+        "resources": {"resources": draw(resources(least=1))},
+        "labels": {"labels": draw(labels)},
+        "env": {"env": (("COLOR", "red"),)},
+    }
+    return replace(known, **changes.get(kind, {}))
+
+
+@st.composite
 def fleets(draw, config: ClusterConfig):
     """Instances of all statuses with their rows, and now and then one of a type that is gone."""
     instances, found = [], []
@@ -110,6 +127,7 @@ def fleets(draw, config: ClusterConfig):
         known = config.node_type(node_type)
         status = draw(st.sampled_from([*[InstanceStatus.RUNNING] * 4, *list(InstanceStatus)]))
         has_node = status in (InstanceStatus.RUNNING, InstanceStatus.DRAINING, InstanceStatus.TERMINATING)
+        made_as = draw(makes(known)) if known else None
         dead = has_node and draw(st.sampled_from([False] * 5 + [True]))
         instances.append(
             Instance(
@@ -121,12 +139,14 @@ def fleets(draw, config: ClusterConfig):
                 ray_node_id=f"n{i}" if has_node else "",
                 node_dead_since=NOW - draw(st.sampled_from([1.0, 50.0])) if dead else None,
                 drain_not_before=draw(st.sampled_from([0.0, 0.0, NOW + 5])),
+                made_as=made_as,
             )
         )
         if has_node and draw(st.sampled_from([True] * 6 + [False])):
             live = draw(st.sampled_from([NodeStatus.RUNNING, NodeStatus.IDLE, NodeStatus.IDLE, NodeStatus.DRAINING]))
-            total = known.resources if known else Resources.of(CPU=4)
-            node_labels = tuple(sorted(known.node_labels().items())) if known else ()
+            made = made_as or known
+            total = made.resources if made else Resources.of(CPU=4)
+            node_labels = tuple(sorted(made.node_labels().items())) if made else ()
             shown = NodeStatus.DEAD if dead else live
             found.append(
                 draw(rows(node_id=f"n{i}", instance_id=f"i{i}", node_type=node_type, total=total, node_labels=node_labels, status=shown))

@@ -97,12 +97,16 @@ def test_a_plan_carried_out_leaves_nothing_to_do(state):
 def test_nothing_is_launched_or_ended_once_the_launches_have_joined(state):
     after = joined(carried_out(state, plan(state)))
     found = plan(after)
-    assert (found.launches, found.terminations) == ((), ())
-    # A node that was kept for the minimum, or the hold, until its relief had joined may go now; nothing else.
+    # A node that was kept for the minimum, or the hold, until its relief had joined may go now, and the next outdated one be replaced;
+    # nothing else.
     held = dict(state.held)
+    replaced = Counter(each.node_type_of(after) for each in map(Named, found.drains) if each.reason is Reason.OUTDATED)
+    assert not Counter(each.node_type for each in found.launches) - replaced
+    assert {each.reason for each in found.launches} <= {Reason.MIN_WORKERS, Reason.HELD}
+    assert found.terminations == ()
     for each in map(Named, found.drains):
         node_type = each.node_type_of(after)
-        assert each.reason is Reason.IDLE
+        assert each.reason in (Reason.IDLE, Reason.OUTDATED)
         assert state.config.node_type(node_type).min_workers or held.get(node_type)
     assert check(after, found) == []
 

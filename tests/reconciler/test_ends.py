@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from rayscaler.model.demand import Outcome, Snapshot
+from rayscaler.model.demand import CommandResult, Outcome, Snapshot
 from rayscaler.model.instance import Reason
 from rayscaler.model.node import DeathReason, NodeStatus
 from rayscaler.testing.fake_executor import FakeExecutor
@@ -306,3 +306,22 @@ async def test_every_end_of_a_joined_instance_is_recorded_as_drained_or_dead_fir
             await w.live(16)
         assert len(dead_first) >= 8
         assert all(dead_first)
+
+
+async def test_a_command_whose_result_has_come_is_not_handed_out_again_while_a_cycle_is_being_recorded():
+    """Otherwise the monitor delivers the same result again and again, without a pause, for as long as the record is being written."""
+    async with world(SHORT) as w:
+        (name,) = await with_workers(w, 1)
+        w.on_drain = lambda command: None  # it takes its time
+        await w.live(7)
+        (command,) = w.commands
+        w.store.save_s = 5.0
+        w.ray.demands = tasks(3)
+        w.report()
+        await asyncio.sleep(0.2)  # the next cycle's record is being written
+        w.results[command.command_id] = CommandResult(command.command_id, Outcome.DONE, "late")
+        answers = [w.report() for _ in range(3)]
+        assert [len(each.commands) for each in answers] == [0, 0, 0]
+        assert answers[0].acknowledged == (command.command_id,)
+        await w.live(10)
+        assert w.instances[name] == "DRAINING"

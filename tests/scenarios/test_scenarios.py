@@ -10,6 +10,7 @@ from rayscaler.config import native
 from rayscaler.model.demand import Bundle, Constraint, Demand, Gang, LabelCondition, LabelSelector, Operator, Strategy
 from rayscaler.model.instance import IN_FLIGHT, Instance, InstanceStatus, Reason
 from rayscaler.model.node import DeathReason, NodeStatus, RayNode
+from rayscaler.model.nodetype import NodeType
 from rayscaler.model.plan import Plan
 from rayscaler.model.resources import Resources
 from rayscaler.model.state import Backoff, ClusterState
@@ -51,6 +52,7 @@ def instance(given: dict) -> Instance:
         ray_node_id=f"node-{given['name']}" if has_node else "",
         node_dead_since=None if dead_for is None else NOW - dead_for,
         drain_not_before=NOW + given.get("noDrainFor", 0),
+        made_as=NodeType(given["type"], resources(given["launchedWith"])) if "launchedWith" in given else None,
     )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from rayscaler.errors import Unavailable
 from rayscaler.model.command import AskedDrain, DrainCommand
@@ -125,8 +126,12 @@ def test_each_cluster_has_a_record_of_its_own_that_outlives_the_store(tmp_path):
 
 def test_k2_fields_of_a_later_version_are_ignored_and_missing_ones_take_their_default():
     later = {**FULL, "version": 99, "spend": {"limit": 5}, "backoffs": [{**FULL["backoffs"][0], "zone": "b"}]}
-    assert codec.decode(json.dumps(later)) == codec.decode(json.dumps(FULL))
-    assert codec.decode(json.dumps(EMPTY)) == ClusterRecord("a")
+    with capture_logs() as logs:
+        assert codec.decode(json.dumps(later)) == codec.decode(json.dumps(FULL))
+        assert codec.decode(json.dumps(EMPTY)) == ClusterRecord("a")
+    assert logs == [
+        {"event": "record.of_another_version", "log_level": "warning", "cluster": "a", "version": 99, "left_out": ["spend"]},
+    ]
 
 
 @pytest.mark.parametrize(

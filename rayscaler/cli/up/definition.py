@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rayscaler import __version__
 from rayscaler.config import load
+from rayscaler.config.file import content_hash
 from rayscaler.local.command import ray_executable
 from rayscaler.local.head import HeadOptions, free_client_port, head_argv, head_env
 from rayscaler.local.parts import is_taken
@@ -45,6 +46,11 @@ class Definition:
         """The cluster's name."""
         return self.config.name
 
+    @property
+    def content_hash(self) -> str:
+        """What the service's status tells once this very text is in force."""
+        return content_hash(self.text.encode())
+
     def gcs_port(self) -> int:
         """Return the port of the head's GCS."""
         return self._port("port") or GCS_PORT
@@ -65,7 +71,7 @@ class Definition:
 
     def service_facts(self, settings: ServiceSettings) -> dict[str, str]:
         """Return what makes the service another one: it is started anew when any of it has changed."""
-        return {"definition": hashlib.sha256(self.text.encode()).hexdigest(), "listen": settings.listen, "version": __version__}
+        return {"listen": settings.listen, "version": __version__}
 
     def service_command(self, kept: Path, settings: ServiceSettings) -> list[str]:
         """Return the command of the service, which reads the definition's copy in `kept`."""

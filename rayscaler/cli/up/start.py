@@ -27,7 +27,9 @@ FREED_S = 1.0
 """A port may seem taken for some milliseconds after the process that had it was killed."""
 CLIENT_PORT = "client_port"
 """Fact of a head: the port of its ray:// server."""
-STARTED, RESTARTED, WAS_UP = "started", "started anew", "was up"
+STARTED, RESTARTED, WAS_UP, REDEFINED = "started", "started anew", "was up", "took the changed definition"
+ADOPTED = frozenset({WAS_UP, REDEFINED})
+"""What a part does that an earlier call has started."""
 ADVICE = {
     SERVICE: "put right what it says there, then run `rayscaler up` again",
     HEAD: "put right what it says there, or spec.head of the definition, which it was started with; then run `rayscaler up` again",
@@ -65,16 +67,25 @@ class Start:
         return await self._result()
 
     async def _bring_up(self) -> None:
+        is_edit = self._parts.kept(SERVICE) is not None and self._kept_text() != self._definition.text
         write_whole(self._cluster.kept_definition, self._definition.text)
         definition, settings = self._definition, self._settings
         command = definition.service_command(self._cluster.kept_definition, settings)
         await self._have(SERVICE, command, env=os.environ, facts=definition.service_facts(settings))
         head = await self._have_head()
-        await self._until(SERVICE, self._answers)
+        await self._until(SERVICE, self._is_defined)
+        if is_edit and self._outcomes[SERVICE] == WAS_UP:
+            self._note(SERVICE, REDEFINED)
         await self._until(HEAD, self._head_listens)
         command = definition.monitor_command(settings, head)
         await self._have(MONITOR, command, env=os.environ, facts=definition.monitor_facts())
         await self._until(MONITOR, self._reports)
+
+    def _kept_text(self) -> str:
+        """Return the definition that the service follows; empty if there is none."""
+        with contextlib.suppress(OSError, ValueError):
+            return self._cluster.kept_definition.read_text(encoding="utf-8")
+        return ""
 
     async def _check(self) -> None:
         """Refuse what cannot be, before anything is started; what a killed supervisor left is ended, for it may hold a port."""
@@ -114,7 +125,7 @@ class Start:
         elif part.argv == self._parts.command(name, command) and part.facts == facts:
             self._note(name, WAS_UP)
         else:
-            self._view.show(name, "ending: it is started anew for another head, definition or version")
+            self._view.show(name, "ending: it is started anew for another head, address or version")
             await self._cluster.end_part(name)
             await self._start(name, command, env=env, facts=facts, outcome=RESTARTED)
 
@@ -162,6 +173,10 @@ class Start:
                 return True
         return False
 
+    async def _is_defined(self) -> bool:
+        """Whether the service answers and this very definition is in force."""
+        return await self._answers() and self._status.definition.hash == self._definition.content_hash
+
     async def _head_listens(self) -> bool:
         """Whether the head has said that it is up and its GCS takes connections."""
         head = self._parts.find(HEAD)
@@ -190,7 +205,7 @@ class Start:
 
     async def _take_back(self) -> None:
         """End what this call began, the last first; workers only if the service is not an earlier call's."""
-        begun = {name for name, outcome in self._outcomes.items() if outcome != WAS_UP}
+        begun = {name for name, outcome in self._outcomes.items() if outcome not in ADOPTED}
         for name in (MONITOR, SERVICE, HEAD):
             if name in begun:
                 await self._cluster.end_part(name)
@@ -199,7 +214,7 @@ class Start:
 
     def _note(self, name: str, outcome: str) -> None:
         self._outcomes[name] = outcome
-        self._view.show(name, outcome if outcome == WAS_UP else "starting")
+        self._view.show(name, outcome if outcome in ADOPTED else "starting", is_done=outcome == REDEFINED)
 
     async def _result(self) -> dict[str, Any]:
         """Return what one needs to know to use it."""

@@ -1,0 +1,81 @@
+"""The judge's part on what a plan ends: nothing busy, nothing needed, and all that the definition makes no more."""
+
+from collections import Counter
+
+from rayscaler.model.instance import IN_FLIGHT, InstanceStatus, Reason
+from rayscaler.model.node import NodeStatus
+from tests.properties.world import World, fits, label_ok
+
+LEAVING = (InstanceStatus.DRAINING, InstanceStatus.TERMINATING)
+
+
+def ends(world: World) -> list[str]:
+    wrong, plan = [], world.plan
+    if world.state.no_end is not None and (plan.drains or plan.terminations or plan.unneeded):
+        wrong.append(f"something ends though {world.state.no_end}")
+    ended = [each.instance_id for each in (*plan.drains, *plan.terminations)]
+    wrong += [f"{name} ends twice" for name, count in Counter(ended).items() if count > 1]
+    needed = {each.node for each in plan.placements}
+    rows = {row.ray_node_id: row for row in world.state.nodes}
+    for drain in plan.drains:
+        instance = world.instances.get(drain.instance_id)
+        if instance is None or instance.status is not InstanceStatus.RUNNING or instance.ray_node_id != drain.ray_node_id:
+            wrong.append(f"{drain} is of no running instance")
+        elif drain.reason is Reason.IDLE:
+            row = rows[drain.ray_node_id]
+            if row.status is not NodeStatus.IDLE or row.idle_s < world.state.config.idle_timeout_of(instance.node_type):
+                wrong.append(f"{drain} is of a node that is not idle long enough")
+            if drain.is_preemption or instance.drain_not_before > world.state.now or drain.instance_id in needed:
+                wrong.append(f"{drain} is not allowed")
+        elif drain.reason is Reason.OUTDATED:
+            row = rows[drain.ray_node_id]
+            if not world.is_outdated(instance) or row.status is not NodeStatus.IDLE or drain.is_preemption or drain.instance_id in needed:
+                wrong.append(f"{drain} is of a node that is not outdated, or not idle")
+            if _could_be_asked_of(world, row):
+                wrong.append(f"{drain} is of a node that something asked for could take")
+        if drain.deadline_s is not None:
+            wrong.append(f"{drain} kills tasks at its deadline")
+    for end in plan.terminations:
+        instance = world.instances.get(end.instance_id)
+        if instance is None or instance.status is InstanceStatus.TERMINATING:
+            wrong.append(f"{end} is of nothing")
+        elif instance.status not in IN_FLIGHT and instance.node_dead_since is None:
+            wrong.append(f"{end} is of a living node")
+        elif end.reason is Reason.OUTDATED and (not world.is_outdated(instance) or instance.status is InstanceStatus.REJOINING):
+            wrong.append(f"{end} is of no outdated launch")
+    return [*wrong, *_left_running(world, set(ended)), *_minimum_breaches(world, set(ended))]
+
+
+def _could_be_asked_of(world: World, row) -> bool:
+    asked = [each.bundle for each in (*world.state.demands, *(world.state.constraint.demands if world.state.constraint else ()))]
+    asked += [each.bundle for gang in world.state.gangs if gang.size for each in gang.bundles]
+    usable = [each for each in asked if not any(name.startswith("bundle_group_") for name in each.resources)]
+    total = dict(row.total)
+    return any(fits(each, total, total) and label_ok(each, dict(row.labels)) for each in usable)
+
+
+def _left_running(world: World, ended: set[str]) -> list[str]:
+    """Nothing that the definition does not make any more stays in flight, where ends are allowed at all (CD-5, CD-6)."""
+    if world.state.no_end is not None:
+        return []
+    launched = [each for each in world.instances.values() if each.status in (InstanceStatus.REQUESTED, InstanceStatus.ALLOCATED)]
+    stale = [each for each in launched if each.node_type not in world.types or world.is_outdated(each)]
+    return [f"{each.instance_id} is still launched for a definition that is gone" for each in stale if each.instance_id not in ended]
+
+
+def _minimum_breaches(world: World, ended: set[str]) -> list[str]:
+    wrong = []
+    for name, node_type in world.types.items():
+        before = [each.instance_id for each in world.instances.values() if each.node_type == name and each.status not in LEAVING]
+        after = [each for each in before if each not in ended]
+        soft = {
+            each.instance_id for each in (*world.plan.drains, *world.plan.terminations) if each.reason in (Reason.IDLE, Reason.UNNEEDED)
+        }
+        rolled = {each.instance_id for each in world.plan.drains if each.reason is Reason.OUTDATED} & set(before)
+        joined = [each for each in before if world.instances[each].status is InstanceStatus.RUNNING]
+        least = max(node_type.min_workers, dict(world.state.held).get(name, 0))
+        if soft & set(before) and len(after) + world.launched[name] < least:
+            wrong.append(f"{name} falls below its minimum or hold")
+        if rolled and len(set(joined) - rolled) < min(least, len(joined)) - 1:
+            wrong.append(f"{name} is replaced by more than one at a time below its minimum or hold")
+    return wrong

@@ -1,0 +1,93 @@
+"""What a state and a plan offer, as the independent judge of plans sees it: model only, sums redone from scratch."""
+
+from collections import Counter, defaultdict
+
+from rayscaler.model.demand import Bundle
+from rayscaler.model.instance import ENDED, IN_FLIGHT, InstanceStatus
+from rayscaler.model.node import NodeStatus
+from rayscaler.model.nodetype import NodeType
+from rayscaler.model.plan import Plan
+from rayscaler.model.resources import UNIT
+from rayscaler.model.state import ClusterState
+
+
+class World:
+    """What the state offers: per node its type, labels, free and total amounts, and gang labels."""
+
+    def __init__(self, state: ClusterState, plan: Plan) -> None:
+        self.state, self.plan = state, plan
+        self.types = {each.name: each for each in state.config.node_types}
+        self.instances = {each.instance_id: each for each in state.instances if each.status not in ENDED}
+        self.live = Counter(each.node_type for each in self.instances.values())
+        self.launched = Counter(each.node_type for each in plan.launches)
+        self.free: dict[str, dict[str, int]] = {}
+        self.total: dict[str, dict[str, int]] = {}
+        self.labels: dict[str, dict[str, str]] = {}
+        self.dynamic: dict[str, tuple[str, ...]] = defaultdict(tuple)
+        known = {each.instance_id for each in state.instances}
+        for row in state.nodes:
+            if row.status not in (NodeStatus.RUNNING, NodeStatus.IDLE) or row.is_draining:
+                continue
+            instance = self.instances.get(row.instance_id)
+            if row.is_head:
+                name = f"head:{row.ray_node_id}"
+            elif instance is not None:
+                if instance.status is not InstanceStatus.RUNNING or instance.ray_node_id != row.ray_node_id:
+                    continue
+                name = instance.instance_id
+            elif row.instance_id in known or (row.instance_id and row.node_type in self.types):
+                continue
+            else:
+                name = f"ray:{row.ray_node_id}"
+            self._add(name, dict(row.available), dict(row.total), dict(row.labels), row.dynamic_labels)
+        for instance in self.instances.values():
+            if instance.status in IN_FLIGHT and instance.node_type in self.types:
+                self._add_of_type(instance.instance_id, instance.made_as or self.types[instance.node_type])
+        for index, launch in enumerate(plan.launches):
+            self._add_of_type(f"new:{index}", self.types[launch.node_type])
+
+    def _add_of_type(self, name: str, found: NodeType) -> None:
+        self._add(name, dict(found.resources), dict(found.resources), found.node_labels(), ())
+
+    def _add(self, name, free, total, labels, dynamic) -> None:
+        self.free[name], self.total[name], self.labels[name], self.dynamic[name] = free, total, labels, dynamic
+
+    def is_outdated(self, instance) -> bool:
+        """Whether its type would now be launched otherwise than it was."""
+        made, now = instance.made_as, self.types.get(instance.node_type)
+        if made is None or now is None:
+            return False
+        return any(getattr(made, name) != getattr(now, name) for name in ("resources", "labels", "env", "start_params", "is_spot"))
+
+    def fits_type(self, name: str, bundle: Bundle) -> bool:
+        found = self.types[name]
+        return fits(bundle, dict(found.resources), dict(found.resources)) and label_ok(bundle, found.node_labels())
+
+
+def most_workers(config):
+    """The cluster's maximum; a definition that sets none has the ceiling that the README tells of."""
+    return 10_000 if config.max_workers < 0 else config.max_workers
+
+
+def held(name: str, amounts: dict[str, int], total: dict[str, int]) -> int:
+    if name in amounts:
+        return amounts[name]
+    implicit = name.startswith("node:__internal_implicit_resource_") and name not in total
+    return UNIT if implicit else 0
+
+
+def fits(bundle: Bundle, amounts: dict[str, int], total: dict[str, int]) -> bool:
+    return all(held(name, amounts, total) >= amount for name, amount in bundle.resources.items())
+
+
+def label_ok(bundle: Bundle, labels: dict[str, str]) -> bool:
+    if not bundle.selectors:
+        return True
+    for selector in bundle.selectors:
+        good = True
+        for condition in selector.conditions:
+            inside = labels.get(condition.key) in condition.values
+            good = good and (inside if condition.operator == "in" else not inside)
+        if good:
+            return True
+    return False
