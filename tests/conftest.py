@@ -1,8 +1,10 @@
 """Fixtures for all tests, and the tier of each printed with its result."""
 
 import asyncio
+from collections.abc import Iterator
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 # A busy machine is no bug; every test has a limit of its own.
@@ -43,3 +45,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 @pytest.fixture(autouse=True)
 def _tier(request: pytest.FixtureRequest, record_property) -> None:
     record_property("tier", request.node.get_closest_marker("tier").args[0])
+
+
+@pytest.fixture(autouse=True)
+def _log() -> Iterator[None]:
+    """A command line run within a test sets the log up for its whole process; the next test gets it as it was."""
+    yield
+    structlog.reset_defaults()
