@@ -20,6 +20,8 @@ from tests.protocol.wire import LIVE_JOB, WireGcs, serving_gcs
 
 CLUSTER = "demo"
 INCARNATION = "41-7"
+SHORT_S = 0.1
+"""Between two readings: the least that a monitor needs to take."""
 WITHIN_S = 8.0
 """What a monitor must surely have done by then, a loaded machine included."""
 
@@ -31,7 +33,7 @@ class HeadService(FakeService, head_pb2_grpc.HeadServiceServicer):
 
     def __init__(self) -> None:
         super().__init__()
-        self.interval_s = 0.1
+        self.interval_s = SHORT_S
         self.tried: list[tuple[float, str, pb.ReportDemandRequest]] = []
         self.on_answer: Callable[[pb.ReportDemandRequest, pb.ReportDemandResponse], None] = lambda request, response: None
         self.address = "127.0.0.1:0"
@@ -78,15 +80,14 @@ class Stage:
         seen = len(self.service.reports)
         return await self.until(lambda: next((each for each in self.service.reports[seen:] if claim(each)), None), what)
 
-    async def snapshot(self, claim: Callable[[pb.Snapshot], Any] = lambda snapshot: True, what: str = "") -> pb.Snapshot:
-        """Return the first whole snapshot from now on of which the claim holds; one is asked for."""
-        self.service.forget()
-        return (await self.report(lambda request: request.HasField("snapshot") and claim(request.snapshot), what)).snapshot
+    async def snapshot(self, claim: Callable[[pb.Snapshot], Any] = lambda snapshot: True, what: str = "") -> pb.ReportDemandRequest:
+        """Return the first report from now on with a whole snapshot of which the claim holds; something changes, so that there is one."""
+        self.gcs.nudge()
+        return await self.report(lambda request: request.HasField("snapshot") and claim(request.snapshot), what or "a snapshot")
 
-    async def snapshot_report(self) -> pb.ReportDemandRequest:
-        """Return the first report with a whole snapshot from now on; one is asked for."""
-        self.service.forget()
-        return await self.report(lambda request: request.HasField("snapshot"), "a snapshot")
+    async def reports(self, count: int = 3) -> list[pb.ReportDemandRequest]:
+        """Return the next reports, of which each but the first has something new."""
+        return [(await self.snapshot()) for _ in range(count)]
 
     async def result_of(self, command: pb.Command) -> pb.CommandResult:
         """Hand out a command; return its result."""
@@ -102,13 +103,15 @@ class Stage:
     async def reset(self) -> None:
         """Bring back what tests change, but for what the cluster has lived through."""
         gcs, service = self.gcs, self.service
+        is_changed = gcs.refusals or gcs.delays_s or gcs.shown is not None or service.error or service.interval_s != SHORT_S
         gcs.refusals.clear()
         gcs.delays_s.clear()
         gcs.jobs, gcs.actors, gcs.groups, gcs.mode = [LIVE_JOB], {}, [], b"1"
         gcs.shown, service.state, service.config, service.error = None, None, None, None
-        service.commands, service.acknowledges, service.interval_s = [], True, 0.1
+        service.commands, service.acknowledges, service.interval_s = [], True, SHORT_S
         service.on_report, service.on_answer = lambda request: None, lambda request, response: None
-        await self.snapshot()
+        if is_changed:
+            await self.snapshot()
 
 
 @contextlib.asynccontextmanager

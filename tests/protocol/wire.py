@@ -62,6 +62,11 @@ class WireGcs(grpc.GenericRpcHandler):
         self.ray.restart(keeps_id=keeps_id)
         await self.start()
 
+    def nudge(self) -> None:
+        """Change something that the next reading shows and nothing depends on."""
+        head = next(node for node in self.ray.nodes.values() if node.is_head)
+        head.labels["nudge"] = str(int(head.labels.get("nudge", "0")) + 1)
+
     def count(self, name: str) -> int:
         """Return how often a method was called."""
         return sum(called == name for called, _ in self.calls)
@@ -95,7 +100,9 @@ class WireGcs(grpc.GenericRpcHandler):
         if named is None and name != "GetClusterId":
             self.crimes.append(f"{name} does not say for which cluster it is meant")
         if named not in (None, self.ray.cluster_id):
-            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "WrongClusterID: Perhaps the client is accessing GCS after it has restarted.")
+            await context.abort(
+                grpc.StatusCode.UNAUTHENTICATED, "WrongClusterID: Perhaps the client is accessing GCS after it has restarted."
+            )
         if name in self.refusals:
             await context.abort(*self.refusals[name])
 
