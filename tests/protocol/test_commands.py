@@ -49,7 +49,7 @@ async def test_h11_h12_a_drain_is_carried_out_once_and_its_result_repeated_until
     assert (sent.reason, sent.reason_message, sent.deadline_timestamp_ms) == (1, "idle for 60 s", 0)
 
 
-async def test_h11_a_command_that_comes_again_after_its_acknowledgement_is_answered_and_not_carried_out(stage, worker, command_id):
+async def test_h52_a_command_that_comes_again_after_its_acknowledgement_is_answered_and_not_carried_out(stage, worker, command_id):
     first = await stage.result_of(idle_drain(command_id, worker))
     await stage.report(lambda report: not report.results)
     assert await stage.result_of(idle_drain(command_id, worker)) == first
