@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
+from tests.protocol import go_monitor
 from tests.protocol.stage import Stage, staged
 
-OURS = ("python",)
+OURS = ("python", "go")
 ARGUMENTS = "--cluster {cluster} --gcs {gcs} --service {service} --incarnation {incarnation}"
 
 
@@ -28,6 +29,8 @@ def monitor(request: pytest.FixtureRequest) -> str:
     """Command line of the monitor that is judged."""
     if request.param == "python":
         return f"{shlex.quote(sys.executable)} -m rayscaler monitor {ARGUMENTS}"
+    if request.param == "go":
+        return f"{shlex.quote(str(go_monitor.build()))} {ARGUMENTS}"
     return request.param
 
 

@@ -81,12 +81,12 @@ class WireGcs(grpc.GenericRpcHandler):
 
         async def answer(data: bytes, context: grpc.aio.ServicerContext) -> bytes:
             await self._check(name, context)
-            if name in self.delays_s:
-                await asyncio.sleep(self.delays_s[name])
             request = request_type.FromString(data)
+            self.calls.append((name, request))
             if name == "GetClusterResourceState" and data:
                 self.crimes.append("GetClusterResourceState with a version last seen kills a restarted head")
-            self.calls.append((name, request))
+            if name in self.delays_s:
+                await asyncio.sleep(self.delays_s[name])
             reply = method(self, request)
             return (await reply if asyncio.iscoroutine(reply) else reply).SerializeToString()
 
