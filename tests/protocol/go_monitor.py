@@ -41,7 +41,8 @@ def check() -> str:
     """Return what gofmt has to say of the sources; raises with what go vet has."""
     directory = build().parent
     _run(directory, "go", "vet", ".")
-    return _run(directory, "gofmt", "-l", *(str(each) for each in sorted(SOURCE.glob("*.go"))))
+    gofmt = Path(_run(directory, "go", "env", "GOROOT").strip()) / "bin/gofmt"  # not every Go has it on the path
+    return _run(directory, str(gofmt), "-l", *(str(each) for each in sorted(SOURCE.glob("*.go"))))
 
 
 def _generate(directory: Path) -> None:
