@@ -31,6 +31,7 @@ demo: $(STAMP)   ## run the main job on this machine: a real Ray head, demand, w
 	$(VENV)/bin/rayscaler demo $(ARGS)
 
 test: $(STAMP) $(GO_STAMP) ## set up everything and run the tests
+	@$(PY) -m tests.protocol.go_monitor >/dev/null  # some minutes with Go's own cache empty, which no test should take
 	$(PY) -m pytest $(ARGS)
 
 lint: $(STAMP)   ## ruff, mypy strict, import contracts, buf lint and breaking

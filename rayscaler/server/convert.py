@@ -31,7 +31,7 @@ from rayscaler.model.resources import Resources
 
 MAX_NAME = 512
 """Characters of any name or key; Ray's own are below 300."""
-CONTROL = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029]")
+CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
 """What no name or key has: it would break the lines of logs and tables."""
 MAX_COUNT = 1 << 40
 """Of one demand."""

@@ -81,13 +81,12 @@ class Stage:
         return await self.until(lambda: next((each for each in self.service.reports[seen:] if claim(each)), None), what)
 
     async def snapshot(self, claim: Callable[[pb.Snapshot], Any] = lambda snapshot: True, what: str = "") -> pb.ReportDemandRequest:
-        """Return the first report from now on with a whole snapshot of which the claim holds; something changes, so that there is one."""
-        self.gcs.nudge()
+        """Return the first report from now on with a whole snapshot of which the claim holds."""
         return await self.report(lambda request: request.HasField("snapshot") and claim(request.snapshot), what or "a snapshot")
 
     async def reports(self, count: int = 3) -> list[pb.ReportDemandRequest]:
-        """Return the next reports, of which each but the first has something new."""
-        return [(await self.snapshot()) for _ in range(count)]
+        """Return the next reports."""
+        return [await self.report() for _ in range(count)]
 
     async def result_of(self, command: pb.Command) -> pb.CommandResult:
         """Hand out a command; return its result."""
@@ -106,6 +105,7 @@ class Stage:
         is_changed = gcs.refusals or gcs.delays_s or gcs.shown is not None or service.error or service.interval_s != SHORT_S
         gcs.refusals.clear()
         gcs.delays_s.clear()
+        gcs.is_restless = True
         gcs.jobs, gcs.actors, gcs.groups, gcs.mode = [LIVE_JOB], {}, [], b"1"
         gcs.shown, service.state, service.config, service.error = None, None, None, None
         service.commands, service.acknowledges, service.interval_s = [], True, SHORT_S

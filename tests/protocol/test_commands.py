@@ -11,7 +11,7 @@ from rayscaler.api.head.v1 import head_pb2 as pb
 from rayscaler.model.resources import Resources
 from tests.monitor.doors import idle_drain, replay
 
-pytestmark = [pytest.mark.tier("protocol"), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.tier("protocol"), pytest.mark.timeout(600), pytest.mark.asyncio(loop_scope="module")]  # the first builds Go
 
 NUMBERS = itertools.count(1)
 

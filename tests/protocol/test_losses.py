@@ -12,7 +12,7 @@ from rayscaler.model.resources import Resources
 from tests.monitor.doors import idle_drain
 from tests.protocol.stage import staged, superseded
 
-pytestmark = [pytest.mark.tier("protocol"), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.tier("protocol"), pytest.mark.timeout(600), pytest.mark.asyncio(loop_scope="module")]  # the first builds Go
 
 
 async def worker(stage, instance_id: str) -> str:
@@ -44,8 +44,9 @@ async def test_h9_h12_results_arrive_also_while_the_gcs_is_away(stage):
 
 
 async def test_h37_one_call_of_a_reading_that_fails_leaves_no_half_snapshot(stage):
+    node = await worker(stage, "w-dies")
     stage.gcs.refusals["GetAllNodeInfo"] = (grpc.StatusCode.INTERNAL, "broken part")
-    stage.gcs.ray.die(await worker(stage, "w-dies"))
+    stage.gcs.ray.die(node)
     found = await stage.report(lambda report: report.gcs_error, "that the reading failed")
     assert "broken part" in found.gcs_error
     assert not found.HasField("snapshot")

@@ -11,7 +11,7 @@ from rayscaler.api.head.v1 import head_pb2 as pb
 from rayscaler.model.resources import Resources
 from tests.protocol.stage import CLUSTER, INCARNATION
 
-pytestmark = [pytest.mark.tier("protocol"), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.tier("protocol"), pytest.mark.timeout(600), pytest.mark.asyncio(loop_scope="module")]  # the first builds Go
 
 GROUP = "0123456789abcdef" * 2 + "0b00"
 """A placement group's id: 18 bytes, of which the last 4 name its job."""
@@ -85,7 +85,7 @@ async def test_h21_the_heads_incarnation_is_the_same_in_every_report(stage):
 
 
 async def test_h6_a_snapshot_is_what_the_gcs_says_now_not_a_sum(stage):
-    bundle = Resources.of(CPU=64)
+    bundle = Resources.of(six=1)
     tasks = stage.gcs.ray.submit(bundle, 3)
     await stage.report(lambda each: [found.count for found in each.snapshot.demands] == [3], "3 tasks")
     tasks += stage.gcs.ray.submit(bundle, 2)
@@ -103,6 +103,7 @@ async def test_h7_the_age_counts_from_the_beginning_of_the_reading(stage):
 
 
 async def test_h8_a_heartbeat_names_the_report_it_repeats_and_changes_are_never_left_to_one(stage):
+    stage.gcs.is_restless = False
     worker = stage.gcs.ray.join("w1", "small", Resources.of(CPU=2))
     await stage.snapshot(lambda found: any(each.instance_id == "w1" for each in found.nodes), "w1")
     await stage.turns(10)
@@ -118,6 +119,7 @@ async def test_h8_a_heartbeat_names_the_report_it_repeats_and_changes_are_never_
 
 
 async def test_h8_a_node_whose_idle_time_began_anew_is_a_change(stage):
+    stage.gcs.is_restless = False
     worker = stage.gcs.ray.join("w-idle", "small", Resources.of(CPU=2, mark=1))
     await stage.snapshot(lambda found: any(each.instance_id == "w-idle" for each in found.nodes), "w-idle")
     await asyncio.sleep(1.5)
@@ -127,6 +129,7 @@ async def test_h8_a_node_whose_idle_time_began_anew_is_a_change(stage):
 
 
 async def test_h8_when_the_service_lacks_the_base_the_next_report_has_a_snapshot(stage):
+    stage.gcs.is_restless = False
     await stage.turns(6)
     stage.service.forget()
     first = await stage.report()
@@ -150,7 +153,7 @@ async def test_h10_no_constraint_an_empty_one_and_one_that_asks_are_three_things
 
 
 async def test_h19_h51_the_gcs_is_read_as_often_as_the_service_says_and_an_unchanged_cluster_is_confirmed(stage):
-    stage.service.interval_s = 0.5
+    stage.gcs.is_restless, stage.service.interval_s = False, 0.5
     await stage.report()
     await stage.turns(1)
     reads, reports = stage.gcs.count("GetClusterResourceState"), len(stage.service.reports)
@@ -277,6 +280,25 @@ async def test_h43_gangs_are_told_with_id_strategy_and_bundles(stage):
     assert made == normal(pb.Snapshot(gangs=expected))
 
 
+async def test_h53_a_resource_that_the_service_would_refuse_does_not_cost_it_the_whole_report(stage):
+    odd = ("a\nb", "x" * 513, "\u2028")
+    bundles = [request(CPU=1.0), *(request(**{each: 1.0}) for each in odd)]
+    gangs = [
+        ray.GangResourceRequest(details=f"{number:036x}:PACK|PENDING", requests=[request(CPU=1.0), each])
+        for number, each in enumerate(bundles)
+    ]
+    row = ray.NodeState(node_id=node_id(1), status=ray.NODE_STATUS_RUNNING, total_resources={"CPU": 1.0, **dict.fromkeys(odd, 1.0)})
+    made = await shows(
+        stage,
+        node_states=[row],
+        pending_resource_requests=[ray.ResourceRequestByCount(request=each, count=1) for each in bundles],
+        pending_gang_resource_requests=gangs,
+    )
+    assert dict(made.nodes[0].total) == {"CPU": 10_000}
+    assert list(made.demands) == [demand(1, CPU=10_000)]
+    assert [each.gang_id for each in made.gangs] == [f"{0:036x}"]
+
+
 async def test_h22_who_waits_is_counted_without_rays_own_jobs_and_dead_ones(stage):
     gcs = stage.gcs
     own = ray.JobTableData(job_id=b"own1", config=ray.JobConfig(ray_namespace="_ray_internal_dashboard"))
@@ -291,11 +313,12 @@ async def test_h22_who_waits_is_counted_without_rays_own_jobs_and_dead_ones(stag
 async def test_h22_live_jobs_are_not_0_on_a_guess(stage):
     stage.gcs.refusals["GetAllJobInfo"] = (grpc.StatusCode.INTERNAL, "not now")
     since = len(stage.service.reports)
-    stage.gcs.ray.submit(Resources.of(CPU=64))
+    task = stage.gcs.ray.submit(Resources.of(CPU=64))
     await stage.turns(8)
     for each in stage.service.reports[since:]:
         assert each.gcs_error or not each.HasField("snapshot") or each.snapshot.live_jobs > 0
     stage.gcs.refusals.clear()
+    stage.gcs.ray.finish(*task)
     await stage.snapshot(lambda found: found.live_jobs == 1, "a job")
 
 

@@ -27,6 +27,8 @@ class WireGcs(grpc.GenericRpcHandler):
 
     def __init__(self) -> None:
         self.ray = FakeGcs(SystemClock(), head=Resources.of(CPU=1), demand_lag_s=0.0)
+        self.is_restless = True
+        """Every reading shows something new, on which nothing depends."""
         self.shown: ray.ClusterResourceState | None = None
         """Shown instead of the cluster while set."""
         self.jobs = [LIVE_JOB]
@@ -61,11 +63,6 @@ class WireGcs(grpc.GenericRpcHandler):
         await self.stop()
         self.ray.restart(keeps_id=keeps_id)
         await self.start()
-
-    def nudge(self) -> None:
-        """Change something that the next reading shows and nothing depends on."""
-        head = next(node for node in self.ray.nodes.values() if node.is_head)
-        head.labels["nudge"] = str(int(head.labels.get("nudge", "0")) + 1)
 
     def count(self, name: str) -> int:
         """Return how often a method was called."""
@@ -115,6 +112,8 @@ class WireGcs(grpc.GenericRpcHandler):
         return ray.CheckAliveReply(ray_version="2.60.0")
 
     async def _state(self, request: Any) -> Any:
+        if self.is_restless:
+            next(node for node in self.ray.nodes.values() if node.is_head).labels["reading"] = str(self.ray.version)
         state = (await self.ray.read()).state
         if self.shown is not None:
             counter = state.cluster_resource_state_version

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -20,6 +21,7 @@ import (
 const unit = 10_000
 
 var (
+	control = regexp.MustCompile("[\\x00-\\x1f\\x7f\\x{85}\\x{2028}\\x{2029}]")
 	cutOut  = regexp.MustCompile(`_group_(\d+_)?[0-9a-f]{36}\b`)
 	details = regexp.MustCompile(`^([0-9a-f]+):([A-Z_]+)\|([A-Z]+)$`)
 )
@@ -90,11 +92,16 @@ func nodeOf(row *ray.NodeState, ended map[string]*ray.GcsNodeInfo, deadlines map
 func amounts(resources map[string]float64) map[string]int64 {
 	made := map[string]int64{}
 	for name, amount := range resources {
-		if units := int64(math.Round(amount * unit)); units > 0 && !isCutOut(name) {
+		if units := int64(math.Round(amount * unit)); units > 0 && !isCutOut(name) && isSayable(name) {
 			made[name] = units
 		}
 	}
 	return made
+}
+
+// isSayable tells whether a resource may stand in a report (H53).
+func isSayable(name string) bool {
+	return name != "" && utf8.RuneCountInString(name) <= 512 && !control.MatchString(name)
 }
 
 func isCutOut(name string) bool {
@@ -108,7 +115,7 @@ func demands(rows []*ray.ResourceRequestByCount) []*pb.Demand {
 next:
 	for _, row := range rows {
 		for name := range row.GetRequest().GetResourcesBundle() {
-			if isCutOut(name) {
+			if isCutOut(name) || !isSayable(name) {
 				continue next
 			}
 		}
@@ -154,7 +161,7 @@ func bundleOf(request *ray.ResourceRequest) *pb.Bundle {
 	return bundle
 }
 
-// gangOf makes a gang, or nil of one without bundles (H43).
+// gangOf makes a gang, or nil of one without bundles (H43) or with one that cannot be told (H53).
 func gangOf(row *ray.GangResourceRequest) *pb.Gang {
 	requests := row.Requests
 	if len(row.BundleSelectors) > 0 {
@@ -162,6 +169,11 @@ func gangOf(row *ray.GangResourceRequest) *pb.Gang {
 	}
 	counted := []*ray.ResourceRequestByCount{}
 	for _, each := range requests {
+		for name := range each.ResourcesBundle {
+			if !isSayable(name) {
+				return nil
+			}
+		}
 		counted = append(counted, &ray.ResourceRequestByCount{Request: each, Count: 1})
 	}
 	gang := &pb.Gang{GangId: cmp.Or(row.Details, "unnamed"), Strategy: pb.Strategy_STRATEGY_PACK, Bundles: demands(counted)}
