@@ -147,5 +147,5 @@ async def test_h32_a_refusal_that_is_never_retried_makes_the_monitor_quiet_and_d
         stage.service.error = error
         seen = len(stage.service.tried)
         await stage.until(lambda: len(stage.service.tried) > seen)
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(1.3)
         assert len(stage.service.tried) == seen + 1

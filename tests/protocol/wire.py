@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from rayscaler import errors
 from rayscaler.api.gcs.v1 import gcs_pb2 as ray
 from rayscaler.clock import SystemClock
 from rayscaler.model.resources import Resources
@@ -163,7 +164,10 @@ class WireGcs(grpc.GenericRpcHandler):
         state, told = request.autoscaling_state, self.ray.told
         if told is not None and state.autoscaler_state_version < told.autoscaler_state_version:
             self.crimes.append(f"the state {state.autoscaler_state_version} was told after {told.autoscaler_state_version}")
-        await self.ray.report_state(state)
+        try:
+            await self.ray.report_state(state)
+        except errors.InvalidRequest as error:
+            self.crimes.append(str(error))
         return ray.ReportAutoscalingStateReply()
 
     async def _tell_config(self, request: ray.ReportClusterConfigRequest) -> Any:
