@@ -3,6 +3,8 @@ SHELL := /bin/bash
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.stamp
+GO_STAMP := $(VENV)/.go
+GO_MONITOR := tests/protocol/go
 export RAY_USAGE_STATS_ENABLED = 0
 export PYTHONHASHSEED = 0
 
@@ -16,10 +18,20 @@ $(STAMP): requirements.lock pyproject.toml
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
+# A monitor in Go is among the tests: the machine's own Go if it is new enough for go.mod, else one beside the Python of $(VENV).
+$(GO_STAMP): $(STAMP) $(GO_MONITOR)/go.mod $(GO_MONITOR)/go.sum $(GO_MONITOR)/toolchain.lock
+	@export GOTOOLCHAIN=local GOWORK=off PATH=$(CURDIR)/$(VENV)/bin:$$PATH; \
+	(cd $(GO_MONITOR) && go list -m >/dev/null 2>&1) || \
+	  $(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r $(GO_MONITOR)/toolchain.lock || \
+	  { echo "the tests build a monitor in Go: install Go as new as $(GO_MONITOR)/go.mod says"; exit 1; }; \
+	cd $(GO_MONITOR) && go mod download
+	@touch $@
+
 demo: $(STAMP)   ## run the main job on this machine: a real Ray head, demand, workers, scale-down
 	$(VENV)/bin/rayscaler demo $(ARGS)
 
-test: $(STAMP)   ## set up everything and run the tests
+test: $(STAMP) $(GO_STAMP) ## set up everything and run the tests
+	@$(PY) -m tests.protocol.go_monitor >/dev/null  # some minutes with Go's own cache empty, which no test should take
 	$(PY) -m pytest $(ARGS)
 
 lint: $(STAMP)   ## ruff, mypy strict, import contracts, buf lint and breaking
@@ -57,7 +69,7 @@ soak: $(STAMP)   ## kill heads, services and monitors again and again: SEED=, MI
 verify: gen-check lint test ## the gate: generated code, lint, tests, a clean tree
 	@test -z "$$(git status --porcelain)" || { git status --short; echo "verify left the tree dirty"; exit 1; }
 
-deflake: $(STAMP) ## run the tests (ARGS selects) until one fails
+deflake: $(STAMP) $(GO_STAMP) ## run the tests (ARGS selects) until one fails
 	while $(PY) -m pytest $(ARGS); do :; done
 
 clean:           ## remove what the other targets made

@@ -25,6 +25,10 @@ SYNTHETIC_WITHIN = re.compile(r"_group_(\d+_)?[0-9a-f]{36}\b")
 SYNTHETIC = re.compile(rf".+{SYNTHETIC_WITHIN.pattern}")
 """Ray's resources of a placed group, `CPU_group_<id>` or `CPU_group_<index>_<id>`: 18 bytes of id, so that a user's own name passes."""
 
+MAX_NAME = 512
+CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
+"""The service refuses a report with a longer name, or with one of these in a name (SPEC section 8); Ray takes any from any driver."""
+
 DETAILS = re.compile(r"(?P<id>[0-9a-f]+):(?P<strategy>[A-Z_]+)\|(?P<state>[A-Z]+)")
 """Form of a gang's `details`; the only place where PACK and SPREAD are told."""
 
@@ -209,7 +213,12 @@ def _is_synthetic(name: str) -> bool:
 
 def _own_amounts(resources: Mapping[str, float]) -> dict[str, int]:
     """Amounts of a node without what Ray cut out of them for placed groups."""
-    return {name: amount for name, amount in _amounts(resources).items() if not _is_synthetic(name)}
+    return {name: amount for name, amount in _amounts(resources).items() if not _is_synthetic(name) and _is_sayable(name)}
+
+
+def _is_sayable(name: str) -> bool:
+    """Whether a resource may stand in a report: for one driver's odd name the service must not lose sight of the whole cluster."""
+    return 0 < len(name) <= MAX_NAME and CONTROL.search(name) is None
 
 
 def _bundle(request: gcs_pb2.ResourceRequest) -> head_pb2.Bundle:
@@ -235,16 +244,16 @@ def _demands(requests: Iterable[tuple[gcs_pb2.ResourceRequest, int]]) -> list[he
     """Equal bundles as one demand, in the order of their bytes. Tasks inside a placed group are left out: the group is the demand."""
     counts: Counter[bytes] = Counter()
     for request, count in requests:
-        if count > 0 and not any(map(_is_synthetic, request.resources_bundle)):
+        if count > 0 and not any(_is_synthetic(name) or not _is_sayable(name) for name in request.resources_bundle):
             counts[_bundle(request).SerializeToString(deterministic=True)] += count
     return [head_pb2.Demand(bundle=head_pb2.Bundle.FromString(key), count=counts[key]) for key in sorted(counts)]
 
 
 def _gang(request: gcs_pb2.GangResourceRequest) -> head_pb2.Gang | None:
-    """One gang, or None for the empty entries that Ray shows of groups in transition."""
+    """One gang, or None for the empty entries that Ray shows of groups in transition, and for one that cannot be told whole."""
     requests = request.bundle_selectors[0].resource_requests if request.bundle_selectors else request.requests
     bundles = _demands((each, 1) for each in requests)
-    if not bundles:
+    if not bundles or not all(_is_sayable(name) for each in requests for name in each.resources_bundle):
         return None
     details = DETAILS.fullmatch(request.details)
     strategy = _STRATEGIES.get(details["strategy"]) if details else None

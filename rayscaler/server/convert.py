@@ -3,6 +3,7 @@
 Demand reports are untrusted: counts, names and sizes are bounded here (SE-9), so that nothing behind this file needs to ask.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 
 from google.protobuf.duration_pb2 import Duration
@@ -30,6 +31,8 @@ from rayscaler.model.resources import Resources
 
 MAX_NAME = 512
 """Characters of any name or key; Ray's own are below 300."""
+CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
+"""What no name or key has: it would break the lines of logs and tables."""
 MAX_COUNT = 1 << 40
 """Of one demand."""
 MAX_GANG = 10_000
@@ -80,7 +83,12 @@ class _Reader:
 
     def name(self, path: str, value: str, *, required: bool = False) -> str:
         self.need(path, len(value) <= MAX_NAME, f"is longer than {MAX_NAME} characters")
+        self.need(path, CONTROL.search(value) is None, "has a line break or another control character")
         self.need(path, bool(value) or not required, "is required")
+        return value
+
+    def natural(self, path: str, value: int) -> int:
+        self.need(path, value >= 0, f"{value} is negative")
         return value
 
     def seconds(self, path: str, value: Duration | Timestamp, most: int) -> float:
@@ -158,9 +166,9 @@ class _Reader:
             demands=self.demands("snapshot.demands", snapshot.demands),
             gangs=tuple(self.gang(f"snapshot.gangs[{i}]", each) for i, each in enumerate(snapshot.gangs)),
             constraint=constraint,
-            live_jobs=snapshot.live_jobs,
-            live_detached_actors=snapshot.live_detached_actors,
-            gcs_version=snapshot.gcs_version,
+            live_jobs=self.natural("snapshot.live_jobs", snapshot.live_jobs),
+            live_detached_actors=self.natural("snapshot.live_detached_actors", snapshot.live_detached_actors),
+            gcs_version=self.natural("snapshot.gcs_version", snapshot.gcs_version),
         )
 
     def results(self, results: Iterable[pb.CommandResult]) -> tuple[CommandResult, ...]:
@@ -194,9 +202,9 @@ def demand_report(request: pb.ReportDemandRequest) -> DemandReport:
         sequence=request.sequence,
         age_s=age_s,
         snapshot=read.snapshot(request.snapshot) if request.HasField("snapshot") else None,
-        base_sequence=request.base_sequence,
+        base_sequence=read.natural("base_sequence", request.base_sequence),
         results=read.results(request.results),
-        reported_state_version=request.reported_state_version,
+        reported_state_version=read.natural("reported_state_version", request.reported_state_version),
         ray_version=request.ray_version,
         gcs_error=request.gcs_error[:MAX_DETAIL],
         head_incarnation=read.name("head_incarnation", request.head_incarnation),

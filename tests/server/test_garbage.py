@@ -107,23 +107,26 @@ def repaired(request: pb.ReportDemandRequest, sequence: int) -> pb.ReportDemandR
         request.ClearField(name)
     request.age.Clear()
     del request.results[:]
+    request.base_sequence, request.reported_state_version = abs(request.base_sequence) >> 1, abs(request.reported_state_version) >> 1
     snapshot = request.snapshot
     snapshot.SetInParent()
+    snapshot.live_jobs, snapshot.live_detached_actors = abs(snapshot.live_jobs) >> 1, abs(snapshot.live_detached_actors) >> 1
+    snapshot.gcs_version = abs(snapshot.gcs_version) >> 1
     lists = [snapshot.demands, snapshot.constraint.demands, *(gang.bundles for gang in snapshot.gangs)]
     for demand in [demand for each in lists for demand in each]:
         demand.count = min(max(demand.count, 1), convert.MAX_COUNT)
         _repair_amounts(demand.bundle.resources)
         for condition in [condition for each in demand.bundle.label_selectors for condition in each.conditions]:
-            condition.key, condition.operator = condition.key[:500] or "k", min(max(condition.operator, 1), 2)
+            condition.key, condition.operator = _name(condition.key) or "k", min(max(condition.operator, 1), 2)
     for gang in snapshot.gangs:
-        gang.gang_id, gang.strategy = gang.gang_id[:500] or "g", min(max(gang.strategy, 1), 4)
+        gang.gang_id, gang.strategy = _name(gang.gang_id) or "g", min(max(gang.strategy, 1), 4)
         if not gang.bundles:
             gang.bundles.add(count=1).bundle.resources["CPU"] = 1
         for each in gang.bundles:
             each.count = min(each.count, convert.MAX_GANG // len(gang.bundles))
     for node in snapshot.nodes:
-        node.ray_node_id, node.status = node.ray_node_id[:500] or "n1", min(max(node.status, 1), 4)
-        node.instance_id, node.node_type = node.instance_id[:500], node.node_type[:500]
+        node.ray_node_id, node.status = _name(node.ray_node_id) or "n1", min(max(node.status, 1), 4)
+        node.instance_id, node.node_type = _name(node.instance_id), _name(node.node_type)
         node.idle.seconds, node.idle.nanos = abs(node.idle.seconds) % 1000, 0
         node.draining.deadline.Clear()
         _repair_amounts(node.total)
@@ -131,9 +134,13 @@ def repaired(request: pb.ReportDemandRequest, sequence: int) -> pb.ReportDemandR
     return request
 
 
+def _name(text):
+    return convert.CONTROL.sub("", text)[:500]
+
+
 def _repair_amounts(amounts):
     for name in list(amounts):
-        if not name or len(name) > 500:
+        if not name or name != _name(name):
             del amounts[name]
         else:
             amounts[name] = min(max(amounts[name], 0), 1 << 62)

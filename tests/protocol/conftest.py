@@ -1,0 +1,50 @@
+"""Which monitors are judged: those of this repository, or the one that `--monitor` names."""
+
+import shlex
+import sys
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from tests.protocol import go_monitor
+from tests.protocol.stage import Stage, staged
+
+OURS = ("python", "go")
+ARGUMENTS = "--cluster {cluster} --gcs {gcs} --service {service} --incarnation {incarnation}"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--monitor", help="command of a monitor to judge, with {cluster}, {gcs}, {service} and perhaps {incarnation}")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "monitor" in metafunc.fixturenames:
+        given = metafunc.config.getoption("--monitor")
+        metafunc.parametrize("monitor", [given] if given else OURS, ids=["given"] if given else OURS, indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module")
+def monitor(request: pytest.FixtureRequest) -> str:
+    """Command line of the monitor that is judged."""
+    if request.param == "python":
+        return f"{shlex.quote(sys.executable)} -m rayscaler monitor {ARGUMENTS}"
+    if request.param == "go":
+        return f"{shlex.quote(str(go_monitor.build()))} {ARGUMENTS}"
+    return request.param
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(monitor: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
+    """One run of the monitor for all tests of a module."""
+    async with staged(monitor, tmp_path_factory.mktemp("monitor")) as stage:
+        await stage.report()
+        yield stage
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def stage(shared: Stage) -> AsyncIterator[Stage]:
+    """The running monitor, as a test may expect it; whatever the test did, nothing may have hurt the cluster."""
+    await shared.reset()
+    yield shared
+    assert shared.gcs.crimes == []
