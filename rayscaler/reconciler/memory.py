@@ -13,6 +13,7 @@ from rayscaler.lifecycle import backoff, observe
 from rayscaler.lifecycle.table import Fact, can, move
 from rayscaler.model.command import AskedDrain, FailedLaunch, ReplayCommand
 from rayscaler.model.demand import CommandResult, Constraint, DemandReport, Outcome, Snapshot
+from rayscaler.model.explanation import Explanation
 from rayscaler.model.instance import ENDED, Instance, InstanceObservation, InstanceStatus, Reason
 from rayscaler.model.nodetype import ClusterConfig
 from rayscaler.model.plan import Infeasible
@@ -69,6 +70,7 @@ class Memory:
     ledger: landing.Ledger | None = None
     failed: list[FailedLaunch] = field(default_factory=list)
     pending: tuple[Infeasible, ...] = ()
+    explanation: Explanation | None = None
     state_version: int = 0
     cycle: int = 0
     actions: deque[Action] = field(default_factory=lambda: deque(maxlen=ACTIONS_KEPT))

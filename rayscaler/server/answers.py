@@ -92,7 +92,7 @@ def _autoscaling_state(state: AutoscalingState) -> pb.AutoscalingState:
             )
             for each in state.failed
         ],
-        infeasible=[_bundle(each) for each in state.infeasible],
+        infeasible=[bundle(each) for each in state.infeasible],
         infeasible_gangs=[_gang(each) for each in state.infeasible_gangs],
     )
 
@@ -103,7 +103,8 @@ def _pending(each: PendingInstance) -> pb.PendingInstance:
     )
 
 
-def _bundle(bundle: Bundle) -> pb.Bundle:
+def bundle(bundle: Bundle) -> pb.Bundle:
+    """Return a bundle."""
     selectors = [
         pb.LabelSelector(
             conditions=[pb.LabelCondition(key=c.key, operator=_OPERATOR[c.operator], values=c.values) for c in each.conditions]
@@ -114,7 +115,7 @@ def _bundle(bundle: Bundle) -> pb.Bundle:
 
 
 def _demand(demand: Demand) -> pb.Demand:
-    return pb.Demand(bundle=_bundle(demand.bundle), count=demand.count)
+    return pb.Demand(bundle=bundle(demand.bundle), count=demand.count)
 
 
 def _gang(gang: Gang) -> pb.Gang:
