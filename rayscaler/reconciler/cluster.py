@@ -17,6 +17,7 @@ from rayscaler.model.explanation import Explanation
 from rayscaler.model.instance import InstanceStatus, Reason
 from rayscaler.model.nodetype import ClusterConfig
 from rayscaler.model.plan import Plan
+from rayscaler.model.state import ClusterState
 from rayscaler.model.status import ClusterStatus, DefinitionStatus
 from rayscaler.planner.plan import plan
 from rayscaler.reconciler import publish
@@ -124,7 +125,7 @@ class ClusterReconciler:
 
     def explanation(self) -> Explanation:
         """Tell of each pending shape, node and node type why it stands as it does, as of the last cycle."""
-        return self._memory.explanation or explain(self._memory, Plan(), self._clock.now())
+        return self._memory.explanation or explain(self._memory, build_state(self._memory, self._clock.now()), Plan())
 
     async def run(self) -> None:
         """Run for ever: adopt what the record and the executor have, then a cycle whenever one is due."""
@@ -140,20 +141,23 @@ class ClusterReconciler:
         """Fold facts in, decide, act, tell. Without a first list or any report there is nothing to decide."""
         self._is_in_cycle = True
         self._retry_at = None
-        decided: Plan | None = None
+        scene: tuple[ClusterState, Plan] | None = None
         try:
             now = self._cycle_at = self._clock.now()
             memory = self._memory
             self._fold(now)
             self._note_sight(now)
             if not memory.is_listed or memory.snapshot is None:
-                decided = Plan()
+                scene = build_state(memory, now), Plan()
                 return
             memory.cycle += 1
             end_overdue(memory, calls, now)
-            decided = plan(build_state(memory, now))
+            state = build_state(memory, now)
+            decided = plan(state)
+            scene = state, decided
             memory.pending = decided.infeasible
             await apply(decided, memory, store=self._store, calls=calls, head_address=self._head_address(), now=now)
+            await asyncio.sleep(0)  # the calls go out before anything is told
             memory.ask_replay(now)
             self._state = publish.autoscaling_state(memory, self._state, now)
             memory.state_version = self._state.version
@@ -170,14 +174,14 @@ class ClusterReconciler:
             log.exception("cycle.failed", cluster=self.name, cycle=self._memory.cycle)
             self._retry_at = self._clock.now() + self._timings.executor_retry_max_s
         finally:
-            if decided is not None:
-                self._explain(decided)
+            if scene is not None:
+                self._explain(*scene)
             self._is_in_cycle = False
 
-    def _explain(self, decided: Plan) -> None:
+    def _explain(self, state: ClusterState, decided: Plan) -> None:
         """Note why all stands as it does. A bug in that stops nothing."""
         try:
-            self._memory.explanation = explain(self._memory, decided, self._cycle_at, retry_at=self._retry_at)
+            self._memory.explanation = explain(self._memory, state, decided, retry_at=self._retry_at)
         except Exception:
             log.exception("explain.failed", cluster=self.name, cycle=self._memory.cycle)
 

@@ -15,12 +15,11 @@ from rayscaler.reconciler.explain.scene import Scene, type_key
 
 def node_types(scene: Scene) -> tuple[TypeExplanation, ...]:
     """Return one reason for each type of the definition, then for each that it has no more but whose nodes are there."""
-    # The planner's own limits judge, without the demand, which they do not know.
-    draft = door.draft_of(replace(scene.state, demands=(), gangs=(), constraint=None))
-    kinds = {(each.node_type, _kind(each)) for each in draft.instances}
+    # The planner's own limits judge; they know neither demand nor rows.
+    draft = door.draft_of(replace(scene.state, demands=(), gangs=(), constraint=None, nodes=()))
     counts = Counter((each.node_type, _kind(each)) for each in draft.instances)
     found = [_explained(scene, view.name, counts, _obstacle(scene, draft, view)) for view in draft.views]
-    gone = sorted({name for name, _ in kinds} - {view.name for view in draft.views})
+    gone = sorted({name for name, _ in counts} - {view.name for view in draft.views})
     for name in gone:
         because = scene.because(type_key(name), Reason.TYPE_REMOVED, f"the definition has no node type {name} any more")
         found.append(_explained(scene, name, counts, because))

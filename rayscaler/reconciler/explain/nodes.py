@@ -24,7 +24,7 @@ UNPLANNED = frozenset({"object_store_memory"})
 
 def nodes(scene: Scene) -> tuple[NodeExplanation, ...]:
     """Return one reason for each, instances by id first, then the others by Ray's."""
-    rows = {(row.instance_id, row.ray_node_id): row for row in scene.state.nodes if row.is_alive and not row.is_head}
+    rows = {(row.instance_id, row.ray_node_id): row for row in scene.snapshot.nodes if row.is_alive and not row.is_head}
     living = sorted((each for each in scene.memory.instances.values() if each.status not in ENDED), key=lambda each: each.instance_id)
     of_ours = {each.instance_id: rows.get((each.instance_id, each.ray_node_id)) for each in living}
     idle = _idle(scene, living, of_ours)
@@ -42,7 +42,7 @@ def nodes(scene: Scene) -> tuple[NodeExplanation, ...]:
 
 
 def _others(scene: Scene, ours: set[str]) -> Iterator[NodeExplanation]:
-    for row in sorted(scene.state.nodes, key=lambda each: each.ray_node_id):
+    for row in sorted(scene.snapshot.nodes, key=lambda each: each.ray_node_id):
         if row.ray_node_id in ours or not row.is_alive:
             continue
         key = node_key("", row.ray_node_id)
@@ -91,9 +91,9 @@ def _named(reserves: tuple[Reserve, ...]) -> str:
 
 def _joined(scene: Scene, instance: Instance, row: RayNode | None, key: Key, idle: Kept | None) -> Because:
     if instance.node_dead_since is not None:
-        until = instance.node_dead_since + scene.state.node_dead_grace_s
+        ended_at = instance.node_dead_since + scene.state.node_dead_grace_s
         text = f"node {instance.ray_node_id} is dead"
-        return scene.because(key, Reason.NODE_DIED, text, since=instance.node_dead_since, until=until)
+        return scene.because(key, Reason.NODE_DIED, text, since=instance.node_dead_since, until=ended_at)
     if row is None:
         return scene.because(key, Reason.NOT_SHOWN, f"node {instance.ray_node_id} is in no row of the last report")
     if not row.takes_work:
@@ -104,7 +104,7 @@ def _joined(scene: Scene, instance: Instance, row: RayNode | None, key: Key, idl
     if idle is None:
         return scene.because(key, Reason.BUSY, _usage(row))
     reason, detail, until = idle
-    since = _seen_to(scene) - row.idle_s if reason is Reason.WAITING_IDLE else None
+    since = scene.memory.snapshot_at - row.idle_s if reason is Reason.WAITING_IDLE else None
     return scene.because(key, reason, detail, since=since, until=until)
 
 
@@ -116,11 +116,6 @@ def _usage(row: RayNode) -> str:
     ]
     told = [f"uses {', '.join(used)}"] if used else []
     return "; ".join([*told, *row.activity]) or "Ray does not call it idle"
-
-
-def _seen_to(scene: Scene) -> float:
-    """Return the wall second up to which idle times in the state count."""
-    return scene.memory.fresh_at or scene.memory.snapshot_at
 
 
 def _idle(scene: Scene, living: list[Instance], rows: Mapping[str, RayNode | None]) -> dict[str, Kept]:
@@ -137,7 +132,7 @@ def _idle(scene: Scene, living: list[Instance], rows: Mapping[str, RayNode | Non
             or row.status is not NodeStatus.IDLE
         ):
             continue
-        idle_until = _seen_to(scene) - row.idle_s + scene.state.config.idle_timeout_of(each.node_type)
+        idle_until = scene.memory.snapshot_at - row.idle_s + scene.state.config.idle_timeout_of(each.node_type)
         if each.instance_id in uses:
             found[each.instance_id] = (uses[each.instance_id], "idle, and the plan has it for what waits", None)
         elif each.drain_not_before > max(scene.state.now, idle_until):

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rayscaler.lifecycle.deadlines import Deadlines
 from rayscaler.model.demand import Snapshot
@@ -11,7 +11,7 @@ from rayscaler.model.instance import Reason
 from rayscaler.model.plan import Plan
 from rayscaler.model.state import ClusterState
 from rayscaler.reconciler.memory import Memory
-from rayscaler.reconciler.state import build_state, deadlines, settled_at
+from rayscaler.reconciler.state import deadlines, settled_at
 
 Key = tuple[object, ...]
 """Of what is explained: its kind, then what names it."""
@@ -51,9 +51,10 @@ class Scene:
         return self.because(key, reason, "nothing is launched or ended meanwhile", until=until)
 
 
-def look(memory: Memory, plan: Plan, now: float, retry_at: float | None = None) -> Scene:
-    """Return the scene of a cycle of `now`."""
-    return Scene(memory, plan, build_state(memory, now), deadlines(memory), _before(memory.explanation), retry_at)
+def look(memory: Memory, state: ClusterState, plan: Plan, retry_at: float | None = None) -> Scene:
+    """Return the scene of a cycle that decided `plan` for `state`."""
+    after = replace(state, instances=tuple(memory.live()), backoffs=tuple(memory.backoffs.values()))
+    return Scene(memory, plan, after, deadlines(memory), _before(memory.explanation), retry_at)
 
 
 def _before(last: Explanation | None) -> dict[Key, Because]:

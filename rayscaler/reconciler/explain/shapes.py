@@ -41,12 +41,9 @@ def _tallies(scene: Scene) -> dict[Key, _Tally]:
     for each in scene.plan.infeasible:
         gang_or_bundle = each.what.gang_id if isinstance(each.what, Gang) else each.what
         tallies[_key(gang_or_bundle, is_gang=isinstance(each.what, Gang), is_constraint=each.is_constraint)].refused.append(each)
-    carriers: dict[str, Instance | None] = {}
     for place in scene.plan.placements:
-        if place.node not in carriers:
-            carriers[place.node] = _carrier(scene, place.node)
         tally = tallies[_key(place.gang_id or place.bundle, is_gang=bool(place.gang_id), is_constraint=place.is_constraint)]
-        _count(tally, place.node, carriers[place.node], place.count)
+        _count(tally, place.node, _carrier(scene, place.node), place.count)
     return tallies
 
 
