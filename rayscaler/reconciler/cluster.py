@@ -20,7 +20,7 @@ from rayscaler.model.plan import Plan
 from rayscaler.model.state import ClusterState
 from rayscaler.model.status import ClusterStatus, DefinitionStatus
 from rayscaler.planner.plan import plan
-from rayscaler.reconciler import publish
+from rayscaler.reconciler import drivers, publish
 from rayscaler.reconciler.admission import Order, admit
 from rayscaler.reconciler.apply import apply, end_overdue
 from rayscaler.reconciler.calls import Calls, Fact
@@ -104,6 +104,7 @@ class ClusterReconciler:
             next_interval_s=self._interval(),
             wants_snapshot=wants_snapshot,
             cluster_config=None if report.gcs_error or report.reported_config_hash == self._reachable.content_hash else self._reachable,
+            driver_notice=self._memory.driver_notice,
         )
 
     def redefine(self, config: ClusterConfig, content_hash: str) -> None:
@@ -159,6 +160,7 @@ class ClusterReconciler:
             await apply(decided, memory, store=self._store, calls=calls, head_address=self._head_address(), now=now)
             await asyncio.sleep(0)  # the calls go out before anything is told
             memory.ask_replay(now)
+            drivers.tell(memory, now)
             self._state = publish.autoscaling_state(memory, self._state, now)
             memory.state_version = self._state.version
             memory.end_cycle(now)

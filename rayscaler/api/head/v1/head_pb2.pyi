@@ -320,15 +320,23 @@ class ReplayConstraint(_message.Message):
     constraint: Constraint
     def __init__(self, constraint: _Optional[_Union[Constraint, _Mapping]] = ...) -> None: ...
 
+class TellDrivers(_message.Message):
+    __slots__ = ("lines",)
+    LINES_FIELD_NUMBER: _ClassVar[int]
+    lines: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, lines: _Optional[_Iterable[str]] = ...) -> None: ...
+
 class Command(_message.Message):
-    __slots__ = ("command_id", "drain_node", "replay_constraint")
+    __slots__ = ("command_id", "drain_node", "replay_constraint", "tell_drivers")
     COMMAND_ID_FIELD_NUMBER: _ClassVar[int]
     DRAIN_NODE_FIELD_NUMBER: _ClassVar[int]
     REPLAY_CONSTRAINT_FIELD_NUMBER: _ClassVar[int]
+    TELL_DRIVERS_FIELD_NUMBER: _ClassVar[int]
     command_id: str
     drain_node: DrainNode
     replay_constraint: ReplayConstraint
-    def __init__(self, command_id: _Optional[str] = ..., drain_node: _Optional[_Union[DrainNode, _Mapping]] = ..., replay_constraint: _Optional[_Union[ReplayConstraint, _Mapping]] = ...) -> None: ...
+    tell_drivers: TellDrivers
+    def __init__(self, command_id: _Optional[str] = ..., drain_node: _Optional[_Union[DrainNode, _Mapping]] = ..., replay_constraint: _Optional[_Union[ReplayConstraint, _Mapping]] = ..., tell_drivers: _Optional[_Union[TellDrivers, _Mapping]] = ...) -> None: ...
 
 class PendingInstance(_message.Message):
     __slots__ = ("instance_id", "node_type", "detail", "since")
@@ -418,20 +426,22 @@ class ClusterConfig(_message.Message):
     def __init__(self, hash: _Optional[str] = ..., min_resources: _Optional[_Mapping[str, int]] = ..., max_resources: _Optional[_Mapping[str, int]] = ..., node_groups: _Optional[_Iterable[_Union[NodeGroupConfig, _Mapping]]] = ...) -> None: ...
 
 class ReportDemandResponse(_message.Message):
-    __slots__ = ("commands", "acknowledged", "autoscaling_state", "next_interval", "want_snapshot", "cluster_config")
+    __slots__ = ("commands", "acknowledged", "autoscaling_state", "next_interval", "want_snapshot", "cluster_config", "driver_notice")
     COMMANDS_FIELD_NUMBER: _ClassVar[int]
     ACKNOWLEDGED_FIELD_NUMBER: _ClassVar[int]
     AUTOSCALING_STATE_FIELD_NUMBER: _ClassVar[int]
     NEXT_INTERVAL_FIELD_NUMBER: _ClassVar[int]
     WANT_SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    DRIVER_NOTICE_FIELD_NUMBER: _ClassVar[int]
     commands: _containers.RepeatedCompositeFieldContainer[Command]
     acknowledged: _containers.RepeatedScalarFieldContainer[str]
     autoscaling_state: AutoscalingState
     next_interval: _duration_pb2.Duration
     want_snapshot: bool
     cluster_config: ClusterConfig
-    def __init__(self, commands: _Optional[_Iterable[_Union[Command, _Mapping]]] = ..., acknowledged: _Optional[_Iterable[str]] = ..., autoscaling_state: _Optional[_Union[AutoscalingState, _Mapping]] = ..., next_interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., want_snapshot: bool = ..., cluster_config: _Optional[_Union[ClusterConfig, _Mapping]] = ...) -> None: ...
+    driver_notice: str
+    def __init__(self, commands: _Optional[_Iterable[_Union[Command, _Mapping]]] = ..., acknowledged: _Optional[_Iterable[str]] = ..., autoscaling_state: _Optional[_Union[AutoscalingState, _Mapping]] = ..., next_interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., want_snapshot: bool = ..., cluster_config: _Optional[_Union[ClusterConfig, _Mapping]] = ..., driver_notice: _Optional[str] = ...) -> None: ...
 
 class GetStatusRequest(_message.Message):
     __slots__ = ("cluster",)
