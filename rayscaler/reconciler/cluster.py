@@ -158,7 +158,6 @@ class ClusterReconciler:
             scene = state, decided
             memory.pending = decided.infeasible
             await apply(decided, memory, store=self._store, calls=calls, head_address=self._head_address(), now=now)
-            await asyncio.sleep(0)  # the calls go out before anything is told
             memory.ask_replay(now)
             drivers.tell(memory, now)
             self._state = publish.autoscaling_state(memory, self._state, now)
@@ -177,7 +176,7 @@ class ClusterReconciler:
             self._retry_at = self._clock.now() + self._timings.executor_retry_max_s
         finally:
             if scene is not None:
-                self._explain(*scene)
+                asyncio.get_running_loop().call_soon(self._explain, *scene)  # after the calls that are to go out
             self._is_in_cycle = False
 
     def _explain(self, state: ClusterState, decided: Plan) -> None:
