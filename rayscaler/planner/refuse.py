@@ -64,8 +64,7 @@ def _can_hold(draft: Draft, view: TypeView, shape: Shape) -> bool:
 def _waiting(draft: Draft, able: Sequence[TypeView], *, is_speed_bound: bool) -> Verdict:
     found = [each for view in able if (each := limits.obstacle(draft, view, is_speed_bound=is_speed_bound)) is not None]
     reason = min((each[0] for each in found), key=SOONEST_FIRST.index)
-    tries = [backoff.until for view in able if (backoff := draft.backoffs.get(view.name)) is not None and backoff.until > draft.state.now]
-    until = min(tries, default=None) if reason is Reason.BACKED_OFF else None
+    until = limits.next_try(draft, able) if reason is Reason.BACKED_OFF else None
     return Verdict(reason, f"waits: {'; '.join(dict.fromkeys(text for _, text in found))}", until)
 
 

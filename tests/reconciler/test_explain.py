@@ -1,18 +1,24 @@
 """L1, OB-13, E4: a cluster is driven through its states, and each shape, node and type has the one reason that is true then."""
 
 import asyncio
+import time
 
 import pytest
 
 from rayscaler.errors import InsufficientCapacity
-from rayscaler.model.demand import Bundle, Constraint, Demand, Gang, LabelCondition, LabelSelector, Operator, Outcome, Strategy
+from rayscaler.model.demand import Bundle, Constraint, Demand, Gang, LabelCondition, LabelSelector, Operator, Outcome, Snapshot, Strategy
 from rayscaler.model.explanation import DemandKind
-from rayscaler.model.instance import Reason
+from rayscaler.model.instance import InstanceStatus, Reason
 from rayscaler.model.node import NodeStatus, RayNode
+from rayscaler.model.plan import Plan
 from rayscaler.model.resources import Resources
+from rayscaler.planner.plan import plan
+from rayscaler.reconciler.explain.whole import explain
+from rayscaler.reconciler.state import build_state
+from rayscaler.server.explanations import cluster_explanation
 from rayscaler.settings import Timings
 from rayscaler.testing.loop_clock import LoopClock
-from tests.reconciler.builders import config, node_type, tasks
+from tests.reconciler.builders import NOW, config, instance, memory, node_type, row, tasks
 from tests.reconciler.world import world
 
 pytestmark = [pytest.mark.tier("unit"), pytest.mark.looptime]
@@ -292,3 +298,68 @@ async def test_a_count_that_rises_while_work_lands_says_from_when_it_is_believed
         assert len(w.launched) == 5
         await w.live(Timings().backlog_lag_s + 0.5, every_s=0.25)
         assert len(w.launched) == 6
+
+
+def test_l1_a_thousand_nodes_and_a_hundred_shapes_are_explained_within_a_second():
+    count = 1000
+    rows = tuple(row(f"n{k}", f"i{k}", cpus=16, used=k % 16) for k in range(count))
+    wanted = tuple(Demand(Bundle(Resources.of(CPU=1 + k / 100)), 1000) for k in range(100))
+    known = memory(
+        *(instance(f"i{k}", ray_node_id=f"n{k}") for k in range(count)),
+        snapshot=Snapshot(nodes=rows, demands=wanted),
+        config=config(node_type(cpus=16, max_workers=2000)),
+    )
+    state = build_state(known, NOW)
+    decided = plan(state)
+    began = time.process_time()
+    found = explain(known, state, decided)
+    answer = cluster_explanation(found).SerializeToString()
+    took_s = time.process_time() - began
+    assert (len(found.nodes), len(found.shapes), len(answer) > 0) == (count, 100, True)
+    assert took_s <= 1.0
+
+
+def test_since_is_kept_with_the_reason_and_nothing_is_kept_of_what_is_gone():
+    known = memory(instance(ray_node_id="n1"), snapshot=Snapshot(nodes=(row(used=1),), demands=tasks(3)))
+    first = known.explanation = explain(known, build_state(known, NOW), Plan())
+    known.snapshot = Snapshot(nodes=(row(used=1),))
+    second = known.explanation = explain(known, build_state(known, NOW + 5), Plan())
+    assert [each.because.since for each in second.nodes] == [each.because.since for each in first.nodes] == [NOW]
+    assert (len(first.shapes), second.shapes) == (1, ())
+    known.snapshot = Snapshot(nodes=(row(used=1),), demands=tasks(3))
+    third = explain(known, build_state(known, NOW + 9), Plan())
+    assert [each.because.since for each in third.shapes] == [NOW + 9]
+
+
+@pytest.mark.parametrize("reason", [Reason.NO_FIRST_LIST, Reason.EXECUTOR_SILENT, Reason.GCS_UNREADABLE, Reason.REPORT_TOO_OLD])
+def test_without_sight_everything_waits_for_that(reason):
+    blind = {
+        Reason.NO_FIRST_LIST: {"is_listed": False},
+        Reason.EXECUTOR_SILENT: {"executor_error": "away"},
+        Reason.GCS_UNREADABLE: {"gcs_error": "away"},
+        Reason.REPORT_TOO_OLD: {"fresh_at": NOW - 60},
+    }
+    known = memory(instance(ray_node_id="n1"), snapshot=Snapshot(nodes=(row(used=1),), demands=tasks(3)), **blind[reason])
+    state = build_state(known, NOW)
+    found = explain(known, state, plan(state))
+    assert {each.because.reason for each in (*found.shapes, *found.nodes, *found.node_types)} == {reason}
+
+
+@pytest.mark.parametrize("used", [0, 1])
+def test_while_reports_settle_an_idle_node_and_one_of_a_removed_type_say_until_when(used):
+    gone = instance("gone", ray_node_id="n2", node_type="old")
+    rows = (row(idle_s=100.0), row("n2", "gone", used=used, node_type="old"))
+    known = memory(instance(ray_node_id="n1"), gone, snapshot=Snapshot(nodes=rows), contact_at=NOW - 1)
+    state = build_state(known, NOW)
+    found = {each.instance_id: each.because for each in explain(known, state, plan(state)).nodes}
+    assert {name: each.reason for name, each in found.items()} == {"i": Reason.SETTLING, "gone": Reason.TYPE_REMOVED}
+    assert {each.until for each in found.values()} == {NOW + 1}
+    (old,) = (each for each in explain(known, state, plan(state)).node_types if each.name == "old")
+    assert (old.running, old.because.reason) == (1, Reason.TYPE_REMOVED)
+
+
+def test_an_instance_that_is_being_ended_says_why_and_when_it_is_asked_for_again():
+    ending = instance(status=InstanceStatus.TERMINATING, reason=Reason.OVERDUE, detail="did not join in time")
+    known = memory(ending)
+    (found,) = explain(known, build_state(known, NOW + 3), Plan()).nodes
+    assert (found.because.reason, found.because.since, found.because.until) == (Reason.OVERDUE, NOW, NOW + Timings().terminating_s)
