@@ -1,7 +1,5 @@
 """`rayscaler status`: what the service knows, does and why."""
 
-import sys
-
 import click
 from google.protobuf.json_format import MessageToJson
 from rich.console import Console, Group, RenderableType
@@ -12,9 +10,6 @@ from rayscaler.api.head.v1 import head_pb2 as pb
 from rayscaler.cli.client import get_status
 from rayscaler.cli.moments import clock_time
 from rayscaler.cli.watch import watch
-
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as a shell gives it."""
 
 
 @click.command()
@@ -28,10 +23,7 @@ def status(cluster: str, service: str, as_json: bool, is_watched: bool, every_s:
     if is_watched and as_json:
         raise click.UsageError("--watch is for people; with --json ask again and again")
     if is_watched:
-        try:
-            watch(lambda: Group(*map(render, get_status(service, cluster).clusters)), Console(), every_s)
-        except KeyboardInterrupt:
-            sys.exit(INTERRUPTED)
+        watch(lambda: Group(*map(render, get_status(service, cluster).clusters)), Console(), every_s)
     answer = get_status(service, cluster)
     if as_json:
         click.echo(MessageToJson(answer, preserving_proto_field_name=True, always_print_fields_with_no_presence=True))

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from rayscaler.api.head.v1 import head_pb2 as pb
 from rayscaler.config import quantity
-from rayscaler.errors import InvalidRequest
+from rayscaler.errors import InvalidRequest, Problem
 from rayscaler.model.resources import UNIT
 
 PREFIX = 4
@@ -27,7 +27,7 @@ def about(clusters: Iterable[pb.ClusterExplanation], subject: str) -> list[pb.Cl
         found = [each for cluster in known if (each := _part(cluster, subject, wanted, is_exact=is_exact)) is not None]
         if found:
             return found
-    raise InvalidRequest(f"SUBJECT: {subject!r}: {_hint(known, subject)}")
+    raise InvalidRequest(Problem("SUBJECT", repr(subject), _hint(known, subject)))
 
 
 def _part(cluster: pb.ClusterExplanation, subject: str, wanted: dict[str, int] | None, *, is_exact: bool) -> pb.ClusterExplanation | None:
@@ -62,7 +62,7 @@ def _shape(subject: str) -> dict[str, int] | None:
         try:
             amounts[name.strip()] = quantity.amount(name.strip(), value.strip())
         except ValueError as error:
-            problems.append(f"SUBJECT: {part.strip()!r}: {error}; a shape is written like CPU=4,GPU=1")
+            problems.append(Problem("SUBJECT", repr(part.strip()), f"{error}; a shape is written like CPU=4,GPU=1"))
     if problems:
         raise InvalidRequest(*problems)
     return {name: amount for name, amount in amounts.items() if amount}

@@ -155,7 +155,7 @@ def _of_type(scene: Scene, name: str, waiting: list[tuple[float, str]], staying:
             yield instance_id, (Reason.MIN_WORKERS, f"idle; {name} has a minimum of {least} workers", None)
         elif position >= staying - held and scene.memory.hold is not None:
             text = f"idle; {name} had {held} when the head was lost"
-            yield instance_id, (Reason.HELD, text, scene.memory.hold.since + timeout_s)
+            yield instance_id, (Reason.HELD, text, scene.memory.hold.since + scene.state.config.hold_of(name))
         elif scene.state.no_end is Reason.SETTLING and until <= scene.settled_at:
             yield instance_id, (Reason.SETTLING, f"idle for its timeout of {timeout_s:g} s", scene.settled_at)
         else:
