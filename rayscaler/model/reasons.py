@@ -43,6 +43,7 @@ MEANINGS: Mapping[Reason, Meaning] = {
     Reason.MAX_WORKERS: Meaning("the cluster's maxWorkers is reached", Mover.OPERATOR),
     Reason.MAX_WORKERS_OF_TYPE: Meaning("the node type's maxWorkers is reached", Mover.OPERATOR),
     Reason.TYPE_REMOVED: Meaning("the definition has its node type no more; it goes when its work is done", Mover.NOBODY),
+    Reason.OUTDATED: Meaning("its node type has changed since it was launched; it is replaced when it is idle", Mover.NOBODY),
     Reason.OVERDUE: Meaning("it did not join in time", Mover.WORLD),
     Reason.NOT_REJOINED: Meaning("it did not join the new head in time", Mover.WORLD),
     Reason.DRAINED: Meaning("its node has ended after its drain", Mover.NOBODY),

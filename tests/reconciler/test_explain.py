@@ -363,3 +363,12 @@ def test_an_instance_that_is_being_ended_says_why_and_when_it_is_asked_for_again
     known = memory(ending)
     (found,) = explain(known, build_state(known, NOW + 3), Plan()).nodes
     assert (found.because.reason, found.because.since, found.because.until) == (Reason.OVERDUE, NOW, NOW + Timings().terminating_s)
+
+
+@pytest.mark.parametrize(("used", "reason"), [(1, Reason.BUSY), (0, Reason.OUTDATED)])
+def test_an_outdated_node_says_so_while_it_works_and_while_it_waits_for_its_turn(used, reason):
+    old = instance(ray_node_id="n1", made_as=node_type(labels=(("v", "1"),)))
+    known = memory(old, snapshot=Snapshot(nodes=(row(used=used),)), contact_at=NOW - 1)
+    (found,) = explain(known, build_state(known, NOW), Plan()).nodes
+    assert (found.because.reason, found.because.until) == (reason, None if used else NOW + 1)
+    assert used == 0 or found.because.detail == "outdated, goes when idle; uses CPU 1 of 1"

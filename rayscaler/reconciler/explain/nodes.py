@@ -102,7 +102,8 @@ def _joined(scene: Scene, instance: Instance, row: RayNode | None, key: Key, idl
         text = f"the definition has no node type {instance.node_type} any more"
         return scene.because(key, Reason.TYPE_REMOVED, text, until=scene.settled_at)
     if idle is None:
-        return scene.because(key, Reason.BUSY, _usage(row))
+        is_outdated = scene.state.config.is_outdated(instance.made_as)
+        return scene.because(key, Reason.BUSY, f"outdated, goes when idle; {_usage(row)}" if is_outdated else _usage(row))
     reason, detail, until = idle
     since = scene.memory.snapshot_at - row.idle_s if reason is Reason.WAITING_IDLE else None
     return scene.because(key, reason, detail, since=since, until=until)
@@ -133,10 +134,14 @@ def _idle(scene: Scene, living: list[Instance], rows: Mapping[str, RayNode | Non
         ):
             continue
         idle_until = scene.memory.snapshot_at - row.idle_s + scene.state.config.idle_timeout_of(each.node_type)
+        is_outdated = scene.state.config.is_outdated(each.made_as)
         if each.instance_id in uses:
             found[each.instance_id] = (uses[each.instance_id], "idle, and the plan has it for what waits", None)
-        elif each.drain_not_before > max(scene.state.now, idle_until):
+        elif each.drain_not_before > scene.state.now and (is_outdated or each.drain_not_before > idle_until):
             found[each.instance_id] = (Reason.DRAIN_REFUSED, each.detail, each.drain_not_before)
+        elif is_outdated:
+            until = scene.settled_at if scene.state.no_end is Reason.SETTLING else None
+            found[each.instance_id] = (Reason.OUTDATED, "idle; the least stay until the one before is replaced", until)
         else:
             free[each.node_type].append((idle_until, each.instance_id))
     staying = Counter(each.node_type for each in living if each.status is InstanceStatus.RUNNING)
