@@ -14,6 +14,7 @@ from rayscaler.cli import exits
 from rayscaler.cli.completion import PROGRAM, clusters, completion
 from rayscaler.cli.demo.command import demo
 from rayscaler.cli.exits import Exit
+from rayscaler.cli.explain import explain
 from rayscaler.cli.plan.command import plan
 from rayscaler.cli.status import status
 from rayscaler.cli.up.command import down, up
@@ -88,7 +89,7 @@ def monitor(cluster: str, gcs: str, service: str, incarnation: str) -> None:
     asyncio.run(monitor_main.run(MonitorSettings(cluster=cluster, gcs=gcs, service=service, incarnation=incarnation)))
 
 
-for command in (up, down, status, validate, plan, demo, version, completion):
+for command in (up, down, status, explain, validate, plan, demo, version, completion):
     cli.add_command(command)
 
 

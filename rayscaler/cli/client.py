@@ -26,6 +26,8 @@ def head_service(service: str) -> Iterator[Any]:
             raise Unavailable(f"no service answers at {service}: {detail}") from error
         if code is grpc.StatusCode.NOT_FOUND:
             raise NotFound(detail) from error
+        if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+            raise Unavailable(f"the service at {service} did not answer within {CALL_S:g} s") from error
         raise RayscalerError(f"{service}: {code.name}: {detail}") from error
     finally:
         channel.close()
@@ -35,4 +37,11 @@ def get_status(service: str, cluster: str = "") -> pb.GetStatusResponse:
     """Ask for the status of one cluster, or of all."""
     with head_service(service) as stub:
         response: pb.GetStatusResponse = stub.GetStatus(pb.GetStatusRequest(cluster=cluster), timeout=CALL_S)
+        return response
+
+
+def get_explanations(service: str, cluster: str = "") -> pb.ExplainResponse:
+    """Ask why things stand as they do, in one cluster or in all."""
+    with head_service(service) as stub:
+        response: pb.ExplainResponse = stub.Explain(pb.ExplainRequest(cluster=cluster), timeout=CALL_S)
         return response

@@ -1,24 +1,29 @@
 """`rayscaler status`: what the service knows, does and why."""
 
-from datetime import UTC
-
 import click
 from google.protobuf.json_format import MessageToJson
-from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from rayscaler.api.head.v1 import head_pb2 as pb
 from rayscaler.cli.client import get_status
+from rayscaler.cli.moments import clock_time
+from rayscaler.cli.watch import watch
 
 
 @click.command()
 @click.option("--cluster", default="", help="Only this one.")
 @click.option("--service", default="127.0.0.1:6380", show_default=True, envvar="RAYSCALER_SERVICE", help="The rayscaler service.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def status(cluster: str, service: str, as_json: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, as schema/status.schema.json says.")
+@click.option("--watch", "is_watched", is_flag=True, help="Show it again and again until Ctrl-C.")
+@click.option("--every", "every_s", default=1.0, show_default=True, type=click.FloatRange(min=0.1), help="With --watch: seconds between.")
+def status(cluster: str, service: str, as_json: bool, is_watched: bool, every_s: float) -> None:
     """Show clusters, nodes, pending demand, and why."""
+    if is_watched and as_json:
+        raise click.UsageError("--watch is for people; with --json ask again and again")
+    if is_watched:
+        watch(lambda: Group(*map(render, get_status(service, cluster).clusters)), Console(), every_s)
     answer = get_status(service, cluster)
     if as_json:
         click.echo(MessageToJson(answer, preserving_proto_field_name=True, always_print_fields_with_no_presence=True))
@@ -34,12 +39,10 @@ def render(cluster: pb.ClusterStatus) -> Group:
     version = f", definition {cluster.definition.hash}" if cluster.definition.hash else ""
     parts: list[RenderableType] = [Text(f"{cluster.cluster}: {age}, cycle {cluster.cycle}{version}", style="bold")]
     if cluster.blind:
-        parts.append(
-            Text(f"blind since {_clock_time(cluster.blind_since)}: {cluster.blind}; nothing is launched or ended meanwhile", "red")
-        )
+        parts.append(Text(f"blind since {clock_time(cluster.blind_since)}: {cluster.blind}; nothing is launched or ended meanwhile", "red"))
     if cluster.HasField("hold"):
         kept = ", ".join(f"{count} {name}" for name, count in sorted(cluster.hold.targets.items()))
-        parts.append(Text(f"the head was lost at {_clock_time(cluster.hold.since)}: {kept} kept until {_clock_time(cluster.hold.until)}"))
+        parts.append(Text(f"the head was lost at {clock_time(cluster.hold.since)}: {kept} kept until {clock_time(cluster.hold.until)}"))
     parts += [Text(each, "yellow") for each in cluster.notices]
     parts.append(_instances(cluster))
     if cluster.pending:
@@ -47,19 +50,16 @@ def render(cluster: pb.ClusterStatus) -> Group:
     return Group(*parts)
 
 
-def _clock_time(at: Timestamp) -> str:
-    return at.ToDatetime(UTC).astimezone().strftime("%H:%M:%S")
-
-
 def _instances(cluster: pb.ClusterStatus) -> Table:
     table = Table("instance", "node type", "status", "reason", "detail", title_justify="left")
     for each in cluster.instances:
-        table.add_row(each.instance_id, each.node_type, each.status, each.reason, each.detail)
+        # As plain text: what Ray or a user wrote, and label wishes in brackets, are no markup.
+        table.add_row(*map(Text, (each.instance_id, each.node_type, each.status, each.reason, each.detail)))
     return table
 
 
 def _pending(cluster: pb.ClusterStatus) -> Table:
     table = Table("pending", "count", "reason", "detail")
     for each in cluster.pending:
-        table.add_row(each.shape, str(each.count), each.reason, each.detail)
+        table.add_row(*map(Text, (each.shape, str(each.count), each.reason, each.detail)))
     return table

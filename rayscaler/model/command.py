@@ -36,6 +36,17 @@ class ReplayCommand:
 
 
 @dataclass(frozen=True)
+class TellCommand:
+    """Let the drivers that are connected now print `lines`, once."""
+
+    command_id: str
+    lines: tuple[str, ...]
+
+
+Command = DrainCommand | ReplayCommand | TellCommand
+
+
+@dataclass(frozen=True)
 class PendingInstance:
     """A launch (`instance_id` empty) or an instance that Ray does not see yet; `since` is wall seconds."""
 
@@ -90,11 +101,12 @@ class ReachableConfig:
 
 @dataclass(frozen=True)
 class ReportAnswer:
-    """The answer to a report."""
+    """The answer to a report. `driver_notice` is what drivers print that connect from now on."""
 
-    commands: tuple[DrainCommand | ReplayCommand, ...]
+    commands: tuple[Command, ...]
     acknowledged: tuple[str, ...]
     autoscaling_state: AutoscalingState | None
     next_interval_s: float
     wants_snapshot: bool
     cluster_config: ReachableConfig | None = None
+    driver_notice: str = ""

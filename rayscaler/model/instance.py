@@ -38,7 +38,7 @@ class Phase(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why something is done, or not done. One text for people per value stands in `reason_text`."""
+    """Why something is done, or not done. One text for people per value stands in `reason_text` (model/reasons.py)."""
 
     # launches
     DEMAND = "DEMAND"
@@ -65,6 +65,21 @@ class Reason(StrEnum):
     NO_TYPE_FITS = "NO_TYPE_FITS"
     NO_TYPE_HAS_LABELS = "NO_TYPE_HAS_LABELS"
     ONLY_EXISTING_NODES = "ONLY_EXISTING_NODES"
+    # where a demand stands that is not refused
+    LAUNCHING = "LAUNCHING"
+    PLACED = "PLACED"
+    COUNT_UNSURE = "COUNT_UNSURE"
+    NOBODY_WAITS = "NOBODY_WAITS"
+    RECORD_UNWRITTEN = "RECORD_UNWRITTEN"
+    # why a node stays
+    BUSY = "BUSY"
+    WAITING_IDLE = "WAITING_IDLE"
+    NOT_SHOWN = "NOT_SHOWN"
+    OTHERS_DRAIN = "OTHERS_DRAIN"
+    HEAD_NODE = "HEAD_NODE"
+    NOT_OURS = "NOT_OURS"
+    # node types
+    READY = "READY"
     # facts about instances
     JOINED = "JOINED"
     HEAD_LOST = "HEAD_LOST"

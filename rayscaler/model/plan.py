@@ -40,13 +40,17 @@ class Termination:
 
 @dataclass(frozen=True)
 class Infeasible:
-    """Demand that no node holds and no launch will: `what` x `count`, why. `is_never` ones no definition of today can meet."""
+    """Demand that no node holds and no launch will: `what` x `count`, why. `is_never` ones no definition of today can meet.
+
+    `until` is the wall second at which it is tried again without anything's having to happen; None: not known.
+    """
 
     what: Bundle | Gang
     count: int
     reason: Reason
     detail: str
     is_constraint: bool = False
+    until: float | None = None
 
     @property
     def is_never(self) -> bool:

@@ -13,10 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from rayscaler.api.gcs.v1 import gcs_pb2
 from rayscaler.api.head.v1 import head_pb2
 from rayscaler.model.resources import UNIT, from_float
-from rayscaler.monitor.gcs import GROUP_MARK, GcsReading
-
-HEAD_RESOURCE = "node:__internal_head__"
-"""The resource that Ray gives to the head's node only."""
+from rayscaler.monitor.gcs import GROUP_MARK, HEAD_RESOURCE, GcsReading
 
 IDLE_TOLERANCE_S = 1.0
 """How much later an idle time may seem to have begun before it counts as begun anew: clocks of two machines and rounding."""

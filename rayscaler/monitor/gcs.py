@@ -4,14 +4,14 @@ Ray's legacy NodeInfoGcsService.DrainNode does not exist here (it kills running 
 for a version last seen (a stale one kills a restarted head).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from rayscaler import errors
 from rayscaler.api.gcs.v1 import gcs_pb2
 from rayscaler.clock import Clock
-from rayscaler.monitor import kv
+from rayscaler.monitor import events, kv
 from rayscaler.monitor.auth import TokenSource
 from rayscaler.monitor.link import ClusterLine, GcsLink
 from rayscaler.monitor.waiters import Waiters
@@ -25,6 +25,9 @@ MODE_EVERY_S = 2.0
 
 RECENT_DRAIN_S = 10.0
 """So long after a drain of ours the list of drains is asked for, even where no node shows as draining yet."""
+
+HEAD_RESOURCE = "node:__internal_head__"
+"""The resource that Ray gives to the head's node only."""
 
 GROUP_MARK = "_group_"
 """Part of every resource name that Ray makes for a placed group; never reported as infeasible."""
@@ -82,6 +85,10 @@ class Gcs(Protocol):
         """Let drivers that connect print `text`; empty takes ours back."""
         ...
 
+    async def tell_drivers(self, lines: Sequence[str]) -> None:
+        """Let drivers that are connected print each of `lines`, now."""
+        ...
+
     async def close(self) -> None:
         """Let go of the connection."""
         ...
@@ -95,12 +102,18 @@ class _Session:
         self.ray_version = ""
         self.ended: dict[str, gcs_pb2.GcsNodeInfo] = {}
         self.waiters = Waiters(line)
+        self.head_ip = ""
         self.forget_mode()
 
     def forget_mode(self) -> None:
         """Ask anew in which mode the head runs."""
         self.mode = ""
         self.mode_read_at = float("-inf")
+
+    @property
+    def is_v1(self) -> bool:
+        """Whether the head has said that it runs in v1 mode."""
+        return self.mode not in ("", "1")
 
 
 class GrpcGcs:
@@ -160,6 +173,12 @@ class GrpcGcs:
         """Let drivers that connect print `text`; empty takes ours back."""
         await kv.set_notice(self._line(), text)
 
+    async def tell_drivers(self, lines: Sequence[str]) -> None:
+        """Let drivers that are connected print each of `lines`, now."""
+        line = self._line()
+        if self._session is not None:
+            await events.publish(line, lines, ip=self._session.head_ip, is_v1=self._session.is_v1)
+
     async def close(self) -> None:
         """Close the channel."""
         await self._link.close()
@@ -179,6 +198,7 @@ class GrpcGcs:
             self._begin_life()  # the counter restarts with the GCS process, even where the cluster's id is kept
             session.forget_mode()
         self._version_read = state.cluster_resource_state_version
+        session.head_ip = next((row.node_ip_address for row in state.node_states if HEAD_RESOURCE in row.total_resources), "")
         if not session.ray_version:
             reply = await session.line.call(f"{NODES}/CheckAlive", gcs_pb2.CheckAliveRequest(), gcs_pb2.CheckAliveReply)
             session.ray_version = reply.ray_version
@@ -197,7 +217,7 @@ class GrpcGcs:
             live_detached_actors=session.waiters.detached_actors,
             orphaned_gangs=session.waiters.orphaned_gangs,
             ray_version=session.ray_version,
-            is_v1_mode=session.mode not in ("", "1"),
+            is_v1_mode=session.is_v1,
             gcs_life=self._gcs_life,
         )
 

@@ -87,6 +87,7 @@ class Monitor:
         self._config = Told("the cluster's config", "", timeout_s=self._timings.command_s)
         self._notice = Told[str | None]("the notice for drivers", None, timeout_s=self._timings.command_s)
         self._is_v1_logged = False
+        self._driver_notice = ""
         self._cluster_id = ""
         self._known_nodes: frozenset[str] = frozenset()
 
@@ -144,7 +145,7 @@ class Monitor:
             self._gcs_life = reading.gcs_life
             for told in (self._state, self._config, self._notice):
                 told.forget()
-            self._is_v1_logged = False
+            self._is_v1_logged, self._driver_notice = False, ""
         self._tell_mode(is_v1=reading.is_v1_mode)
         finding = find(reading, read_at)
         self._known_nodes = frozenset(node.ray_node_id for node in finding.snapshot.nodes)
@@ -171,6 +172,7 @@ class Monitor:
         """Do what the answer says; return how long to rest."""
         if finding is not None:
             self._cluster_id = finding.session.cluster_id
+            self._driver_notice = response.driver_notice  # told with the next reading
             self._tell(response)
         self._commands.acknowledge(response.acknowledged)
         self._commands.start(response.commands, self._cluster_id)
@@ -218,6 +220,9 @@ class Monitor:
         elif kind == "replay_constraint":
             constraint = convert.cluster_constraint(command.replay_constraint.constraint)
             accepted, detail = await self._gcs.replay_constraint(constraint, cluster_id)
+        elif kind == "tell_drivers":
+            await self._gcs.tell_drivers(command.tell_drivers.lines)
+            accepted, detail = True, ""
         else:
             raise errors.Unsupported("this monitor does not know that kind of command")
         return head_pb2.OUTCOME_DONE if accepted else head_pb2.OUTCOME_REJECTED, detail
@@ -238,11 +243,11 @@ class Monitor:
             self._config.tell(config.hash, lambda: self._gcs.report_config(convert.cluster_config(config)))
 
     def _tell_mode(self, *, is_v1: bool) -> None:
-        """Say once in each life of the GCS that the head runs in v1 mode: here, and to every driver that connects."""
+        """Say once in each life of the GCS that the head runs in v1 mode; and to every driver that connects, also what the service says."""
         if is_v1 and not self._is_v1_logged:
             log.warning("monitor.v1_mode", detail=V1_MODE)
         self._is_v1_logged = is_v1
-        text = V1_MODE if is_v1 else ""
+        text = ". ".join(filter(None, (V1_MODE if is_v1 else "", self._driver_notice)))
         if self._notice.last != text:
             self._notice.tell(text, lambda: self._gcs.set_notice(text))
 

@@ -30,7 +30,7 @@ def draft_of(state: ClusterState) -> Draft:
     """Return the draft of a state, with counts and shapes but no capacity yet."""
     demands = _grouped(state.demands)
     constraint = _grouped(state.constraint.demands if state.constraint else ())
-    gangs = tuple(gang for gang in state.gangs if gang.size and not any(_is_synthetic(each.bundle) for each in gang.bundles))
+    gangs = tuple(gang for gang in state.gangs if gang.size and not any(is_synthetic(each.bundle) for each in gang.bundles))
     bundles = {**demands, **constraint, **{each.bundle: each.count for gang in gangs for each in gang.bundles}}
     names = sorted({name for bundle in bundles for name in bundle.resources})
     types = sorted(state.config.node_types, key=lambda each: each.name)
@@ -184,12 +184,12 @@ def _rows(instances: Iterable[Instance], nodes: Iterable[RayNode]) -> dict[str, 
 def _grouped(demands: Iterable[Demand]) -> dict[Bundle, int]:
     counts: Counter[Bundle] = Counter()
     for each in demands:
-        if each.count > 0 and not _is_synthetic(each.bundle):
+        if each.count > 0 and not is_synthetic(each.bundle):
             counts[each.bundle] += each.count
     return dict(counts)
 
 
-def _is_synthetic(bundle: Bundle) -> bool:
+def is_synthetic(bundle: Bundle) -> bool:
     """Whether this is a task inside a placement group; the gang is the demand, not its tasks (DK-18)."""
     return any(name.startswith("bundle_group_") for name in bundle.resources)
 

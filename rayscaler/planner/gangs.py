@@ -21,7 +21,7 @@ JOINED = frozenset({HEAD, SETTLED})
 Attempt = Callable[[Draft, Gang, Wanted], refuse.Verdict | None]
 """Places what is wanted of a gang; returns None, or why it could not."""
 
-FULL = (Reason.NO_ROOM, "")
+FULL = refuse.Verdict(Reason.NO_ROOM, "")
 """An attempt on existing room alone that did not do; another follows."""
 
 
@@ -50,7 +50,7 @@ def _try(draft: Draft, gang: Gang, wanted: Wanted) -> refuse.Verdict | None:
         launches = len(draft.launching) - mark.launching
         draft.reset(mark)
         if launches:
-            found = (found[0], f"{found[1]} (counting {launches} launches for it)")
+            found = found._replace(text=f"{found.text} (counting {launches} launches for it)")
     return found
 
 

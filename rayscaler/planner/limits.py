@@ -3,6 +3,8 @@
 Owns minimums, maxima, back-offs and the upscaling speed. Knows nothing of demand.
 """
 
+from collections.abc import Iterable
+
 from rayscaler.model.instance import Reason
 from rayscaler.model.nodetype import UNLIMITED, ClusterConfig
 from rayscaler.model.resources import MANY
@@ -68,6 +70,13 @@ def _probes(draft: Draft, view: TypeView) -> int:
     if backoff is None:
         return MANY
     return 0 if backoff.until > draft.state.now else backoff.probe - draft.in_flight[view.name]
+
+
+def next_try(draft: Draft, views: Iterable[TypeView]) -> float | None:
+    """Return the wall second at which the pause of one of the types ends so that a try is free; None where tries are under way."""
+    known = [(view, draft.backoffs[view.name]) for view in views if view.name in draft.backoffs]
+    pauses = [each.until for view, each in known if each.until > draft.state.now and each.probe > draft.in_flight[view.name]]
+    return min(pauses, default=None)
 
 
 def obstacle(draft: Draft, view: TypeView, *, is_speed_bound: bool) -> tuple[Reason, str] | None:

@@ -5,6 +5,7 @@ may cancel such tasks (WC-12.4).
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from rayscaler.model.demand import Gang
 from rayscaler.model.instance import Reason
@@ -13,7 +14,14 @@ from rayscaler.model.resources import IMPLICIT_PREFIX, NODE_PREFIX
 from rayscaler.planner import limits
 from rayscaler.planner.sim import Draft, Shape, TypeView, times
 
-Verdict = tuple[Reason, str]
+
+class Verdict(NamedTuple):
+    """Why something is not served, in words too; `until` (wall seconds) when it is tried again, None where nobody can tell."""
+
+    reason: Reason
+    text: str
+    until: float | None = None
+
 
 SOONEST_FIRST = (Reason.UPSCALING_SPEED, Reason.BACKED_OFF, Reason.MAX_WORKERS_OF_TYPE, Reason.MAX_WORKERS)
 """Of several types' obstacles the one that passes first is the reason; the detail names all."""
@@ -21,25 +29,25 @@ SOONEST_FIRST = (Reason.UPSCALING_SPEED, Reason.BACKED_OFF, Reason.MAX_WORKERS_O
 
 def bundle(draft: Draft, shape: Shape, count: int, *, is_constraint: bool = False) -> Infeasible:
     """Return why `count` of a shape get no node."""
-    reason, text = verdict(draft, shape, is_speed_bound=not is_constraint)
+    reason, text, until = verdict(draft, shape, is_speed_bound=not is_constraint)
     asked = " asked for by request_resources" if is_constraint else ""
-    return Infeasible(shape.bundle, count, reason, f"{shape.bundle} x {count}{asked} {text}", is_constraint)
+    return Infeasible(shape.bundle, count, reason, f"{shape.bundle} x {count}{asked} {text}", is_constraint, until)
 
 
 def gang(wanted: Gang, found: Verdict) -> Infeasible:
     """Return why a gang gets no nodes."""
-    reason, text = found
-    return Infeasible(wanted, 1, reason, f"gang {wanted.gang_id} ({wanted}) {text}")
+    reason, text, until = found
+    return Infeasible(wanted, 1, reason, f"gang {wanted.gang_id} ({wanted}) {text}", until=until)
 
 
 def verdict(draft: Draft, shape: Shape, *, is_speed_bound: bool) -> Verdict:
     """Return why no node for `shape` can be had."""
     if draft.state.no_launch is not None:
-        return draft.state.no_launch, f"waits: nothing is launched on demand now ({draft.state.no_launch.value})"
+        return Verdict(draft.state.no_launch, f"waits: nothing is launched on demand now ({draft.state.no_launch.value})")
     able = [view for view in draft.views if _can_hold(draft, view, shape)]
     if able:
         return _waiting(draft, able, is_speed_bound=is_speed_bound)
-    return never(draft, shape) or (Reason.NO_ROOM, "waits: only nodes that are there can hold it, and they have no room now")
+    return never(draft, shape) or Verdict(Reason.NO_ROOM, "waits: only nodes that are there can hold it, and they have no room now")
 
 
 def never(draft: Draft, shape: Shape) -> Verdict | None:
@@ -56,7 +64,8 @@ def _can_hold(draft: Draft, view: TypeView, shape: Shape) -> bool:
 def _waiting(draft: Draft, able: Sequence[TypeView], *, is_speed_bound: bool) -> Verdict:
     found = [each for view in able if (each := limits.obstacle(draft, view, is_speed_bound=is_speed_bound)) is not None]
     reason = min((each[0] for each in found), key=SOONEST_FIRST.index)
-    return reason, f"waits: {'; '.join(dict.fromkeys(text for _, text in found))}"
+    until = limits.next_try(draft, able) if reason is Reason.BACKED_OFF else None
+    return Verdict(reason, f"waits: {'; '.join(dict.fromkeys(text for _, text in found))}", until)
 
 
 def _fits_a_node(draft: Draft, shape: Shape) -> bool:
@@ -66,13 +75,13 @@ def _fits_a_node(draft: Draft, shape: Shape) -> bool:
 def _never(draft: Draft, shape: Shape, fitting: Sequence[TypeView]) -> Verdict:
     bound = sorted({name for name in shape.bundle.resources if _is_bound(draft, name)})
     if bound:
-        return (
+        return Verdict(
             Reason.ONLY_EXISTING_NODES,
             f"cannot be launched: {', '.join(bound)} is on existing nodes only, and none of them is big enough",
         )
     if fitting:
-        return Reason.NO_TYPE_HAS_LABELS, f"cannot be launched: {_names(fitting)} would hold it, but no such type has its labels"
-    return Reason.NO_TYPE_FITS, f"cannot be launched: no node of {_names(draft.views)} is big enough, even when empty"
+        return Verdict(Reason.NO_TYPE_HAS_LABELS, f"cannot be launched: {_names(fitting)} would hold it, but no such type has its labels")
+    return Verdict(Reason.NO_TYPE_FITS, f"cannot be launched: no node of {_names(draft.views)} is big enough, even when empty")
 
 
 def _is_bound(draft: Draft, name: str) -> bool:

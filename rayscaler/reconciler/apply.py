@@ -83,7 +83,7 @@ def _launch(launches: tuple[Launch, ...], batch: int, memory: Memory, *, calls: 
         node_type = memory.config.node_type(launch.node_type)
         if node_type is None:
             raise KeyError(launch.node_type)
-        instance_id = f"{memory.config.name}-{launch.node_type}-{batch}-{index}"
+        instance_id = instance_name(memory, launch, batch, index)
         instance = Instance(
             instance_id=instance_id,
             node_type=launch.node_type,
@@ -98,6 +98,11 @@ def _launch(launches: tuple[Launch, ...], batch: int, memory: Memory, *, calls: 
         until = now + limits.unscheduled_s
         memory.request(instance, Expectation(instance_id, launch.node_type, until, launch.reserves, launch.gangs))
         calls.launch(LaunchSpec(memory.config.name, instance_id, node_type, head_address))
+
+
+def instance_name(memory: Memory, launch: Launch, batch: int, index: int) -> str:
+    """Return the instance id of the launch at `index` of a plan that is the cluster's `batch`-th with launches."""
+    return f"{memory.config.name}-{launch.node_type}-{batch}-{index}"
 
 
 def _asked(drain: Drain, now: float) -> AskedDrain:

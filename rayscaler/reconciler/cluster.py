@@ -13,14 +13,18 @@ from rayscaler.executor.base import Executor
 from rayscaler.lifecycle.table import IllegalTransition
 from rayscaler.model.command import AutoscalingState, ReportAnswer
 from rayscaler.model.demand import DemandReport
+from rayscaler.model.explanation import Explanation
 from rayscaler.model.instance import InstanceStatus, Reason
 from rayscaler.model.nodetype import ClusterConfig
+from rayscaler.model.plan import Plan
+from rayscaler.model.state import ClusterState
 from rayscaler.model.status import ClusterStatus, DefinitionStatus
 from rayscaler.planner.plan import plan
-from rayscaler.reconciler import publish
+from rayscaler.reconciler import drivers, publish
 from rayscaler.reconciler.admission import Order, admit
 from rayscaler.reconciler.apply import apply, end_overdue
 from rayscaler.reconciler.calls import Calls, Fact
+from rayscaler.reconciler.explain.whole import explain
 from rayscaler.reconciler.memory import Memory
 from rayscaler.reconciler.state import build_state, next_due, next_fresh, sight
 from rayscaler.settings import Timings
@@ -100,6 +104,7 @@ class ClusterReconciler:
             next_interval_s=self._interval(),
             wants_snapshot=wants_snapshot,
             cluster_config=None if report.gcs_error or report.reported_config_hash == self._reachable.content_hash else self._reachable,
+            driver_notice=self._memory.driver_notice,
         )
 
     def redefine(self, config: ClusterConfig, content_hash: str) -> None:
@@ -119,6 +124,10 @@ class ClusterReconciler:
         """Tell what is known, done and why."""
         return publish.status(self._memory, self._blind_since, self._clock.now())
 
+    def explanation(self) -> Explanation:
+        """Tell of each pending shape, node and node type why it stands as it does, as of the last cycle."""
+        return self._memory.explanation or explain(self._memory, build_state(self._memory, self._clock.now()), Plan())
+
     async def run(self) -> None:
         """Run for ever: adopt what the record and the executor have, then a cycle whenever one is due."""
         await self._load()
@@ -133,19 +142,24 @@ class ClusterReconciler:
         """Fold facts in, decide, act, tell. Without a first list or any report there is nothing to decide."""
         self._is_in_cycle = True
         self._retry_at = None
+        scene: tuple[ClusterState, Plan] | None = None
         try:
             now = self._cycle_at = self._clock.now()
             memory = self._memory
             self._fold(now)
             self._note_sight(now)
             if not memory.is_listed or memory.snapshot is None:
+                scene = build_state(memory, now), Plan()
                 return
             memory.cycle += 1
             end_overdue(memory, calls, now)
-            decided = plan(build_state(memory, now))
+            state = build_state(memory, now)
+            decided = plan(state)
+            scene = state, decided
             memory.pending = decided.infeasible
             await apply(decided, memory, store=self._store, calls=calls, head_address=self._head_address(), now=now)
             memory.ask_replay(now)
+            drivers.tell(memory, now)
             self._state = publish.autoscaling_state(memory, self._state, now)
             memory.state_version = self._state.version
             memory.end_cycle(now)
@@ -161,7 +175,16 @@ class ClusterReconciler:
             log.exception("cycle.failed", cluster=self.name, cycle=self._memory.cycle)
             self._retry_at = self._clock.now() + self._timings.executor_retry_max_s
         finally:
+            if scene is not None:
+                asyncio.get_running_loop().call_soon(self._explain, *scene)  # after the calls that are to go out
             self._is_in_cycle = False
+
+    def _explain(self, state: ClusterState, decided: Plan) -> None:
+        """Note why all stands as it does. A bug in that stops nothing."""
+        try:
+            self._memory.explanation = explain(self._memory, state, decided, retry_at=self._retry_at)
+        except Exception:
+            log.exception("explain.failed", cluster=self.name, cycle=self._memory.cycle)
 
     async def _load(self) -> None:
         """Take the record up again; without it nothing may be launched, so this waits until it can be read."""

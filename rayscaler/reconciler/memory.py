@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from rayscaler.errors import RayscalerError
 from rayscaler.lifecycle import backoff, observe
 from rayscaler.lifecycle.table import Fact, can, move
-from rayscaler.model.command import AskedDrain, FailedLaunch, ReplayCommand
+from rayscaler.model.command import AskedDrain, FailedLaunch, ReplayCommand, TellCommand
 from rayscaler.model.demand import CommandResult, Constraint, DemandReport, Outcome, Snapshot
+from rayscaler.model.explanation import Explanation
 from rayscaler.model.instance import ENDED, Instance, InstanceObservation, InstanceStatus, Reason
 from rayscaler.model.nodetype import ClusterConfig
 from rayscaler.model.plan import Infeasible
@@ -64,11 +65,15 @@ class Memory:
     floor_until: float | None = None
     replay: ReplayCommand | None = None
     replay_not_before: float = 0.0
+    telling: TellCommand | None = None
+    told: frozenset[tuple[str, Reason]] = frozenset()
+    driver_notice: str = ""
     history: usage.History = field(default_factory=dict)
     counts: backlog.History = field(default_factory=dict)
     ledger: landing.Ledger | None = None
     failed: list[FailedLaunch] = field(default_factory=list)
     pending: tuple[Infeasible, ...] = ()
+    explanation: Explanation | None = None
     state_version: int = 0
     cycle: int = 0
     actions: deque[Action] = field(default_factory=lambda: deque(maxlen=ACTIONS_KEPT))
@@ -136,6 +141,7 @@ class Memory:
         """Another cluster answers: forget what was the old one's, and keep what the user would miss (design §2.8, §2b.6, §2b.7)."""
         self.snapshot, self.fresh_at, self.history, self.counts, self.ledger = None, None, {}, {}, None
         self.replay = None
+        self.telling, self.told, self.driver_notice = None, frozenset(), ""
         if self.order.session is None:
             return
         self.drains.clear()
@@ -158,6 +164,8 @@ class Memory:
     def _take_result(self, result: CommandResult, now: float) -> None:
         if self.replay is not None and result.command_id == self.replay.command_id:
             self.replay, self.replay_not_before = None, now + self.timings.drain_retry_s
+        if self.telling is not None and result.command_id == self.telling.command_id:
+            self.telling = None
         asked = self.drains.pop(result.command_id, None)
         if asked is None:
             return

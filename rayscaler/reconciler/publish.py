@@ -4,7 +4,7 @@ import hashlib
 from collections import Counter
 from dataclasses import replace
 
-from rayscaler.model.command import AutoscalingState, DrainCommand, NodeGroup, PendingInstance, ReachableConfig, ReplayCommand
+from rayscaler.model.command import AutoscalingState, Command, NodeGroup, PendingInstance, ReachableConfig
 from rayscaler.model.demand import Bundle, Gang, Snapshot
 from rayscaler.model.instance import Instance, InstanceStatus
 from rayscaler.model.nodetype import UNLIMITED, ClusterConfig
@@ -21,10 +21,10 @@ V1_MODE = (
 )
 
 
-def commands(memory: Memory) -> tuple[DrainCommand | ReplayCommand, ...]:
+def commands(memory: Memory) -> tuple[Command, ...]:
     """Return what the head has still to do."""
-    drains = tuple(each.command for each in memory.drains.values())
-    return drains if memory.replay is None else (*drains, memory.replay)
+    others = (each for each in (memory.replay, memory.telling) if each is not None)
+    return (*(each.command for each in memory.drains.values()), *others)
 
 
 def reachable(config: ClusterConfig) -> ReachableConfig:

@@ -6,7 +6,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from rayscaler.api.head.v1 import head_pb2 as pb
-from rayscaler.model.command import AutoscalingState, DrainCommand, PendingInstance, ReachableConfig, ReplayCommand, ReportAnswer
+from rayscaler.model.command import AutoscalingState, Command, PendingInstance, ReachableConfig, ReplayCommand, ReportAnswer, TellCommand
 from rayscaler.model.demand import Bundle, Demand, Gang, Operator, Strategy
 from rayscaler.model.instance import Instance
 from rayscaler.model.nodetype import NodeType
@@ -48,10 +48,13 @@ def report_answer(answer: ReportAnswer) -> pb.ReportDemandResponse:
         next_interval=duration(answer.next_interval_s),
         want_snapshot=answer.wants_snapshot,
         cluster_config=None if answer.cluster_config is None else _cluster_config(answer.cluster_config),
+        driver_notice=answer.driver_notice,
     )
 
 
-def _command(command: DrainCommand | ReplayCommand) -> pb.Command:
+def _command(command: Command) -> pb.Command:
+    if isinstance(command, TellCommand):
+        return pb.Command(command_id=command.command_id, tell_drivers=pb.TellDrivers(lines=command.lines))
     if isinstance(command, ReplayCommand):
         constraint = pb.Constraint(demands=[_demand(each) for each in command.constraint.demands])
         return pb.Command(command_id=command.command_id, replay_constraint=pb.ReplayConstraint(constraint=constraint))
@@ -92,7 +95,7 @@ def _autoscaling_state(state: AutoscalingState) -> pb.AutoscalingState:
             )
             for each in state.failed
         ],
-        infeasible=[_bundle(each) for each in state.infeasible],
+        infeasible=[bundle(each) for each in state.infeasible],
         infeasible_gangs=[_gang(each) for each in state.infeasible_gangs],
     )
 
@@ -103,7 +106,8 @@ def _pending(each: PendingInstance) -> pb.PendingInstance:
     )
 
 
-def _bundle(bundle: Bundle) -> pb.Bundle:
+def bundle(bundle: Bundle) -> pb.Bundle:
+    """Return a bundle."""
     selectors = [
         pb.LabelSelector(
             conditions=[pb.LabelCondition(key=c.key, operator=_OPERATOR[c.operator], values=c.values) for c in each.conditions]
@@ -114,7 +118,7 @@ def _bundle(bundle: Bundle) -> pb.Bundle:
 
 
 def _demand(demand: Demand) -> pb.Demand:
-    return pb.Demand(bundle=_bundle(demand.bundle), count=demand.count)
+    return pb.Demand(bundle=bundle(demand.bundle), count=demand.count)
 
 
 def _gang(gang: Gang) -> pb.Gang:

@@ -5,7 +5,7 @@ from typing import Any
 from rayscaler.api.head.v1 import head_pb2 as pb
 from rayscaler.api.head.v1 import head_pb2_grpc
 from rayscaler.reconciler.registry import Registry
-from rayscaler.server import answers, convert
+from rayscaler.server import answers, convert, explanations
 
 
 class HeadService(head_pb2_grpc.HeadServiceServicer):
@@ -23,3 +23,8 @@ class HeadService(head_pb2_grpc.HeadServiceServicer):
         """Tell status."""
         clusters = [self._registry.get(request.cluster)] if request.cluster else self._registry.all()
         return pb.GetStatusResponse(clusters=[answers.cluster_status(each.status()) for each in clusters])
+
+    async def Explain(self, request: pb.ExplainRequest, context: Any) -> pb.ExplainResponse:  # noqa: N802, ARG002 - gRPC's
+        """Tell why."""
+        clusters = [self._registry.get(request.cluster)] if request.cluster else self._registry.all()
+        return pb.ExplainResponse(clusters=[explanations.cluster_explanation(each.explanation()) for each in clusters])

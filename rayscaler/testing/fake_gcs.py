@@ -14,8 +14,7 @@ from rayscaler.api.gcs.v1 import gcs_pb2
 from rayscaler.clock import Clock
 from rayscaler.model.demand import Bundle, Strategy
 from rayscaler.model.resources import UNIT, Resources
-from rayscaler.monitor.convert import HEAD_RESOURCE
-from rayscaler.monitor.gcs import HAS_ONE, GcsReading, check_state, drain_request
+from rayscaler.monitor.gcs import HAS_ONE, HEAD_RESOURCE, GcsReading, check_state, drain_request
 from rayscaler.monitor.kv import OURS
 from rayscaler.testing import fake_ray
 from rayscaler.testing.fake_ray import FakeGang, FakeNode, FakeTask
@@ -56,6 +55,8 @@ class FakeGcs:
         self.configs_told = 0
         self.notice = ""
         """What a driver that connects prints."""
+        self.printed: list[str] = []
+        """What connected drivers have printed."""
         self._head_resources = head or Resources()
         self.cluster_id = ""
         self.restart()
@@ -213,6 +214,11 @@ class FakeGcs:
         await self._answer("set_notice")
         if not self.notice or self.notice.startswith(OURS):
             self.notice = OURS + text if text else ""
+
+    async def tell_drivers(self, lines: Sequence[str]) -> None:
+        """Keep what was printed."""
+        await self._answer("tell_drivers")
+        self.printed += lines
 
     async def close(self) -> None:
         """Do nothing: the cluster lives on."""

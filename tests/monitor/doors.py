@@ -25,6 +25,7 @@ class FakeService:
         self.interval_s = 0.5
         self.state: head_pb2.AutoscalingState | None = None
         self.config: head_pb2.ClusterConfig | None = None
+        self.driver_notice = ""
         self.error: Exception | None = None
         """Raised instead of an answer while set."""
         self.on_report: Callable[[head_pb2.ReportDemandRequest], None] = lambda request: None
@@ -45,6 +46,7 @@ class FakeService:
             commands=self.commands,
             acknowledged=results if self.acknowledges else (),
             next_interval=duration(self.interval_s),
+            driver_notice=self.driver_notice,
             want_snapshot=not request.gcs_error and not request.HasField("snapshot") and request.base_sequence != self._snapshot_of,
         )
         if self.state is not None and self.state.version > request.reported_state_version and not request.gcs_error:

@@ -332,3 +332,21 @@ async def test_a_report_that_is_never_answered_is_given_up_and_sent_again():
         await asyncio.sleep(Timings().report_s + 1.0)
         assert world.service.reports[0].sequence == 2
         assert world.service.reports[0].HasField("snapshot")
+
+
+async def test_wc_11_connected_drivers_are_told_once_and_later_ones_until_it_is_taken_back(begin):
+    world = await begin()
+    command = head_pb2.Command(command_id="t1", tell_drivers=head_pb2.TellDrivers(lines=["cannot be", "nor this"]))
+    world.service.commands, world.service.driver_notice, world.service.acknowledges = [command], "cannot be", False
+    await asyncio.sleep(6.0)
+    assert world.gcs.printed == ["cannot be", "nor this"]
+    (result,) = world.service.last.results
+    assert (result.command_id, result.outcome) == ("t1", head_pb2.OUTCOME_DONE)
+    assert world.gcs.notice == "rayscaler: cannot be"
+    world.gcs.is_v1_mode = True
+    await asyncio.sleep(3.0)
+    assert world.gcs.notice.startswith("rayscaler: this head runs in Ray's v1 mode")
+    assert world.gcs.notice.endswith(". cannot be")
+    world.gcs.is_v1_mode, world.service.driver_notice = False, ""
+    await asyncio.sleep(6.0)
+    assert world.gcs.notice == ""

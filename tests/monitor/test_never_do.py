@@ -151,6 +151,7 @@ async def test_wc_12_3_everything_the_door_can_do_never_calls_the_legacy_drain()
         await gcs.report_config(gcs_pb2.ClusterConfig())
         await gcs.replay_constraint(gcs_pb2.ClusterResourceConstraint(), CLUSTER_ID.hex())
         recorder.answers["InternalKVGet"] = b""
+        await gcs.tell_drivers(["text"])
         await gcs.set_notice("text")
         recorder.answers["InternalKVGet"] = gcs_pb2.InternalKVGetReply(value=b"rayscaler: text").SerializeToString()
         await gcs.set_notice("")
@@ -173,6 +174,7 @@ async def test_wc_12_3_everything_the_door_can_do_never_calls_the_legacy_drain()
         "/ray.rpc.NodeInfoGcsService/GetAllNodeInfo",
         "/ray.rpc.NodeInfoGcsService/GetClusterId",
         "/ray.rpc.NodeResourceInfoGcsService/GetDrainingNodes",
+        "/ray.rpc.ObservabilityPubSubService/GcsPublish",
         "/ray.rpc.JobInfoGcsService/GetAllJobInfo",
         "/ray.rpc.PlacementGroupInfoGcsService/GetAllPlacementGroup",
     }

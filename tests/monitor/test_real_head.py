@@ -1,6 +1,7 @@
 """A real monitor beside a real head: what it sees of a busy cluster, what `ray status` shows of its state, what it costs."""
 
 import asyncio
+import contextlib
 import os
 import re
 import sys
@@ -176,6 +177,39 @@ async def test_a_head_in_v2_mode_says_nothing_to_drivers(ray_head):
         await monitor.until(lambda taken: bool(taken.nodes))
         assert not monitor.service.last.v1_mode
         assert "rayscaler" not in await told_to_drivers(ray_head)
+
+
+LISTENS = """
+import sys, time, ray
+ray.init(address=sys.argv[1])
+print("listens", flush=True)
+time.sleep(600)
+"""
+
+
+async def test_wc_11_a_connected_driver_prints_what_it_is_told_as_the_autoscalers(ray_head):
+    gcs = GrpcGcs(ray_head.local_address, SystemClock(), TokenSource({}))
+    await gcs.read()
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", LISTENS, ray_head.address, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    assert child.stdout is not None
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            while b"listens" not in await child.stdout.readline():
+                pass
+            line = b""
+            while b"cannot be" not in line:
+                await gcs.tell_drivers(["it cannot be"])  # a driver subscribes a moment after it has connected
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(1.0):
+                        line = await child.stdout.readline()
+    finally:
+        child.kill()
+        await child.wait()
+        await gcs.close()
+    print(line.decode())
+    assert re.search(r"\(autoscaler \+\d+s.*\).* it cannot be", line.decode())
 
 
 async def test_an_idle_cluster_sends_heartbeats_only(ray_head):

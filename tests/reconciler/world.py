@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from rayscaler.executor.base import LaunchSpec
-from rayscaler.model.command import DrainCommand, ReplayCommand, ReportAnswer
+from rayscaler.model.command import DrainCommand, ReplayCommand, ReportAnswer, TellCommand
 from rayscaler.model.demand import CommandResult, Constraint, Demand, DemandReport, Gang, Outcome, Session, Snapshot
 from rayscaler.model.node import DeathReason, NodeStatus, RayNode
 from rayscaler.model.nodetype import ClusterConfig
@@ -96,6 +96,8 @@ class World:
         self.results: dict[str, CommandResult] = {}
         self.commands: list[DrainCommand] = []
         self.replays: list[ReplayCommand] = []
+        self.printed: list[TellCommand] = []
+        self.is_printing = True
         self.on_drain: Callable[[DrainCommand], Outcome | None] = self.accept
 
     async def kill(self) -> None:
@@ -129,6 +131,8 @@ class World:
         for command in answer.commands:
             if isinstance(command, ReplayCommand):
                 self._replay(command)
+            elif isinstance(command, TellCommand):
+                self._print(command)
             elif command.command_id not in [each.command_id for each in self.commands]:
                 self.commands.append(command)
                 outcome = self.on_drain(command)
@@ -141,6 +145,13 @@ class World:
         self.replays.append(command)
         self.ray.constraint = command.constraint
         self.results[command.command_id] = CommandResult(command.command_id, Outcome.DONE)
+
+    def _print(self, command: TellCommand) -> None:
+        """Print as drivers do, once per command."""
+        if command.command_id not in [each.command_id for each in self.printed]:
+            self.printed.append(command)
+        if self.is_printing:
+            self.results[command.command_id] = CommandResult(command.command_id, Outcome.DONE)
 
     def head_restarts(self, *, is_stored: bool = False) -> None:
         """The head dies and is back at once: with stored state as the same cluster, else as a new one without nodes."""

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 from google.rpc import error_details_pb2
@@ -24,16 +24,31 @@ from rayscaler.testing.memory_store import MemoryStore
 from tests.reconciler.builders import config
 
 
+class Door(NamedTuple):
+    """Where a server listens, the server, and a channel to it."""
+
+    address: str
+    server: Server
+    channel: grpc.aio.Channel
+
+
 @contextlib.asynccontextmanager
 async def serving(registry: Any, *, max_message_bytes: int = 4 << 20) -> AsyncIterator[grpc.aio.Channel]:
-    """Serve on a socket whose path is short enough; yield a channel to it."""
+    """Serve on a socket; yield a channel to it."""
+    async with door_of(registry, max_message_bytes=max_message_bytes) as door:
+        yield door.channel
+
+
+@contextlib.asynccontextmanager
+async def door_of(registry: Any, *, max_message_bytes: int = 4 << 20) -> AsyncIterator[Door]:
+    """Serve on a socket whose path is short enough."""
     directory = Path(tempfile.mkdtemp(prefix="rs-", dir="/tmp"))
     address = f"unix:{directory}/s"
     server = Server(registry, listen=address, max_message_bytes=max_message_bytes)
     await server.start()
     channel = grpc.aio.insecure_channel(address, options=[("grpc.max_send_message_length", -1), ("grpc.use_local_subchannel_pool", 1)])
     try:
-        yield channel
+        yield Door(address, server, channel)
     finally:
         await channel.close()
         await server.stop(0)
@@ -43,11 +58,9 @@ async def serving(registry: Any, *, max_message_bytes: int = 4 << 20) -> AsyncIt
 class Service:
     """Reconcilers that run, behind a server."""
 
-    def __init__(
-        self, channel: grpc.aio.Channel, executor: FakeExecutor, reconcilers: list[ClusterReconciler], tasks: list[asyncio.Task[None]]
-    ) -> None:
-        self.channel = channel
-        self.stub = head_pb2_grpc.HeadServiceStub(channel)
+    def __init__(self, door: "Door", executor: FakeExecutor, reconcilers: list[ClusterReconciler], tasks: list[asyncio.Task[None]]) -> None:
+        self.address, self.server, self.channel = door
+        self.stub = head_pb2_grpc.HeadServiceStub(self.channel)
         self.executor = executor
         self.reconcilers = reconcilers
         self.tasks = tasks
@@ -71,8 +84,8 @@ async def service(*names: str, timings: Timings | None = None) -> AsyncIterator[
     ]
     tasks = [asyncio.create_task(each.run()) for each in reconcilers]
     try:
-        async with serving(Registry(reconcilers)) as channel:
-            yield Service(channel, executor, reconcilers, tasks)
+        async with door_of(Registry(reconcilers)) as door:
+            yield Service(door, executor, reconcilers, tasks)
             assert not [each for each in tasks if each.done()]
     finally:
         for task in tasks:

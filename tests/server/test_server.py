@@ -87,6 +87,35 @@ async def test_status_of_all_clusters_comes_by_name_and_of_an_unknown_one_not_at
         assert (error.code(), error.details()) == (grpc.StatusCode.NOT_FOUND, "cluster 'c' has no definition here; defined: a, b")
 
 
+async def test_l1_explain_tells_one_reason_each_and_since_when_and_changes_nothing():
+    async with service("b", "demo") as s:
+        await s.stub.ReportDemand(report(1, snapshot=cpus(2)))
+
+        async def is_launching():
+            (cluster,) = (await s.stub.Explain(pb.ExplainRequest(cluster="demo"))).clusters
+            return len(cluster.nodes) == 2 and all(each.status == "ALLOCATED" for each in cluster.nodes)
+
+        await until(is_launching)
+        first, second = [await s.stub.Explain(pb.ExplainRequest(cluster="demo")) for _ in range(2)]
+        assert [each.because.since for each in first.clusters[0].nodes] == [each.because.since for each in second.clusters[0].nodes]
+        (cluster,) = first.clusters
+        (shape,) = cluster.shapes
+        assert (shape.kind, dict(shape.bundle.resources), shape.count) == (pb.DEMAND_KIND_TASKS, {"CPU": 10_000}, 2)
+        assert [(each.node_type, each.nodes, each.count) for each in shape.on_the_way] == [("small", 2, 2)]
+        for because in (shape.because, *(each.because for each in cluster.nodes)):
+            assert (because.reason, because.mover) == ("LAUNCHING", pb.MOVER_NOBODY)
+            assert because.since.seconds < because.until.seconds
+        (small,) = cluster.node_types
+        assert (small.running, small.in_flight, small.max_workers, small.because.reason) == (0, 2, -1, "READY")
+        everybody = (await s.stub.Explain(pb.ExplainRequest())).clusters
+        assert [(each.cluster, [kind.because.reason for kind in each.node_types]) for each in everybody] == [
+            ("b", ["NO_REPORT"]),
+            ("demo", ["READY"]),
+        ]
+        error = await failure(s.stub.Explain(pb.ExplainRequest(cluster="c")))
+        assert error.code() is grpc.StatusCode.NOT_FOUND
+
+
 async def test_a_heartbeat_and_a_repetition_are_answered_and_an_older_report_is_refused():
     async with service() as s:
         await s.stub.ReportDemand(report(5, snapshot=pb.Snapshot()))

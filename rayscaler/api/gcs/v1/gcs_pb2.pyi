@@ -509,6 +509,40 @@ class InternalKVDelReply(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class LogBatch(_message.Message):
+    __slots__ = ("ip", "pid", "job_id", "is_error", "lines")
+    IP_FIELD_NUMBER: _ClassVar[int]
+    PID_FIELD_NUMBER: _ClassVar[int]
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    IS_ERROR_FIELD_NUMBER: _ClassVar[int]
+    LINES_FIELD_NUMBER: _ClassVar[int]
+    ip: str
+    pid: str
+    job_id: str
+    is_error: bool
+    lines: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, ip: _Optional[str] = ..., pid: _Optional[str] = ..., job_id: _Optional[str] = ..., is_error: bool = ..., lines: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class PubMessage(_message.Message):
+    __slots__ = ("channel_type", "key_id", "log_batch_message")
+    CHANNEL_TYPE_FIELD_NUMBER: _ClassVar[int]
+    KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    LOG_BATCH_MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    channel_type: int
+    key_id: bytes
+    log_batch_message: LogBatch
+    def __init__(self, channel_type: _Optional[int] = ..., key_id: _Optional[bytes] = ..., log_batch_message: _Optional[_Union[LogBatch, _Mapping]] = ...) -> None: ...
+
+class GcsPublishRequest(_message.Message):
+    __slots__ = ("pub_messages",)
+    PUB_MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    pub_messages: _containers.RepeatedCompositeFieldContainer[PubMessage]
+    def __init__(self, pub_messages: _Optional[_Iterable[_Union[PubMessage, _Mapping]]] = ...) -> None: ...
+
+class GcsPublishReply(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
 class ActorFilters(_message.Message):
     __slots__ = ("state",)
     STATE_FIELD_NUMBER: _ClassVar[int]

@@ -53,6 +53,21 @@ class DrainReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DRAIN_REASON_UNSPECIFIED: _ClassVar[DrainReason]
     DRAIN_REASON_IDLE: _ClassVar[DrainReason]
     DRAIN_REASON_PREEMPTION: _ClassVar[DrainReason]
+
+class Mover(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    MOVER_UNSPECIFIED: _ClassVar[Mover]
+    MOVER_NOBODY: _ClassVar[Mover]
+    MOVER_USER: _ClassVar[Mover]
+    MOVER_OPERATOR: _ClassVar[Mover]
+    MOVER_WORLD: _ClassVar[Mover]
+
+class DemandKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    DEMAND_KIND_UNSPECIFIED: _ClassVar[DemandKind]
+    DEMAND_KIND_TASKS: _ClassVar[DemandKind]
+    DEMAND_KIND_GANG: _ClassVar[DemandKind]
+    DEMAND_KIND_CONSTRAINT: _ClassVar[DemandKind]
 NODE_STATUS_UNSPECIFIED: NodeStatus
 NODE_STATUS_RUNNING: NodeStatus
 NODE_STATUS_DEAD: NodeStatus
@@ -78,6 +93,15 @@ OUTCOME_FAILED: Outcome
 DRAIN_REASON_UNSPECIFIED: DrainReason
 DRAIN_REASON_IDLE: DrainReason
 DRAIN_REASON_PREEMPTION: DrainReason
+MOVER_UNSPECIFIED: Mover
+MOVER_NOBODY: Mover
+MOVER_USER: Mover
+MOVER_OPERATOR: Mover
+MOVER_WORLD: Mover
+DEMAND_KIND_UNSPECIFIED: DemandKind
+DEMAND_KIND_TASKS: DemandKind
+DEMAND_KIND_GANG: DemandKind
+DEMAND_KIND_CONSTRAINT: DemandKind
 
 class Session(_message.Message):
     __slots__ = ("cluster_id", "session_name")
@@ -296,15 +320,23 @@ class ReplayConstraint(_message.Message):
     constraint: Constraint
     def __init__(self, constraint: _Optional[_Union[Constraint, _Mapping]] = ...) -> None: ...
 
+class TellDrivers(_message.Message):
+    __slots__ = ("lines",)
+    LINES_FIELD_NUMBER: _ClassVar[int]
+    lines: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, lines: _Optional[_Iterable[str]] = ...) -> None: ...
+
 class Command(_message.Message):
-    __slots__ = ("command_id", "drain_node", "replay_constraint")
+    __slots__ = ("command_id", "drain_node", "replay_constraint", "tell_drivers")
     COMMAND_ID_FIELD_NUMBER: _ClassVar[int]
     DRAIN_NODE_FIELD_NUMBER: _ClassVar[int]
     REPLAY_CONSTRAINT_FIELD_NUMBER: _ClassVar[int]
+    TELL_DRIVERS_FIELD_NUMBER: _ClassVar[int]
     command_id: str
     drain_node: DrainNode
     replay_constraint: ReplayConstraint
-    def __init__(self, command_id: _Optional[str] = ..., drain_node: _Optional[_Union[DrainNode, _Mapping]] = ..., replay_constraint: _Optional[_Union[ReplayConstraint, _Mapping]] = ...) -> None: ...
+    tell_drivers: TellDrivers
+    def __init__(self, command_id: _Optional[str] = ..., drain_node: _Optional[_Union[DrainNode, _Mapping]] = ..., replay_constraint: _Optional[_Union[ReplayConstraint, _Mapping]] = ..., tell_drivers: _Optional[_Union[TellDrivers, _Mapping]] = ...) -> None: ...
 
 class PendingInstance(_message.Message):
     __slots__ = ("instance_id", "node_type", "detail", "since")
@@ -394,20 +426,22 @@ class ClusterConfig(_message.Message):
     def __init__(self, hash: _Optional[str] = ..., min_resources: _Optional[_Mapping[str, int]] = ..., max_resources: _Optional[_Mapping[str, int]] = ..., node_groups: _Optional[_Iterable[_Union[NodeGroupConfig, _Mapping]]] = ...) -> None: ...
 
 class ReportDemandResponse(_message.Message):
-    __slots__ = ("commands", "acknowledged", "autoscaling_state", "next_interval", "want_snapshot", "cluster_config")
+    __slots__ = ("commands", "acknowledged", "autoscaling_state", "next_interval", "want_snapshot", "cluster_config", "driver_notice")
     COMMANDS_FIELD_NUMBER: _ClassVar[int]
     ACKNOWLEDGED_FIELD_NUMBER: _ClassVar[int]
     AUTOSCALING_STATE_FIELD_NUMBER: _ClassVar[int]
     NEXT_INTERVAL_FIELD_NUMBER: _ClassVar[int]
     WANT_SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    DRIVER_NOTICE_FIELD_NUMBER: _ClassVar[int]
     commands: _containers.RepeatedCompositeFieldContainer[Command]
     acknowledged: _containers.RepeatedScalarFieldContainer[str]
     autoscaling_state: AutoscalingState
     next_interval: _duration_pb2.Duration
     want_snapshot: bool
     cluster_config: ClusterConfig
-    def __init__(self, commands: _Optional[_Iterable[_Union[Command, _Mapping]]] = ..., acknowledged: _Optional[_Iterable[str]] = ..., autoscaling_state: _Optional[_Union[AutoscalingState, _Mapping]] = ..., next_interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., want_snapshot: bool = ..., cluster_config: _Optional[_Union[ClusterConfig, _Mapping]] = ...) -> None: ...
+    driver_notice: str
+    def __init__(self, commands: _Optional[_Iterable[_Union[Command, _Mapping]]] = ..., acknowledged: _Optional[_Iterable[str]] = ..., autoscaling_state: _Optional[_Union[AutoscalingState, _Mapping]] = ..., next_interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., want_snapshot: bool = ..., cluster_config: _Optional[_Union[ClusterConfig, _Mapping]] = ..., driver_notice: _Optional[str] = ...) -> None: ...
 
 class GetStatusRequest(_message.Message):
     __slots__ = ("cluster",)
@@ -554,3 +588,111 @@ class GetStatusResponse(_message.Message):
     CLUSTERS_FIELD_NUMBER: _ClassVar[int]
     clusters: _containers.RepeatedCompositeFieldContainer[ClusterStatus]
     def __init__(self, clusters: _Optional[_Iterable[_Union[ClusterStatus, _Mapping]]] = ...) -> None: ...
+
+class ExplainRequest(_message.Message):
+    __slots__ = ("cluster",)
+    CLUSTER_FIELD_NUMBER: _ClassVar[int]
+    cluster: str
+    def __init__(self, cluster: _Optional[str] = ...) -> None: ...
+
+class Because(_message.Message):
+    __slots__ = ("reason", "text", "detail", "since", "until", "mover")
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    SINCE_FIELD_NUMBER: _ClassVar[int]
+    UNTIL_FIELD_NUMBER: _ClassVar[int]
+    MOVER_FIELD_NUMBER: _ClassVar[int]
+    reason: str
+    text: str
+    detail: str
+    since: _timestamp_pb2.Timestamp
+    until: _timestamp_pb2.Timestamp
+    mover: Mover
+    def __init__(self, reason: _Optional[str] = ..., text: _Optional[str] = ..., detail: _Optional[str] = ..., since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., until: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., mover: _Optional[_Union[Mover, str]] = ...) -> None: ...
+
+class OnTheWay(_message.Message):
+    __slots__ = ("node_type", "nodes", "count", "until")
+    NODE_TYPE_FIELD_NUMBER: _ClassVar[int]
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    UNTIL_FIELD_NUMBER: _ClassVar[int]
+    node_type: str
+    nodes: int
+    count: int
+    until: _timestamp_pb2.Timestamp
+    def __init__(self, node_type: _Optional[str] = ..., nodes: _Optional[int] = ..., count: _Optional[int] = ..., until: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class ShapeExplanation(_message.Message):
+    __slots__ = ("kind", "shape", "bundle", "gang_id", "count", "because", "on_the_way")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
+    BUNDLE_FIELD_NUMBER: _ClassVar[int]
+    GANG_ID_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    BECAUSE_FIELD_NUMBER: _ClassVar[int]
+    ON_THE_WAY_FIELD_NUMBER: _ClassVar[int]
+    kind: DemandKind
+    shape: str
+    bundle: Bundle
+    gang_id: str
+    count: int
+    because: Because
+    on_the_way: _containers.RepeatedCompositeFieldContainer[OnTheWay]
+    def __init__(self, kind: _Optional[_Union[DemandKind, str]] = ..., shape: _Optional[str] = ..., bundle: _Optional[_Union[Bundle, _Mapping]] = ..., gang_id: _Optional[str] = ..., count: _Optional[int] = ..., because: _Optional[_Union[Because, _Mapping]] = ..., on_the_way: _Optional[_Iterable[_Union[OnTheWay, _Mapping]]] = ...) -> None: ...
+
+class NodeExplanation(_message.Message):
+    __slots__ = ("instance_id", "ray_node_id", "node_type", "status", "because")
+    INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
+    RAY_NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    NODE_TYPE_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    BECAUSE_FIELD_NUMBER: _ClassVar[int]
+    instance_id: str
+    ray_node_id: str
+    node_type: str
+    status: str
+    because: Because
+    def __init__(self, instance_id: _Optional[str] = ..., ray_node_id: _Optional[str] = ..., node_type: _Optional[str] = ..., status: _Optional[str] = ..., because: _Optional[_Union[Because, _Mapping]] = ...) -> None: ...
+
+class TypeExplanation(_message.Message):
+    __slots__ = ("name", "running", "in_flight", "leaving", "min_workers", "max_workers", "because", "failures", "last_error")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    RUNNING_FIELD_NUMBER: _ClassVar[int]
+    IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
+    LEAVING_FIELD_NUMBER: _ClassVar[int]
+    MIN_WORKERS_FIELD_NUMBER: _ClassVar[int]
+    MAX_WORKERS_FIELD_NUMBER: _ClassVar[int]
+    BECAUSE_FIELD_NUMBER: _ClassVar[int]
+    FAILURES_FIELD_NUMBER: _ClassVar[int]
+    LAST_ERROR_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    running: int
+    in_flight: int
+    leaving: int
+    min_workers: int
+    max_workers: int
+    because: Because
+    failures: int
+    last_error: str
+    def __init__(self, name: _Optional[str] = ..., running: _Optional[int] = ..., in_flight: _Optional[int] = ..., leaving: _Optional[int] = ..., min_workers: _Optional[int] = ..., max_workers: _Optional[int] = ..., because: _Optional[_Union[Because, _Mapping]] = ..., failures: _Optional[int] = ..., last_error: _Optional[str] = ...) -> None: ...
+
+class ClusterExplanation(_message.Message):
+    __slots__ = ("cluster", "at", "shapes", "nodes", "node_types")
+    CLUSTER_FIELD_NUMBER: _ClassVar[int]
+    AT_FIELD_NUMBER: _ClassVar[int]
+    SHAPES_FIELD_NUMBER: _ClassVar[int]
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    NODE_TYPES_FIELD_NUMBER: _ClassVar[int]
+    cluster: str
+    at: _timestamp_pb2.Timestamp
+    shapes: _containers.RepeatedCompositeFieldContainer[ShapeExplanation]
+    nodes: _containers.RepeatedCompositeFieldContainer[NodeExplanation]
+    node_types: _containers.RepeatedCompositeFieldContainer[TypeExplanation]
+    def __init__(self, cluster: _Optional[str] = ..., at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., shapes: _Optional[_Iterable[_Union[ShapeExplanation, _Mapping]]] = ..., nodes: _Optional[_Iterable[_Union[NodeExplanation, _Mapping]]] = ..., node_types: _Optional[_Iterable[_Union[TypeExplanation, _Mapping]]] = ...) -> None: ...
+
+class ExplainResponse(_message.Message):
+    __slots__ = ("clusters",)
+    CLUSTERS_FIELD_NUMBER: _ClassVar[int]
+    clusters: _containers.RepeatedCompositeFieldContainer[ClusterExplanation]
+    def __init__(self, clusters: _Optional[_Iterable[_Union[ClusterExplanation, _Mapping]]] = ...) -> None: ...

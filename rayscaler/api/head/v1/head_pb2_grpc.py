@@ -45,6 +45,11 @@ class HeadServiceStub(object):
                 request_serializer=rayscaler_dot_api_dot_head_dot_v1_dot_head__pb2.GetStatusRequest.SerializeToString,
                 response_deserializer=rayscaler_dot_api_dot_head_dot_v1_dot_head__pb2.GetStatusResponse.FromString,
                 _registered_method=True)
+        self.Explain = channel.unary_unary(
+                '/rayscaler.api.head.v1.HeadService/Explain',
+                request_serializer=rayscaler_dot_api_dot_head_dot_v1_dot_head__pb2.ExplainRequest.SerializeToString,
+                response_deserializer=rayscaler_dot_api_dot_head_dot_v1_dot_head__pb2.ExplainResponse.FromString,
+                _registered_method=True)
 
 
 class HeadServiceServicer(object):
@@ -66,6 +71,13 @@ class HeadServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Explain(self, request, context):
+        """Tells of each pending shape, node and node type the one reason for which it stands as it does now. Idempotent: it changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_HeadServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -78,6 +90,11 @@ def add_HeadServiceServicer_to_server(servicer, server):
                     servicer.GetStatus,
                     request_deserializer=rayscaler_dot_api_dot_head_dot_v1_dot_head__pb2.GetStatusRequest.FromString,
                     response_serializer=rayscaler_dot_api_dot_head_dot_v1_dot_head__pb2.GetStatusResponse.SerializeToString,
+            ),
+            'Explain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Explain,
+                    request_deserializer=rayscaler_dot_api_dot_head_dot_v1_dot_head__pb2.ExplainRequest.FromString,
+                    response_serializer=rayscaler_dot_api_dot_head_dot_v1_dot_head__pb2.ExplainResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -135,6 +152,33 @@ class HeadService(object):
             '/rayscaler.api.head.v1.HeadService/GetStatus',
             rayscaler_dot_api_dot_head_dot_v1_dot_head__pb2.GetStatusRequest.SerializeToString,
             rayscaler_dot_api_dot_head_dot_v1_dot_head__pb2.GetStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Explain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rayscaler.api.head.v1.HeadService/Explain',
+            rayscaler_dot_api_dot_head_dot_v1_dot_head__pb2.ExplainRequest.SerializeToString,
+            rayscaler_dot_api_dot_head_dot_v1_dot_head__pb2.ExplainResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,0 +1,106 @@
+"""`rayscaler explain`, `status --watch` and their JSON against a service that runs: as a user types them."""
+
+import asyncio
+import json
+import signal
+import sys
+
+import pytest
+from google.protobuf.json_format import MessageToJson
+
+from rayscaler.api.head.v1 import head_pb2 as pb
+from tests.cli.test_schemas import validator
+from tests.server.sockets import report, service
+
+pytestmark = pytest.mark.tier("protocol")
+
+HUGE = pb.Demand(bundle=pb.Bundle(resources={"CPU": 640_000}), count=3)
+SMALL = pb.Demand(bundle=pb.Bundle(resources={"CPU": 10_000}), count=2)
+ROWS = [
+    pb.Node(ray_node_id="aa11", status=pb.NODE_STATUS_RUNNING, is_head=True),
+    pb.Node(ray_node_id="bb22", status=pb.NODE_STATUS_RUNNING, activity=["[bold]Busy[/] \x1b[31m"]),
+]
+
+
+def shown(message) -> str:
+    return MessageToJson(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+
+
+async def run(*args: str) -> tuple[int, str, str]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "rayscaler", *args), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env={"COLUMNS": "300"}
+    )
+    out, err = await process.communicate()
+    return process.returncode or 0, out.decode(), err.decode()
+
+
+async def explained(s, *args: str) -> tuple[int, str, str]:
+    return await run("explain", "--service", s.address, *args)
+
+
+async def busy(s) -> pb.ClusterExplanation:
+    """Report a cluster in which something waits for ever, something is launched, and two nodes are not ours; return what is said of it."""
+    await s.stub.ReportDemand(report(1, snapshot=pb.Snapshot(nodes=ROWS, demands=[HUGE, SMALL], live_jobs=1)))
+    (found,) = (await s.stub.Explain(pb.ExplainRequest(cluster="demo"))).clusters
+    if len(found.nodes) < 4:
+        await asyncio.sleep(0.02)
+        return await busy(s)
+    return found
+
+
+async def test_explain_tells_all_or_what_is_asked_for():
+    async with service() as s:
+        await busy(s)
+        (code, everything, _), (_, told, _), (near_code, _, near) = await asyncio.gather(
+            explained(s), explained(s, "--json", "CPU=64"), explained(s, "smal")
+        )
+        assert code == 0
+        for text in ("NO_TYPE_FITS", "the operator", "LAUNCHING", "demo-small-1-0", "HEAD_NODE", "NOT_OURS", "READY", "{CPU: 64}"):
+            assert text in everything
+        validator("explain").validate(json.loads(told))
+        (found,) = json.loads(told)["clusters"]
+        assert [(each["shape"], each["count"]) for each in found["shapes"]] == [("{CPU: 64}", "3")]
+        assert (found["nodes"], found["node_types"]) == ([], [])
+        assert found["shapes"][0]["because"]["mover"] == "MOVER_OPERATOR"
+        assert near_code == 2
+        assert near == "error: SUBJECT: 'smal': no pending shape, node or node type is called so; did you mean small?\n"
+
+
+async def test_status_json_is_as_its_schema_says_at_first_and_when_much_is_known():
+    async with service() as s:
+        _, first, _ = await run("status", "--service", s.address, "--json")
+        found = await busy(s)
+        whole = pb.ExplainResponse(clusters=[found])
+        validator("explain").validate(json.loads(shown(whole)))
+        _, later, _ = await run("status", "--service", s.address, "--json")
+        for told in (first, later):
+            validator("status").validate(json.loads(told))
+        assert json.loads(first)["clusters"][0]["blind"] == "NO_REPORT"
+        assert json.loads(later)["clusters"][0]["instances"]
+
+
+async def test_watch_goes_on_while_the_service_is_away_and_ends_with_ctrl_c():
+    async with service() as s:
+        argv = (sys.executable, "-m", "rayscaler", "status", "--watch", "--every", "0.1", "--service", s.address)
+        process = await asyncio.create_subprocess_exec(*argv, stdout=asyncio.subprocess.PIPE, env={"COLUMNS": "200"})
+        assert process.stdout is not None
+
+        async def until(text: str) -> None:
+            while text not in (await process.stdout.readline()).decode():
+                pass
+
+        await until("demo: no report yet")
+        await s.server.stop(0)
+        await until("unreachable since ")
+        await until("as it was seen last:")
+        await until("demo: no report yet")
+        process.send_signal(signal.SIGINT)
+        await asyncio.wait_for(process.communicate(), 20)
+        assert process.returncode == 130
+
+
+async def test_watch_and_json_exclude_each_other_and_nobody_at_the_address_is_told():
+    code, _, told = await run("status", "--watch", "--json")
+    assert (code, "--watch is for people" in told) == (2, True)
+    code, _, told = await run("explain", "--service", "127.0.0.1:1")
+    assert (code, told.startswith("error: no service answers at 127.0.0.1:1")) == (1, True)
