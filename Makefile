@@ -8,7 +8,7 @@ GO_MONITOR := tests/protocol/go
 export RAY_USAGE_STATS_ENABLED = 0
 export PYTHONHASHSEED = 0
 
-.PHONY: help demo test lint fmt gen gen-check lock bench soak verify deflake clean
+.PHONY: help demo test lint fmt gen gen-check docs lock bench soak verify deflake clean
 help:            ## print this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
@@ -55,6 +55,9 @@ gen: $(STAMP)    ## generate rayscaler/api from proto/
 gen-check: gen   ## fail when the committed generated code is stale
 	@git diff --exit-code --stat -- rayscaler/api || { echo "rayscaler/api is stale: run make gen and commit"; exit 1; }
 	@test -z "$$(git ls-files --others --exclude-standard rayscaler/api)" || { echo "rayscaler/api has uncommitted files"; exit 1; }
+
+docs: $(STAMP)   ## write docs/reference.md from schema and code
+	$(PY) docs/generate.py
 
 lock: $(STAMP)   ## refresh requirements.lock
 	$(VENV)/bin/uv pip compile --upgrade --generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11 \

@@ -123,7 +123,7 @@ cpu-large 1 there 3 x {CPU: 2} [zone in (a)]
 cpu-large 1 there 2 x {CPU: 1} of a STRICT_SPREAD gang
 gpu 3 new 1 x {CPU: 4, GPU: 1} [zone in (a) else zone !in (a, c)]
 no place for count reason detail whose move
-{CPU: 64} 1 NO_TYPE_FITS {CPU: 64} x 1 cannot be launched: no node of cpu-large, gpu is big enough, even when empty yours: no node type of the definition can ever hold it
+{CPU: 64} 1 NO_TYPE_FITS {CPU: 64} x 1 cannot be launched: no node of cpu-large, gpu is big enough, even when empty the operator: change the definition, or mend what is broken
 3 nodes to launch at a cost of 9.3 per hour, 0 to end; 1 asked for have no place; planned in
 """
 
@@ -213,7 +213,7 @@ def test_the_speed_of_upscaling_counts_the_nodes_that_are_there(tmp_path):
     assert found["launches"] == {"gpu": 5}
     assert [each["reason"] for each in found["infeasible"]] == ["UPSCALING_SPEED"]
     said, _ = run(tmp_path, {**CLUSTER, "spec": {**CLUSTER["spec"], "upscalingSpeed": 1}}, demand)
-    assert "rayscaler's: more once these have joined" in " ".join(words(said))
+    assert "nobody: it passes by itself, or rayscaler is on it" in " ".join(words(said))
 
 
 def test_the_head_takes_work_where_the_definition_gives_it_resources(tmp_path):

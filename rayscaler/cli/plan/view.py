@@ -10,18 +10,13 @@ from rich.text import Text
 
 from rayscaler.config.demandfile import Wanted
 from rayscaler.model.demand import Bundle
-from rayscaler.model.instance import NEVER, Reason
+from rayscaler.model.instance import Reason
 from rayscaler.model.plan import Drain, Plan, Termination
+from rayscaler.model.reasons import MEANINGS, MOVERS
 from rayscaler.model.state import ClusterState
 
 NAMED = 3
 """Nodes named in one row; the rest is a number."""
-_MOVES = {
-    Reason.MAX_WORKERS: "yours: raise spec.maxWorkers",
-    Reason.MAX_WORKERS_OF_TYPE: "yours: raise the type's maxWorkers",
-    Reason.UPSCALING_SPEED: "rayscaler's: more once these have joined",
-    Reason.NO_ROOM: "Ray's: when work there ends",
-}
 
 
 def render(state: ClusterState, wanted: Wanted, plan: Plan, document: Mapping[str, Any]) -> Group:
@@ -99,7 +94,7 @@ def _infeasible(document: Mapping[str, Any], names: list[str]) -> Table:
 
 def move(reason: Reason) -> str:
     """Return who can lift a refusal, and how."""
-    return "yours: no node type of the definition can ever hold it" if reason in NEVER else _MOVES[reason]
+    return MOVERS[MEANINGS[reason].mover]
 
 
 def _summary(plan: Plan, document: Mapping[str, Any]) -> Text:
