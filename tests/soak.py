@@ -30,7 +30,7 @@ from tests.ray.wreck import wreck
 from tests.server import test_garbage
 
 RESTARTS, KILLS, REPORTS = 20, 11, 10_000  # a trap may never be sprung: with ten, less than half of the kills came between
-SESSIONS, AWAY_S, PAUSE_S = 50, 600.0, 5.0
+SESSIONS, AWAY_S, PAUSE_S = 50, 600.0, 20.0
 """Of client sessions: how many, how long rayscaler is away, and the pause between two calls of each."""
 ERROR_CHARS = 12000
 """Of a failure, the end is kept: what was seen and said last."""

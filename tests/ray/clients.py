@@ -18,7 +18,8 @@ from tests.ray.stack import Stack, running_stack
 
 SPEC = {"idleTimeout": "2s", "maxWorkers": 2, "nodeTypes": [{"name": "small", "resources": {"CPU": 1}}]}
 PARTS = ("service", "monitor")
-CONNECTS = 3
+CONNECTS = 10
+"""Tries; see `Clients.open`."""
 CATCH_UP_S = 15.0
 """From rayscaler's return to the worker for what was submitted meanwhile (complaint F5)."""
 PATIENCE_S = 60.0
@@ -86,7 +87,8 @@ class Clients:
         """Start a client and wait until its session works.
 
         One at a time, and again when its connection fails: Ray's client server forks while it serves others, and what it forks then dies
-        at once now and then ("Other threads are currently calling into gRPC, skipping fork() handlers"; 2 of 8 times with two at once).
+        at once now and then ("Other threads are currently calling into gRPC, skipping fork() handlers"; 2 of 8 times with two at once, and
+        more often the more sessions there are).
         """
         log = self._stack.base / f"client{len(self._sessions)}.log"
         for _ in range(CONNECTS):
