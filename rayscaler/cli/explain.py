@@ -47,27 +47,36 @@ def render(cluster: pb.ClusterExplanation) -> Group:
     """Return one cluster's explanation as tables; kinds with nothing to tell are left out."""
     parts: list[RenderableType] = [Text(f"{cluster.cluster}, as decided at {clock_time(cluster.at)}", style="bold")]
     if cluster.shapes:
-        parts.append(_table("pending", ["shape", "count"], [((each.shape, str(each.count)), each.because) for each in cluster.shapes]))
+        parts.append(_table("pending", [((each.shape, f"x {each.count}"), each.because) for each in cluster.shapes]))
     if cluster.nodes:
-        rows = [((each.instance_id or each.ray_node_id, each.node_type, each.status), each.because) for each in cluster.nodes]
-        parts.append(_table("nodes", ["node", "node type", "status"], rows))
+        nodes = [
+            ((each.instance_id or each.ray_node_id, f"{each.node_type} {each.status}".strip()), each.because) for each in cluster.nodes
+        ]
+        parts.append(_table("node", nodes))
     if cluster.node_types:
-        parts.append(
-            _table("node types", ["node type", "workers"], [((each.name, _workers(each)), each.because) for each in cluster.node_types])
-        )
+        parts.append(_table("node type", [((each.name, _workers(each)), each.because) for each in cluster.node_types]))
     if len(parts) == 1:
         parts.append(Text("nothing waits, no node is there, no node type is defined"))
     return Group(*parts)
 
 
-def _table(title: str, columns: list[str], rows: Sequence[tuple[tuple[str, ...], pb.Because]]) -> Table:
-    table = Table(*columns, "reason", "why", "since", "until", "whose move", title=title, title_justify="left")
-    for cells, because in rows:
-        until = clock_time(because.until) if because.HasField("until") else ""
-        why = f"{because.text}: {because.detail}" if because.detail else because.text
+def _table(kind: str, rows: Sequence[tuple[tuple[str, str], pb.Because]]) -> Table:
+    """Return a table of two columns, what it is and why, that can be read in 80 characters."""
+    table = Table(show_lines=True, expand=True)
+    table.add_column(kind, overflow="fold", ratio=2)
+    table.add_column("why", overflow="fold", ratio=3)
+    for (name, more), because in rows:
         # As plain text: what Ray or a user wrote is no markup.
-        table.add_row(*map(Text, (*cells, because.reason, why, clock_time(because.since), until, MOVERS.get(because.mover, "?"))))
+        what = Text(f"{name}\n{more}") if more else Text(name)
+        why = f"{because.text}: {because.detail}" if because.detail else because.text
+        table.add_row(what, Text.assemble((because.reason, "bold"), f" {_when(because)}\n{why}"))
     return table
+
+
+def _when(because: pb.Because) -> str:
+    until = f" until {clock_time(because.until)}" if because.HasField("until") else ""
+    mover = MOVERS.get(because.mover, "?")
+    return f"since {clock_time(because.since)}{until}" + (f", {mover} must move" if mover else "")
 
 
 def _workers(each: pb.TypeExplanation) -> str:

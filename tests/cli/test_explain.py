@@ -28,7 +28,7 @@ def shown(message) -> str:
 
 async def run(*args: str) -> tuple[int, str, str]:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "rayscaler", *args), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env={"COLUMNS": "300"}
+        *(sys.executable, "-m", "rayscaler", *args), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env={"COLUMNS": "80"}
     )
     out, err = await process.communicate()
     return process.returncode or 0, out.decode(), err.decode()
@@ -57,6 +57,8 @@ async def test_explain_tells_all_or_what_is_asked_for():
         assert code == 0
         for text in ("NO_TYPE_FITS", "the operator", "LAUNCHING", "demo-small-1-0", "HEAD_NODE", "NOT_OURS", "READY", "{CPU: 64}"):
             assert text in everything
+        assert max(map(len, everything.splitlines())) <= 80
+        assert len(everything.splitlines()) < 60, "it can be read in 80 characters"
         validator("explain").validate(json.loads(told))
         (found,) = json.loads(told)["clusters"]
         assert [(each["shape"], each["count"]) for each in found["shapes"]] == [("{CPU: 64}", "3")]
