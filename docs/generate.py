@@ -121,7 +121,7 @@ def durations() -> str:
     for field, after in zip(made.body, [*made.body[1:], ast.Pass()], strict=True):
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
             is_told = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
-            told[field.target.id] = str(after.value.value) if is_told else ""  # type: ignore[union-attr]
+            told[field.target.id] = str(after.value.value) if is_told else ""
     body = ((f"`{each.name}`", f"{each.default:g} s", told[each.name]) for each in fields(settings.Timings))
     return "## Durations\n\nOf the service; `RAYSCALER_TIME_FACTOR` divides them all.\n\n" + rows(("duration", "default", "meaning"), body)
 

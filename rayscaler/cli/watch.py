@@ -37,8 +37,8 @@ def watch(draw: Callable[[], RenderableType], console: Console, every_s: float) 
     if not console.is_terminal:
         while True:
             console.print(picture.renewed())
-            time.sleep(every_s)
+            time.sleep(every_s)  # the pace that was asked for; Ctrl-C ends it
     with Live(console=console, auto_refresh=False, screen=True) as live:
         while True:
             live.update(picture.renewed(), refresh=True)
-            time.sleep(every_s)
+            time.sleep(every_s)  # the pace that was asked for; Ctrl-C ends it

@@ -184,6 +184,7 @@ class ClusterReconciler:
         try:
             self._memory.explanation = explain(self._memory, state, decided, retry_at=self._retry_at)
         except Exception:
+            # Explaining serves people only: the loop must not lose a cycle to it, and the next cycle explains anew.
             log.exception("explain.failed", cluster=self.name, cycle=self._memory.cycle)
 
     async def _load(self) -> None:
