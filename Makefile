@@ -32,7 +32,7 @@ demo: $(STAMP)   ## run the main job on this machine: a real Ray head, demand, w
 
 test: $(STAMP) $(GO_STAMP) ## set up everything and run the tests
 	@$(PY) -m tests.protocol.go_monitor >/dev/null  # some minutes with Go's own cache empty, which no test should take
-	$(PY) -m pytest $(ARGS)
+	$(if $(ARGS),$(PY) -m pytest $(ARGS),$(PY) -m tests.lanes)
 
 lint: $(STAMP)   ## ruff, mypy strict, import contracts, buf lint and breaking
 	$(VENV)/bin/ruff format --check .

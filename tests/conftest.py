@@ -21,7 +21,12 @@ def pytest_configure() -> None:
     asyncio.set_event_loop(None)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Half of the tests may be asked for (tests/lanes.py)."""
+    parser.addoption("--lane", choices=("ray", "rest"), help="only the tests on real Ray, or all others")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Every test names its tier; a unit test has two seconds, the others their own limits."""
     for item in items:
         marker = item.get_closest_marker("tier")
@@ -30,6 +35,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.get_closest_marker("timeout") is None:
             seconds = {"unit": 10, "property": 300, "protocol": 60}.get(marker.args[0], 600)
             item.add_marker(pytest.mark.timeout(seconds))
+    if lane := config.getoption("--lane"):
+        here, other = [], []
+        for item in items:
+            (here if (tier_of(item) == "ray") == (lane == "ray") else other).append(item)
+        items[:] = here
+        config.hook.pytest_deselected(items=other)
+
+
+def tier_of(item: pytest.Item) -> str:
+    """Return the tier that a test names."""
+    return item.get_closest_marker("tier").args[0]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -44,7 +60,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(autouse=True)
 def _tier(request: pytest.FixtureRequest, record_property) -> None:
-    record_property("tier", request.node.get_closest_marker("tier").args[0])
+    record_property("tier", tier_of(request.node))
 
 
 @pytest.fixture(autouse=True)
