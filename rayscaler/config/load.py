@@ -35,6 +35,14 @@ def from_content(path: Path, content: bytes) -> ClusterConfig:
     return _config(path, check_text(text))
 
 
+def name_in(content: bytes) -> str | None:
+    """Return the cluster's name in what may be no good definition at all; None where no name can be read."""
+    try:
+        return native.name_in(document.read(content.decode()).content)
+    except (ValueError, InvalidRequest):
+        return None
+
+
 def _config(path: Path, checked: Checked) -> ClusterConfig:
     if checked.config is None:
         raise _of_file(path, checked.problems)

@@ -36,6 +36,13 @@ def _hint(key: str, keys: set[str]) -> str:
     return f"did you mean {word}?" if word in keys else near(key, keys)
 
 
+def name_in(document: object) -> str | None:
+    """Return the name that a document gives its cluster, whatever else is wrong with it; None if it gives none."""
+    read = Reader()
+    metadata = read.mapping("", document).get("metadata")
+    return read.name("metadata.name", read.mapping("metadata", metadata).get("name")) or None
+
+
 def cluster(document: object) -> ClusterConfig:
     """Return the definition in `document`; raises InvalidRequest with every problem."""
     read = Reader(_hint)

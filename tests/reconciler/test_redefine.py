@@ -320,8 +320,8 @@ async def test_k1_a_bad_edit_changes_nothing_and_says_every_problem_until_it_is_
     path = tmp_path / "cluster.yaml"
     path.write_text(text("small"))
     file = DefinitionFile.read(path)
-    async with world(file.config) as w:
-        follower = asyncio.create_task(follow(file, w.reconciler, clock=LoopClock(), timings=Timings()))
+    async with world(file.first.config) as w:
+        follower = asyncio.create_task(follow(file, w.reconciler, kept=w.store, clock=LoopClock(), timings=Timings()))
         try:
             names = await with_workers(w, 2, busy=1)
             path.write_text(text("small", idleTimeout="soon", maxWorkers=-3))
