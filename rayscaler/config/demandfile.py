@@ -3,14 +3,13 @@
 Owns the format of `rayscaler plan --demand`. A bundle's label wishes are alternatives in their order, as Ray reports them.
 """
 
-import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from rayscaler.config import quantity, shown
-from rayscaler.config.reader import Reader
+from rayscaler.config.reader import Reader, one_of
 from rayscaler.errors import InvalidRequest
 from rayscaler.model.demand import Bundle, Demand, Gang, LabelCondition, LabelSelector, Operator, Strategy
 from rayscaler.model.nodetype import ClusterConfig, NodeType
@@ -128,7 +127,7 @@ def _condition(key: str, wish: object) -> LabelCondition | None:
 
 def _gangs(read: Reader, path: str, value: object) -> tuple[Gang, ...]:
     raw = read.mapping(path, value, _GANG)
-    strategy = _strategy(read, f"{path}.strategy", raw.get("strategy"))
+    strategy = read.choice(f"{path}.strategy", raw.get("strategy"), Strategy.PACK)
     bundles = tuple(_demand(read, where, each) for where, each in _listed(read, f"{path}.bundles", raw.get("bundles")))
     if not bundles and not raw.get("bundles"):
         read.problem(f"{path}.bundles", raw.get("bundles"), "must have at least one bundle")
@@ -136,21 +135,12 @@ def _gangs(read: Reader, path: str, value: object) -> tuple[Gang, ...]:
     return tuple(Gang(f"{path} #{number + 1}", strategy, bundles) for number in range(count))
 
 
-def _strategy(read: Reader, path: str, value: object) -> Strategy:
-    if value is None:
-        return Strategy.PACK
-    if not isinstance(value, str) or value not in tuple(Strategy):
-        read.problem(path, value, _one_of(value, Strategy))
-        return Strategy.PACK
-    return Strategy(value)
-
-
 def _nodes(read: Reader, path: str, value: object, config: ClusterConfig) -> Nodes:
     raw = read.mapping(path, value, _NODES)
     name, types = raw.get("type"), {each.name: each for each in config.node_types}
     found = types.get(name) if isinstance(name, str) else None
     if found is None:
-        read.problem(f"{path}.type", name, f"no such node type in the definition; {_one_of(name, types)}")
+        read.problem(f"{path}.type", name, f"no such node type in the definition; {one_of(name, types)}")
     count = _at_most(read, f"{path}.count", raw.get("count"), MOST_NODES)
     used = _amounts(read, f"{path}.used", raw.get("used"))
     for resource, amount in used.items():
@@ -167,8 +157,3 @@ def _at_most(read: Reader, path: str, value: object, most: int) -> int:
         read.problem(path, value, f"must be {most} at most in one entry")
         return 1
     return count
-
-
-def _one_of(value: object, names: Iterable[str]) -> str:
-    near = difflib.get_close_matches(str(value)[:100], list(names), 1)
-    return f"did you mean {near[0]}?" if near else f"one of: {', '.join(names)}"

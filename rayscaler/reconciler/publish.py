@@ -9,6 +9,7 @@ from rayscaler.model.demand import Bundle, Gang, Snapshot
 from rayscaler.model.instance import Instance, InstanceStatus
 from rayscaler.model.nodetype import UNLIMITED, ClusterConfig
 from rayscaler.model.plan import Plan
+from rayscaler.model.reasons import OUTDATED
 from rayscaler.model.resources import Resources
 from rayscaler.model.status import ClusterStatus, HoldStatus
 from rayscaler.planner import limits
@@ -145,7 +146,7 @@ def _instances(memory: Memory) -> tuple[Instance, ...]:
         is_running = each.status is InstanceStatus.RUNNING
         detail = f"busy: {busy[each.instance_id]}" if is_running and each.instance_id in busy else each.detail
         if is_running and memory.config.is_outdated(each.made_as):
-            detail = f"outdated, goes when idle; {detail}"
+            detail = "; ".join(filter(None, (OUTDATED[memory.config.update_policy_of(each.node_type)], detail)))
         told.append(replace(each, detail=detail))
     return tuple(sorted(told, key=lambda each: each.instance_id))
 
