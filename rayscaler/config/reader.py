@@ -101,11 +101,10 @@ class Reader:
         """Return a number from `low` to MOST, `default` where there is none."""
         if value is None:
             return default
-        is_number = isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= MOST
-        if not is_number or (whole and value != int(value)):  # type: ignore[call-overload]
-            self.problem(path, value, f"must be a {'whole ' if whole else ''}number from {low:.0f} to {MOST}")
-            return default
-        return int(value) if whole else value  # type: ignore[call-overload]
+        if isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= MOST and not (whole and value != int(value)):
+            return int(value) if whole else value
+        self.problem(path, value, f"must be a {'whole ' if whole else ''}number from {low:.0f} to {MOST}")
+        return default
 
     def boolean(self, path: str, value: object) -> bool:
         """Return true or false, false where there is none."""
