@@ -76,7 +76,7 @@ def completed(*words: str) -> list[str]:
     return [each.value for each in BashComplete(cli, {}, PROGRAM, VARIABLE).get_completions(list(args), incomplete)]
 
 
-def test_commands_flags_and_values_are_completed(tmp_path):
+def test_commands_flags_and_values_are_completed(tmp_path, monkeypatch):
     assert completed("v") == ["validate", "version"]
     assert completed("completion", "") == sorted(ENABLE)
     assert "--json" in completed("validate", "--")
@@ -84,6 +84,9 @@ def test_commands_flags_and_values_are_completed(tmp_path):
     (tmp_path / "up" / "mine" / "head.json").write_text("{}")
     assert completed("down", "--state-dir", str(tmp_path), "m") == ["mine"]
     assert completed("down", "--state-dir", str(tmp_path), "x") == []
+    monkeypatch.setenv("RAYSCALER_STATE_DIR", str(tmp_path))
+    for command in ("status", "explain", "monitor"):
+        assert completed(command, "--cluster", "m") == ["mine"]
 
 
 def test_the_exit_codes_are_in_the_help_each_with_its_meaning():
@@ -99,12 +102,12 @@ def test_every_command_that_prints_has_json():
 
 
 @pytest.mark.tier("protocol")
-def test_each_exit_code_is_what_a_shell_sees():
+def test_each_exit_code_is_what_a_shell_sees(tmp_path):
     assert run("validate", str(GOOD)).returncode == Exit.DONE
     away = run("status", "--service", "127.0.0.1:1")
     assert (away.returncode, away.stdout) == (Exit.FAILED, "")
     assert away.stderr.startswith("error: no service answers at 127.0.0.1:1")
-    refused = run("serve", "-f", str(FAULTY / "limits.yaml"))
+    refused = run("serve", "-f", str(FAULTY / "limits.yaml"), "--state-dir", str(tmp_path))
     assert (refused.returncode, len(refused.stderr.splitlines())) == (Exit.USAGE, 5)
     assert run("validate", "--jsn", str(GOOD)).returncode == Exit.USAGE
 
