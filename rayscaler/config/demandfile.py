@@ -4,7 +4,7 @@ Owns the format of `rayscaler plan --demand`. A bundle's label wishes are altern
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,8 +49,16 @@ class Wanted:
     nodes: tuple[Nodes, ...] = ()
 
 
-def wanted(document: object, config: ClusterConfig) -> Wanted:
-    """Return what a document as read from YAML asks of `config`; raises InvalidRequest with every problem."""
+def is_demand(document: object) -> bool:
+    """Whether a document as read from YAML is meant as a demand file: it has a key of one, and says of no kind that it is."""
+    return isinstance(document, Mapping) and "kind" not in document and any(key in document for key in _ROOT)
+
+
+def wanted(document: object, config: ClusterConfig | None) -> Wanted:
+    """Return what a document as read from YAML asks of `config`; raises InvalidRequest with every problem.
+
+    Without a definition any node type may stand there, and what is used of it.
+    """
     read = Reader()
     root = read.mapping("", document, _ROOT)
     found = Wanted(
@@ -135,12 +143,9 @@ def _gangs(read: Reader, path: str, value: object) -> tuple[Gang, ...]:
     return tuple(Gang(f"{path} #{number + 1}", strategy, bundles) for number in range(count))
 
 
-def _nodes(read: Reader, path: str, value: object, config: ClusterConfig) -> Nodes:
+def _nodes(read: Reader, path: str, value: object, config: ClusterConfig | None) -> Nodes:
     raw = read.mapping(path, value, _NODES)
-    name, types = raw.get("type"), {each.name: each for each in config.node_types}
-    found = types.get(name) if isinstance(name, str) else None
-    if found is None:
-        read.problem(f"{path}.type", name, f"no such node type in the definition; {one_of(name, types)}")
+    found = _type(read, f"{path}.type", raw.get("type"), config)
     count = _at_most(read, f"{path}.count", raw.get("count"), MOST_NODES)
     used = _amounts(read, f"{path}.used", raw.get("used"))
     for resource, amount in used.items():
@@ -149,6 +154,18 @@ def _nodes(read: Reader, path: str, value: object, config: ClusterConfig) -> Nod
             rule = f"is more than {found.name} has, {to_text(resource, has)}"
             read.problem(shown.under(f"{path}.used", resource), raw["used"].get(resource), rule)
     return Nodes(found or NodeType("", Resources()), count, used)
+
+
+def _type(read: Reader, path: str, name: object, config: ClusterConfig | None) -> NodeType | None:
+    """Return the definition's node type of that name; None where it has none, or where nobody knows the definition."""
+    if config is None:
+        read.name(path, name)
+        return None
+    found = config.node_type(name) if isinstance(name, str) else None
+    if found is None:
+        rule = one_of(name, [each.name for each in config.node_types])
+        read.problem(path, name, f"no such node type in the definition; {rule}")
+    return found
 
 
 def _at_most(read: Reader, path: str, value: object, most: int) -> int:
