@@ -27,10 +27,11 @@ def content_hash(content: bytes) -> str:
 
 @dataclass(frozen=True)
 class Definition:
-    """A good definition, its text as it was read, and the hash of that."""
+    """A good definition, its text as it was read, the hash of that, and what somebody should look at in it all the same."""
 
     config: ClusterConfig
     content: bytes
+    warnings: tuple[str, ...] = ()
 
     @property
     def content_hash(self) -> str:
@@ -102,7 +103,8 @@ def judged(path: Path, seen: bytes | str) -> Definition:
     """Return the definition in what was seen in a file; raises InvalidRequest naming the file and every problem."""
     if isinstance(seen, str):
         raise InvalidRequest(f"{path}: {seen}")
-    return Definition(load.from_content(path, seen), seen)
+    config, warnings = load.from_content(path, seen)
+    return Definition(config, seen, tuple(str(each.inside(str(path))) for each in warnings))
 
 
 def _content(path: Path) -> bytes | str:

@@ -29,13 +29,14 @@ def from_file(path: Path) -> ClusterConfig:
     return _config(path, check(path))
 
 
-def from_content(path: Path, content: bytes) -> ClusterConfig:
-    """Return the definition in what was read from a file; raises InvalidRequest naming the file and every problem."""
+def from_content(path: Path, content: bytes) -> tuple[ClusterConfig, tuple[Problem, ...]]:
+    """Return the definition in what was read from a file, and its warnings; raises InvalidRequest naming the file and every problem."""
     try:
         text = content.decode()
     except ValueError as error:
         raise _of_file(path, (Problem("", "", f"cannot be read as text: {error}"),)) from error
-    return _config(path, check_text(text))
+    checked = check_text(text)
+    return _config(path, checked), checked.warnings
 
 
 def name_in(content: bytes) -> str | None:

@@ -17,6 +17,7 @@ log = structlog.get_logger(__name__)
 
 async def follow(file: DefinitionFile, reconciler: ClusterReconciler, *, kept: Definitions, clock: Clock, timings: Timings) -> None:
     """Look at the file for ever; a good edit is put in force and kept, a bad one is told until it is mended."""
+    reconciler.advise(file.first.warnings)
     if not file.can_change:
         log.warning("definition.not_followed", cluster=reconciler.name, path=str(file.path), why="it is no regular file")
         await asyncio.Event().wait()
@@ -39,6 +40,7 @@ def _look(file: DefinitionFile, reconciler: ClusterReconciler, *, clock: Clock, 
         found = file.look(clock.mono(), timings.definition_steady_s)
         if found is not None:
             reconciler.redefine(found.config, found.content_hash)
+            reconciler.advise(found.warnings)
     except InvalidRequest as error:
         reconciler.refuse(tuple(map(str, error.problems)))
     except Exception as error:

@@ -133,7 +133,8 @@ def _about_definition(memory: Memory) -> list[str]:
     )
     refused = [f"the changed definition is not taken, {in_force}: {each}" for each in memory.definition.problems]
     gone = Counter(each.node_type for each in memory.live() if memory.config.node_type(each.node_type) is None)
-    return refused + [
+    advice = [f"the definition in force may not be meant so: {each}" for each in memory.definition.warnings]
+    return [*refused, *advice] + [
         f"node type {name} is not defined any more: {count} left, each ends with its work" for name, count in sorted(gone.items())
     ]
 
