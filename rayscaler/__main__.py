@@ -20,7 +20,6 @@ from rayscaler.cli.status import status
 from rayscaler.cli.up.command import down, up
 from rayscaler.cli.validate import validate
 from rayscaler.cli.version import version
-from rayscaler.config.file import DefinitionFile
 from rayscaler.errors import InvalidRequest, RayscalerError
 from rayscaler.settings import MonitorSettings, ServiceSettings
 
@@ -64,17 +63,15 @@ def serve(files: tuple[Path, ...], listen: str | None, state_dir: Path | None, a
     from rayscaler import app
 
     settings = ServiceSettings.from_env(listen=listen, state_dir=state_dir)
-    definitions = [DefinitionFile.read(each) for each in files]
-    names = [each.config.name for each in definitions]
-    for name in names:
-        if names.count(name) > 1:
-            raise InvalidRequest(f"metadata.name: {name!r}: two definitions have this name; names are unique")
     host = settings.listen.rpartition(":")[0]
 
     def tell(port: int) -> None:
         click.echo(json.dumps({"service": f"{host}:{port}"}) if as_json else f"rayscaler listens at {host}:{port}")
 
-    sys.exit(asyncio.run(app.serve(definitions, settings, tell)))
+    def warn(problem: str) -> None:
+        click.echo(f"warning: {problem}", err=True)
+
+    sys.exit(asyncio.run(app.serve(files, settings, tell, warn)))
 
 
 @cli.command()

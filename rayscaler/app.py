@@ -7,6 +7,7 @@ import asyncio
 import gc
 import signal
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import structlog
 
@@ -20,10 +21,11 @@ from rayscaler.local.processes import SystemProcesses
 from rayscaler.model.nodetype import ClusterConfig
 from rayscaler.reconciler.cluster import ClusterReconciler
 from rayscaler.reconciler.follow import follow
+from rayscaler.reconciler.lastgood import opened
 from rayscaler.reconciler.registry import Registry
 from rayscaler.server.app import Server
 from rayscaler.settings import ServiceSettings
-from rayscaler.store.base import Store
+from rayscaler.store.base import Definitions, Store
 from rayscaler.store.sqlite import SqliteStore
 from rayscaler.tasks import guard
 
@@ -45,11 +47,13 @@ class Service:
         *,
         executor: Executor,
         store: Store,
+        kept: Definitions,
         clock: Clock,
     ) -> None:
-        """Take definitions; those in files are followed."""
+        """Take definitions; those in files are followed, and what is good in them is kept."""
         self._executor = executor
         self._store = store
+        self._kept = kept
         self._clock = clock
         self._timings = settings.timings
         self._reconcilers = [self._reconciler(each) for each in definitions]
@@ -64,10 +68,7 @@ class Service:
             asyncio.create_task(guard(each.name, each.run(), self._ended), name=f"reconciler {each.name}") for each in self._reconcilers
         ]
         tasks += [
-            asyncio.create_task(
-                guard(f"{own.name}'s definition", follow(file, own, clock=self._clock, timings=self._timings), self._ended),
-                name=f"definition of {own.name}",
-            )
+            asyncio.create_task(guard(f"{own.name}'s definition", self._follow(file, own), self._ended), name=f"definition of {own.name}")
             for file, own in self._followed
         ]
         try:
@@ -83,7 +84,10 @@ class Service:
         return self._failed is None
 
     def _reconciler(self, definition: ClusterConfig | DefinitionFile) -> ClusterReconciler:
-        config, content_hash = (definition.config, definition.content_hash) if isinstance(definition, DefinitionFile) else (definition, "")
+        if isinstance(definition, DefinitionFile):
+            config, content_hash = definition.first.config, definition.first.content_hash
+        else:
+            config, content_hash = definition, ""
         made = ClusterReconciler(
             config,
             executor=self._executor,
@@ -94,6 +98,9 @@ class Service:
             definition_hash=content_hash,
         )
         return made
+
+    async def _follow(self, file: DefinitionFile, own: ClusterReconciler) -> None:
+        await follow(file, own, kept=self._kept, clock=self._clock, timings=self._timings)
 
     def stop(self) -> None:
         """Ask `run` to return."""
@@ -119,22 +126,31 @@ def calm_collector() -> None:
     gc.set_threshold(100_000, 50, 100)
 
 
-async def serve(definitions: Sequence[DefinitionFile], settings: ServiceSettings, on_listening: Callable[[int], None]) -> int:
+async def serve(files: Sequence[Path], settings: ServiceSettings, on_listening: Callable[[int], None], warn: Callable[[str], None]) -> int:
     """Run the service with local workers until SIGINT or SIGTERM; return the exit code. Workers live on.
 
-    Two services on one state directory would both own its workers: raises Busy.
+    Two services on one state directory would both own its workers: raises Busy. Raises InvalidRequest for files that have nothing to start
+    with; what is wrong with one that starts as it was good last goes to `warn`.
     """
     calm_collector()
     with only_one(settings.state_dir / "service.lock", "another service"):
-        return await _serve(definitions, settings, on_listening)
+        store = SqliteStore(settings.state_dir / "record.sqlite")
+        definitions = await opened(files, store)
+        for each in definitions:
+            _warn(each, warn)
+        executor = LocalExecutor(SystemProcesses(), settings.run_dir)
+        service = Service(definitions, settings, executor=executor, store=store, kept=store, clock=SystemClock())
+        _on_signals(service.stop)
+        return Exit.DONE if await service.run(on_listening) else Exit.FAILED
 
 
-async def _serve(definitions: Sequence[DefinitionFile], settings: ServiceSettings, on_listening: Callable[[int], None]) -> int:
-    executor = LocalExecutor(SystemProcesses(), settings.run_dir)
-    store = SqliteStore(settings.state_dir / "record.sqlite")
-    service = Service(definitions, settings, executor=executor, store=store, clock=SystemClock())
-    _on_signals(service.stop)
-    return Exit.DONE if await service.run(on_listening) else Exit.FAILED
+def _warn(file: DefinitionFile, warn: Callable[[str], None]) -> None:
+    for problem in file.problems:
+        warn(problem)
+    if file.problems:
+        warn(
+            f"{file.path}: starts as it was good last, version {file.first.content_hash}; put the file right and it is taken, without a restart"
+        )
 
 
 def _on_signals(stop: Callable[[], None]) -> None:

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from rayscaler.api.head.v1 import head_pb2 as pb
 from rayscaler.cli.client import get_explanations
+from rayscaler.cli.completion import clusters
 from rayscaler.cli.moments import clock_time
 from rayscaler.cli.subject import about
 
@@ -24,7 +25,7 @@ MOVERS = {
 
 @click.command()
 @click.argument("subject", default="")
-@click.option("--cluster", default="", help="Only this one.")
+@click.option("--cluster", default="", shell_complete=clusters, help="Only this one.")
 @click.option("--service", default="127.0.0.1:6380", show_default=True, envvar="RAYSCALER_SERVICE", help="The rayscaler service.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, as schema/explain.schema.json says.")
 def explain(subject: str, cluster: str, service: str, as_json: bool) -> None:

@@ -8,12 +8,13 @@ from rich.text import Text
 
 from rayscaler.api.head.v1 import head_pb2 as pb
 from rayscaler.cli.client import get_status
+from rayscaler.cli.completion import clusters
 from rayscaler.cli.moments import clock_time
 from rayscaler.cli.watch import watch
 
 
 @click.command()
-@click.option("--cluster", default="", help="Only this one.")
+@click.option("--cluster", default="", shell_complete=clusters, help="Only this one.")
 @click.option("--service", default="127.0.0.1:6380", show_default=True, envvar="RAYSCALER_SERVICE", help="The rayscaler service.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, as schema/status.schema.json says.")
 @click.option("--watch", "is_watched", is_flag=True, help="Show it again and again until Ctrl-C.")

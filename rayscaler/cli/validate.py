@@ -23,8 +23,12 @@ _STYLE = {"good": "green", "error": "bold red", "warning": "yellow"}
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def validate(files: tuple[Path, ...], as_json: bool) -> None:
-    """Check definitions: every problem of every file with its path, value and rule. Warnings are no reason to refuse."""
-    checked = {str(path): load.check(path) for path in files}
+    """Check definitions and demand files: every problem of every file with its path, value and rule. Warnings are no reason to refuse.
+
+    A file is a demand file if it has demands, gangs, constraints or nodes, and no kind. Its node types are those of the definition that is
+    checked with it.
+    """
+    checked = {str(path): each for path, each in load.check_all(files).items()}
     if as_json:
         click.echo(json.dumps({"files": [_told(file, each) for file, each in checked.items()]}))
     else:
@@ -38,6 +42,7 @@ def validate(files: tuple[Path, ...], as_json: bool) -> None:
 def _told(file: str, checked: Checked) -> dict[str, Any]:
     return {
         "file": file,
+        "kind": "demand" if checked.is_demand else "cluster",
         "cluster": None if checked.config is None else checked.config.name,
         "problems": [asdict(each) for each in checked.problems],
         "warnings": [asdict(each) for each in checked.warnings],
@@ -48,6 +53,9 @@ def _lines(file: str, checked: Checked) -> Iterator[Text]:
     if checked.config is not None:
         kinds = ", ".join(each.name for each in checked.config.node_types) or "none"
         yield _line("good", Problem(file, "", f"cluster {checked.config.name}, node types: {kinds}"))
+    if checked.demand is not None:
+        entries = ", ".join(f"{len(found)} {name}" for name, found in vars(checked.demand).items() if found) or "nothing"
+        yield _line("good", Problem(file, "", f"demand file: {entries}"))
     for kind, problems in (("error", checked.problems), ("warning", checked.warnings)):
         for each in problems:
             yield _line(kind, each.inside(file))

@@ -3,14 +3,13 @@
 Owns the format of `rayscaler plan --demand`. A bundle's label wishes are alternatives in their order, as Ray reports them.
 """
 
-import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from rayscaler.config import quantity, shown
-from rayscaler.config.reader import Reader
+from rayscaler.config.reader import Reader, one_of
 from rayscaler.errors import InvalidRequest
 from rayscaler.model.demand import Bundle, Demand, Gang, LabelCondition, LabelSelector, Operator, Strategy
 from rayscaler.model.nodetype import ClusterConfig, NodeType
@@ -50,8 +49,16 @@ class Wanted:
     nodes: tuple[Nodes, ...] = ()
 
 
-def wanted(document: object, config: ClusterConfig) -> Wanted:
-    """Return what a document as read from YAML asks of `config`; raises InvalidRequest with every problem."""
+def is_demand(document: object) -> bool:
+    """Whether a document as read from YAML is meant as a demand file: it has a key of one, and says of no kind that it is."""
+    return isinstance(document, Mapping) and "kind" not in document and any(key in document for key in _ROOT)
+
+
+def wanted(document: object, config: ClusterConfig | None) -> Wanted:
+    """Return what a document as read from YAML asks of `config`; raises InvalidRequest with every problem.
+
+    Without a definition any node type may stand there, and what is used of it.
+    """
     read = Reader()
     root = read.mapping("", document, _ROOT)
     found = Wanted(
@@ -128,7 +135,7 @@ def _condition(key: str, wish: object) -> LabelCondition | None:
 
 def _gangs(read: Reader, path: str, value: object) -> tuple[Gang, ...]:
     raw = read.mapping(path, value, _GANG)
-    strategy = _strategy(read, f"{path}.strategy", raw.get("strategy"))
+    strategy = read.choice(f"{path}.strategy", raw.get("strategy"), Strategy.PACK)
     bundles = tuple(_demand(read, where, each) for where, each in _listed(read, f"{path}.bundles", raw.get("bundles")))
     if not bundles and not raw.get("bundles"):
         read.problem(f"{path}.bundles", raw.get("bundles"), "must have at least one bundle")
@@ -136,21 +143,9 @@ def _gangs(read: Reader, path: str, value: object) -> tuple[Gang, ...]:
     return tuple(Gang(f"{path} #{number + 1}", strategy, bundles) for number in range(count))
 
 
-def _strategy(read: Reader, path: str, value: object) -> Strategy:
-    if value is None:
-        return Strategy.PACK
-    if not isinstance(value, str) or value not in tuple(Strategy):
-        read.problem(path, value, _one_of(value, Strategy))
-        return Strategy.PACK
-    return Strategy(value)
-
-
-def _nodes(read: Reader, path: str, value: object, config: ClusterConfig) -> Nodes:
+def _nodes(read: Reader, path: str, value: object, config: ClusterConfig | None) -> Nodes:
     raw = read.mapping(path, value, _NODES)
-    name, types = raw.get("type"), {each.name: each for each in config.node_types}
-    found = types.get(name) if isinstance(name, str) else None
-    if found is None:
-        read.problem(f"{path}.type", name, f"no such node type in the definition; {_one_of(name, types)}")
+    found = _type(read, f"{path}.type", raw.get("type"), config)
     count = _at_most(read, f"{path}.count", raw.get("count"), MOST_NODES)
     used = _amounts(read, f"{path}.used", raw.get("used"))
     for resource, amount in used.items():
@@ -161,14 +156,21 @@ def _nodes(read: Reader, path: str, value: object, config: ClusterConfig) -> Nod
     return Nodes(found or NodeType("", Resources()), count, used)
 
 
+def _type(read: Reader, path: str, name: object, config: ClusterConfig | None) -> NodeType | None:
+    """Return the definition's node type of that name; None where it has none, or where nobody knows the definition."""
+    if config is None:
+        read.name(path, name)
+        return None
+    found = config.node_type(name) if isinstance(name, str) else None
+    if found is None:
+        rule = one_of(name, [each.name for each in config.node_types])
+        read.problem(path, name, f"no such node type in the definition; {rule}")
+    return found
+
+
 def _at_most(read: Reader, path: str, value: object, most: int) -> int:
     count: int = read.number(path, value, 1, low=1)
     if count > most:
         read.problem(path, value, f"must be {most} at most in one entry")
         return 1
     return count
-
-
-def _one_of(value: object, names: Iterable[str]) -> str:
-    near = difflib.get_close_matches(str(value)[:100], list(names), 1)
-    return f"did you mean {near[0]}?" if near else f"one of: {', '.join(names)}"

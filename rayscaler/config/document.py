@@ -80,7 +80,11 @@ def _unreadable(text: str, error: Exception) -> Problem:
     if mark is None:
         why = "is nested too deeply" if isinstance(error, RecursionError) else str(error).partition("\n")[0]
         return Problem("", "", f"cannot be read as YAML: {why}")
-    context = f"{error.context}: " if getattr(error, "context", None) else ""  # type: ignore[attr-defined]
+    context = getattr(error, "context", None)
     line = next(iter(text.splitlines()[mark.line : mark.line + 1]), "")
     reason = getattr(error, "problem", None) or "something is missing here"
-    return Problem(f"line {mark.line + 1}, column {mark.column + 1}", shown.value(line), f"cannot be read as YAML: {context}{reason}")
+    return Problem(
+        f"line {mark.line + 1}, column {mark.column + 1}",
+        shown.value(line),
+        f"cannot be read as YAML: {f'{context}: ' if context else ''}{reason}",
+    )

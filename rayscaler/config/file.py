@@ -27,36 +27,42 @@ def content_hash(content: bytes) -> str:
 
 @dataclass(frozen=True)
 class Definition:
-    """A good definition and the hash of its text."""
+    """A good definition, its text as it was read, the hash of that, and what somebody should look at in it all the same."""
 
     config: ClusterConfig
-    content_hash: str
+    content: bytes
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def content_hash(self) -> str:
+        """What tells its text from another."""
+        return content_hash(self.content)
 
 
 class DefinitionFile:
-    """A file with a definition; `config` and `content_hash` are of the first reading."""
+    """A file with a definition; `first` is what it is to begin with, `problems` why that is not what the file says.
 
-    def __init__(self, path: Path, content: bytes, config: ClusterConfig) -> None:
+    `seen` is what was in the file at the beginning, as `first_look` has it.
+    """
+
+    def __init__(self, path: Path, seen: bytes | str, first: Definition, problems: tuple[str, ...] = ()) -> None:
         self.path = path
-        self.config = config
-        self.content_hash = content_hash(content)
-        self._judged: bytes | str = content
-        self._seen: bytes | str = content
+        self.first = first
+        self.problems = problems
+        self._judged = seen
+        self._seen = seen
         self._seen_since = 0.0
 
     @classmethod
     def read(cls, path: Path) -> Self:
         """Read and check a file; raises InvalidRequest naming it and every problem."""
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise InvalidRequest(f"{path}: cannot be read: {error.strerror or error}") from error
-        return cls(path, content, load.from_content(path, content))
+        seen = first_look(path)
+        return cls(path, seen, judged(path, seen))
 
     @property
     def can_change(self) -> bool:
-        """Whether a second look can find anything: a pipe is read once."""
-        return self.path.is_file()
+        """Whether a second look can find anything: a pipe is read once. A file that is bad to begin with is waited for."""
+        return bool(self.problems) or self.path.is_file()
 
     def look(self, now: float, steady_s: float) -> Definition | None:
         """Return what the file has become, once it has been so for `steady_s`; None while there is nothing new.
@@ -69,22 +75,36 @@ class DefinitionFile:
         if seen == self._judged or now - self._seen_since < steady_s:
             return None
         self._judged = seen
-        if isinstance(seen, str):
-            raise InvalidRequest(f"{self.path}: {seen}")
-        config = load.from_content(self.path, seen)
-        self._check_same(config)
-        return Definition(config, content_hash(seen))
+        found = judged(self.path, seen)
+        self._check_same(found.config)
+        return found
 
     def _check_same(self, config: ClusterConfig) -> None:
         """Refuse what makes it the definition of something else."""
         kept = (
-            ("metadata.name", config.name, self.config.name),
-            ("spec.executor", config.executor, self.config.executor),
+            ("metadata.name", config.name, self.first.config.name),
+            ("spec.executor", config.executor, self.first.config.executor),
         )
         rule = "while the service runs; put it back, or start a service anew for another one"
         problems = [f"{self.path}: {path}: {now!r}: must stay {first!r} {rule}" for path, now, first in kept if now != first]
         if problems:
             raise InvalidRequest(*problems)
+
+
+def first_look(path: Path) -> bytes | str:
+    """Return what is in a file, or, as text, why it cannot be known; of a pipe all that its writer writes."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        return f"cannot be read: {error.strerror or error}"
+
+
+def judged(path: Path, seen: bytes | str) -> Definition:
+    """Return the definition in what was seen in a file; raises InvalidRequest naming the file and every problem."""
+    if isinstance(seen, str):
+        raise InvalidRequest(f"{path}: {seen}")
+    config, warnings = load.from_content(path, seen)
+    return Definition(config, seen, tuple(str(each.inside(str(path))) for each in warnings))
 
 
 def _content(path: Path) -> bytes | str:

@@ -1,6 +1,6 @@
 """Files become definitions and demand: every problem of a file at once, and what is allowed but hardly meant."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,11 +14,14 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Checked:
-    """A file that was checked: the definition unless there are problems. Warnings are no reason to refuse it."""
+    """A file that was checked: the definition, or the demand, unless there are problems. Warnings are no reason to refuse it."""
 
     config: ClusterConfig | None
     problems: tuple[Problem, ...] = ()
     warnings: tuple[Problem, ...] = ()
+    demand: demandfile.Wanted | None = None
+    is_demand: bool = False
+    """Whether it was taken for a demand file."""
 
 
 def from_file(path: Path) -> ClusterConfig:
@@ -26,13 +29,22 @@ def from_file(path: Path) -> ClusterConfig:
     return _config(path, check(path))
 
 
-def from_content(path: Path, content: bytes) -> ClusterConfig:
-    """Return the definition in what was read from a file; raises InvalidRequest naming the file and every problem."""
+def from_content(path: Path, content: bytes) -> tuple[ClusterConfig, tuple[Problem, ...]]:
+    """Return the definition in what was read from a file, and its warnings; raises InvalidRequest naming the file and every problem."""
     try:
         text = content.decode()
     except ValueError as error:
         raise _of_file(path, (Problem("", "", f"cannot be read as text: {error}"),)) from error
-    return _config(path, check_text(text))
+    checked = check_text(text)
+    return _config(path, checked), checked.warnings
+
+
+def name_in(content: bytes) -> str | None:
+    """Return the cluster's name in what may be no good definition at all; None where no name can be read."""
+    try:
+        return native.name_in(document.read(content.decode()).content)
+    except (ValueError, InvalidRequest):
+        return None
 
 
 def _config(path: Path, checked: Checked) -> ClusterConfig:
@@ -43,11 +55,42 @@ def _config(path: Path, checked: Checked) -> ClusterConfig:
 
 def demand_from_file(path: Path, config: ClusterConfig) -> demandfile.Wanted:
     """Return the demand in a YAML file, for a definition; raises InvalidRequest naming the file and every problem."""
+    checked = _check_demand(path, config)
+    if checked.demand is None:
+        raise _of_file(path, checked.problems)
+    return checked.demand
+
+
+def check_all(paths: Iterable[Path]) -> dict[Path, Checked]:
+    """Check definitions and demand files; never raises for what is in them.
+
+    The demand is of the definition among them; where that is not exactly one good one, nothing is said of the nodes' types.
+    """
+    files = list(paths)
+    demands = {path for path in files if _is_demand(path)}
+    checked = {path: check(path) for path in files if path not in demands}
+    config = next(iter(checked.values())).config if len(checked) == 1 else None
+    return {path: _check_demand(path, config) if path in demands else checked[path] for path in files}
+
+
+def _is_demand(path: Path) -> bool:
+    try:
+        return demandfile.is_demand(document.read(_text(path)).content)
+    except InvalidRequest:
+        return False
+
+
+def _check_demand(path: Path, config: ClusterConfig | None) -> Checked:
     try:
         _, made = _read(_text(path), lambda content: demandfile.wanted(content, config))
     except InvalidRequest as error:
-        raise _of_file(path, error.problems) from error
-    return made
+        return Checked(None, error.problems, is_demand=True)
+    return Checked(None, (), _untested(made, config), made, is_demand=True)
+
+
+def _untested(wanted: demandfile.Wanted, config: ClusterConfig | None) -> tuple[Problem, ...]:
+    rule = "node types are not checked: give the one definition that they are of as well"
+    return (Problem("nodes", "", rule),) if wanted.nodes and config is None else ()
 
 
 def check(path: Path) -> Checked:

@@ -4,7 +4,7 @@ import re
 
 from rayscaler.config.reader import MOST, Reader, near
 from rayscaler.errors import InvalidRequest
-from rayscaler.model.nodetype import IDLE_TIMEOUT_S, UNLIMITED, ClusterConfig, Head, NodeType
+from rayscaler.model.nodetype import IDLE_TIMEOUT_S, UNLIMITED, ClusterConfig, Head, NodeType, UpdatePolicy
 
 API_VERSION = "rayscaler.io/v1"
 ROOT = {"apiVersion", "kind", "metadata", "spec"}
@@ -13,7 +13,7 @@ SPEC = {"maxWorkers", "upscalingSpeed", "idleTimeout", "executor", "head", "node
 HEAD = {"resources", "startParams", "env", "template"}
 TYPE = {
     "name", "minWorkers", "maxWorkers", "resources", "labels", "cost", "priority", "spot",
-    "hostsPerReplica", "idleTimeout", "startParams", "env", "template",
+    "hostsPerReplica", "idleTimeout", "startParams", "env", "template", "updatePolicy",
 }  # fmt: skip
 _PLACES = {"at the top": ROOT, "in spec": SPEC, "in spec.head": HEAD, "in a node type": TYPE}
 _OTHER_WORDS = {
@@ -34,6 +34,13 @@ def _hint(key: str, keys: set[str]) -> str:
         return f"it belongs {' or '.join(homes)}"
     word = _OTHER_WORDS.get(key)
     return f"did you mean {word}?" if word in keys else near(key, keys)
+
+
+def name_in(document: object) -> str | None:
+    """Return the name that a document gives its cluster, whatever else is wrong with it; None if it gives none."""
+    read = Reader()
+    metadata = read.mapping("", document).get("metadata")
+    return read.name("metadata.name", read.mapping("metadata", metadata).get("name")) or None
 
 
 def cluster(document: object) -> ClusterConfig:
@@ -104,6 +111,7 @@ def _node_type(read: Reader, path: str, value: object) -> NodeType:
         idle_timeout_s=read.idle_timeout(f"{path}.idleTimeout", raw.get("idleTimeout"), None),
         start_params=read.pairs(path, "startParams", raw.get("startParams")),
         env=read.pairs(path, "env", raw.get("env")),
+        update_policy=read.choice(f"{path}.updatePolicy", raw.get("updatePolicy"), UpdatePolicy.ROLLING),
     )
     hosts = raw.get("hostsPerReplica")
     if hosts is not None and (isinstance(hosts, bool) or hosts != 1):

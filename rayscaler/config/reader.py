@@ -5,8 +5,9 @@ Owns the rules that hold for any value of a kind. Knows no file's keys.
 
 import difflib
 import re
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from enum import StrEnum
+from typing import Any, TypeVar
 
 from rayscaler.config import quantity, shown
 from rayscaler.errors import Problem
@@ -25,6 +26,7 @@ _RESOURCE = re.compile(r"[^\x00-\x1f\x7f]{1,200}")
 _TEXT = re.compile(r"[^\x00]*")
 _LABEL = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
 _LABEL_KEY = re.compile(r"([A-Za-z0-9][A-Za-z0-9.-]{0,252}/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
+_E = TypeVar("_E", bound=StrEnum)
 Rule = tuple[re.Pattern[str], str]
 """A pattern, and how it is said."""
 _PAIRS: Mapping[str, tuple[Rule, Rule]] = {
@@ -56,6 +58,12 @@ def near(key: str, keys: set[str]) -> str:
     """Say which known key was meant, as far as the spelling tells."""
     found = difflib.get_close_matches(key[:100], keys, 1)
     return f"did you mean {found[0]}?" if found else f"known keys: {', '.join(sorted(keys))}"
+
+
+def one_of(value: object, names: Iterable[str]) -> str:
+    """Say which of the names was meant, as far as the spelling tells."""
+    found = difflib.get_close_matches(str(value)[:100], list(names), 1)
+    return f"did you mean {found[0]}?" if found else f"one of: {', '.join(names)}"
 
 
 class Reader:
@@ -93,17 +101,26 @@ class Reader:
         """Return a number from `low` to MOST, `default` where there is none."""
         if value is None:
             return default
-        is_number = isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= MOST
-        if not is_number or (whole and value != int(value)):  # type: ignore[call-overload]
-            self.problem(path, value, f"must be a {'whole ' if whole else ''}number from {low:.0f} to {MOST}")
-            return default
-        return int(value) if whole else value  # type: ignore[call-overload]
+        if isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= MOST and not (whole and value != int(value)):
+            return int(value) if whole else value
+        self.problem(path, value, f"must be a {'whole ' if whole else ''}number from {low:.0f} to {MOST}")
+        return default
 
     def boolean(self, path: str, value: object) -> bool:
         """Return true or false, false where there is none."""
         if value is not None and not isinstance(value, bool):
             self.problem(path, value, "must be true or false")
         return value is True
+
+    def choice(self, path: str, value: object, default: _E) -> _E:
+        """Return one of the words of `default`'s kind, `default` where there is none."""
+        kind = type(default)
+        if value is None:
+            return default
+        if not isinstance(value, str) or value not in tuple(kind):
+            self.problem(path, value, one_of(value, kind))
+            return default
+        return kind(value)
 
     def idle_timeout(self, path: str, value: object, default: float | None) -> float | None:
         """Return seconds, NEVER for `never`."""

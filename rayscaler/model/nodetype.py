@@ -1,6 +1,7 @@
 """The kinds of node a definition offers, and the definition as a whole. Validated in `config`, trusted here."""
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from functools import cached_property
 
 from rayscaler.model.resources import Resources
@@ -11,6 +12,17 @@ NEVER = float("inf")
 """An idle timeout that never comes."""
 IDLE_TIMEOUT_S = 300.0
 """Where the definition says nothing."""
+
+
+class UpdatePolicy(StrEnum):
+    """What becomes of a type's instances that were launched with another make than it has now; new ones always have the new one."""
+
+    ON_DELETE = "OnDelete"
+    """They stay until they end for another reason."""
+    ROLLING = "Rolling"
+    """They go as they fall idle, of what is to stay one at a time."""
+    RECREATE = "Recreate"
+    """They are all drained at once; each ends with its work."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +40,10 @@ class NodeType:
     idle_timeout_s: float | None = None
     env: tuple[tuple[str, str], ...] = ()
     start_params: tuple[tuple[str, str], ...] = ()
+    update_policy: UpdatePolicy = UpdatePolicy.ROLLING
 
     def is_made_like(self, other: "NodeType") -> bool:
-        """Whether a worker launched as one could as well have been launched as the other; limits, prices and timeouts are no part of it."""
+        """Whether a worker launched as one could as well have been launched as the other; limits, prices, timeouts and policies are no part of it."""
         return self is other or self._make() == other._make()
 
     def _make(self) -> tuple[object, ...]:
@@ -75,6 +88,11 @@ class ClusterConfig:
         """Whether the definition now makes another worker of that type; one of unknown make, or of a type that is gone, is not outdated."""
         found = None if made_as is None else self.node_type(made_as.name)
         return made_as is not None and found is not None and not made_as.is_made_like(found)
+
+    def update_policy_of(self, node_type: str) -> UpdatePolicy:
+        """Return what becomes of a type's outdated instances; of a type that is gone, the usual."""
+        found = self.node_type(node_type)
+        return UpdatePolicy.ROLLING if found is None else found.update_policy
 
     def idle_timeout_of(self, node_type: str) -> float:
         """Return seconds of idleness after which a node of that type may end."""

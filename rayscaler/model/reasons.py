@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from rayscaler.model.instance import Reason
+from rayscaler.model.nodetype import UpdatePolicy
 
 
 class Mover(StrEnum):
@@ -43,7 +44,7 @@ MEANINGS: Mapping[Reason, Meaning] = {
     Reason.MAX_WORKERS: Meaning("the cluster's maxWorkers is reached", Mover.OPERATOR),
     Reason.MAX_WORKERS_OF_TYPE: Meaning("the node type's maxWorkers is reached", Mover.OPERATOR),
     Reason.TYPE_REMOVED: Meaning("the definition has its node type no more; it goes when its work is done", Mover.NOBODY),
-    Reason.OUTDATED: Meaning("its node type has changed since it was launched; it is replaced when it is idle", Mover.NOBODY),
+    Reason.OUTDATED: Meaning("its node type has changed since it was launched; it goes as the type's updatePolicy says", Mover.NOBODY),
     Reason.OVERDUE: Meaning("it did not join in time", Mover.WORLD),
     Reason.NOT_REJOINED: Meaning("it did not join the new head in time", Mover.WORLD),
     Reason.DRAINED: Meaning("its node has ended after its drain", Mover.NOBODY),
@@ -82,6 +83,14 @@ MEANINGS: Mapping[Reason, Meaning] = {
     Reason.GCS_UNREADABLE: Meaning("the monitor cannot read the head's GCS; nothing is launched or ended without sight", Mover.OPERATOR),
     Reason.EXECUTOR_SILENT: Meaning("the executor does not answer; nothing is launched or ended without sight", Mover.OPERATOR),
 }
+
+
+OUTDATED: Mapping[UpdatePolicy, str] = {
+    UpdatePolicy.ON_DELETE: "outdated, stays until it ends for another reason",
+    UpdatePolicy.ROLLING: "outdated, goes when idle",
+    UpdatePolicy.RECREATE: "outdated, goes when its work is done",
+}
+"""What is said of a node that its type would now launch with another make."""
 
 
 def reason_text(reason: Reason) -> str:

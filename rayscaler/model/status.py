@@ -33,11 +33,15 @@ class HoldStatus:
 
 @dataclass(frozen=True)
 class DefinitionStatus:
-    """Which definition is in force: the hash of its text, since when (wall seconds), and why what the file says now is not."""
+    """Which definition is in force: the hash of its text, since when (wall seconds), and why what the file says now is not.
+
+    `warnings` are what somebody should look at in the one in force.
+    """
 
     content_hash: str = ""
     taken_at: float = 0.0
     problems: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from rayscaler.model.demand import Bundle
 from rayscaler.model.instance import Instance, InstanceStatus, Reason
 from rayscaler.model.node import DRAINED, NodeStatus, RayNode
-from rayscaler.model.nodetype import UNLIMITED
+from rayscaler.model.nodetype import UNLIMITED, UpdatePolicy
 from rayscaler.model.plan import Drain, Termination
 from rayscaler.planner.sim import Draft, loaded_members
 
@@ -46,22 +46,31 @@ def removed_types(draft: Draft) -> None:
 
 
 def outdated(draft: Draft) -> None:
-    """Replace what was launched with another make than its type has now: launches at once, nodes as they fall idle (CD-6).
+    """Replace what was launched with another make than its type has now, as its update policy says (CD-6): launches at once.
 
-    Work is waited for, what work could still take the node stays for it, and of what is to stay one at a time goes, once the one before
-    has been replaced: so a new make that does not start costs one node, not all.
+    Rolling: nodes go as they fall idle. Work is waited for, what work could still take the node stays for it, and of what is to stay one
+    at a time goes, once the one before has been replaced: so a new make that does not start costs one node, not all. Recreate: all nodes
+    are drained, and each ends with its work. OnDelete: nothing is replaced.
     """
     if draft.state.no_end is not None:
         return
-    old = [each for each in _staying(draft) if draft.state.config.is_outdated(each.made_as) and each.node_dead_since is None]
+    config = draft.state.config
+    policy = {view.name: view.node_type.update_policy for view in draft.views}
+    old = [each for each in _staying(draft) if config.is_outdated(each.made_as) and each.node_dead_since is None]
     for instance in old:
-        if instance.is_in_flight and instance.status is not InstanceStatus.REJOINING:
+        if policy[instance.node_type] is UpdatePolicy.ON_DELETE or instance.status is InstanceStatus.REJOINING:
+            continue
+        if instance.is_in_flight:
             _end(draft, instance, Reason.OUTDATED, f"{instance.node_type} has changed since this was launched")
-    if old:
-        _drain_outdated(draft, old)
+        elif policy[instance.node_type] is UpdatePolicy.RECREATE and instance.drain_not_before <= draft.state.now:
+            text = f"{instance.node_type} has changed since this was launched, and all of them are made anew"
+            _end_or_drain(draft, instance, Reason.OUTDATED, text, is_idle_enough=False)
+    rolling = [each for each in old if policy[each.node_type] is UpdatePolicy.ROLLING]
+    if rolling:
+        _roll(draft, rolling)
 
 
-def _drain_outdated(draft: Draft, old: Iterable[Instance]) -> None:
+def _roll(draft: Draft, old: Iterable[Instance]) -> None:
     spare = _replaceable(draft)
     idle_s = {each.instance_id: found for each in old if (found := _idle_s(draft, each)) is not None}
     wanted = {shape.bundle for shape in (*draft.demands, *draft.constraint)}

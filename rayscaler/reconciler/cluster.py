@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import structlog
@@ -119,6 +120,12 @@ class ClusterReconciler:
         """Say why what the definition's file has become is not taken; the one in force stays."""
         self._tell(partial(_refuse, problems), wakes=False)
         log.warning("definition.refused", cluster=self.name, in_force=self._memory.definition.content_hash, problems=list(problems))
+
+    def advise(self, warnings: tuple[str, ...]) -> None:
+        """Say what somebody should look at in the definition that is in force, until another one is."""
+        self._tell(partial(_advise, warnings), wakes=False)
+        if warnings:
+            log.warning("definition.advice", cluster=self.name, warnings=list(warnings))
 
     def status(self) -> ClusterStatus:
         """Tell what is known, done and why."""
@@ -265,6 +272,10 @@ def _redefine(config: ClusterConfig, content_hash: str, memory: Memory, now: flo
 
 def _refuse(problems: tuple[str, ...], memory: Memory, now: float) -> None:  # noqa: ARG001 - the form of a Fact
     memory.refuse(problems)
+
+
+def _advise(warnings: tuple[str, ...], memory: Memory, now: float) -> None:  # noqa: ARG001 - the form of a Fact
+    memory.definition = replace(memory.definition, warnings=warnings)
 
 
 def _take_report(report: DemandReport, order: Order, received_at: float, memory: Memory, now: float) -> None:  # noqa: ARG001 - the form of a Fact

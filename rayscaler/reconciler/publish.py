@@ -9,6 +9,7 @@ from rayscaler.model.demand import Bundle, Gang, Snapshot
 from rayscaler.model.instance import Instance, InstanceStatus
 from rayscaler.model.nodetype import UNLIMITED, ClusterConfig
 from rayscaler.model.plan import Plan
+from rayscaler.model.reasons import OUTDATED
 from rayscaler.model.resources import Resources
 from rayscaler.model.status import ClusterStatus, HoldStatus
 from rayscaler.planner import limits
@@ -132,7 +133,8 @@ def _about_definition(memory: Memory) -> list[str]:
     )
     refused = [f"the changed definition is not taken, {in_force}: {each}" for each in memory.definition.problems]
     gone = Counter(each.node_type for each in memory.live() if memory.config.node_type(each.node_type) is None)
-    return refused + [
+    advice = [f"the definition in force may not be meant so: {each}" for each in memory.definition.warnings]
+    return [*refused, *advice] + [
         f"node type {name} is not defined any more: {count} left, each ends with its work" for name, count in sorted(gone.items())
     ]
 
@@ -145,7 +147,7 @@ def _instances(memory: Memory) -> tuple[Instance, ...]:
         is_running = each.status is InstanceStatus.RUNNING
         detail = f"busy: {busy[each.instance_id]}" if is_running and each.instance_id in busy else each.detail
         if is_running and memory.config.is_outdated(each.made_as):
-            detail = f"outdated, goes when idle; {detail}"
+            detail = "; ".join(filter(None, (OUTDATED[memory.config.update_policy_of(each.node_type)], detail)))
         told.append(replace(each, detail=detail))
     return tuple(sorted(told, key=lambda each: each.instance_id))
 

@@ -1,1 +1,1 @@
-"""The durable record of one cluster: only what cannot be observed again. The outside world is the database for the rest."""
+"""The durable record of one cluster, and its definition as it was good last: only what cannot be observed again. The outside world is the database for the rest."""

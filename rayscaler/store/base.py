@@ -1,4 +1,4 @@
-"""The store port and the record it keeps."""
+"""The store ports: the record of each cluster, and the last good text of each definition."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -36,6 +36,21 @@ class ClusterRecord:
         """Return the node types it speaks of; a definition may have none of them any more (K2)."""
         held = self.hold.targets if self.hold is not None else ()
         return {name for name, _ in (*self.targets, *held)} | {each.node_type for each in self.backoffs}
+
+
+class Definitions(Protocol):
+    """Keeps the last good text of each definition by its source, such as the path of its file, so that it outlives a bad edit and the service.
+
+    A write outlives a crash once it has returned, and a crash leaves the old text or the new one.
+    """
+
+    async def last_good(self, source: str) -> str | None:
+        """Return the text, or None if there was never one. Raises Unavailable."""
+        ...
+
+    async def keep_good(self, source: str, text: str) -> None:
+        """Replace the text. Raises Unavailable."""
+        ...
 
 
 class Store(Protocol):

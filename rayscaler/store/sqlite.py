@@ -1,4 +1,4 @@
-"""The store on SQLite, for local use: one file, one row per cluster.
+"""The store on SQLite, for local use: one file, one row per cluster and one per definition.
 
 WAL with synchronous=NORMAL: a save outlives any death of the process, and whatever happens the row is the old one or the new one.
 Only a loss of power can take the last saves, and with it go all local workers that they were about. A save is a write of a few KiB
@@ -17,7 +17,7 @@ BUSY_S = 0.2
 
 
 class SqliteStore:
-    """A Store in one SQLite file."""
+    """A Store, and Definitions, in one SQLite file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -27,6 +27,7 @@ class SqliteStore:
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
             self._db.execute("CREATE TABLE IF NOT EXISTS record (cluster TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT")
+            self._db.execute("CREATE TABLE IF NOT EXISTS definition (source TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT")
         except (sqlite3.Error, OSError, UnicodeDecodeError) as error:  # the last from the sqlite3 module, over a broken schema
             raise Unavailable(f"{path}: the record cannot be opened: {error}") from error
 
@@ -47,6 +48,24 @@ class SqliteStore:
             )
         except sqlite3.Error as error:
             raise Unavailable(f"{self._path}: the record of {record.cluster} cannot be written: {error}") from error
+
+    async def last_good(self, source: str) -> str | None:
+        """Return the last good text of a definition, or None if there was never one."""
+        try:
+            row = self._db.execute("SELECT body FROM definition WHERE source = ?", (source,)).fetchone()
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # the last over a broken page
+            raise Unavailable(f"{self._path}: the last good text of {source} cannot be read: {error}") from error
+        return None if row is None else str(row[0])
+
+    async def keep_good(self, source: str, text: str) -> None:
+        """Replace the last good text of a definition."""
+        try:
+            self._db.execute(
+                "INSERT INTO definition (source, body) VALUES (?, ?) ON CONFLICT (source) DO UPDATE SET body = excluded.body",
+                (source, text),
+            )
+        except sqlite3.Error as error:
+            raise Unavailable(f"{self._path}: the last good text of {source} cannot be written: {error}") from error
 
     async def close(self) -> None:
         """Close the file."""

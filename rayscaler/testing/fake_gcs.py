@@ -27,7 +27,7 @@ EXPECTED, UNEXPECTED, DRAINED_PREEMPTED, DRAINED_IDLE = 1, 2, 3, 4
 
 
 class FakeGcs:
-    """The cluster. Set `is_down` to make it unreachable, put names of its calls into `hanging` to make them never answer."""
+    """The cluster. Set `is_down` to make it unreachable, put names of its calls into `hanging` to make them never answer, into `failing` to make them fail."""
 
     def __init__(self, clock: Clock, *, head: Resources | None = None, demand_lag_s: float = DEMAND_LAG_S) -> None:
         self._clock = clock
@@ -40,6 +40,7 @@ class FakeGcs:
         self._ends: list[tuple[float, int]] = []
         self.is_down = False
         self.hanging: set[str] = set()
+        self.failing: set[str] = set()
         self.live_jobs = 1
         self.live_detached_actors = 0
         self.is_v1_mode = False
@@ -226,7 +227,7 @@ class FakeGcs:
     async def _answer(self, call: str) -> None:
         if call in self.hanging:
             await asyncio.Event().wait()
-        if self.is_down:
+        if self.is_down or call in self.failing:
             raise errors.Unavailable("Ray's GCS: connection refused")
 
     # what goes on inside

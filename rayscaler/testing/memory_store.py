@@ -8,7 +8,7 @@ from rayscaler.store.base import ClusterRecord
 
 
 class MemoryStore:
-    """A Store that outlives the services given it. `saves` has every record written, in order."""
+    """A Store, and Definitions, that outlive the services given them. `saves` has every record written, in order."""
 
     def __init__(self) -> None:
         self.saves: list[ClusterRecord] = []
@@ -19,6 +19,7 @@ class MemoryStore:
         self.load_s = 0.0
         """How long a load takes."""
         self._texts: dict[str, str] = {}
+        self._good: dict[str, str] = {}
 
     async def load(self, cluster: str) -> ClusterRecord | None:
         """Return the record, or None if there was never one."""
@@ -33,6 +34,16 @@ class MemoryStore:
         self._check()
         self._texts[record.cluster] = codec.encode(record)
         self.saves.append(record)
+
+    async def last_good(self, source: str) -> str | None:
+        """Return the last good text of a definition, or None if there was never one."""
+        self._check()
+        return self._good.get(source)
+
+    async def keep_good(self, source: str, text: str) -> None:
+        """Replace the last good text of a definition."""
+        self._check()
+        self._good[source] = text
 
     async def close(self) -> None:
         """Do nothing: the records stay."""

@@ -106,7 +106,8 @@ async def _ours(made: Workload, samples: int, seed: int, directory: Path) -> tup
     executor = StampingExecutor(made)
     configs = [ClusterConfig(cluster_name(index), made.node_types) for index in range(samples)]
     settings = ServiceSettings(listen="127.0.0.1:0", state_dir=directory)
-    service = Service(configs, settings, executor=executor, store=SqliteStore(directory / "record.sqlite"), clock=SystemClock())
+    store = SqliteStore(directory / "record.sqlite")
+    service = Service(configs, settings, executor=executor, store=store, kept=store, clock=SystemClock())
     listening: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     serving = asyncio.create_task(service.run(listening.set_result))
     try:

@@ -54,6 +54,55 @@ def test_validate_takes_a_file_with_warnings_and_tells_them(tmp_path):
     assert (file["warnings"][0]["path"], file["warnings"][0]["value"]) == ("spec.idleTimeout", "'1s'")
 
 
+DEMAND = ROOT / "examples" / "demand.yaml"
+
+
+def test_validate_knows_a_demand_file_by_its_content_and_the_definition_beside_it():
+    result = CliRunner().invoke(validate, [str(DEMAND), str(GOOD)])
+    assert result.exit_code == Exit.DONE
+    assert result.output.splitlines()[0] == f"good: {DEMAND}: demand file: 2 demands, 1 gangs, 1 constraints, 1 nodes"
+    assert len(result.output.splitlines()) == 2
+    alone = CliRunner().invoke(validate, [str(DEMAND)])
+    assert alone.exit_code == Exit.DONE
+    assert alone.output.splitlines()[1:] == [
+        f"warning: {DEMAND}: nodes: node types are not checked: give the one definition that they are of as well"
+    ]
+
+
+@pytest.mark.parametrize("is_with_definition", [True, False])
+def test_validate_tells_every_problem_of_a_demand_file(tmp_path, is_with_definition):
+    path = tmp_path / "demand.yaml"
+    path.write_text(
+        "demands: [{resources: {CPU: x}, count: 0}]\ngangs: [{}]\nnodes: [{type: cpu-smal, used: {CPU: 99}}, {type: 7}]\ndemands: []\n"
+    )
+    result = CliRunner().invoke(validate, [str(path), *([str(GOOD)] if is_with_definition else [])])
+    assert result.exit_code == Exit.USAGE
+    told = [line.removeprefix(f"error: {path}: ") for line in result.output.splitlines() if line.startswith("error: ")]
+    assert [each.split(": ")[0] for each in told] == [
+        "demands",
+        "gangs[0].bundles",
+        *["nodes[0].type"] * is_with_definition,
+        "nodes[1].type",
+    ]
+    assert not is_with_definition or "did you mean cpu-small?" in told[2]
+
+
+def test_a_demand_file_with_a_kind_or_without_a_key_of_one_is_taken_for_a_definition(tmp_path):
+    for text in ("kind: Cluster\ndemands: []\n", "demans: []\n", "[]", ""):
+        (tmp_path / "x.yaml").write_text(text)
+        result = CliRunner().invoke(validate, [str(tmp_path / "x.yaml")])
+        assert result.exit_code == Exit.USAGE
+        assert "apiVersion" in result.output or "is empty" in result.output
+
+
+def test_validate_json_tells_a_demand_file_apart(tmp_path):
+    told = json.loads(CliRunner().invoke(validate, ["--json", str(DEMAND), str(GOOD)]).output)
+    assert [(each["kind"], each["cluster"], each["problems"], each["warnings"]) for each in told["files"]] == [
+        ("demand", None, [], []),
+        ("cluster", "demo", [], []),
+    ]
+
+
 def test_validate_json_has_path_value_and_rule_apart():
     result = CliRunner().invoke(validate, ["--json", str(FAULTY / "limits.yaml")])
     assert result.exit_code == Exit.USAGE
@@ -76,7 +125,7 @@ def completed(*words: str) -> list[str]:
     return [each.value for each in BashComplete(cli, {}, PROGRAM, VARIABLE).get_completions(list(args), incomplete)]
 
 
-def test_commands_flags_and_values_are_completed(tmp_path):
+def test_commands_flags_and_values_are_completed(tmp_path, monkeypatch):
     assert completed("v") == ["validate", "version"]
     assert completed("completion", "") == sorted(ENABLE)
     assert "--json" in completed("validate", "--")
@@ -84,6 +133,9 @@ def test_commands_flags_and_values_are_completed(tmp_path):
     (tmp_path / "up" / "mine" / "head.json").write_text("{}")
     assert completed("down", "--state-dir", str(tmp_path), "m") == ["mine"]
     assert completed("down", "--state-dir", str(tmp_path), "x") == []
+    monkeypatch.setenv("RAYSCALER_STATE_DIR", str(tmp_path))
+    for command in ("status", "explain", "monitor"):
+        assert completed(command, "--cluster", "m") == ["mine"]
 
 
 def test_the_exit_codes_are_in_the_help_each_with_its_meaning():
@@ -99,12 +151,12 @@ def test_every_command_that_prints_has_json():
 
 
 @pytest.mark.tier("protocol")
-def test_each_exit_code_is_what_a_shell_sees():
+def test_each_exit_code_is_what_a_shell_sees(tmp_path):
     assert run("validate", str(GOOD)).returncode == Exit.DONE
     away = run("status", "--service", "127.0.0.1:1")
     assert (away.returncode, away.stdout) == (Exit.FAILED, "")
     assert away.stderr.startswith("error: no service answers at 127.0.0.1:1")
-    refused = run("serve", "-f", str(FAULTY / "limits.yaml"))
+    refused = run("serve", "-f", str(FAULTY / "limits.yaml"), "--state-dir", str(tmp_path))
     assert (refused.returncode, len(refused.stderr.splitlines())) == (Exit.USAGE, 5)
     assert run("validate", "--jsn", str(GOOD)).returncode == Exit.USAGE
 

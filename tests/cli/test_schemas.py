@@ -80,3 +80,12 @@ def test_the_schema_knows_every_status_and_no_other():
     statuses = [each.value for each in InstanceStatus]
     assert SCHEMAS["status"]["$defs"]["InstanceStatus"]["properties"]["status"]["enum"] == statuses
     assert SCHEMAS["explain"]["$defs"]["NodeExplanation"]["properties"]["status"]["enum"] == ["", *statuses]
+
+
+def test_each_schemas_id_is_made_of_its_files_name_and_says_which_draft():
+    files = sorted((Path(__file__).parents[2] / "schema").iterdir())
+    assert [each.name for each in files] == [f"{name}.schema.json" for name in ("cluster", "demand", "explain", "plan", "status")]
+    for file in files:
+        found = json.loads(file.read_text())
+        assert found["$id"] == f"https://rayscaler.io/schema/v1/{file.name}"
+        assert found["$schema"] == "https://json-schema.org/draft/2020-12/schema"

@@ -19,16 +19,17 @@ PATIENCE_S = 30.0
 class Serving:
     """A service of two files, its address, and its log."""
 
-    def __init__(self, base: Path) -> None:
+    def __init__(self, base: Path, *, is_first: bool = True) -> None:
         self.files = [base / "one.yaml", base / "two.yaml"]
         for path, name in zip(self.files, ("one", "two"), strict=True):
-            path.write_text(text("a", name=name))
+            if is_first:
+                path.write_text(text("a", name=name))
         flags = [part for path in self.files for part in ("-f", str(path))]
         self.log_path = base / "log"
         argv = [sys.executable, "-m", "rayscaler", "serve", *flags, "--listen", "127.0.0.1:0", "--state-dir", str(base / "state")]
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=log, text=True)
-        self.address = self.process.stdout.readline().split()[-1]
+        self.address = "".join(self.process.stdout.readline().split()[-1:])
 
     def status(self, cluster: str) -> str:
         argv = [sys.executable, "-m", "rayscaler", "status", "--service", self.address, "--cluster", cluster]

@@ -255,6 +255,24 @@ async def test_workers_outlive_their_service_and_end_with_down(site):
     assert marked(site.mark) == {}
 
 
+async def test_cd_9_a_service_that_dies_with_its_definition_spoilt_keeps_its_workers_and_up_again_mends_it(site):
+    site.spec = {"nodeTypes": [{"name": "small", "resources": {"CPU": 1}, "minWorkers": 2}]}
+    parts = await site.is_up()
+    workers = await until(lambda: len(found := pids(site, "fake_ray start --block")) == 2 and found)
+    (site.parts / "cluster.yaml").write_text("spoilt")
+    os.kill(parts["service"]["pid"], signal.SIGKILL)
+    await until(lambda: len([line for line in site.log("service").splitlines() if "listens at" in line]) == 2)
+    _, out, _ = await site.run("status", "--service", site.listen, "--json")
+    (told,) = json.loads(out)["clusters"]
+    assert [each["name"] for each in told["node_types"]] == ["small"]
+    assert any("is not taken" in each and "stays in force" in each for each in told["notices"])
+    assert pids(site, "fake_ray start --block") == workers
+    assert outcomes(await site.is_up()) == {"service": "took the changed definition", "head": "was up", "monitor": "was up"}
+    _, out, _ = await site.run("status", "--service", site.listen, "--json")
+    assert json.loads(out)["clusters"][0]["notices"] == []
+    assert pids(site, "fake_ray start --block") == workers
+
+
 @pytest.mark.parametrize(("taken", "path"), [("port", "spec.head.startParams.port: {port}:"), ("listen", "--listen: {listen}:")])
 async def test_a_port_that_somebody_else_has_is_refused_before_anything_starts(site, taken, path):
     with socket.socket() as other:

@@ -44,6 +44,7 @@ def node_types(draw, name: str) -> dict[str, Any]:
     fields = mapping(
         {"name": st.just(name)}, resources=RESOURCES, labels=LABELS, cost=COSTS, priority=st.integers(-5, 5), spot=st.booleans(),
         hostsPerReplica=st.just(1), idleTimeout=TIMEOUTS, startParams=FLAGS, env=ENV, template=TEMPLATES,
+        updatePolicy=st.sampled_from(["OnDelete", "Rolling", "Recreate"]),
     )  # fmt: skip
     least = draw(mapping({}, minWorkers=FEW))
     most = draw(st.sampled_from([{}, {"maxWorkers": None}, {"maxWorkers": (least.get("minWorkers") or 0) + draw(FEW)}]))

@@ -130,6 +130,8 @@ WRONG = [
     ((*SMALL, "minWorkers"), 5, "spec.nodeTypes[0].minWorkers: 5: is above maxWorkers, 4"),
     ((*SMALL, "cost"), float("nan"), "spec.nodeTypes[0].cost: nan: must be a number"),
     ((*SMALL, "spot"), "no", "spec.nodeTypes[0].spot: 'no': must be true or false"),
+    ((*SMALL, "updatePolicy"), "OnDelet", "spec.nodeTypes[0].updatePolicy: 'OnDelet': did you mean OnDelete?"),
+    ((*SMALL, "updatePolicy"), 7, "spec.nodeTypes[0].updatePolicy: 7: one of: OnDelete, Rolling, Recreate"),
     ((*SMALL, "hostsPerReplica"), 4, "spec.nodeTypes[0].hostsPerReplica: 4: not yet"),
     ((*SMALL, "labels"), {"on": True}, "spec.nodeTypes[0].labels.on: True: must be text; put it in quotes"),
     ((*SMALL, "env"), {"A": [1]}, "spec.nodeTypes[0].env.A: [1]: must be text"),

@@ -90,9 +90,9 @@ def test_what_one_refuses_the_other_refuses_at_the_same_place(document):
 
 
 FULL = changed("spec", "head", "template", to={"spec": {}})
-FULL["spec"]["nodeTypes"][0] |= {"hostsPerReplica": 1, "template": {"spec": {}}}
+FULL["spec"]["nodeTypes"][0] |= {"hostsPerReplica": 1, "template": {"spec": {}}, "updatePolicy": "Recreate"}
 VALUES = [
-    None, True, False, 0, 1, 2.0, -1, 1.5, 10**6 + 1, 10**19, "", "a", "A b", "x\0", "a\n", "1", "never", "5m", "4Gi", "local", "Cluster",
+    None, True, False, 0, 1, 2.0, -1, 1.5, 10**6 + 1, 10**19, "", "a", "A b", "x\0", "a\n", "1", "never", "5m", "4Gi", "local", "Rolling", "Cluster",
     [], [1], [{"name": "a"}], {}, {"a": 1}, {"a": None}, {"A B": "x"}, {"name": "a"}, {"CPU": 0.5},
 ]  # fmt: skip
 
@@ -131,6 +131,7 @@ EDGES = [
     ((*TYPE, "labels"), {"z" * 63: "v" * 63}, {"z": "v" * 64}),
     ((*TYPE, "labels"), {"p" * 253 + "/z": 0}, {"p" * 254 + "/z": 0}),
     ((*TYPE, "labels"), {"a": 10**18}, {"a": -1}),
+    ((*TYPE, "updatePolicy"), "OnDelete", "onDelete"),
     ((*TYPE, "labels"), {"a": ""}, {"a": "-"}),
     ((*TYPE, "env"), {"A" * 200: "\n"}, {"A" * 201: ""}),
     ((*TYPE, "env"), {"_": -(10**18)}, {"_": -(10**18) - 1}),

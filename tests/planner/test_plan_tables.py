@@ -7,7 +7,7 @@ import pytest
 from rayscaler.model.demand import Bundle, Constraint, Demand, Gang, LabelCondition, LabelSelector, Operator, Reserve, Strategy
 from rayscaler.model.instance import Instance, InstanceStatus, Reason
 from rayscaler.model.node import NodeStatus, RayNode
-from rayscaler.model.nodetype import ClusterConfig, NodeType
+from rayscaler.model.nodetype import ClusterConfig, NodeType, UpdatePolicy
 from rayscaler.model.plan import Plan
 from rayscaler.model.resources import UNIT, Resources
 from rayscaler.model.state import Backoff, ClusterState, Expectation
@@ -324,3 +324,57 @@ def test_d1_while_work_lands_a_launch_whose_demand_is_still_shown_is_not_called_
     assert plan(given).unneeded == ("b",)
     assert plan(replace(given, is_landing=True)).unneeded == ()
     assert plan(replace(given, is_landing=True, demands=())).unneeded == ("b",)
+
+
+OLD = NodeType("t", R(CPU=4), min_workers=2, env=(("V", "1"),))
+
+
+@pytest.mark.parametrize(
+    ("policy", "drained", "ended", "count"),
+    [
+        pytest.param(UpdatePolicy.ON_DELETE, {}, set(), 0, id="CD-6 OnDelete leaves outdated nodes and launches alone"),
+        pytest.param(UpdatePolicy.ROLLING, {"idle": False}, {"flying"}, 0, id="CD-6 Rolling takes what is idle and above the minimum"),
+        pytest.param(
+            UpdatePolicy.RECREATE,
+            {"busy": True, "idle": True},
+            {"flying"},
+            1,
+            id="CD-6 Recreate drains all, so that each ends with its work, and launches for the minimum at once",
+        ),
+    ],
+)
+def test_an_update_policy_says_what_goes(policy, drained, ended, count):
+    new = replace(OLD, env=(("V", "2"),), update_policy=policy)
+    instances = [replace(each, made_as=OLD) for each in (running("busy"), running("idle"), requested("flying"))]
+    new_one = replace(running("new"), made_as=new)
+    nodes = (node("busy", R(CPU=4), R(CPU=1)), node("idle", R(CPU=4), idle_s=3.0), node("new", R(CPU=4), R(CPU=1)))
+    found = plan(state(new, instances=(*instances, new_one), nodes=nodes))
+    assert {each.instance_id: each.is_preemption for each in found.drains} == drained
+    assert {each.instance_id for each in found.terminations} == ended
+    assert {each.reason for each in (*found.drains, *found.terminations)} <= {Reason.OUTDATED}
+    assert launched(found) == ({"t": count} if count else {})
+
+
+@pytest.mark.parametrize(
+    ("more", "drained", "count"),
+    [
+        pytest.param({}, {"a", "b"}, 2, id="CD-6 Recreate drains also what pending work could take, and launches for that work"),
+        pytest.param({"max_workers": 3}, {"a", "b"}, 1, id="CD-6 what is drained counts against the maximum until it has ended"),
+        pytest.param({"no_end": Reason.SETTLING}, set(), 0, id="CD-6 Recreate waits for clear sight like every other end"),
+    ],
+)
+def test_recreate_takes_all_at_once(more, drained, count):
+    new = replace(OLD, min_workers=0, env=(("V", "2"),), update_policy=UpdatePolicy.RECREATE)
+    instances = tuple(replace(running(name), made_as=OLD) for name in "ab")
+    nodes = tuple(node(name, R(CPU=4), idle_s=1.0) for name in "ab")
+    found = plan(state(new, instances=instances, nodes=nodes, demands=(want(2, CPU=4),), **more))
+    assert {each.instance_id for each in found.drains} == drained
+    assert len(found.launches) == count
+
+
+def test_cd_6_a_node_whose_drain_was_refused_is_asked_again_only_after_its_time_also_for_recreate():
+    new = replace(OLD, min_workers=0, env=(("V", "2"),), update_policy=UpdatePolicy.RECREATE)
+    refused = replace(running("a"), made_as=OLD, drain_not_before=NOW + 3)
+    known = state(new, instances=(refused,), nodes=(node("a", R(CPU=4), R(CPU=1)),))
+    assert plan(known).drains == ()
+    assert [each.instance_id for each in plan(replace(known, now=NOW + 3)).drains] == ["a"]

@@ -28,11 +28,7 @@ def ends(world: World) -> list[str]:
             if drain.is_preemption or instance.drain_not_before > world.state.now or drain.instance_id in needed:
                 wrong.append(f"{drain} is not allowed")
         elif drain.reason is Reason.OUTDATED:
-            row = rows[drain.ray_node_id]
-            if not world.is_outdated(instance) or row.status is not NodeStatus.IDLE or drain.is_preemption or drain.instance_id in needed:
-                wrong.append(f"{drain} is of a node that is not outdated, or not idle")
-            if _could_be_asked_of(world, row):
-                wrong.append(f"{drain} is of a node that something asked for could take")
+            wrong += _update_breaches(world, drain, instance, is_needed=drain.instance_id in needed)
         if drain.deadline_s is not None:
             wrong.append(f"{drain} kills tasks at its deadline")
     for end in plan.terminations:
@@ -41,9 +37,35 @@ def ends(world: World) -> list[str]:
             wrong.append(f"{end} is of nothing")
         elif instance.status not in IN_FLIGHT and instance.node_dead_since is None:
             wrong.append(f"{end} is of a living node")
-        elif end.reason is Reason.OUTDATED and (not world.is_outdated(instance) or instance.status is InstanceStatus.REJOINING):
+        elif end.reason is Reason.OUTDATED and (
+            not world.is_outdated(instance) or instance.status is InstanceStatus.REJOINING or _policy(world, instance) == "OnDelete"
+        ):
             wrong.append(f"{end} is of no outdated launch")
     return [*wrong, *_left_running(world, set(ended)), *_minimum_breaches(world, set(ended))]
+
+
+def _policy(world: World, instance) -> str:
+    return world.types[instance.node_type].update_policy
+
+
+def _update_breaches(world: World, drain, instance, *, is_needed: bool) -> list[str]:
+    """A node that rolls is idle and nobody's, Ray may refuse its drain; one that is made anew ends with its work."""
+    wrong = [] if world.is_outdated(instance) else [f"{drain} is of a node that is not outdated"]
+    if is_needed:
+        wrong.append(f"{drain} is of a node that the plan uses")
+    row = next((each for each in world.state.nodes if each.ray_node_id == drain.ray_node_id), None)
+    match _policy(world, instance):
+        case "OnDelete":
+            wrong.append(f"{drain} is of a type that replaces nothing")
+        case "Recreate":
+            if not drain.is_preemption or instance.drain_not_before > world.state.now:
+                wrong.append(f"{drain} is asked so that Ray may refuse it, or too soon again")
+        case _:
+            if row is None or row.status is not NodeStatus.IDLE or drain.is_preemption:
+                wrong.append(f"{drain} is of a node that is not idle")
+            elif _could_be_asked_of(world, row):
+                wrong.append(f"{drain} is of a node that something asked for could take")
+    return wrong
 
 
 def _could_be_asked_of(world: World, row) -> bool:
@@ -59,7 +81,9 @@ def _left_running(world: World, ended: set[str]) -> list[str]:
     if world.state.no_end is not None:
         return []
     launched = [each for each in world.instances.values() if each.status in (InstanceStatus.REQUESTED, InstanceStatus.ALLOCATED)]
-    stale = [each for each in launched if each.node_type not in world.types or world.is_outdated(each)]
+    stale = [
+        each for each in launched if each.node_type not in world.types or (world.is_outdated(each) and _policy(world, each) != "OnDelete")
+    ]
     return [f"{each.instance_id} is still launched for a definition that is gone" for each in stale if each.instance_id not in ended]
 
 
@@ -71,7 +95,8 @@ def _minimum_breaches(world: World, ended: set[str]) -> list[str]:
         soft = {
             each.instance_id for each in (*world.plan.drains, *world.plan.terminations) if each.reason in (Reason.IDLE, Reason.UNNEEDED)
         }
-        rolled = {each.instance_id for each in world.plan.drains if each.reason is Reason.OUTDATED} & set(before)
+        is_rolling = node_type.update_policy == "Rolling"
+        rolled = {each.instance_id for each in world.plan.drains if each.reason is Reason.OUTDATED} & set(before) if is_rolling else set()
         joined = [each for each in before if world.instances[each].status is InstanceStatus.RUNNING]
         least = max(node_type.min_workers, dict(world.state.held).get(name, 0))
         if soft & set(before) and len(after) + world.launched[name] < least:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from rayscaler.model.demand import Bundle, Constraint, Demand, Gang, LabelCondition, LabelSelector, Operator, Reserve, Strategy
 from rayscaler.model.instance import Instance, InstanceStatus, Reason
 from rayscaler.model.node import NodeStatus, RayNode
-from rayscaler.model.nodetype import NEVER, UNLIMITED, ClusterConfig, NodeType
+from rayscaler.model.nodetype import NEVER, UNLIMITED, ClusterConfig, NodeType, UpdatePolicy
 from rayscaler.model.resources import UNIT, Resources
 from rayscaler.model.state import Backoff, ClusterState, Expectation
 
@@ -66,6 +66,7 @@ def node_types(draw, name: str):
         cost=draw(st.sampled_from([None, 0.5, 2.0])),
         priority=draw(st.sampled_from([0, 0, 1])),
         idle_timeout_s=draw(st.sampled_from([None, 10.0, NEVER])),
+        update_policy=draw(st.sampled_from([UpdatePolicy.ROLLING, *UpdatePolicy])),
     )
 
 

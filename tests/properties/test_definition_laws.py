@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rayscaler.model.instance import Reason
-from rayscaler.model.nodetype import NEVER, NodeType
+from rayscaler.model.instance import InstanceStatus, Reason
+from rayscaler.model.nodetype import NEVER, NodeType, UpdatePolicy
 from rayscaler.model.plan import Plan
 from rayscaler.model.state import ClusterState
 from rayscaler.planner.plan import plan
@@ -56,3 +56,23 @@ def test_cd_14_an_idle_timeout_edited_live_counts_in_the_next_plan_and_only_for_
     before = plan(state)
     assert {each for each in ends(after) if kinds[each] != chosen.name} == {each for each in ends(before) if kinds[each] != chosen.name}
     assert after.launches == before.launches
+
+
+@given(cluster_states(), st.sampled_from([UpdatePolicy.ON_DELETE, UpdatePolicy.RECREATE]))
+def test_cd_6_on_delete_replaces_nothing_and_recreate_all_that_is_outdated_at_once(state, policy):
+    state = replace(edited(state, *(replace(each, update_policy=policy) for each in state.config.node_types)), no_end=None)
+    found = plan(state)
+    replaced = {each.instance_id for each in (*found.drains, *found.terminations) if each.reason is Reason.OUTDATED}
+    if policy is UpdatePolicy.ON_DELETE:
+        assert replaced == set()
+        return
+    old = {
+        each.instance_id
+        for each in state.instances
+        if state.config.is_outdated(each.made_as)
+        and each.status in (InstanceStatus.REQUESTED, InstanceStatus.ALLOCATED, InstanceStatus.RUNNING)
+        and each.node_dead_since is None
+        and (each.status is not InstanceStatus.RUNNING or each.drain_not_before <= state.now)
+    }
+    assert replaced == old
+    assert not {each.node for each in found.placements} & old

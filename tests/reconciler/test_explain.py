@@ -10,6 +10,7 @@ from rayscaler.model.demand import Bundle, Constraint, Demand, Gang, LabelCondit
 from rayscaler.model.explanation import DemandKind
 from rayscaler.model.instance import InstanceStatus, Reason
 from rayscaler.model.node import NodeStatus, RayNode
+from rayscaler.model.nodetype import UpdatePolicy
 from rayscaler.model.plan import Plan
 from rayscaler.model.resources import Resources
 from rayscaler.planner.plan import plan
@@ -363,6 +364,24 @@ def test_an_instance_that_is_being_ended_says_why_and_when_it_is_asked_for_again
     known = memory(ending)
     (found,) = explain(known, build_state(known, NOW + 3), Plan()).nodes
     assert (found.because.reason, found.because.since, found.because.until) == (Reason.OVERDUE, NOW, NOW + Timings().terminating_s)
+
+
+@pytest.mark.parametrize(
+    ("policy", "used", "reason", "words"),
+    [
+        (UpdatePolicy.ON_DELETE, 1, Reason.BUSY, "outdated, stays until it ends for another reason; uses CPU 1 of 1"),
+        (UpdatePolicy.ON_DELETE, 0, Reason.WAITING_IDLE, "idle"),
+        (UpdatePolicy.RECREATE, 1, Reason.BUSY, "outdated, goes when its work is done; uses CPU 1 of 1"),
+        (UpdatePolicy.RECREATE, 0, Reason.OUTDATED, "idle; it is drained with all others of its make"),
+    ],
+)
+def test_cd_6_what_is_said_of_an_outdated_node_follows_its_types_update_policy(policy, used, reason, words):
+    old = instance(ray_node_id="n1", made_as=node_type(labels=(("v", "1"),)))
+    asked = config(node_type(update_policy=policy))
+    known = memory(old, snapshot=Snapshot(nodes=(row(used=used),)), contact_at=NOW - 1, config=asked)
+    (found,) = explain(known, build_state(known, NOW), Plan()).nodes
+    assert found.because.reason == reason
+    assert found.because.detail.startswith(words)
 
 
 @pytest.mark.parametrize(("used", "reason"), [(1, Reason.BUSY), (0, Reason.OUTDATED)])

@@ -320,8 +320,8 @@ async def test_k1_a_bad_edit_changes_nothing_and_says_every_problem_until_it_is_
     path = tmp_path / "cluster.yaml"
     path.write_text(text("small"))
     file = DefinitionFile.read(path)
-    async with world(file.config) as w:
-        follower = asyncio.create_task(follow(file, w.reconciler, clock=LoopClock(), timings=Timings()))
+    async with world(file.first.config) as w:
+        follower = asyncio.create_task(follow(file, w.reconciler, kept=w.store, clock=LoopClock(), timings=Timings()))
         try:
             names = await with_workers(w, 2, busy=1)
             path.write_text(text("small", idleTimeout="soon", maxWorkers=-3))
@@ -373,3 +373,28 @@ async def test_k2_a_record_that_speaks_of_types_that_are_gone_is_taken_with_a_wa
     assert {"event": "record.unknown_types", "log_level": "warning", "cluster": "demo", "node_types": ["gone"]} in logs
     record = store.saves[-1]
     assert (record.targets, record.hold, record.backoffs) == ((("small", 1),), None, ())
+
+
+async def test_what_is_hardly_meant_is_taken_and_said_in_log_and_status_until_another_definition_is_in_force(tmp_path):
+    path = tmp_path / "cluster.yaml"
+    path.write_text(text("small", idleTimeout="1s"))
+    file = DefinitionFile.read(path)
+    with capture_logs() as logs:
+        async with world(file.first.config) as w:
+            follower = asyncio.create_task(follow(file, w.reconciler, kept=w.store, clock=LoopClock(), timings=Timings()))
+            await w.live(1)
+            (told,) = w.reconciler.status().notices
+            assert told.startswith(f"the definition in force may not be meant so: {path}: spec.idleTimeout: '1s': is below 5s")
+            path.write_text(text("small", idleTimeout="1s", maxWorkers=-1))  # a bad edit leaves it as it is
+            await w.live(2)
+            assert ["is not taken" in each for each in w.reconciler.status().notices] == [True, False]
+            path.write_text(text("small", maxWorkers=0))
+            await w.live(2)
+            (told,) = w.reconciler.status().notices
+            assert "spec.maxWorkers: 0: no worker of any type will ever be launched" in told
+            path.write_text(text("small"))
+            await w.live(2)
+            assert w.reconciler.status().notices == ()
+            follower.cancel()
+            await asyncio.gather(follower, return_exceptions=True)
+    assert [len(each["warnings"]) for each in logs if each["event"] == "definition.advice"] == [1, 1]

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from rayscaler.api.gcs.v1 import gcs_pb2
-from rayscaler.model.nodetype import ClusterConfig, NodeType
+from rayscaler.model.nodetype import ClusterConfig, NodeType, UpdatePolicy
 from rayscaler.model.resources import Resources
 from tests.simulation.whole import Whole, running
 
@@ -125,3 +125,35 @@ async def test_k1_after_two_hundred_edits_under_load_nothing_busy_has_ended_and_
         print(
             f"seed {seed}: {len(whole.of('launch'))} launches, {len(whole.gcs.tasks)} tasks, {whole.of('joined while it was called off')}"
         )
+
+
+async def test_cd_6_recreate_makes_all_anew_at_once_and_no_task_is_lost_while_on_delete_leaves_its_own_alone():
+    def kinds(version: str) -> tuple[NodeType, ...]:
+        return tuple(
+            NodeType(name, Resources.of(CPU=2, **{name: 2}), min_workers=3, env=(("V", version),), update_policy=policy)
+            for name, policy in (("cow", UpdatePolicy.RECREATE), ("dog", UpdatePolicy.ON_DELETE))
+        )
+
+    async with running(ClusterConfig("demo", kinds("1"))) as whole:
+        await asyncio.sleep(10)
+        assert whole.nodes() == {"cow": 3, "dog": 3}
+        old = {name for _, name in whole.machines.machines}
+        for name in ("cow", "dog"):
+            whole.gcs.submit(Resources.of(CPU=1, **{name: 1}), 6, runtime_s=40.0)
+        await asyncio.sleep(5)
+        whole.config = replace(whole.config, node_types=kinds("2"))
+        whole.reconciler.redefine(whole.config, "2")
+        await asyncio.sleep(10)
+        told = {each.instance_id: (each.node_type, each.status.value, each.reason.value) for each in whole.reconciler.status().instances}
+        assert {told[name][1:] for name in old if name in told and told[name][0] == "dog"} == {("RUNNING", "JOINED")}
+        assert {told[name][1:] for name in old if name in told and told[name][0] == "cow"} == {("DRAINING", "OUTDATED")}
+        assert sorted(told[name][:2] for name in told if name not in old) == [("cow", "RUNNING")] * 3  # before the old ones' work is done
+        await asyncio.sleep(60)
+        left = {name for _, name in whole.machines.machines}
+        assert {spec.spec.node_type.env for (_, name), spec in whole.machines.machines.items() if name.startswith("demo-cow")} == {
+            (("V", "2"),)
+        }
+        assert {name for name in old if name.startswith("demo-dog")} <= left
+        assert whole.nodes() == {"cow": 3, "dog": 3}
+        assert [task for task in whole.gcs.tasks.values() if task.ended_at is None] == []
+        assert (whole.of("lost"), sum(task.times_lost for task in whole.gcs.tasks.values())) == ([], 0)

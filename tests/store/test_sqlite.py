@@ -253,3 +253,15 @@ def test_a_file_that_another_process_holds_is_unavailable_and_works_again_when_i
     other.close()
     save(path, ClusterRecord("a", batch=2))
     assert load(path) == ClusterRecord("a", batch=2)
+
+
+async def test_the_last_good_text_of_a_definition_outlives_the_store_and_is_one_per_source(tmp_path):
+    for text in ("first: é\n", "second\n"):
+        store = SqliteStore(tmp_path / "r")
+        await store.keep_good("/etc/a.yaml", text)
+        await store.close()
+    store = SqliteStore(tmp_path / "r")
+    assert await store.last_good("/etc/a.yaml") == "second\n"
+    assert await store.last_good("/etc/b.yaml") is None
+    assert await store.load("/etc/a.yaml") is None
+    await store.close()

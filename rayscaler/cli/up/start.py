@@ -174,8 +174,9 @@ class Start:
         return False
 
     async def _is_defined(self) -> bool:
-        """Whether the service answers and this very definition is in force."""
-        return await self._answers() and self._status.definition.hash == self._definition.content_hash
+        """Whether the service answers, this very definition is in force, and the copy that the service follows is seen to say so."""
+        definition = self._status.definition if await self._answers() else pb.DefinitionStatus()
+        return definition.hash == self._definition.content_hash and not definition.problems
 
     async def _head_listens(self) -> bool:
         """Whether the head has said that it is up and its GCS takes connections."""

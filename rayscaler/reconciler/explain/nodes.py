@@ -7,8 +7,9 @@ from rayscaler.model.demand import Reserve
 from rayscaler.model.explanation import Because, NodeExplanation
 from rayscaler.model.instance import ENDED, Instance, InstanceStatus, Reason
 from rayscaler.model.node import NodeStatus, RayNode
+from rayscaler.model.nodetype import UpdatePolicy
 from rayscaler.model.plan import Plan
-from rayscaler.model.reasons import reason_text
+from rayscaler.model.reasons import OUTDATED, reason_text
 from rayscaler.model.resources import NODE_PREFIX, to_text
 from rayscaler.reconciler.explain.scene import Key, Scene, node_key
 
@@ -18,6 +19,11 @@ NAMED = 3
 Kept = tuple[Reason, str, float | None]
 """Why an idle node stays: reason, detail, until when."""
 
+TURN = {
+    UpdatePolicy.ROLLING: "idle; the least stay until the one before is replaced",
+    UpdatePolicy.RECREATE: "idle; it is drained with all others of its make",
+}
+"""What an idle outdated node waits for."""
 UNPLANNED = frozenset({"object_store_memory"})
 """Used without anybody's asking."""
 
@@ -103,7 +109,8 @@ def _joined(scene: Scene, instance: Instance, row: RayNode | None, key: Key, idl
         return scene.because(key, Reason.TYPE_REMOVED, text, until=scene.settled_at)
     if idle is None:
         is_outdated = scene.state.config.is_outdated(instance.made_as)
-        return scene.because(key, Reason.BUSY, f"outdated, goes when idle; {_usage(row)}" if is_outdated else _usage(row))
+        policy = scene.state.config.update_policy_of(instance.node_type)
+        return scene.because(key, Reason.BUSY, f"{OUTDATED[policy]}; {_usage(row)}" if is_outdated else _usage(row))
     reason, detail, until = idle
     since = scene.memory.snapshot_at - row.idle_s if reason is Reason.WAITING_IDLE else None
     return scene.because(key, reason, detail, since=since, until=until)
@@ -134,14 +141,15 @@ def _idle(scene: Scene, living: list[Instance], rows: Mapping[str, RayNode | Non
         ):
             continue
         idle_until = scene.memory.snapshot_at - row.idle_s + scene.state.config.idle_timeout_of(each.node_type)
-        is_outdated = scene.state.config.is_outdated(each.made_as)
+        policy = scene.state.config.update_policy_of(each.node_type)
+        is_replaced = scene.state.config.is_outdated(each.made_as) and policy is not UpdatePolicy.ON_DELETE
         if each.instance_id in uses:
             found[each.instance_id] = (uses[each.instance_id], "idle, and the plan has it for what waits", None)
-        elif each.drain_not_before > scene.state.now and (is_outdated or each.drain_not_before > idle_until):
+        elif each.drain_not_before > scene.state.now and (is_replaced or each.drain_not_before > idle_until):
             found[each.instance_id] = (Reason.DRAIN_REFUSED, each.detail, each.drain_not_before)
-        elif is_outdated:
+        elif is_replaced:
             until = scene.settled_at if scene.state.no_end is Reason.SETTLING else None
-            found[each.instance_id] = (Reason.OUTDATED, "idle; the least stay until the one before is replaced", until)
+            found[each.instance_id] = (Reason.OUTDATED, TURN[policy], until)
         else:
             free[each.node_type].append((idle_until, each.instance_id))
     staying = Counter(each.node_type for each in living if each.status is InstanceStatus.RUNNING)
