@@ -43,7 +43,8 @@ class GcsReading:
     """What the GCS said. `ended` has the rich rows of dead nodes, `draining` the deadlines (ms, 0 for none), both by hex id.
 
     `gcs_life` grows with every new or possibly new GCS process: what was told to an earlier one may be lost.
-    `live_detached_actors` are counted only where `live_jobs` is 0; `orphaned_gangs` are ids of waiting groups.
+    `live_job_ids` are those of the live jobs, in hex; `live_detached_actors` are counted only where no job is live or a constraint asks
+    for something; `orphaned_gangs` are ids of waiting groups.
     """
 
     cluster_id: str
@@ -51,6 +52,7 @@ class GcsReading:
     ended: Mapping[str, gcs_pb2.GcsNodeInfo] = field(default_factory=dict)
     draining: Mapping[str, int] = field(default_factory=dict)
     live_jobs: int = 0
+    live_job_ids: frozenset[str] = frozenset()
     live_detached_actors: int = 0
     orphaned_gangs: frozenset[str] = frozenset()
     ray_version: str = ""
@@ -213,7 +215,8 @@ class GrpcGcs:
             state=state,
             ended=session.ended,
             draining=await self._read_draining(session, state),
-            live_jobs=session.waiters.live_jobs,
+            live_jobs=len(session.waiters.live_jobs),
+            live_job_ids=session.waiters.live_jobs,
             live_detached_actors=session.waiters.detached_actors,
             orphaned_gangs=session.waiters.orphaned_gangs,
             ray_version=session.ray_version,

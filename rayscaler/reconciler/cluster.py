@@ -68,6 +68,7 @@ class ClusterReconciler:
         self._retry_at: float | None = None
         self._blind: Reason | None = None
         self._blind_since: float | None = None
+        self._is_floor_over = False
         self._cycle_at = 0.0
 
     @property
@@ -155,6 +156,7 @@ class ClusterReconciler:
             memory = self._memory
             self._fold(now)
             self._note_sight(now)
+            self._note_floor()
             if not memory.is_listed or memory.snapshot is None:
                 scene = build_state(memory, now), Plan()
                 return
@@ -250,6 +252,14 @@ class ClusterReconciler:
             if self._blind is None or blind is None:
                 self._blind_since = None if blind is None else now
             self._blind = blind
+
+    def _note_floor(self) -> None:
+        """Log once that the floor has ended, though nobody took it back."""
+        is_over = self._memory.floor_owners.is_over
+        if is_over and not self._is_floor_over and self._memory.floor is not None:
+            asked = "; ".join(map(str, self._memory.floor.demands))
+            log.info("floor.ended", cluster=self.name, floor=asked, detail="every job that lived when it was asked for has ended")
+        self._is_floor_over = is_over
 
     def _is_worth_a_cycle(self, report: DemandReport) -> bool:
         """Whether a heartbeat alone is reason to decide again: it says that somebody is idle for long enough, or sight has come back."""

@@ -26,6 +26,11 @@ EXPECTED, UNEXPECTED, DRAINED_PREEMPTED, DRAINED_IDLE = 1, 2, 3, 4
 """Ray's NodeDeathInfo.Reason."""
 
 
+def job_id(number: int) -> str:
+    """Return Ray's id of the cluster's job of that number."""
+    return number.to_bytes(4, "little").hex()
+
+
 class FakeGcs:
     """The cluster. Set `is_down` to make it unreachable, put names of its calls into `hanging` to make them never answer, into `failing` to make them fail."""
 
@@ -41,7 +46,8 @@ class FakeGcs:
         self.is_down = False
         self.hanging: set[str] = set()
         self.failing: set[str] = set()
-        self.live_jobs = 1
+        self.jobs = {job_id(1)}
+        """Ids of the jobs whose drivers live."""
         self.live_detached_actors = 0
         self.is_v1_mode = False
         self.nodes: dict[str, FakeNode] = {}
@@ -61,6 +67,15 @@ class FakeGcs:
         self._head_resources = head or Resources()
         self.cluster_id = ""
         self.restart()
+
+    @property
+    def live_jobs(self) -> int:
+        """How many jobs live; set it to have so many, the first ones."""
+        return len(self.jobs)
+
+    @live_jobs.setter
+    def live_jobs(self, count: int) -> None:
+        self.jobs = {job_id(number) for number in range(1, count + 1)}
 
     # what a user and the world do
 
@@ -155,7 +170,8 @@ class FakeGcs:
                 if node.is_draining and node.death is None
             },
             live_jobs=self.live_jobs,
-            live_detached_actors=0 if self.live_jobs else self.live_detached_actors,
+            live_job_ids=frozenset(self.jobs),
+            live_detached_actors=0 if self.live_jobs and not self.constraint else self.live_detached_actors,
             orphaned_gangs=frozenset(
                 gang.gang_id for gang in self.gangs.values() if not gang.nodes and not gang.is_detached and not self.live_jobs
             ),
