@@ -33,6 +33,8 @@ class Ray:
         self.gangs: tuple[Gang, ...] = ()
         self.constraint: Constraint | None = None
         self.live_jobs = 1
+        self.live_job_ids: frozenset[str] = frozenset()
+        self.live_detached_actors = 0
         self.version = 0
         self._number = 0
 
@@ -74,7 +76,9 @@ class Ray:
             demands=self.demands,
             gangs=self.gangs,
             constraint=self.constraint,
-            live_jobs=self.live_jobs,
+            live_jobs=len(self.live_job_ids) or self.live_jobs,
+            live_job_ids=self.live_job_ids,
+            live_detached_actors=self.live_detached_actors,
             gcs_version=self.version,
         )
 
