@@ -168,6 +168,7 @@ class ClusterReconciler:
             memory.pending = decided.infeasible
             await apply(decided, memory, store=self._store, calls=calls, head_address=self._head_address(), now=now)
             memory.ask_replay(now)
+            memory.ask_take_back(now)
             drivers.tell(memory, now)
             self._state = publish.autoscaling_state(memory, self._state, now)
             memory.state_version = self._state.version

@@ -183,7 +183,9 @@ class Memory:
 
     def _take_result(self, result: CommandResult, now: float) -> None:
         if self.replay is not None and result.command_id == self.replay.command_id:
-            self.replay, self.replay_not_before = None, now + self.timings.drain_retry_s
+            is_refused = self.replay.replaces is not None and result.outcome is not Outcome.DONE  # also by a monitor that cannot do it
+            pause_s = self.timings.safety_cycle_s if is_refused else self.timings.drain_retry_s
+            self.replay, self.replay_not_before = None, now + pause_s
         if self.telling is not None and result.command_id == self.telling.command_id:
             self.telling = None
         asked = self.drains.pop(result.command_id, None)
@@ -245,6 +247,12 @@ class Memory:
         is_forgotten = self.snapshot is not None and self.snapshot.constraint is None and self.floor_until is None
         if is_forgotten and self.floor is not None and self.floor.demands and self.replay is None and now >= self.replay_not_before:
             self.replay = ReplayCommand(f"replay-{int(now * 1000)}", self.floor)
+
+    def ask_take_back(self, now: float) -> None:
+        """Have the GCS forget a floor that is over: while it stands there, the same asked for anew would be no change."""
+        is_there = self.snapshot is not None and floor.is_same(self.snapshot.constraint, self.floor)
+        if self.floor_owners.is_over and is_there and self.replay is None and now >= self.replay_not_before:
+            self.replay = ReplayCommand(f"take-back-{int(now * 1000)}", Constraint(), replaces=self.floor)
 
     def void_drain(self, instance_id: str, detail: str, now: float) -> None:
         """Give up a drain that led nowhere."""

@@ -14,7 +14,7 @@ from rayscaler.api.gcs.v1 import gcs_pb2
 from rayscaler.clock import Clock
 from rayscaler.model.demand import Bundle, Strategy
 from rayscaler.model.resources import UNIT, Resources
-from rayscaler.monitor.gcs import HAS_ONE, HEAD_RESOURCE, GcsReading, check_state, drain_request
+from rayscaler.monitor.gcs import HAS_ANOTHER, HAS_ONE, HEAD_RESOURCE, GcsReading, check_state, drain_request, may_replay
 from rayscaler.monitor.kv import OURS
 from rayscaler.testing import fake_ray
 from rayscaler.testing.fake_ray import FakeGang, FakeNode, FakeTask
@@ -209,13 +209,15 @@ class FakeGcs:
         if self.told is None or state.autoscaler_state_version >= self.told.autoscaler_state_version:
             self.told = state
 
-    async def replay_constraint(self, constraint: gcs_pb2.ClusterResourceConstraint, cluster_id: str) -> tuple[bool, str]:
-        """Take the constraint unless there is one, and only for this cluster."""
+    async def replay_constraint(
+        self, constraint: gcs_pb2.ClusterResourceConstraint, cluster_id: str, replaces: gcs_pb2.ClusterResourceConstraint | None = None
+    ) -> tuple[bool, str]:
+        """Take the constraint unless there is another than the one to be replaced, and only for this cluster."""
         await self._answer("replay_constraint")
         if cluster_id != self.cluster_id:
             raise errors.Superseded("another Ray cluster has started since this was asked for")
-        if self.constraint is not None:
-            return False, HAS_ONE
+        if not may_replay(self._constraints(), replaces):
+            return False, HAS_ONE if replaces is None else HAS_ANOTHER
         wanted = [(each.request, each.count) for each in constraint.resource_requests]
         self.constraint = tuple(fake_ray.bundle(request) for request, count in wanted for _ in range(count))
         return True, ""
@@ -334,9 +336,13 @@ class FakeGcs:
             pending_gang_resource_requests=[fake_ray.gang_request(gang) for gang in self.gangs.values() if not gang.nodes],
             cluster_session_name=f"session_{self.cluster_id[-8:]}",
         )
-        if self.constraint is not None:
-            state.cluster_resource_constraints.add(resource_requests=[fake_ray.by_count(bundle, 1) for bundle in self.constraint])
+        state.cluster_resource_constraints.extend(self._constraints())
         return state
+
+    def _constraints(self) -> list[gcs_pb2.ClusterResourceConstraint]:
+        if self.constraint is None:
+            return []
+        return [gcs_pb2.ClusterResourceConstraint(resource_requests=[fake_ray.by_count(bundle, 1) for bundle in self.constraint])]
 
 
 def _best(gang: FakeGang, able: Iterable[FakeNode], chosen: list[FakeNode], free: Mapping[str, Resources]) -> FakeNode | None:

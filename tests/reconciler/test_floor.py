@@ -24,8 +24,10 @@ GONE_S = 4.0 + 3.0
 """From the floor's end until its workers have been drained and ended, in the world's time."""
 
 
-def owned_by(*jobs: str) -> Ray:
+def owned_by(*jobs: str, can_take_back: bool = False) -> Ray:
+    """A floor of these jobs; what is over stays in the GCS, as with a monitor of before, unless it can be taken back there."""
     ray = Ray()
+    ray.can_take_back = can_take_back
     ray.live_job_ids, ray.constraint = frozenset(jobs), Constraint(tasks(2))
     return ray
 
@@ -164,6 +166,27 @@ async def test_e2_what_is_over_counts_again_once_something_else_is_asked_for_and
         w.ray.constraint = Constraint()
         await w.live(1)
         assert not is_ignored(w)
+
+
+async def test_e2_what_is_over_is_taken_back_in_the_gcs_too_so_that_the_same_asked_for_again_counts():
+    async with world(SHORT, ray=owned_by("a", can_take_back=True)) as w:
+        for job in "bcd":
+            await w.live(20)
+            assert running(w) == 2
+            leave(w, job)
+            await w.live(LIMIT_S + GONE_S)
+            assert (w.instances, is_ignored(w), w.ray.constraint, w.replays) == ({}, False, Constraint(), [])
+            w.ray.constraint = Constraint(tasks(2))
+
+
+async def test_e2_what_is_asked_for_while_the_old_is_being_taken_back_stays():
+    async with world(SHORT, ray=owned_by("a")) as w:
+        await w.live(4)
+        leave(w, "b")
+        await w.live(LIMIT_S)
+        w.ray.can_take_back, w.ray.constraint = True, Constraint(tasks(3))
+        await w.live(LIMIT_S)
+        assert (running(w), w.ray.constraint) == (3, Constraint(tasks(3)))
 
 
 async def test_e2_a_gcs_that_forgot_what_was_over_is_not_told_and_may_be_asked_the_same_again():

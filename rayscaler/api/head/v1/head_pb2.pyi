@@ -317,10 +317,12 @@ class DrainNode(_message.Message):
     def __init__(self, ray_node_id: _Optional[str] = ..., reason: _Optional[_Union[DrainReason, str]] = ..., detail: _Optional[str] = ..., deadline: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class ReplayConstraint(_message.Message):
-    __slots__ = ("constraint",)
+    __slots__ = ("constraint", "replaces")
     CONSTRAINT_FIELD_NUMBER: _ClassVar[int]
+    REPLACES_FIELD_NUMBER: _ClassVar[int]
     constraint: Constraint
-    def __init__(self, constraint: _Optional[_Union[Constraint, _Mapping]] = ...) -> None: ...
+    replaces: Constraint
+    def __init__(self, constraint: _Optional[_Union[Constraint, _Mapping]] = ..., replaces: _Optional[_Union[Constraint, _Mapping]] = ...) -> None: ...
 
 class TellDrivers(_message.Message):
     __slots__ = ("lines",)
