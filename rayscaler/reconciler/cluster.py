@@ -21,7 +21,7 @@ from rayscaler.model.plan import Plan
 from rayscaler.model.state import ClusterState
 from rayscaler.model.status import ClusterStatus, DefinitionStatus
 from rayscaler.planner.plan import plan
-from rayscaler.reconciler import drivers, publish
+from rayscaler.reconciler import drivers, floor, publish
 from rayscaler.reconciler.admission import Order, admit
 from rayscaler.reconciler.apply import apply, end_overdue
 from rayscaler.reconciler.calls import Calls, Fact
@@ -258,8 +258,7 @@ class ClusterReconciler:
         """Log once that the floor has ended, though nobody took it back."""
         is_over = self._memory.floor_owners.is_over
         if is_over and not self._is_floor_over and self._memory.floor is not None:
-            asked = "; ".join(map(str, self._memory.floor.demands))
-            log.info("floor.ended", cluster=self.name, floor=asked, detail="every job that lived when it was asked for has ended")
+            log.info("floor.ended", cluster=self.name, detail=floor.ended(self._memory.floor))
         self._is_floor_over = is_over
 
     def _is_worth_a_cycle(self, report: DemandReport) -> bool:

@@ -35,6 +35,12 @@ def follow(owners: FloorOwners, snapshot: Snapshot, seen_s: float, limit_s: floa
     return FloorOwners(jobs, unowned_s, is_over=unowned_s >= limit_s)
 
 
+def ended(over: Constraint) -> str:
+    """Return what of a floor that is over people are told."""
+    asked = "; ".join(map(str, over.demands))
+    return f"request_resources() asked for {asked}, and every job that lived then has ended"
+
+
 def kept(owners: FloorOwners, limit_s: float) -> FloorOwners:
     """Return what of them is worth a write: the time without owners in whole steps."""
     step_s = limit_s / STEPS

@@ -126,12 +126,12 @@ class Memory:
         if report.snapshot is None:
             if not report.gcs_error and report.base_sequence == self.snapshot_sequence:
                 self.fresh_at = read_at
-                self._follow_floor(seen_s)
+                self._follow_floor(seen_s, now)
             return
         self.snapshot, self.snapshot_at, self.snapshot_sequence = report.snapshot, read_at, report.sequence
         self.fresh_at = read_at
         self._take_constraint(report.snapshot.constraint)
-        self._follow_floor(seen_s)
+        self._follow_floor(seen_s, now)
         self.history = usage.remember(self.history, report.snapshot.nodes, read_at, self.timings.doubled_lag_s)
         self.ledger = landing.follow(self.ledger, report.snapshot)
         self.counts = backlog.remember(self.counts, report.snapshot.demands, read_at, self.timings.backlog_lag_s)
@@ -145,10 +145,14 @@ class Memory:
             self.floor_owners = FloorOwners()
         self.floor, self.floor_until = asked, None
 
-    def _follow_floor(self, seen_s: float) -> None:
+    def _follow_floor(self, seen_s: float, now: float) -> None:
         """Look who may want the floor, `seen_s` after the last look; that of a cluster that has ended has nobody to look for."""
-        if self.snapshot is not None and self.floor is not None and self.floor.demands and self.floor_until is None:
-            self.floor_owners = floor.follow(self.floor_owners, self.snapshot, seen_s, self.config.floor_after_driver_s)
+        if self.snapshot is None or self.floor is None or not self.floor.demands or self.floor_until is not None:
+            return
+        was_over = self.floor_owners.is_over
+        self.floor_owners = floor.follow(self.floor_owners, self.snapshot, seen_s, self.config.floor_after_driver_s)
+        if self.floor_owners.is_over and not was_over:
+            self.actions.append(Action(now, "FLOOR_ENDED", "", "", Reason.NOBODY_WAITS, floor.ended(self.floor), self.cycle))
 
     def _is_break(self, read_at: float) -> bool:
         """Whether Ray was out of sight before this report, so that its first words may lack nodes (WC-8)."""

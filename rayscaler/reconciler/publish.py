@@ -13,6 +13,7 @@ from rayscaler.model.reasons import OUTDATED
 from rayscaler.model.resources import Resources
 from rayscaler.model.status import ClusterStatus, HoldStatus
 from rayscaler.planner import limits
+from rayscaler.reconciler import floor
 from rayscaler.reconciler.memory import Memory
 from rayscaler.reconciler.state import sight
 
@@ -130,8 +131,7 @@ def _notices(memory: Memory) -> tuple[str, ...]:
 def _about_floor(memory: Memory) -> list[tuple[bool, str]]:
     """Say of the floor that it ends, or has ended, though Ray still shows it."""
     owners, limit_s = memory.floor_owners, memory.config.floor_after_driver_s
-    asked = "; ".join(map(str, memory.floor.demands)) if memory.floor else ""
-    gone = f"request_resources() asked for {asked}, and every job that lived then has ended"
+    gone = floor.ended(memory.floor) if memory.floor is not None else ""
     return [
         (owners.is_over, f"{gone}: it is ignored until something else is asked for"),
         (owners.unowned_s is not None and not owners.is_over, f"{gone}: it ends after {limit_s:g} s of that (floorAfterDriver)"),

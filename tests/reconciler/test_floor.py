@@ -13,6 +13,7 @@ from rayscaler.model.instance import Reason
 from rayscaler.model.nodetype import NEVER
 from rayscaler.model.state import FloorOwners
 from rayscaler.reconciler import floor
+from rayscaler.testing.loop_clock import LoopClock
 from tests.reconciler.builders import config, tasks
 from tests.reconciler.world import Ray, World, world
 
@@ -30,6 +31,10 @@ def owned_by(*jobs: str, can_take_back: bool = False) -> Ray:
     ray.can_take_back = can_take_back
     ray.live_job_ids, ray.constraint = frozenset(jobs), Constraint(tasks(2))
     return ray
+
+
+def now():
+    return LoopClock().now()
 
 
 def leave(w: World, *jobs: str) -> None:
@@ -176,6 +181,9 @@ async def test_e2_what_is_over_is_taken_back_in_the_gcs_too_so_that_the_same_ask
             leave(w, job)
             await w.live(LIMIT_S + GONE_S)
             assert (w.instances, is_ignored(w), w.ray.constraint, w.replays) == ({}, False, Constraint(), [])
+            (said,) = [each for each in w.reconciler.status().actions if each.kind == "FLOOR_ENDED"][-1:]
+            assert said.at == pytest.approx(now() - GONE_S, abs=2.0)
+            assert said.detail == "request_resources() asked for {CPU: 1} x 2, and every job that lived then has ended"
             w.ray.constraint = Constraint(tasks(2))
 
 
