@@ -156,7 +156,6 @@ class ClusterReconciler:
             memory = self._memory
             self._fold(now)
             self._note_sight(now)
-            self._note_floor()
             if not memory.is_listed or memory.snapshot is None:
                 scene = build_state(memory, now), Plan()
                 return
@@ -168,7 +167,6 @@ class ClusterReconciler:
             memory.pending = decided.infeasible
             await apply(decided, memory, store=self._store, calls=calls, head_address=self._head_address(), now=now)
             memory.ask_replay(now)
-            memory.ask_take_back(now)
             drivers.tell(memory, now)
             self._state = publish.autoscaling_state(memory, self._state, now)
             memory.state_version = self._state.version
@@ -253,6 +251,7 @@ class ClusterReconciler:
             if self._blind is None or blind is None:
                 self._blind_since = None if blind is None else now
             self._blind = blind
+        self._note_floor()
 
     def _note_floor(self) -> None:
         """Log once that the floor has ended, though nobody took it back."""

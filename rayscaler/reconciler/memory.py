@@ -247,13 +247,17 @@ class Memory:
         self._leaves(asked, now)
 
     def ask_replay(self, now: float) -> None:
-        """Have the GCS told the constraint that it forgot in a restart, if it is still the cluster that was asked (design §2b.7)."""
+        """Have the GCS told the constraint that it forgot in a restart, if it is still the cluster that was asked (design §2b.7).
+
+        And have it forget one that is over.
+        """
         is_forgotten = self.snapshot is not None and self.snapshot.constraint is None and self.floor_until is None
         if is_forgotten and self.floor is not None and self.floor.demands and self.replay is None and now >= self.replay_not_before:
             self.replay = ReplayCommand(f"replay-{int(now * 1000)}", self.floor)
+        self._ask_take_back(now)
 
-    def ask_take_back(self, now: float) -> None:
-        """Have the GCS forget a floor that is over: while it stands there, the same asked for anew would be no change."""
+    def _ask_take_back(self, now: float) -> None:
+        """While a floor that is over stands in the GCS, the same asked for anew would be no change."""
         is_there = self.snapshot is not None and floor.is_same(self.snapshot.constraint, self.floor)
         if self.floor_owners.is_over and is_there and self.replay is None and now >= self.replay_not_before:
             self.replay = ReplayCommand(f"take-back-{int(now * 1000)}", Constraint(), replaces=self.floor)
