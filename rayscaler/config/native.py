@@ -4,12 +4,20 @@ import re
 
 from rayscaler.config.reader import MOST, Reader, near
 from rayscaler.errors import InvalidRequest
-from rayscaler.model.nodetype import IDLE_TIMEOUT_S, UNLIMITED, ClusterConfig, Head, NodeType, UpdatePolicy
+from rayscaler.model.nodetype import (
+    FLOOR_AFTER_DRIVER_S,
+    IDLE_TIMEOUT_S,
+    UNLIMITED,
+    ClusterConfig,
+    Head,
+    NodeType,
+    UpdatePolicy,
+)
 
 API_VERSION = "rayscaler.io/v1"
 ROOT = {"apiVersion", "kind", "metadata", "spec"}
 METADATA = {"name"}
-SPEC = {"maxWorkers", "upscalingSpeed", "idleTimeout", "executor", "head", "nodeTypes"}
+SPEC = {"maxWorkers", "upscalingSpeed", "idleTimeout", "floorAfterDriver", "executor", "head", "nodeTypes"}
 HEAD = {"resources", "startParams", "env", "template"}
 TYPE = {
     "name", "minWorkers", "maxWorkers", "resources", "labels", "cost", "priority", "spot",
@@ -58,6 +66,7 @@ def cluster(document: object) -> ClusterConfig:
         max_workers=read.number("spec.maxWorkers", spec.get("maxWorkers"), UNLIMITED, low=0),
         upscaling_speed=read.number("spec.upscalingSpeed", spec.get("upscalingSpeed"), None, low=0, whole=False),
         idle_timeout_s=read.idle_timeout("spec.idleTimeout", spec.get("idleTimeout"), IDLE_TIMEOUT_S) or 0.0,
+        floor_after_driver_s=read.idle_timeout("spec.floorAfterDriver", spec.get("floorAfterDriver"), FLOOR_AFTER_DRIVER_S) or 0.0,
         executor=_executor(read, spec.get("executor")),
         head=_head(read, spec.get("head")),
         node_types=_node_types(read, spec.get("nodeTypes")),

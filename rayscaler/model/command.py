@@ -29,10 +29,11 @@ class AskedDrain:
 
 @dataclass(frozen=True)
 class ReplayCommand:
-    """Tell the GCS the constraint that an earlier life of it was asked for (design §2b.7)."""
+    """Tell the GCS the constraint that an earlier life of it was asked for (design §2b.7); or, with `replaces`, one in place of just that."""
 
     command_id: str
     constraint: Constraint
+    replaces: Constraint | None = None
 
 
 @dataclass(frozen=True)

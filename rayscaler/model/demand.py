@@ -154,7 +154,8 @@ class CommandResult:
 class Snapshot:
     """Everything the GCS said at one moment; the newest replaces, nothing is ever added up.
 
-    With neither a live job nor a live detached actor nobody waits for `demands` (E1: Ray shows them on).
+    With neither a live job nor a live detached actor nobody waits for `demands` (E1: Ray shows them on). `live_job_ids` names the
+    live jobs, all or none of them.
     """
 
     nodes: tuple[RayNode, ...] = ()
@@ -163,6 +164,7 @@ class Snapshot:
     constraint: Constraint | None = None
     live_jobs: int = 1
     live_detached_actors: int = 0
+    live_job_ids: frozenset[str] = frozenset()
     gcs_version: int = 0
 
 

@@ -12,6 +12,8 @@ NEVER = float("inf")
 """An idle timeout that never comes."""
 IDLE_TIMEOUT_S = 300.0
 """Where the definition says nothing."""
+FLOOR_AFTER_DRIVER_S = 30.0
+"""Likewise: so long a floor outlives the drivers that may have asked for it, which gives one that is started again time to ask."""
 
 
 class UpdatePolicy(StrEnum):
@@ -66,13 +68,14 @@ class Head:
 
 @dataclass(frozen=True)
 class ClusterConfig:
-    """One cluster's definition. `upscaling_speed` None is unlimited."""
+    """One cluster's definition. `upscaling_speed` None is unlimited, `floor_after_driver_s` NEVER keeps floors until they are taken back."""
 
     name: str
     node_types: tuple[NodeType, ...]
     max_workers: int = UNLIMITED
     upscaling_speed: float | None = None
     idle_timeout_s: float = IDLE_TIMEOUT_S
+    floor_after_driver_s: float = FLOOR_AFTER_DRIVER_S
     executor: str = "local"
     head: Head = field(default_factory=Head)
 

@@ -36,7 +36,9 @@ class Meaning(NamedTuple):
 MEANINGS: Mapping[Reason, Meaning] = {
     Reason.DEMAND: Meaning("tasks or actors that wait need it", Mover.NOBODY),
     Reason.GANG: Meaning("a placement group that waits needs it", Mover.NOBODY),
-    Reason.CONSTRAINT: Meaning("request_resources() asked for its room, until somebody takes that back", Mover.USER),
+    Reason.CONSTRAINT: Meaning(
+        "request_resources() asked for its room, until that is taken back or all jobs of that time have ended", Mover.USER
+    ),
     Reason.MIN_WORKERS: Meaning("its node type's minWorkers keeps it", Mover.OPERATOR),
     Reason.HELD: Meaning("the head was lost, and as many workers as it had are kept for the idle timeout", Mover.NOBODY),
     Reason.IDLE: Meaning("it was idle for its timeout and nothing needed it", Mover.NOBODY),

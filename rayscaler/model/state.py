@@ -39,6 +39,18 @@ class Hold:
 
 
 @dataclass(frozen=True)
+class FloorOwners:
+    """Who may want the floor: `jobs` are Ray's ids of the drivers that lived when it was first seen, None while that is not known.
+
+    `unowned_s` is for how long nobody was seen who may want it, None while somebody lives; `is_over` is that this was too long.
+    """
+
+    jobs: frozenset[str] | None = None
+    unowned_s: float | None = None
+    is_over: bool = False
+
+
+@dataclass(frozen=True)
 class ClusterState:
     """Everything a plan depends on, `now` (wall seconds) included.
 

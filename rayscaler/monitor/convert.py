@@ -22,6 +22,9 @@ SYNTHETIC_WITHIN = re.compile(r"_group_(\d+_)?[0-9a-f]{36}\b")
 SYNTHETIC = re.compile(rf".+{SYNTHETIC_WITHIN.pattern}")
 """Ray's resources of a placed group, `CPU_group_<id>` or `CPU_group_<index>_<id>`: 18 bytes of id, so that a user's own name passes."""
 
+MAX_JOBS = 1000
+"""More live jobs than this are not named (SPEC H56)."""
+
 MAX_NAME = 512
 CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
 """The service refuses a report with a longer name, or with one of these in a name (SPEC section 8); Ray takes any from any driver."""
@@ -43,6 +46,7 @@ def snapshot(reading: GcsReading) -> head_pb2.Snapshot:
         gangs=sorted(gangs, key=attrgetter("gang_id")),
         live_jobs=reading.live_jobs,
         live_detached_actors=reading.live_detached_actors,
+        live_job_ids=sorted(reading.live_job_ids) if len(reading.live_job_ids) <= MAX_JOBS else (),
         gcs_version=state.cluster_resource_state_version,
     )
     if state.cluster_resource_constraints:

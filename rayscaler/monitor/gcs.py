@@ -4,6 +4,7 @@ Ray's legacy NodeInfoGcsService.DrainNode does not exist here (it kills running 
 for a version last seen (a stale one kills a restarted head).
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -11,6 +12,7 @@ from typing import Protocol
 from rayscaler import errors
 from rayscaler.api.gcs.v1 import gcs_pb2
 from rayscaler.clock import Clock
+from rayscaler.model.resources import from_float
 from rayscaler.monitor import events, kv
 from rayscaler.monitor.auth import TokenSource
 from rayscaler.monitor.link import ClusterLine, GcsLink
@@ -35,6 +37,9 @@ GROUP_MARK = "_group_"
 HAS_ONE = "the GCS has one already"
 """Why a constraint is not replayed: what is there is newer."""
 
+HAS_ANOTHER = "the GCS has another one, or none"
+"""Likewise, of one that is to be replaced."""
+
 UNKNOWN_CLUSTER = "Ray's GCS cannot be read now, so it is not known whether this is still the same cluster"
 
 
@@ -43,7 +48,8 @@ class GcsReading:
     """What the GCS said. `ended` has the rich rows of dead nodes, `draining` the deadlines (ms, 0 for none), both by hex id.
 
     `gcs_life` grows with every new or possibly new GCS process: what was told to an earlier one may be lost.
-    `live_detached_actors` are counted only where `live_jobs` is 0; `orphaned_gangs` are ids of waiting groups.
+    `live_job_ids` are those of the live jobs, in hex; `live_detached_actors` are counted only where no job is live or a constraint asks
+    for something; `orphaned_gangs` are ids of waiting groups.
     """
 
     cluster_id: str
@@ -51,6 +57,7 @@ class GcsReading:
     ended: Mapping[str, gcs_pb2.GcsNodeInfo] = field(default_factory=dict)
     draining: Mapping[str, int] = field(default_factory=dict)
     live_jobs: int = 0
+    live_job_ids: frozenset[str] = frozenset()
     live_detached_actors: int = 0
     orphaned_gangs: frozenset[str] = frozenset()
     ray_version: str = ""
@@ -69,8 +76,10 @@ class Gcs(Protocol):
         """Ask Ray to stop using a node; return whether it took it, and its words. Not a proof of anything."""
         ...
 
-    async def replay_constraint(self, constraint: gcs_pb2.ClusterResourceConstraint, cluster_id: str) -> tuple[bool, str]:
-        """Ask the GCS of that cluster again for a constraint that it lost; return whether that was done, and why not."""
+    async def replay_constraint(
+        self, constraint: gcs_pb2.ClusterResourceConstraint, cluster_id: str, replaces: gcs_pb2.ClusterResourceConstraint | None = None
+    ) -> tuple[bool, str]:
+        """Ask the GCS of that cluster for a constraint that it lost, or in place of just `replaces`; return whether that was done, and why not."""
         ...
 
     async def report_state(self, state: gcs_pb2.AutoscalingState) -> None:
@@ -144,13 +153,15 @@ class GrpcGcs:
         reply = await line.call(f"{AUTOSCALER}/DrainNode", request, gcs_pb2.DrainNodeReply)
         return reply.is_accepted, reply.rejection_reason_message
 
-    async def replay_constraint(self, constraint: gcs_pb2.ClusterResourceConstraint, cluster_id: str) -> tuple[bool, str]:
-        """Ask again for a constraint, unless the GCS has one now: that is somebody's newer wish, an empty one too."""
+    async def replay_constraint(
+        self, constraint: gcs_pb2.ClusterResourceConstraint, cluster_id: str, replaces: gcs_pb2.ClusterResourceConstraint | None = None
+    ) -> tuple[bool, str]:
+        """Ask for a constraint, unless the GCS has another now than the one to be replaced: that is somebody's newer wish, an empty one too."""
         line = self._line()
         if line.cluster_id != cluster_id:
             raise errors.Superseded("another Ray cluster has started since this was asked for")
-        if (await _state(line)).cluster_resource_constraints:
-            return False, HAS_ONE
+        if not may_replay((await _state(line)).cluster_resource_constraints, replaces):
+            return False, HAS_ONE if replaces is None else HAS_ANOTHER
         request = gcs_pb2.RequestClusterResourceConstraintRequest(cluster_resource_constraint=constraint)
         path = f"{AUTOSCALER}/RequestClusterResourceConstraint"
         await line.call(path, request, gcs_pb2.RequestClusterResourceConstraintReply)
@@ -213,7 +224,8 @@ class GrpcGcs:
             state=state,
             ended=session.ended,
             draining=await self._read_draining(session, state),
-            live_jobs=session.waiters.live_jobs,
+            live_jobs=len(session.waiters.live_jobs),
+            live_job_ids=session.waiters.live_jobs,
             live_detached_actors=session.waiters.detached_actors,
             orphaned_gangs=session.waiters.orphaned_gangs,
             ray_version=session.ray_version,
@@ -258,6 +270,24 @@ async def _state(line: ClusterLine) -> gcs_pb2.ClusterResourceState:
     path = f"{AUTOSCALER}/GetClusterResourceState"
     reply = await line.call(path, gcs_pb2.GetClusterResourceStateRequest(), gcs_pb2.GetClusterResourceStateReply)
     return reply.cluster_resource_state
+
+
+def may_replay(there: Sequence[gcs_pb2.ClusterResourceConstraint], replaces: gcs_pb2.ClusterResourceConstraint | None) -> bool:
+    """Whether a constraint may be put where `there` is: in place of none, or of just the same as `replaces` in any order."""
+    return not there if replaces is None else bool(there) and _asked(there) == _asked([replaces])
+
+
+def _asked(constraints: Sequence[gcs_pb2.ClusterResourceConstraint]) -> Counter[tuple[object, ...]]:
+    """How often what is asked for; Ray's empty selectors are none, and its amounts are exact to units only."""
+    found: Counter[tuple[object, ...]] = Counter()
+    for each in (each for constraint in constraints for each in constraint.resource_requests):
+        amounts = {(name, from_float(amount)) for name, amount in each.request.resources_bundle.items()}
+        wishes = [
+            frozenset((one.label_key, one.operator, frozenset(one.label_values)) for one in selector.label_constraints)
+            for selector in each.request.label_selectors
+        ]
+        found[frozenset(each for each in amounts if each[1] > 0), tuple(filter(None, wishes))] += each.count
+    return found
 
 
 def drain_request(ray_node_id: str, reason: gcs_pb2.DrainNodeReason, detail: str, deadline_at: float | None) -> gcs_pb2.DrainNodeRequest:

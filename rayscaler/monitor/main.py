@@ -218,14 +218,17 @@ class Monitor:
         if kind == "drain_node":
             accepted, detail = await self._drain(command.drain_node)
         elif kind == "replay_constraint":
-            constraint = convert.cluster_constraint(command.replay_constraint.constraint)
-            accepted, detail = await self._gcs.replay_constraint(constraint, cluster_id)
+            accepted, detail = await self._replay(command.replay_constraint, cluster_id)
         elif kind == "tell_drivers":
             await self._gcs.tell_drivers(command.tell_drivers.lines)
             accepted, detail = True, ""
         else:
             raise errors.Unsupported("this monitor does not know that kind of command")
         return head_pb2.OUTCOME_DONE if accepted else head_pb2.OUTCOME_REJECTED, detail
+
+    async def _replay(self, replay: head_pb2.ReplayConstraint, cluster_id: str) -> tuple[bool, str]:
+        replaces = convert.cluster_constraint(replay.replaces) if replay.HasField("replaces") else None
+        return await self._gcs.replay_constraint(convert.cluster_constraint(replay.constraint), cluster_id, replaces)
 
     async def _drain(self, drain: head_pb2.DrainNode) -> tuple[bool, str]:
         if drain.ray_node_id not in self._known_nodes:

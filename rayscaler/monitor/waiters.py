@@ -16,6 +16,9 @@ PLACEMENT_GROUPS = "/ray.rpc.PlacementGroupInfoGcsService"
 READ_EVERY_S = 2.0
 """Whether a driver lives is wanted for idleness only, which is counted in tens of seconds."""
 
+FLOORED_EVERY_S = 10.0
+"""While jobs live the reply may be long, and what it tells is wanted only once those that asked for the constraint have gone."""
+
 INTERNAL_NAMESPACE = "_ray_internal_"
 """The namespaces of Ray's own jobs start so."""
 
@@ -31,17 +34,18 @@ class Waiters:
 
     def __init__(self, line: ClusterLine) -> None:
         self._line = line
-        self.live_jobs = 0
-        """Jobs with a live driver, without Ray's own."""
+        self.live_jobs: frozenset[str] = frozenset()
+        """Ids, in hex, of the jobs with a live driver, without Ray's own."""
         self.detached_actors = 0
-        """Detached actors that live or are to live; counted only while no job does."""
+        """Detached actors that live or are to live; counted only while no job does, or while a constraint asks for something."""
         self.orphaned_gangs: frozenset[str] = frozenset()
         """Ids of the waiting groups that nobody waits for."""
         self._jobs_read_at = float("-inf")
         self._live_ids: frozenset[bytes] = frozenset()
         self._ids: frozenset[bytes] = frozenset()
+        self._asked: list[gcs_pb2.ClusterResourceConstraint] = []
         self._actors_read_at = float("-inf")
-        self._ids_at_actors: frozenset[bytes] = frozenset()
+        self._jobs_at_actors: tuple[frozenset[bytes], frozenset[bytes]] = (frozenset(), frozenset())
         self._groups_read_at = float("-inf")
         self._judged: frozenset[str] = frozenset()
 
@@ -49,36 +53,40 @@ class Waiters:
         """Read what is due; `now` is in monotonic seconds."""
         gangs = {gang_id: bytes.fromhex(gang_id)[-JOB_BYTES:] for gang_id in _gang_ids(state)}
         await self._read_jobs(state, gangs, now)
-        if self.live_jobs:
+        is_floored = any(each.resource_requests for each in state.cluster_resource_constraints)
+        if self.live_jobs and not is_floored:
             self.detached_actors = 0
         else:
-            await self._read_actors(now)
+            await self._read_actors(now, FLOORED_EVERY_S if self.live_jobs else READ_EVERY_S)
         await self._read_groups({gang_id for gang_id, job_id in gangs.items() if job_id not in self._live_ids}, now)
 
     async def _read_jobs(self, state: gcs_pb2.ClusterResourceState, gangs: dict[str, bytes], now: float) -> None:
-        """Read the jobs; at once where something waits for a job not known to live, since its driver may have just come."""
+        """Read the jobs; at once where something waits for a job not known to live, or is asked for anew: its driver may have just come."""
         is_strange = any(job_id not in self._live_ids and gang_id not in self._judged for gang_id, job_id in gangs.items())
         is_unowned = not self.live_jobs and bool(state.pending_resource_requests or gangs)
-        if now - self._jobs_read_at < READ_EVERY_S and not is_strange and not is_unowned:
+        asked = list(state.cluster_resource_constraints)
+        if now - self._jobs_read_at < READ_EVERY_S and not is_strange and not is_unowned and asked == self._asked:
             return
         request = gcs_pb2.GetAllJobInfoRequest(skip_submission_job_info_field=True, skip_is_running_tasks_field=True)
         rows = (await self._line.call(f"{JOBS}/GetAllJobInfo", request, gcs_pb2.GetAllJobInfoReply)).job_info_list
         self._ids = frozenset(row.job_id for row in rows)
         self._live_ids = frozenset(row.job_id for row in rows if not row.is_dead)
-        self.live_jobs = sum(not row.is_dead and not row.config.ray_namespace.startswith(INTERNAL_NAMESPACE) for row in rows)
-        self._jobs_read_at = now
+        self.live_jobs = frozenset(
+            row.job_id.hex() for row in rows if not row.is_dead and not row.config.ray_namespace.startswith(INTERNAL_NAMESPACE)
+        )
+        self._jobs_read_at, self._asked = now, asked
 
-    async def _read_actors(self, now: float) -> None:
-        """Count detached actors; at once after any job has come, since only a job could have left a new one."""
-        if now - self._actors_read_at < READ_EVERY_S and self._ids == self._ids_at_actors:
+    async def _read_actors(self, now: float, every_s: float) -> None:
+        """Count detached actors; at once after any job has come or gone, since only a job could have left a new one."""
+        jobs = self._ids, self._live_ids
+        if now - self._actors_read_at < every_s and jobs == self._jobs_at_actors:
             return
-        ids = self._ids
         requests = [gcs_pb2.GetAllActorInfoRequest(filters=gcs_pb2.ActorFilters(state=each)) for each in LIVING_STATES]
         replies = await asyncio.gather(
             *(self._line.call(f"{ACTORS}/GetAllActorInfo", request, gcs_pb2.GetAllActorInfoReply) for request in requests)
         )
         self.detached_actors = sum(row.is_detached for reply in replies for row in reply.actor_table_data)
-        self._actors_read_at, self._ids_at_actors = now, ids
+        self._actors_read_at, self._jobs_at_actors = now, jobs
 
     async def _read_groups(self, suspects: set[str], now: float) -> None:
         """Judge waiting groups whose job does not live; a group that was not looked at is not orphaned."""

@@ -12,6 +12,7 @@ from rayscaler.model.instance import Instance, InstanceStatus, Reason
 from rayscaler.model.node import NodeStatus
 from rayscaler.model.plan import Drain, Launch, Plan, Termination
 from rayscaler.model.state import Expectation
+from rayscaler.reconciler import floor
 from rayscaler.reconciler.calls import Calls
 from rayscaler.reconciler.memory import Memory
 from rayscaler.reconciler.state import deadlines, sight
@@ -50,6 +51,7 @@ def _record(plan: Plan, drains: Sequence[AskedDrain], memory: Memory, batch: int
         state_version=_reserved_version(memory, now),
         floor=memory.floor,
         floor_until=memory.floor_until,
+        floor_owners=floor.kept(memory.floor_owners, memory.config.floor_after_driver_s),
         targets=_targets(plan, memory) if no_launch is None else memory.record.targets,
         hold=memory.hold,
         drains=(*memory.drains.values(), *drains),

@@ -17,9 +17,9 @@ from rayscaler.model.explanation import Explanation
 from rayscaler.model.instance import ENDED, Instance, InstanceObservation, InstanceStatus, Reason
 from rayscaler.model.nodetype import ClusterConfig
 from rayscaler.model.plan import Infeasible
-from rayscaler.model.state import Backoff, Expectation, Hold
+from rayscaler.model.state import Backoff, Expectation, FloorOwners, Hold
 from rayscaler.model.status import Action, DefinitionStatus
-from rayscaler.reconciler import backlog, landing, usage
+from rayscaler.reconciler import backlog, floor, landing, usage
 from rayscaler.reconciler.admission import Order
 from rayscaler.settings import Timings
 from rayscaler.store.base import ClusterRecord
@@ -36,7 +36,7 @@ class Memory:
 
     `contact_at` is the first report since which they came without a break: of one session, one monitor, one life of the GCS;
     `listed_at` is the same for the executor's lists. `floor` is the constraint that counts; once its cluster has ended it counts
-    until `floor_until`, or until the new one has one.
+    until `floor_until`, or until the new one has one; before that, while `floor_owners` are not over.
     """
 
     config: ClusterConfig
@@ -63,6 +63,7 @@ class Memory:
     hold: Hold | None = None
     floor: Constraint | None = None
     floor_until: float | None = None
+    floor_owners: FloorOwners = field(default_factory=FloorOwners)
     replay: ReplayCommand | None = None
     replay_not_before: float = 0.0
     telling: TellCommand | None = None
@@ -90,6 +91,7 @@ class Memory:
         )
         self.state_version = record.state_version
         self.hold, self.floor, self.floor_until = record.hold, record.floor, record.floor_until
+        self.floor_owners = record.floor_owners
         self.drains = {each.command.command_id: each for each in record.drains}
 
     def redefine(self, config: ClusterConfig, content_hash: str, now: float) -> None:
@@ -114,6 +116,7 @@ class Memory:
             self._begin_hold(now)
         if is_gcs_anew or order.monitor_epoch != self.order.monitor_epoch or self._is_break(read_at):
             self.contact_at = now
+        seen_s = 0.0 if self.fresh_at is None or self._is_break(read_at) else max(0.0, read_at - self.fresh_at)
         self.order = order
         for result in report.results:
             self._take_result(result, now)
@@ -123,15 +126,33 @@ class Memory:
         if report.snapshot is None:
             if not report.gcs_error and report.base_sequence == self.snapshot_sequence:
                 self.fresh_at = read_at
+                self._follow_floor(seen_s, now)
             return
         self.snapshot, self.snapshot_at, self.snapshot_sequence = report.snapshot, read_at, report.sequence
         self.fresh_at = read_at
-        if report.snapshot.constraint is not None:
-            self.floor, self.floor_until = report.snapshot.constraint, None
+        self._take_constraint(report.snapshot.constraint)
+        self._follow_floor(seen_s, now)
         self.history = usage.remember(self.history, report.snapshot.nodes, read_at, self.timings.doubled_lag_s)
         self.ledger = landing.follow(self.ledger, report.snapshot)
         self.counts = backlog.remember(self.counts, report.snapshot.demands, read_at, self.timings.backlog_lag_s)
         self._replace_all(observe.nodes(self.instances, report.snapshot.nodes, now), now)
+
+    def _take_constraint(self, asked: Constraint | None) -> None:
+        """Take what Ray is asked for now. A GCS that forgot it may be told again (design §2b.7), but for a floor that is over."""
+        if asked is None and not self.floor_owners.is_over:
+            return
+        if not floor.is_same(asked, self.floor) or self.floor_until is not None:
+            self.floor_owners = FloorOwners()
+        self.floor, self.floor_until = asked, None
+
+    def _follow_floor(self, seen_s: float, now: float) -> None:
+        """Look who may want the floor, `seen_s` after the last look; that of a cluster that has ended has nobody to look for."""
+        if self.snapshot is None or self.floor is None or not self.floor.demands or self.floor_until is not None:
+            return
+        was_over = self.floor_owners.is_over
+        self.floor_owners = floor.follow(self.floor_owners, self.snapshot, seen_s, self.config.floor_after_driver_s)
+        if self.floor_owners.is_over and not was_over:
+            self.actions.append(Action(now, "FLOOR_ENDED", "", "", Reason.NOBODY_WAITS, floor.ended(self.floor), self.cycle))
 
     def _is_break(self, read_at: float) -> bool:
         """Whether Ray was out of sight before this report, so that its first words may lack nodes (WC-8)."""
@@ -148,8 +169,11 @@ class Memory:
         for instance in list(self.live()):
             self._set(observe.head_lost(instance, now), now)
         self._begin_hold(now)
-        if self.floor is not None and self.floor_until is None:
+        if self.floor_owners.is_over:
+            self.floor = None
+        elif self.floor is not None and self.floor_until is None:
             self.floor_until = now + self.config.floor_hold_s
+        self.floor_owners = FloorOwners()  # ids of jobs are those of one cluster
 
     def _begin_hold(self, now: float) -> None:
         self.hold = Hold(now, self.record.targets) if self.record.targets else None
@@ -163,7 +187,9 @@ class Memory:
 
     def _take_result(self, result: CommandResult, now: float) -> None:
         if self.replay is not None and result.command_id == self.replay.command_id:
-            self.replay, self.replay_not_before = None, now + self.timings.drain_retry_s
+            is_refused = self.replay.replaces is not None and result.outcome is not Outcome.DONE  # also by a monitor that cannot do it
+            pause_s = self.timings.safety_cycle_s if is_refused else self.timings.drain_retry_s
+            self.replay, self.replay_not_before = None, now + pause_s
         if self.telling is not None and result.command_id == self.telling.command_id:
             self.telling = None
         asked = self.drains.pop(result.command_id, None)
@@ -221,10 +247,20 @@ class Memory:
         self._leaves(asked, now)
 
     def ask_replay(self, now: float) -> None:
-        """Have the GCS told the constraint that it forgot in a restart, if it is still the cluster that was asked (design §2b.7)."""
+        """Have the GCS told the constraint that it forgot in a restart, if it is still the cluster that was asked (design §2b.7).
+
+        And have it forget one that is over.
+        """
         is_forgotten = self.snapshot is not None and self.snapshot.constraint is None and self.floor_until is None
         if is_forgotten and self.floor is not None and self.floor.demands and self.replay is None and now >= self.replay_not_before:
             self.replay = ReplayCommand(f"replay-{int(now * 1000)}", self.floor)
+        self._ask_take_back(now)
+
+    def _ask_take_back(self, now: float) -> None:
+        """While a floor that is over stands in the GCS, the same asked for anew would be no change."""
+        is_there = self.snapshot is not None and floor.is_same(self.snapshot.constraint, self.floor)
+        if self.floor_owners.is_over and is_there and self.replay is None and now >= self.replay_not_before:
+            self.replay = ReplayCommand(f"take-back-{int(now * 1000)}", Constraint(), replaces=self.floor)
 
     def void_drain(self, instance_id: str, detail: str, now: float) -> None:
         """Give up a drain that led nowhere."""

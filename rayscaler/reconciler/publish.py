@@ -13,6 +13,7 @@ from rayscaler.model.reasons import OUTDATED
 from rayscaler.model.resources import Resources
 from rayscaler.model.status import ClusterStatus, HoldStatus
 from rayscaler.planner import limits
+from rayscaler.reconciler import floor
 from rayscaler.reconciler.memory import Memory
 from rayscaler.reconciler.state import sight
 
@@ -121,9 +122,20 @@ def _notices(memory: Memory) -> tuple[str, ...]:
     told = [
         (memory.is_v1_mode, V1_MODE),
         (tasks, f"{tasks} pending tasks and actors are ignored: no job and no detached actor is alive to wait for them"),
+        *_about_floor(memory),
         (orphans, f"{orphans} pending placement groups are ignored: their jobs have ended"),
     ]
     return (*_about_definition(memory), *(text for is_so, text in told if is_so))
+
+
+def _about_floor(memory: Memory) -> list[tuple[bool, str]]:
+    """Say of the floor that it ends, or has ended, though Ray still shows it."""
+    owners, limit_s = memory.floor_owners, memory.config.floor_after_driver_s
+    gone = floor.ended(memory.floor) if memory.floor is not None else ""
+    return [
+        (owners.is_over, f"{gone}: it is ignored until something else is asked for"),
+        (owners.unowned_s is not None and not owners.is_over, f"{gone}: it ends after {limit_s:g} s of that (floorAfterDriver)"),
+    ]
 
 
 def _about_definition(memory: Memory) -> list[str]:

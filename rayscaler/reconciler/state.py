@@ -8,7 +8,7 @@ from rayscaler.model.instance import InstanceStatus, Reason
 from rayscaler.model.node import NodeStatus, RayNode
 from rayscaler.model.nodetype import NEVER
 from rayscaler.model.state import ClusterState
-from rayscaler.reconciler import backlog, usage
+from rayscaler.reconciler import backlog, floor, usage
 from rayscaler.reconciler.memory import Memory
 
 LATE_S = 0.001
@@ -63,8 +63,8 @@ def seen_at(memory: Memory, now: float) -> float:
 
 
 def _constraint(memory: Memory, now: float) -> Constraint | None:
-    """Return the constraint that counts: once its cluster has ended, for the time of the hold only (design §2b.7)."""
-    is_over = memory.floor_until is not None and now >= memory.floor_until
+    """Return the constraint that counts: not one whose owners are over, and once its cluster has ended only for the hold (design §2b.7)."""
+    is_over = memory.floor_owners.is_over or (memory.floor_until is not None and now >= memory.floor_until)
     return None if is_over else memory.floor
 
 
@@ -156,6 +156,8 @@ def next_fresh(memory: Memory) -> float | None:
         if row.status is NodeStatus.IDLE and not row.is_head
     ]
     moments.append(settled_at(memory))
+    step_s = floor.next_step(memory.floor_owners, memory.config.floor_after_driver_s)
+    moments += [] if step_s is None else [seen_to + max(step_s, LATE_S)]
     moments += [each.until for each in memory.expectations.values()]
     expiries = (
         usage.next_expiry(memory.history, seen_to, memory.usage_lag_s),

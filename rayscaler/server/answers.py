@@ -7,7 +7,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from rayscaler.api.head.v1 import head_pb2 as pb
 from rayscaler.model.command import AutoscalingState, Command, PendingInstance, ReachableConfig, ReplayCommand, ReportAnswer, TellCommand
-from rayscaler.model.demand import Bundle, Demand, Gang, Operator, Strategy
+from rayscaler.model.demand import Bundle, Constraint, Demand, Gang, Operator, Strategy
 from rayscaler.model.instance import Instance
 from rayscaler.model.nodetype import NodeType
 from rayscaler.model.state import Backoff
@@ -52,12 +52,17 @@ def report_answer(answer: ReportAnswer) -> pb.ReportDemandResponse:
     )
 
 
+def _constraint(constraint: Constraint) -> pb.Constraint:
+    return pb.Constraint(demands=[_demand(each) for each in constraint.demands])
+
+
 def _command(command: Command) -> pb.Command:
     if isinstance(command, TellCommand):
         return pb.Command(command_id=command.command_id, tell_drivers=pb.TellDrivers(lines=command.lines))
     if isinstance(command, ReplayCommand):
-        constraint = pb.Constraint(demands=[_demand(each) for each in command.constraint.demands])
-        return pb.Command(command_id=command.command_id, replay_constraint=pb.ReplayConstraint(constraint=constraint))
+        replaces = None if command.replaces is None else _constraint(command.replaces)
+        replay = pb.ReplayConstraint(constraint=_constraint(command.constraint), replaces=replaces)
+        return pb.Command(command_id=command.command_id, replay_constraint=replay)
     drain = pb.DrainNode(
         ray_node_id=command.ray_node_id,
         reason=pb.DRAIN_REASON_PREEMPTION if command.is_preemption else pb.DRAIN_REASON_IDLE,

@@ -37,6 +37,8 @@ MAX_COUNT = 1 << 40
 """Of one demand."""
 MAX_GANG = 10_000
 """Bundles of one gang: they are placed one by one, and Ray's own groups have some hundreds as a rule."""
+MAX_JOBS = 1000
+"""Jobs named in one snapshot; where there are more a monitor names none."""
 MAX_AMOUNT = 1 << 62
 """Of one resource, in units: 46,000 times Ray's own largest."""
 MAX_DURATION_S = 366 * 86_400
@@ -168,8 +170,18 @@ class _Reader:
             constraint=constraint,
             live_jobs=self.natural("snapshot.live_jobs", snapshot.live_jobs),
             live_detached_actors=self.natural("snapshot.live_detached_actors", snapshot.live_detached_actors),
+            live_job_ids=self.job_ids(snapshot),
             gcs_version=self.natural("snapshot.gcs_version", snapshot.gcs_version),
         )
+
+    def job_ids(self, snapshot: pb.Snapshot) -> frozenset[str]:
+        """All live jobs are named, each once, or none: half of them would end what the others asked for."""
+        path, given = "snapshot.live_job_ids", snapshot.live_job_ids
+        self.need(path, len(given) <= MAX_JOBS, f"{len(given)} are more than {MAX_JOBS}; leave them out then")
+        named = frozenset(self.name(f"{path}[{index}]", each, required=True) for index, each in enumerate(given[:MAX_JOBS]))
+        is_whole = not given or len(named) == len(given) == snapshot.live_jobs
+        self.need(path, is_whole or len(given) > MAX_JOBS, f"must name each of the {snapshot.live_jobs} live jobs once, or none")
+        return named
 
     def results(self, results: Iterable[pb.CommandResult]) -> tuple[CommandResult, ...]:
         found = []

@@ -1,11 +1,11 @@
 """The store ports: the record of each cluster, and the last good text of each definition."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from rayscaler.model.command import AskedDrain
 from rayscaler.model.demand import Constraint, Session
-from rayscaler.model.state import Backoff, Hold
+from rayscaler.model.state import Backoff, FloorOwners, Hold
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,8 @@ class ClusterRecord:
 
     `batch` numbers launches (names are <cluster>-<type>-<batch>-<index>, never reused); it is written before the launch it names.
     `targets` are instances per node type at the last good report; `hold` is those of before a head was lost. `floor` is the last
-    constraint asked for; `floor_until` (wall seconds) is set once it was asked of a cluster that has ended (design §2b.7).
+    constraint asked for; `floor_until` (wall seconds) is set once it was asked of a cluster that has ended (design §2b.7), before that
+    it is `floor_owners` who keep it.
     `drains` are those of this session in progress.
     """
 
@@ -27,6 +28,7 @@ class ClusterRecord:
     state_version: int = 0
     floor: Constraint | None = None
     floor_until: float | None = None
+    floor_owners: FloorOwners = field(default_factory=FloorOwners)
     hold: Hold | None = None
     drains: tuple[AskedDrain, ...] = ()
     targets: tuple[tuple[str, int], ...] = ()

@@ -10,7 +10,7 @@ from rayscaler.model.command import AskedDrain, DrainCommand
 from rayscaler.model.demand import Bundle, Constraint, Demand, LabelCondition, LabelSelector, Operator, Session
 from rayscaler.model.instance import Reason
 from rayscaler.model.resources import Resources
-from rayscaler.model.state import Backoff, Hold
+from rayscaler.model.state import Backoff, FloorOwners, Hold
 from rayscaler.store.base import ClusterRecord
 
 log = structlog.get_logger(__name__)
@@ -39,6 +39,7 @@ def encode(record: ClusterRecord) -> str:
             "state_version": record.state_version,
             "floor": None if record.floor is None else [_demand_out(each) for each in record.floor.demands],
             "floor_until": record.floor_until,
+            "floor_owners": _owners_out(record.floor_owners),
             "targets": dict(record.targets),
             "hold": None if record.hold is None else {"since": record.hold.since, "targets": dict(record.hold.targets)},
             "drains": [_drain_out(each) for each in record.drains],
@@ -66,6 +67,7 @@ def decode(text: str) -> ClusterRecord:
         state_version=int(raw.get("state_version", 0)),
         floor=None if floor is None else Constraint(tuple(_demand_in(each) for each in floor)),
         floor_until=_moment(raw.get("floor_until")),
+        floor_owners=_owners_in(raw.get("floor_owners", {})),
         targets=_targets_in(raw.get("targets", {})),
         hold=None if raw.get("hold") is None else Hold(float(raw["hold"]["since"]), _targets_in(raw["hold"]["targets"])),
         drains=tuple(_drain_in(each) for each in raw.get("drains", ())),
@@ -89,6 +91,18 @@ def _targets_in(raw: dict[str, Any]) -> tuple[tuple[str, int], ...]:
 
 def _moment(raw: Any) -> float | None:
     return None if raw is None else float(raw)
+
+
+def _owners_out(owners: FloorOwners) -> dict[str, Any]:
+    jobs = None if owners.jobs is None else sorted(owners.jobs)
+    return {"jobs": jobs, "unowned_s": owners.unowned_s, "is_over": owners.is_over}
+
+
+def _owners_in(raw: dict[str, Any]) -> FloorOwners:
+    jobs = raw.get("jobs")
+    return FloorOwners(
+        None if jobs is None else frozenset(str(each) for each in jobs), _moment(raw.get("unowned_s")), bool(raw.get("is_over", False))
+    )
 
 
 def _drain_out(kept: AskedDrain) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from rayscaler.api.gcs.v1 import gcs_pb2
 from rayscaler.clock import Clock
 from rayscaler.model.demand import Bundle, Strategy
 from rayscaler.model.resources import UNIT, Resources
-from rayscaler.monitor.gcs import HAS_ONE, HEAD_RESOURCE, GcsReading, check_state, drain_request
+from rayscaler.monitor.gcs import HAS_ANOTHER, HAS_ONE, HEAD_RESOURCE, GcsReading, check_state, drain_request, may_replay
 from rayscaler.monitor.kv import OURS
 from rayscaler.testing import fake_ray
 from rayscaler.testing.fake_ray import FakeGang, FakeNode, FakeTask
@@ -24,6 +24,11 @@ DEMAND_LAG_S = 1.0
 
 EXPECTED, UNEXPECTED, DRAINED_PREEMPTED, DRAINED_IDLE = 1, 2, 3, 4
 """Ray's NodeDeathInfo.Reason."""
+
+
+def job_id(number: int) -> str:
+    """Return Ray's id of the cluster's job of that number."""
+    return number.to_bytes(4, "little").hex()
 
 
 class FakeGcs:
@@ -41,7 +46,8 @@ class FakeGcs:
         self.is_down = False
         self.hanging: set[str] = set()
         self.failing: set[str] = set()
-        self.live_jobs = 1
+        self.jobs = {job_id(1)}
+        """Ids of the jobs whose drivers live."""
         self.live_detached_actors = 0
         self.is_v1_mode = False
         self.nodes: dict[str, FakeNode] = {}
@@ -61,6 +67,15 @@ class FakeGcs:
         self._head_resources = head or Resources()
         self.cluster_id = ""
         self.restart()
+
+    @property
+    def live_jobs(self) -> int:
+        """How many jobs live; set it to have so many, the first ones."""
+        return len(self.jobs)
+
+    @live_jobs.setter
+    def live_jobs(self, count: int) -> None:
+        self.jobs = {job_id(number) for number in range(1, count + 1)}
 
     # what a user and the world do
 
@@ -155,7 +170,8 @@ class FakeGcs:
                 if node.is_draining and node.death is None
             },
             live_jobs=self.live_jobs,
-            live_detached_actors=0 if self.live_jobs else self.live_detached_actors,
+            live_job_ids=frozenset(self.jobs),
+            live_detached_actors=0 if self.live_jobs and not self.constraint else self.live_detached_actors,
             orphaned_gangs=frozenset(
                 gang.gang_id for gang in self.gangs.values() if not gang.nodes and not gang.is_detached and not self.live_jobs
             ),
@@ -193,13 +209,15 @@ class FakeGcs:
         if self.told is None or state.autoscaler_state_version >= self.told.autoscaler_state_version:
             self.told = state
 
-    async def replay_constraint(self, constraint: gcs_pb2.ClusterResourceConstraint, cluster_id: str) -> tuple[bool, str]:
-        """Take the constraint unless there is one, and only for this cluster."""
+    async def replay_constraint(
+        self, constraint: gcs_pb2.ClusterResourceConstraint, cluster_id: str, replaces: gcs_pb2.ClusterResourceConstraint | None = None
+    ) -> tuple[bool, str]:
+        """Take the constraint unless there is another than the one to be replaced, and only for this cluster."""
         await self._answer("replay_constraint")
         if cluster_id != self.cluster_id:
             raise errors.Superseded("another Ray cluster has started since this was asked for")
-        if self.constraint is not None:
-            return False, HAS_ONE
+        if not may_replay(self._constraints(), replaces):
+            return False, HAS_ONE if replaces is None else HAS_ANOTHER
         wanted = [(each.request, each.count) for each in constraint.resource_requests]
         self.constraint = tuple(fake_ray.bundle(request) for request, count in wanted for _ in range(count))
         return True, ""
@@ -318,9 +336,13 @@ class FakeGcs:
             pending_gang_resource_requests=[fake_ray.gang_request(gang) for gang in self.gangs.values() if not gang.nodes],
             cluster_session_name=f"session_{self.cluster_id[-8:]}",
         )
-        if self.constraint is not None:
-            state.cluster_resource_constraints.add(resource_requests=[fake_ray.by_count(bundle, 1) for bundle in self.constraint])
+        state.cluster_resource_constraints.extend(self._constraints())
         return state
+
+    def _constraints(self) -> list[gcs_pb2.ClusterResourceConstraint]:
+        if self.constraint is None:
+            return []
+        return [gcs_pb2.ClusterResourceConstraint(resource_requests=[fake_ray.by_count(bundle, 1) for bundle in self.constraint])]
 
 
 def _best(gang: FakeGang, able: Iterable[FakeNode], chosen: list[FakeNode], free: Mapping[str, Resources]) -> FakeNode | None:

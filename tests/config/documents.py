@@ -58,7 +58,7 @@ def valid(draw) -> dict[str, Any]:
     types = [draw(node_types(name)) for name in names]
     least = sum(each.get("minWorkers") or 0 for each in types)
     most = draw(st.sampled_from([{}, {"maxWorkers": None}, {"maxWorkers": least + draw(FEW)}, {"maxWorkers": 1_000_000}]))
-    spec = draw(mapping({}, upscalingSpeed=COSTS, idleTimeout=TIMEOUTS, executor=st.just("local"), head=HEADS))
+    spec = draw(mapping({}, upscalingSpeed=COSTS, idleTimeout=TIMEOUTS, floorAfterDriver=TIMEOUTS, executor=st.just("local"), head=HEADS))
     root = {"apiVersion": native.API_VERSION, "kind": "Cluster", "metadata": {"name": draw(st.sampled_from(["demo", "a1"]))}}
     return draw(
         st.sampled_from([root, {**root, "spec": {**spec, **most, "nodeTypes": types}}, {**root, "spec": {**spec, "nodeTypes": types}}])

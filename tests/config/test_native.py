@@ -8,7 +8,7 @@ import yaml
 
 from rayscaler.config import load, native
 from rayscaler.errors import InvalidRequest
-from rayscaler.model.nodetype import IDLE_TIMEOUT_S, NEVER, UNLIMITED, ClusterConfig, Head, NodeType
+from rayscaler.model.nodetype import FLOOR_AFTER_DRIVER_S, IDLE_TIMEOUT_S, NEVER, UNLIMITED, ClusterConfig, Head, NodeType
 from rayscaler.model.resources import Resources
 
 pytestmark = pytest.mark.tier("unit")
@@ -21,6 +21,7 @@ spec:
   maxWorkers: 20
   upscalingSpeed: 1.5
   idleTimeout: 1m30s
+  floorAfterDriver: 2m
   executor: local
   head:
     resources: {CPU: 0}
@@ -80,6 +81,7 @@ def test_a_good_document_becomes_the_definition_it_says():
         max_workers=20,
         upscaling_speed=1.5,
         idle_timeout_s=90.0,
+        floor_after_driver_s=120.0,
         head=Head(start_params=(("port", "6390"),), env=(("EMPTY", ""), ("LEVEL", "debug"))),
     )
 
@@ -145,6 +147,7 @@ WRONG = [
     (("spec", "upscalingSpeed"), -0.1, "spec.upscalingSpeed: -0.1: must be a number from 0"),
     (("spec", "upscalingSpeed"), "fast", "spec.upscalingSpeed: 'fast': must be a number"),
     (("spec", "idleTimeout"), "Never", "spec.idleTimeout: 'Never': a duration is written like 30s, 5m or 1h30m; never means no timeout"),
+    (("spec", "floorAfterDriver"), 30, "spec.floorAfterDriver: 30: a duration is written like 30s, 5m or 1h30m; never means no timeout"),
     (("spec", "idleTimeout"), "9999h", "spec.idleTimeout: '9999h': a duration is 8784h at most"),
     (("spec", "head"), "big", "spec.head: 'big': must be a mapping"),
     (("spec", "head", "resources"), ["CPU"], "spec.head.resources: ['CPU']: must be a mapping"),
@@ -267,6 +270,12 @@ def test_k4_never_is_an_idle_timeout_of_a_cluster_and_of_a_type():
 def test_k4_what_never_idles_out_is_held_after_a_lost_head_for_the_usual_time_and_not_for_ever():
     config = native.cluster(changed("spec", "idleTimeout", to="never"))
     assert (config.hold_of("small"), config.hold_of("plain"), config.floor_hold_s) == (10.0, IDLE_TIMEOUT_S, IDLE_TIMEOUT_S)
+
+
+def test_e2_a_floor_outlives_its_drivers_for_half_a_minute_or_as_said_or_for_ever():
+    texts = [None, "0s", "never"]
+    found = [native.cluster(changed("spec", "floorAfterDriver", to=each)).floor_after_driver_s for each in texts]
+    assert found == [FLOOR_AFTER_DRIVER_S, 0.0, NEVER]
 
 
 def test_cd_9_a_head_only_cluster_a_type_without_cpu_and_one_without_a_maximum_are_definitions():

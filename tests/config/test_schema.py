@@ -22,7 +22,7 @@ ONLY_THE_CODE = {
     r"spec\.maxWorkers: .*: is below the sum of all minWorkers": "a sum over the list",
     r"\.minWorkers: .*: is above maxWorkers": "a comparison of two fields",
     r"\.name: .*: stands there twice; names are unique": "a schema knows unique items, not unique names of items",
-    r"\.idleTimeout: '.*': a duration is 8784h at most": "a sum of hours, minutes and seconds",
+    r"\.(idleTimeout|floorAfterDriver): '.*': a duration is 8784h at most": "a sum of hours, minutes and seconds",
     r"resources.*: '.*': `ray start` takes whole amounts": "the value of a text: 0.3Ki, or 1e-1",
     r"resources.*: '.*': an amount is \d+ at most": "the value of a text: 9e20",
     r"resources.*: '.*': Ray counts in steps of 0.0001": "the value of a text: 1e-9",

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from rayscaler.api.head.v1 import head_pb2
 from rayscaler.model.resources import Resources
@@ -83,9 +83,20 @@ def idle_drain(command_id: str, ray_node_id: str) -> head_pb2.Command:
 
 def replay(command_id: str, *bundles: Resources) -> head_pb2.Command:
     """A command to ask again for a constraint."""
-    demands = [head_pb2.Demand(bundle=head_pb2.Bundle(resources=each.amounts), count=count) for each, count in Counter(bundles).items()]
-    constraint = head_pb2.Constraint(demands=demands)
-    return head_pb2.Command(command_id=command_id, replay_constraint=head_pb2.ReplayConstraint(constraint=constraint))
+    return head_pb2.Command(command_id=command_id, replay_constraint=head_pb2.ReplayConstraint(constraint=_constraint(bundles)))
+
+
+def take_back(command_id: str, *bundles: Resources) -> head_pb2.Command:
+    """A command to ask for nothing in place of a constraint."""
+    made = head_pb2.ReplayConstraint(constraint=head_pb2.Constraint(), replaces=_constraint(bundles))
+    return head_pb2.Command(command_id=command_id, replay_constraint=made)
+
+
+def _constraint(bundles: Sequence[Resources]) -> head_pb2.Constraint:
+    counts = Counter(bundles).items()
+    return head_pb2.Constraint(
+        demands=[head_pb2.Demand(bundle=head_pb2.Bundle(resources=each.amounts), count=count) for each, count in counts]
+    )
 
 
 class ManualClock:

@@ -219,6 +219,41 @@ async def test_a_constraint_is_never_replayed_over_another_not_even_over_an_empt
     assert "RequestClusterResourceConstraint" not in ray.names()
 
 
+def wanted(count=1, selectors=(), **resources):
+    request = gcs_pb2.ResourceRequest(resources_bundle=resources, label_selectors=selectors)
+    return gcs_pb2.ResourceRequestByCount(request=request, count=count)
+
+
+ZONE = gcs_pb2.LabelSelector(label_constraints=[gcs_pb2.LabelSelectorConstraint(label_key="zone", operator=1, label_values=["b", "a"])])
+ENOZ = gcs_pb2.LabelSelector(label_constraints=[gcs_pb2.LabelSelectorConstraint(label_key="zone", operator=1, label_values=["a", "b"])])
+TWO_AND_ZONE = [wanted(2, CPU=0.1), wanted(1, [ZONE], GPU=1.0)]
+
+
+@pytest.mark.parametrize(
+    ("there", "is_same"),
+    [
+        (TWO_AND_ZONE, True),
+        ([wanted(1, [ENOZ], GPU=1.0), wanted(1, [gcs_pb2.LabelSelector()], CPU=0.1 + 1e-9, TPU=0.0), wanted(1, CPU=0.1)], True),
+        (None, False),
+        ([], False),
+        (TWO_AND_ZONE[:1], False),
+        ([*TWO_AND_ZONE, wanted(CPU=0.1)], False),
+        ([wanted(2, CPU=0.2), TWO_AND_ZONE[1]], False),
+        ([TWO_AND_ZONE[0], wanted(1, GPU=1.0)], False),
+    ],
+    ids=["it", "it, told otherwise", "none", "an empty one", "less", "more", "larger", "without its label"],
+)
+async def test_e2_h57_a_constraint_is_taken_back_only_where_it_is_just_the_one_that_was_meant(ray, gcs, there, is_same):
+    await gcs.read()
+    constraints = [] if there is None else [gcs_pb2.ClusterResourceConstraint(resource_requests=there)]
+    state = gcs_pb2.ClusterResourceState(cluster_resource_state_version=2, cluster_resource_constraints=constraints)
+    ray.answers["GetClusterResourceState"] = gcs_pb2.GetClusterResourceStateReply(cluster_resource_state=state).SerializeToString()
+    meant = gcs_pb2.ClusterResourceConstraint(resource_requests=TWO_AND_ZONE)
+    found = await gcs.replay_constraint(gcs_pb2.ClusterResourceConstraint(), CLUSTER_ID.hex(), meant)
+    assert found == ((True, "") if is_same else (False, "the GCS has another one, or none"))
+    assert ("RequestClusterResourceConstraint" in ray.names()) == is_same
+
+
 async def test_a_constraint_is_not_replayed_to_another_cluster_than_the_one_it_was_asked_for(ray, gcs):
     await gcs.read()
     with pytest.raises(errors.Superseded):

@@ -31,6 +31,14 @@ class Ray(Recorder):
         )
         self.answers["GetClusterResourceState"] = gcs_pb2.GetClusterResourceStateReply(cluster_resource_state=state).SerializeToString()
 
+    def ask(self, cpus: int) -> None:
+        """Let the GCS have a constraint, an empty one for 0."""
+        constraint = gcs_pb2.ClusterResourceConstraint()
+        if cpus:
+            constraint.resource_requests.add(count=1).request.resources_bundle["CPU"] = cpus
+        state = gcs_pb2.ClusterResourceState(cluster_resource_state_version=9, cluster_resource_constraints=[constraint])
+        self.answers["GetClusterResourceState"] = gcs_pb2.GetClusterResourceStateReply(cluster_resource_state=state).SerializeToString()
+
     def groups(self, *rows: gcs_pb2.PlacementGroupTableData) -> None:
         """Let the GCS know these groups."""
         reply = gcs_pb2.GetAllPlacementGroupReply(placement_group_table_data=rows)
@@ -58,9 +66,41 @@ async def ray():
 
 
 async def test_live_jobs_are_counted_without_the_dead_and_rays_own(ray):
-    rows = [(False, ""), (False, "mine"), (True, "mine"), (False, "_ray_internal_dashboard")]
-    answer_jobs(ray, *(gcs_pb2.JobTableData(is_dead=dead, config=gcs_pb2.JobConfig(ray_namespace=name)) for dead, name in rows))
-    assert (await ray.gcs.read()).live_jobs == 2
+    rows = [(b"\x01", False, ""), (b"\x02", False, "mine"), (b"\x03", True, "mine"), (b"\x04", False, "_ray_internal_dashboard")]
+    answer_jobs(
+        ray, *(gcs_pb2.JobTableData(job_id=key, is_dead=dead, config=gcs_pb2.JobConfig(ray_namespace=name)) for key, dead, name in rows)
+    )
+    reading = await ray.gcs.read()
+    assert (reading.live_jobs, reading.live_job_ids) == (2, {"01", "02"})
+
+
+async def test_e2_h56_jobs_are_read_at_once_after_another_constraint_for_whoever_asked_may_have_just_come(ray):
+    await ray.gcs.read()
+    for job, cpus in ((JOB, 1), (OTHER_JOB, 2)):
+        answer_jobs(ray, gcs_pb2.JobTableData(job_id=job))
+        ray.ask(cpus)
+        assert (await ray.gcs.read()).live_job_ids == {job.hex()}
+        await ray.gcs.read()
+    assert ray.asked("GetAllJobInfo") == 3
+
+
+async def test_e2_h56_under_a_constraint_detached_actors_are_counted_beside_live_jobs_but_seldom(ray):
+    answer_jobs(ray, LIVE, gcs_pb2.JobTableData(job_id=OTHER_JOB))
+    ray.actors(True)
+    ray.ask(0)
+    assert (await ray.gcs.read()).live_detached_actors == 0
+    ray.ask(4)
+    assert (await ray.gcs.read()).live_detached_actors == 4
+    ray.clock.pass_s(5)
+    await ray.gcs.read()
+    assert ray.asked("GetAllActorInfo") == 4
+    answer_jobs(ray, DEAD, gcs_pb2.JobTableData(job_id=OTHER_JOB))
+    ray.clock.pass_s(2.5)
+    await ray.gcs.read()
+    assert ray.asked("GetAllActorInfo") == 4  # a job has gone: it may have left some
+    ray.clock.pass_s(10.5)
+    ray.actors()
+    assert (await ray.gcs.read()).live_detached_actors == 0
 
 
 async def test_demand_without_a_known_job_has_the_jobs_counted_anew_at_once(ray):

@@ -8,8 +8,9 @@ import pytest
 import pytest_asyncio
 
 from rayscaler.api.head.v1 import head_pb2 as pb
+from rayscaler.model.demand import Bundle
 from rayscaler.model.resources import Resources
-from tests.monitor.doors import idle_drain, replay
+from tests.monitor.doors import idle_drain, replay, take_back
 
 pytestmark = [pytest.mark.tier("protocol"), pytest.mark.timeout(600), pytest.mark.asyncio(loop_scope="module")]  # the first builds Go
 
@@ -137,6 +138,18 @@ async def test_h24_a_constraint_is_never_replayed_over_one_that_is_there(stage, 
     result = await stage.result_of(replay(command_id, Resources.of(CPU=2)))
     assert (result.outcome, stage.gcs.ray.constraint) == (pb.OUTCOME_REJECTED, kept)
     stage.gcs.ray.constraint = None
+
+
+@pytest.mark.parametrize("there", [Resources.of(CPU=1), Resources.of(CPU=2)], ids=["another", "just it"])
+async def test_h57_a_constraint_is_taken_back_only_in_place_of_just_the_one_meant(stage, command_id, there):
+    """A monitor may refuse that always."""
+    stage.gcs.ray.request_resources([there])
+    stage.gcs.replaceable = (Bundle(Resources.of(CPU=2)),)
+    result = await stage.result_of(take_back(command_id, Resources.of(CPU=2)))
+    is_done = result.outcome == pb.OUTCOME_DONE
+    assert is_done or result.outcome == pb.OUTCOME_REJECTED
+    assert stage.gcs.ray.constraint == (() if is_done else (Bundle(there),))
+    stage.gcs.ray.constraint = stage.gcs.replaceable = None
 
 
 @pytest.mark.parametrize("kind", ["drain", "replay"])

@@ -314,6 +314,26 @@ async def test_h22_who_waits_is_counted_without_rays_own_jobs_and_dead_ones(stag
     gcs.ray.finish(*task)
 
 
+async def test_h56_jobs_are_named_whole_or_not_at_all_and_never_from_before_another_constraint(stage):
+    """Whoever asks may have connected just before."""
+    gcs = stage.gcs
+    for number in (2, 3):
+        gcs.jobs = [*gcs.jobs, ray.JobTableData(job_id=bytes((number, 0, 0, 0)))]
+        gcs.ray.request_resources([Resources.of(CPU=number)])
+        asked = {"CPU": number * 10_000}
+        taken = (await stage.snapshot(lambda found: _asks(found) == [asked], "another constraint")).snapshot  # noqa: B023 - waited for here
+        assert sorted(taken.live_job_ids) in ([], [f"{each:02x}000000" for each in range(1, number + 1)])
+    gcs.actors = {2: [ray.ActorTableData(is_detached=True)]}
+    gcs.jobs = gcs.jobs[1:]
+    gone = (await stage.snapshot(lambda found: found.live_jobs == 2, "a job has gone")).snapshot
+    assert (list(gone.live_job_ids), gone.live_detached_actors) in (([], 0), (["02000000", "03000000"], 1))
+    gcs.ray.constraint = None
+
+
+def _asks(snapshot):
+    return [dict(each.bundle.resources) for each in snapshot.constraint.demands]
+
+
 async def test_h22_live_jobs_are_not_0_on_a_guess(stage):
     stage.gcs.refusals["GetAllJobInfo"] = (grpc.StatusCode.INTERNAL, "not now")
     since = len(stage.service.reports)

@@ -14,6 +14,7 @@ import grpc.aio
 from rayscaler import errors
 from rayscaler.api.gcs.v1 import gcs_pb2 as ray
 from rayscaler.clock import SystemClock
+from rayscaler.model.demand import Bundle
 from rayscaler.model.resources import Resources
 from rayscaler.testing import fake_ray
 from rayscaler.testing.fake_gcs import FakeGcs
@@ -33,6 +34,8 @@ class WireGcs(grpc.GenericRpcHandler):
         self.shown: ray.ClusterResourceState | None = None
         """Shown instead of the cluster while set."""
         self.jobs = [LIVE_JOB]
+        self.replaceable: tuple[Bundle, ...] | None = None
+        """The constraint over which another may be told."""
         self.actors: dict[int, list[ray.ActorTableData]] = {}
         """By state."""
         self.groups: list[ray.PlacementGroupTableData] = []
@@ -154,7 +157,7 @@ class WireGcs(grpc.GenericRpcHandler):
         return ray.DrainNodeReply(is_accepted=accepted, rejection_reason_message=detail)
 
     def _constraint(self, request: ray.RequestClusterResourceConstraintRequest) -> Any:
-        if self.ray.constraint is not None:
+        if self.ray.constraint not in (None, self.replaceable):
             self.crimes.append("a constraint was replayed over one that is there")
         wanted = [(each.request, each.count) for each in request.cluster_resource_constraint.resource_requests]
         self.ray.constraint = tuple(fake_ray.bundle(request) for request, count in wanted for _ in range(count))

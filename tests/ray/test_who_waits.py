@@ -1,4 +1,4 @@
-"""Complaints E1 and E2, as far as Ray's wire allows: demand of a job that is gone counts for nothing, a floor counts until it is taken back."""
+"""Complaints E1 and E2, scenario 9 (e): demand of a job that is gone counts for nothing, and a floor ends with its drivers or by their word."""
 
 import asyncio
 import time
@@ -11,6 +11,7 @@ from tests.ray.stack import running_stack
 pytestmark = pytest.mark.tier("ray")
 
 IDLE_TIMEOUT_S = 3.0
+AFTER_DRIVER_S = 4.0
 GONE_S = 60.0
 
 WAITING = """
@@ -31,14 +32,15 @@ while True:
 
 ASK = """
 from ray.autoscaler.sdk import request_resources
-request_resources(num_cpus={cpus})
-say("asked")
-"""
-
-TAKE_BACK = """
-from ray.autoscaler.sdk import request_resources
-request_resources(bundles=[])
-say("taken back")
+wanted = {0: dict(bundles=[])}
+while True:
+    for cpus in range(3):
+        path = f"{BASE}/{cpus}"
+        if os.path.exists(path):
+            os.remove(path)
+            request_resources(**wanted.get(cpus, dict(num_cpus=cpus)))
+            say("asked for", cpus)
+    time.sleep(0.1)
 """
 
 
@@ -59,17 +61,47 @@ async def test_e1_when_a_driver_is_killed_its_waiting_tasks_count_for_nothing_an
         print(f"demand of the dead job counted for {ignored_s:.1f} s, Ray showed {stack.pending} of it then; {said['notices']}")
 
 
-async def test_e2_a_floor_outlives_who_asked_the_last_one_counts_and_it_goes_when_it_is_taken_back():
-    spec = {"idleTimeout": f"{IDLE_TIMEOUT_S:g}s", "maxWorkers": 3, "nodeTypes": [{"name": "small", "resources": {"CPU": 1}}]}
+async def test_e2_9e_a_floor_goes_with_its_killed_driver_stays_for_a_living_one_and_goes_when_it_is_taken_back():
+    spec = {
+        "idleTimeout": f"{IDLE_TIMEOUT_S:g}s",
+        "floorAfterDriver": f"{AFTER_DRIVER_S:g}s",
+        "maxWorkers": 3,
+        "nodeTypes": [{"name": "small", "resources": {"CPU": 1}}],
+    }
     async with running_stack(spec) as stack:
-        await stack.driver(ASK.format(cpus=2))
+
+        async def start(name):
+            base = stack.base / name
+            base.mkdir()
+            return base, await stack.start_driver(f"BASE = {str(base)!r}\n{ASK}")
+
+        async def ask(base, driver, cpus):
+            (base / str(cpus)).touch()
+            assert await stack.line(driver) == f"asked for {cpus}"
+
+        base, first = await start("first")
+        await ask(base, first, 2)
         await stack.until(lambda: len(stack.alive()) == 2, "two nodes for two CPUs")
-        floor = {each.node_id for each in stack.alive()}
-        await asyncio.sleep(3 * IDLE_TIMEOUT_S)  # what may not happen needs time to happen
-        assert {each.node_id for each in stack.alive()} == floor, "Ray names no owner: it stays though its job has ended"
-        await stack.driver(ASK.format(cpus=1))
+        await ask(base, first, 1)
         await stack.until(lambda: len(stack.alive()) == 1, "the last one counts", GONE_S)
-        await stack.driver(TAKE_BACK)
+        base, second = await start("second")
+        await asyncio.sleep(IDLE_TIMEOUT_S)  # what may not happen needs time to happen
+        assert len(stack.alive()) == 1, "idle for its timeout, but asked for"
+        await end(SystemProcesses(), first.identity, 0.0)
+        killed_at = time.time()
+        await stack.until(stack.all_gone, "the floor of the killed driver is gone, drained and ended", GONE_S)
+        gone_s = time.time() - killed_at
+        assert AFTER_DRIVER_S <= gone_s <= GONE_S
+        assert "event=floor.ended" in stack.log("service")
+        print(f"gone {gone_s:.1f} s after its driver was killed, while another lived")
+
+        await ask(base, second, 1)  # just as the first one did
+        await stack.driver("say('here')")  # one that comes and goes takes nothing with it
+        await stack.until(lambda: len(stack.alive()) == 1, "a node for the second driver's CPU")
+        kept = {each.node_id for each in stack.alive()}
+        await asyncio.sleep(AFTER_DRIVER_S + IDLE_TIMEOUT_S)
+        assert {each.node_id for each in stack.alive()} == kept, "who asked lives"
+        await ask(base, second, 0)
         await stack.until(stack.all_gone, "taken back, nothing is kept", GONE_S)
-        assert len(stack.launched()) == 2
+        assert len(stack.launched()) == 3
         stack.assert_drained_before_their_end()

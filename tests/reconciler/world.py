@@ -33,6 +33,9 @@ class Ray:
         self.gangs: tuple[Gang, ...] = ()
         self.constraint: Constraint | None = None
         self.live_jobs = 1
+        self.live_job_ids: frozenset[str] = frozenset()
+        self.live_detached_actors = 0
+        self.can_take_back = True
         self.version = 0
         self._number = 0
 
@@ -74,7 +77,9 @@ class Ray:
             demands=self.demands,
             gangs=self.gangs,
             constraint=self.constraint,
-            live_jobs=self.live_jobs,
+            live_jobs=len(self.live_job_ids) or self.live_jobs,
+            live_job_ids=self.live_job_ids,
+            live_detached_actors=self.live_detached_actors,
             gcs_version=self.version,
         )
 
@@ -142,9 +147,12 @@ class World:
 
     def _replay(self, command: ReplayCommand) -> None:
         """Take a constraint as the GCS does."""
-        self.replays.append(command)
-        self.ray.constraint = command.constraint
-        self.results[command.command_id] = CommandResult(command.command_id, Outcome.DONE)
+        if command.replaces is None:
+            self.replays.append(command)
+        is_refused = command.replaces is not None and not (self.ray.can_take_back and self.ray.constraint == command.replaces)
+        if not is_refused:
+            self.ray.constraint = command.constraint
+        self.results[command.command_id] = CommandResult(command.command_id, Outcome.REJECTED if is_refused else Outcome.DONE)
 
     def _print(self, command: TellCommand) -> None:
         """Print as drivers do, once per command."""

@@ -86,6 +86,10 @@ RULES = {
     "base negative": ({"base_sequence": -1}, "base_sequence"),
     "version told negative": ({"reported_state_version": -1}, "reported_state_version"),
     "jobs negative": ({"snapshot": pb.Snapshot(live_jobs=-1)}, "snapshot.live_jobs"),
+    "jobs named in part": ({"snapshot": pb.Snapshot(live_jobs=2, live_job_ids=["a"])}, "snapshot.live_job_ids"),
+    "a job named twice": ({"snapshot": pb.Snapshot(live_jobs=2, live_job_ids=["a", "a"])}, "snapshot.live_job_ids"),
+    "a job without a name": ({"snapshot": pb.Snapshot(live_jobs=1, live_job_ids=[""])}, "snapshot.live_job_ids[0]"),
+    "too many jobs named": ({"snapshot": pb.Snapshot(live_jobs=1001, live_job_ids=map(str, range(1001)))}, "snapshot.live_job_ids"),
     "actors negative": ({"snapshot": pb.Snapshot(live_detached_actors=-1)}, "snapshot.live_detached_actors"),
     "counter negative": ({"snapshot": pb.Snapshot(gcs_version=-1)}, "snapshot.gcs_version"),
     # names

@@ -112,6 +112,11 @@ def repaired(request: pb.ReportDemandRequest, sequence: int) -> pb.ReportDemandR
     snapshot.SetInParent()
     snapshot.live_jobs, snapshot.live_detached_actors = abs(snapshot.live_jobs) >> 1, abs(snapshot.live_detached_actors) >> 1
     snapshot.gcs_version = abs(snapshot.gcs_version) >> 1
+    named = sorted(set(filter(None, map(_name, snapshot.live_job_ids))))[: convert.MAX_JOBS]
+    snapshot.ClearField("live_job_ids")
+    if named:
+        snapshot.live_jobs = len(named)
+        snapshot.live_job_ids.extend(named)
     lists = [snapshot.demands, snapshot.constraint.demands, *(gang.bundles for gang in snapshot.gangs)]
     for demand in [demand for each in lists for demand in each]:
         demand.count = min(max(demand.count, 1), convert.MAX_COUNT)

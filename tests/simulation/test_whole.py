@@ -7,6 +7,7 @@ import pytest
 from rayscaler.model.demand import Strategy
 from rayscaler.model.nodetype import ClusterConfig, NodeType
 from rayscaler.model.resources import Resources
+from rayscaler.testing.fake_gcs import job_id
 from tests.simulation.whole import Whole, running
 
 pytestmark = [pytest.mark.tier("unit"), pytest.mark.looptime]
@@ -130,6 +131,19 @@ async def test_request_resources_keeps_its_room_until_it_is_taken_back():
         assert whole.nodes() == {"small": 3}
         whole.gcs.request_resources([])
         await asyncio.sleep(30)
+        assert whole.nodes() == {}
+        check_ends(whole)
+
+
+async def test_e2_request_resources_ends_with_the_driver_that_asked_though_another_lives():
+    async with running(cluster()) as whole:
+        whole.gcs.request_resources([CPU] * 6)
+        await asyncio.sleep(30)
+        whole.gcs.jobs.add(job_id(2))
+        await asyncio.sleep(60)
+        assert whole.nodes() == {"small": 3}
+        whole.gcs.jobs.remove(job_id(1))
+        await asyncio.sleep(60)
         assert whole.nodes() == {}
         check_ends(whole)
 

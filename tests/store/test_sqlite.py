@@ -20,7 +20,7 @@ from rayscaler.model.command import AskedDrain, DrainCommand
 from rayscaler.model.demand import Bundle, Constraint, Demand, LabelCondition, LabelSelector, Operator, Session
 from rayscaler.model.instance import Reason
 from rayscaler.model.resources import Resources
-from rayscaler.model.state import Backoff, Hold
+from rayscaler.model.state import Backoff, FloorOwners, Hold
 from rayscaler.store import codec
 from rayscaler.store.base import ClusterRecord
 from rayscaler.store.sqlite import SqliteStore
@@ -54,6 +54,7 @@ RECORDS = st.builds(
     state_version=COUNT,
     floor=st.none() | st.builds(Constraint, st.lists(st.builds(Demand, BUNDLES, COUNT), max_size=3).map(tuple)),
     floor_until=st.none() | MOMENT,
+    floor_owners=st.builds(FloorOwners, st.none() | st.frozensets(TEXT, max_size=3), st.none() | MOMENT, st.booleans()),
     hold=st.none() | st.builds(Hold, MOMENT, TARGETS),
     drains=st.lists(DRAINS, max_size=3).map(tuple),
     targets=TARGETS,
@@ -157,11 +158,13 @@ def test_k2_fields_of_a_later_version_are_ignored_and_missing_ones_take_their_de
         '{"cluster": "a", "backoffs": [{"node_type": "small"}]}',
         '{"cluster": "a", "hold": {"since": 1}}',
         '{"cluster": "a", "floor_until": "soon"}',
+        '{"cluster": "a", "floor_owners": [1]}',
+        '{"cluster": "a", "floor_owners": {"jobs": 7}}',
         '{"cluster": "a", "drains": [{"instance_id": "i", "reason": "IDLE"}]}',
         '{"cluster": "a", "drains": [{"instance_id": "i", "reason": "?", "command_id": "c", "ray_node_id": "n", "is_preemption": false}]}',
         "[" * 100_000,
     ],
-    ids=range(23),
+    ids=range(25),
 )
 def test_a_record_that_is_none_is_unavailable_and_never_taken_for_no_record(tmp_path, body):
     put(tmp_path / "r", body)

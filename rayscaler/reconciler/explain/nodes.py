@@ -11,6 +11,7 @@ from rayscaler.model.nodetype import UpdatePolicy
 from rayscaler.model.plan import Plan
 from rayscaler.model.reasons import OUTDATED, reason_text
 from rayscaler.model.resources import NODE_PREFIX, to_text
+from rayscaler.reconciler.explain import floor
 from rayscaler.reconciler.explain.scene import Key, Scene, node_key
 
 NAMED = 3
@@ -144,7 +145,7 @@ def _idle(scene: Scene, living: list[Instance], rows: Mapping[str, RayNode | Non
         policy = scene.state.config.update_policy_of(each.node_type)
         is_replaced = scene.state.config.is_outdated(each.made_as) and policy is not UpdatePolicy.ON_DELETE
         if each.instance_id in uses:
-            found[each.instance_id] = (uses[each.instance_id], "idle, and the plan has it for what waits", None)
+            found[each.instance_id] = _needed(scene, uses[each.instance_id])
         elif each.drain_not_before > scene.state.now and (is_replaced or each.drain_not_before > idle_until):
             found[each.instance_id] = (Reason.DRAIN_REFUSED, each.detail, each.drain_not_before)
         elif is_replaced:
@@ -156,6 +157,13 @@ def _idle(scene: Scene, living: list[Instance], rows: Mapping[str, RayNode | Non
     for node_type, waiting in free.items():
         found.update(_of_type(scene, node_type, sorted(waiting), staying[node_type]))
     return found
+
+
+def _needed(scene: Scene, use: Reason) -> Kept:
+    if use is not Reason.CONSTRAINT:
+        return use, "idle, and the plan has it for what waits", None
+    words, until = floor.keeper(scene)
+    return use, f"idle, and the floor needs it: {words}", until
 
 
 def _of_type(scene: Scene, name: str, waiting: list[tuple[float, str]], staying: int) -> Iterator[tuple[str, Kept]]:

@@ -243,7 +243,7 @@ class Constraint(_message.Message):
     def __init__(self, demands: _Optional[_Iterable[_Union[Demand, _Mapping]]] = ...) -> None: ...
 
 class Snapshot(_message.Message):
-    __slots__ = ("nodes", "demands", "gangs", "constraint", "live_jobs", "gcs_version", "live_detached_actors")
+    __slots__ = ("nodes", "demands", "gangs", "constraint", "live_jobs", "gcs_version", "live_detached_actors", "live_job_ids")
     NODES_FIELD_NUMBER: _ClassVar[int]
     DEMANDS_FIELD_NUMBER: _ClassVar[int]
     GANGS_FIELD_NUMBER: _ClassVar[int]
@@ -251,6 +251,7 @@ class Snapshot(_message.Message):
     LIVE_JOBS_FIELD_NUMBER: _ClassVar[int]
     GCS_VERSION_FIELD_NUMBER: _ClassVar[int]
     LIVE_DETACHED_ACTORS_FIELD_NUMBER: _ClassVar[int]
+    LIVE_JOB_IDS_FIELD_NUMBER: _ClassVar[int]
     nodes: _containers.RepeatedCompositeFieldContainer[Node]
     demands: _containers.RepeatedCompositeFieldContainer[Demand]
     gangs: _containers.RepeatedCompositeFieldContainer[Gang]
@@ -258,7 +259,8 @@ class Snapshot(_message.Message):
     live_jobs: int
     gcs_version: int
     live_detached_actors: int
-    def __init__(self, nodes: _Optional[_Iterable[_Union[Node, _Mapping]]] = ..., demands: _Optional[_Iterable[_Union[Demand, _Mapping]]] = ..., gangs: _Optional[_Iterable[_Union[Gang, _Mapping]]] = ..., constraint: _Optional[_Union[Constraint, _Mapping]] = ..., live_jobs: _Optional[int] = ..., gcs_version: _Optional[int] = ..., live_detached_actors: _Optional[int] = ...) -> None: ...
+    live_job_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, nodes: _Optional[_Iterable[_Union[Node, _Mapping]]] = ..., demands: _Optional[_Iterable[_Union[Demand, _Mapping]]] = ..., gangs: _Optional[_Iterable[_Union[Gang, _Mapping]]] = ..., constraint: _Optional[_Union[Constraint, _Mapping]] = ..., live_jobs: _Optional[int] = ..., gcs_version: _Optional[int] = ..., live_detached_actors: _Optional[int] = ..., live_job_ids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class CommandResult(_message.Message):
     __slots__ = ("command_id", "outcome", "detail")
@@ -315,10 +317,12 @@ class DrainNode(_message.Message):
     def __init__(self, ray_node_id: _Optional[str] = ..., reason: _Optional[_Union[DrainReason, str]] = ..., detail: _Optional[str] = ..., deadline: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class ReplayConstraint(_message.Message):
-    __slots__ = ("constraint",)
+    __slots__ = ("constraint", "replaces")
     CONSTRAINT_FIELD_NUMBER: _ClassVar[int]
+    REPLACES_FIELD_NUMBER: _ClassVar[int]
     constraint: Constraint
-    def __init__(self, constraint: _Optional[_Union[Constraint, _Mapping]] = ...) -> None: ...
+    replaces: Constraint
+    def __init__(self, constraint: _Optional[_Union[Constraint, _Mapping]] = ..., replaces: _Optional[_Union[Constraint, _Mapping]] = ...) -> None: ...
 
 class TellDrivers(_message.Message):
     __slots__ = ("lines",)
