@@ -23,7 +23,7 @@ SYNTHETIC = re.compile(rf".+{SYNTHETIC_WITHIN.pattern}")
 """Ray's resources of a placed group, `CPU_group_<id>` or `CPU_group_<index>_<id>`: 18 bytes of id, so that a user's own name passes."""
 
 MAX_JOBS = 1000
-"""More live jobs than this are not named (SPEC H56)."""
+"""More live jobs than this are not named (SPEC H58)."""
 
 MAX_NAME = 512
 CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")

@@ -243,7 +243,7 @@ TWO_AND_ZONE = [wanted(2, CPU=0.1), wanted(1, [ZONE], GPU=1.0)]
     ],
     ids=["it", "it, told otherwise", "none", "an empty one", "less", "more", "larger", "without its label"],
 )
-async def test_e2_h57_a_constraint_is_taken_back_only_where_it_is_just_the_one_that_was_meant(ray, gcs, there, is_same):
+async def test_e2_h59_a_constraint_is_taken_back_only_where_it_is_just_the_one_that_was_meant(ray, gcs, there, is_same):
     await gcs.read()
     constraints = [] if there is None else [gcs_pb2.ClusterResourceConstraint(resource_requests=there)]
     state = gcs_pb2.ClusterResourceState(cluster_resource_state_version=2, cluster_resource_constraints=constraints)

@@ -74,7 +74,7 @@ async def test_live_jobs_are_counted_without_the_dead_and_rays_own(ray):
     assert (reading.live_jobs, reading.live_job_ids) == (2, {"01", "02"})
 
 
-async def test_e2_h56_jobs_are_read_at_once_after_another_constraint_for_whoever_asked_may_have_just_come(ray):
+async def test_e2_h58_jobs_are_read_at_once_after_another_constraint_for_whoever_asked_may_have_just_come(ray):
     await ray.gcs.read()
     for job, cpus in ((JOB, 1), (OTHER_JOB, 2)):
         answer_jobs(ray, gcs_pb2.JobTableData(job_id=job))
@@ -84,7 +84,7 @@ async def test_e2_h56_jobs_are_read_at_once_after_another_constraint_for_whoever
     assert ray.asked("GetAllJobInfo") == 3
 
 
-async def test_e2_h56_under_a_constraint_detached_actors_are_counted_beside_live_jobs_but_seldom(ray):
+async def test_e2_h58_under_a_constraint_detached_actors_are_counted_beside_live_jobs_but_seldom(ray):
     answer_jobs(ray, LIVE, gcs_pb2.JobTableData(job_id=OTHER_JOB))
     ray.actors(True)
     ray.ask(0)

@@ -141,7 +141,7 @@ async def test_h24_a_constraint_is_never_replayed_over_one_that_is_there(stage, 
 
 
 @pytest.mark.parametrize("there", [Resources.of(CPU=1), Resources.of(CPU=2)], ids=["another", "just it"])
-async def test_h57_a_constraint_is_taken_back_only_in_place_of_just_the_one_meant(stage, command_id, there):
+async def test_h59_a_constraint_is_taken_back_only_in_place_of_just_the_one_meant(stage, command_id, there):
     """A monitor may refuse that always."""
     stage.gcs.ray.request_resources([there])
     stage.gcs.replaceable = (Bundle(Resources.of(CPU=2)),)

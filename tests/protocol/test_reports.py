@@ -314,7 +314,7 @@ async def test_h22_who_waits_is_counted_without_rays_own_jobs_and_dead_ones(stag
     gcs.ray.finish(*task)
 
 
-async def test_h56_jobs_are_named_whole_or_not_at_all_and_never_from_before_another_constraint(stage):
+async def test_h58_jobs_are_named_whole_or_not_at_all_and_never_from_before_another_constraint(stage):
     """Whoever asks may have connected just before."""
     gcs = stage.gcs
     for number in (2, 3):
