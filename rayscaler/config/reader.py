@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from rayscaler.config import quantity, shown
 from rayscaler.errors import Problem
 from rayscaler.model.nodetype import NEVER
-from rayscaler.model.resources import UNIT, Resources
+from rayscaler.model.resources import UNIT, WHOLE, Resources
 
 NAME = re.compile(r"[a-z]([a-z0-9-]{0,51}[a-z0-9])?")
 """A DNS-1035 label short enough for the names made of it."""
@@ -133,7 +133,7 @@ class Reader:
             return default
 
     def resources(self, path: str, value: object) -> Resources:
-        """Return amounts that a node can have: `ray start` takes whole ones only (seen with Ray 2.60)."""
+        """Return amounts that a node can have: of Ray's own resources whole ones, of any other decimals too."""
         amounts = {}
         for name, raw in self.mapping(path, value).items():
             where = shown.under(path, name)
@@ -141,8 +141,8 @@ class Reader:
                 self.problem(where, name, "a resource's name has 1 to 200 characters and no control character")
             try:
                 amounts[name] = quantity.amount(name, raw)
-                if amounts[name] % UNIT:
-                    self.problem(where, raw, "`ray start` takes whole amounts on a node; tasks may still ask for fractions")
+                if name in WHOLE and amounts[name] % UNIT:
+                    self.problem(where, raw, f"a node has whole amounts of {name}; tasks may still ask for fractions")
             except ValueError as error:
                 self.problem(where, raw, str(error))
         return Resources(amounts)

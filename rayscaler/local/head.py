@@ -10,7 +10,7 @@ import structlog
 
 from rayscaler.errors import Unavailable
 from rayscaler.local import startup
-from rayscaler.local.command import ANY_PORT, HEAD, inherited, ray_executable, resource_flags, spelled
+from rayscaler.local.command import ANY_PORT, HEAD, inherited, ray_command, ray_executable, resource_flags, spelled
 from rayscaler.local.processes import Identity, Processes, end
 from rayscaler.local.startup import Startup
 from rayscaler.model.resources import Resources
@@ -108,7 +108,7 @@ def head_argv(ray: str, options: HeadOptions, *, port: int, temp_dir: Path, clie
         **resource_flags(options.resources),
         **dict(options.start_params),
     }
-    return [ray, "start", "--head", "--block", "--no-monitor", *spelled(flags)]
+    return [*ray_command(ray, options.resources), "start", "--head", "--block", "--no-monitor", *spelled(flags)]
 
 
 def head_env(options: HeadOptions, base: Mapping[str, str]) -> dict[str, str]:

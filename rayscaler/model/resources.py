@@ -92,6 +92,10 @@ MANY = 1 << 40
 BYTES = frozenset({"memory", "object_store_memory"})
 """Resources counted in bytes."""
 
+WHOLE = BYTES | {"CPU", "GPU", "TPU", "neuron_cores", "NPU", "HPU", "RBLN", "FURIOSA", "TTNPU", "MBLT"}
+"""Resources of which a node has whole amounts only. CPU, GPU and bytes are whole-number flags of `ray start`; of the other accelerators a
+raylet (2.60) tells whole ones apart: with TPU 1.5 it offers 1, with neuron_cores 0.5 it aborts. Tasks may ask for fractions of all."""
+
 
 def from_float(amount: float) -> int:
     """Turn Ray's double (already a multiple of 1/10000 up to float error) into units."""

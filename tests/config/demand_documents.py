@@ -15,7 +15,7 @@ bundles = st.fixed_dictionaries({"resources": asked}, optional={"count": counts,
 gangs = st.fixed_dictionaries(
     {"bundles": st.lists(bundles, min_size=1, max_size=3)}, optional={"count": st.integers(1, 3), "strategy": st.sampled_from(STRATEGIES)}
 )
-whole = {"CPU": st.sampled_from([1, 2, 4, 8]), "GPU": st.sampled_from([1, 2]), "memory": st.just("16"), "blob": st.just(3)}
+whole = {"CPU": st.sampled_from([1, 2, 4, 8]), "GPU": st.sampled_from([1, 2]), "memory": st.just("16"), "blob": st.sampled_from([3, 0.5])}
 
 
 @st.composite

@@ -13,9 +13,10 @@ WHOLE = FEW | st.just(2.0)
 WORDS = st.sampled_from(["a", "B2", "x_1.y-z", "", "7"])
 AMOUNTS = st.integers(0, 64) | st.sampled_from(["4", "0.5e1", 3.0])
 BYTES = st.sampled_from([0, 10**9, "64Gi", "1.5Ki", "1e6", "200M"])
-RESOURCES = st.dictionaries(st.sampled_from(["CPU", "GPU", "fpga", "a b/ü"]), AMOUNTS, max_size=3) | st.fixed_dictionaries(
-    {}, optional={"memory": BYTES, "object_store_memory": BYTES, "CPU": AMOUNTS}
-)
+DECIMALS = AMOUNTS | st.sampled_from([0.5, 0.0001, 2.75, "0.57", "1e-4"])
+RESOURCES = st.fixed_dictionaries(
+    {}, optional={"CPU": AMOUNTS, "GPU": AMOUNTS, "fpga": DECIMALS, "a b/ü": DECIMALS}
+) | st.fixed_dictionaries({}, optional={"memory": BYTES, "object_store_memory": BYTES, "CPU": AMOUNTS})
 LABELS = st.dictionaries(st.sampled_from(["zone", "disk", "ray.io/pool"]), WORDS | st.integers(0, 99) | st.none(), max_size=2)
 ENV = st.dictionaries(st.sampled_from(["A", "b.c-d", "_X9"]), WORDS | st.integers(-9, 99) | st.none() | st.just("é\n="), max_size=2)
 FLAGS = st.dictionaries(st.sampled_from(["temp-dir", "min-worker-port"]), WORDS | st.integers(0, 99) | st.none(), max_size=2)

@@ -93,6 +93,47 @@ def test_what_is_left_out_takes_its_default():
     assert (config.max_workers, config.upscaling_speed, config.idle_timeout_s) == (UNLIMITED, None, 300.0)
 
 
+SAMPLE = """
+apiVersion: rayscaler.io/v1
+kind: Cluster
+metadata: {name: demo}
+spec:
+  maxWorkers: 200            # hard limit over all types
+  upscalingSpeed: 1.0        # optional; at most max(5, speed x running of that type) in flight per type
+  idleTimeout: 5m            # durations: 30s, 5m, 1h30m
+  executor: local            # or k8s, unix:///…, dns:///…, {exec: [cmd, …]}
+  head: {resources: {CPU: 0}, startParams: {}, env: {}, template: {}}
+  nodeTypes:
+  - name: cpu-large
+    minWorkers: 0
+    maxWorkers: 100
+    resources: {CPU: 16, memory: 64Gi, fast_disk: 0.5}   # integers or decimals; memory takes Kubernetes quantities
+    labels: {zone: a}
+    cost: 0.8                # per node and hour, any unit; optional (without it: as Ray would choose)
+    priority: 0              # higher first; optional
+    spot: false
+    hostsPerReplica: 1
+    idleTimeout: 10m         # optional override
+    startParams: {}
+    env: {}
+    template: {}             # pod template (k8s)
+"""
+
+
+def test_cd_8_the_sample_definition_is_good_with_its_decimal_amount():
+    config = native.cluster(yaml.safe_load(SAMPLE))
+    assert config.node_types == (
+        NodeType(
+            "cpu-large",
+            Resources.of(CPU=16, memory=64 << 30, fast_disk=0.5),
+            labels=(("zone", "a"),),
+            max_workers=100,
+            cost=0.8,
+            idle_timeout_s=600.0,
+        ),
+    )
+
+
 def test_the_document_handed_in_is_not_changed():
     document = yaml.safe_load(GOOD)
     before = copy.deepcopy(document)
@@ -138,7 +179,11 @@ WRONG = [
     ((*SMALL, "labels"), {"on": True}, "spec.nodeTypes[0].labels.on: True: must be text; put it in quotes"),
     ((*SMALL, "env"), {"A": [1]}, "spec.nodeTypes[0].env.A: [1]: must be text"),
     ((*SMALL, "env"), {"A": 1 << 99999}, "spec.nodeTypes[0].env.A: a huge number: must be text"),
-    ((*SMALL, "resources"), {"CPU": 0.5}, "spec.nodeTypes[0].resources.CPU: 0.5: `ray start` takes whole amounts"),
+    ((*SMALL, "resources"), {"CPU": 0.5}, "spec.nodeTypes[0].resources.CPU: 0.5: a node has whole amounts of CPU; tasks may"),
+    ((*SMALL, "resources"), {"GPU": "1.5"}, "spec.nodeTypes[0].resources.GPU: '1.5': a node has whole amounts of GPU"),
+    ((*SMALL, "resources"), {"memory": 0.5}, "spec.nodeTypes[0].resources.memory: 0.5: a node has whole amounts of memory"),
+    ((*SMALL, "resources"), {"neuron_cores": 0.5}, "spec.nodeTypes[0].resources.neuron_cores: 0.5: a node has whole amounts"),
+    ((*SMALL, "resources"), {"disk": 0.50005}, "spec.nodeTypes[0].resources.disk: 0.50005: Ray counts in steps of 0.0001"),
     ((*SMALL, "resources"), {"CPU": -1}, "spec.nodeTypes[0].resources.CPU: -1: an amount is 0 or more"),
     ((*SMALL, "resources"), {"memory": "4Gb"}, "spec.nodeTypes[0].resources.memory: '4Gb': bytes are written like 64Gi"),
     (("spec", "head", "resources"), {"CPU": "x"}, "spec.head.resources.CPU: 'x': an amount is a number"),
@@ -151,7 +196,7 @@ WRONG = [
     (("spec", "idleTimeout"), "9999h", "spec.idleTimeout: '9999h': a duration is 8784h at most"),
     (("spec", "head"), "big", "spec.head: 'big': must be a mapping"),
     (("spec", "head", "resources"), ["CPU"], "spec.head.resources: ['CPU']: must be a mapping"),
-    (("spec", "head", "resources"), {"CPU": 0.5}, "spec.head.resources.CPU: 0.5: `ray start` takes whole amounts"),
+    (("spec", "head", "resources"), {"CPU": 0.5}, "spec.head.resources.CPU: 0.5: a node has whole amounts of CPU"),
     (("spec", "head", "startParams"), {"port": 0}, "spec.head.startParams.port: 0: must be a port from 1 to 65535"),
     (("spec", "head", "startParams"), {"port": 65536}, "spec.head.startParams.port: 65536: must be a port"),
     (("spec", "head", "startParams"), {"ray-client-server-port": "x"}, "startParams.ray-client-server-port: 'x': must be a port"),

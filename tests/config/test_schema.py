@@ -12,6 +12,7 @@ from jsonschema import Draft202012Validator, ValidationError, validators
 
 from rayscaler.config import native, shown
 from rayscaler.errors import InvalidRequest, Problem
+from rayscaler.model.resources import WHOLE
 from tests.config.documents import JSON, YAML, changes, places, valid
 from tests.config.test_native import GOOD, changed
 
@@ -23,9 +24,9 @@ ONLY_THE_CODE = {
     r"\.minWorkers: .*: is above maxWorkers": "a comparison of two fields",
     r"\.name: .*: stands there twice; names are unique": "a schema knows unique items, not unique names of items",
     r"\.(idleTimeout|floorAfterDriver): '.*': a duration is 8784h at most": "a sum of hours, minutes and seconds",
-    r"resources.*: '.*': `ray start` takes whole amounts": "the value of a text: 0.3Ki, or 1e-1",
+    r"resources.*: '.*': a node has whole amounts of": "the value of a text: 0.3Ki, or 1e-1",
     r"resources.*: '.*': an amount is \d+ at most": "the value of a text: 9e20",
-    r"resources.*: '.*': Ray counts in steps of 0.0001": "the value of a text: 1e-9",
+    r"resources.*: .*: Ray counts in steps of 0.0001": "the value of a text: 1e-9; and a float is a multiple of 0.0001 only nearly",
     r"(labels|env|startParams).*: -?\d+\.0: must be text": "2.0 is 2 in JSON; in YAML its text is another",
 }
 
@@ -93,7 +94,7 @@ FULL = changed("spec", "head", "template", to={"spec": {}})
 FULL["spec"]["nodeTypes"][0] |= {"hostsPerReplica": 1, "template": {"spec": {}}, "updatePolicy": "Recreate"}
 VALUES = [
     None, True, False, 0, 1, 2.0, -1, 1.5, 10**6 + 1, 10**19, "", "a", "A b", "x\0", "a\n", "1", "never", "5m", "4Gi", "local", "Rolling", "Cluster",
-    [], [1], [{"name": "a"}], {}, {"a": 1}, {"a": None}, {"A B": "x"}, {"name": "a"}, {"CPU": 0.5},
+    [], [1], [{"name": "a"}], {}, {"a": 1}, {"a": None}, {"A B": "x"}, {"name": "a"}, {"CPU": 0.5}, {"a": 0.5},
 ]  # fmt: skip
 
 
@@ -138,6 +139,9 @@ EDGES = [
     ((*TYPE, "startParams"), {"a" * 100: None}, {"a" * 101: None}),
     ((*TYPE, "resources"), {"r" * 200: 1}, {"r" * 201: 1}),
     ((*TYPE, "resources"), {"CPU": 461168601842738}, {"CPU": 461168601842739}),
+    ((*TYPE, "resources"), {"disk": 0.0001}, {"disk": -0.0001}),
+    ((*TYPE, "resources"), {"disk": 0.5}, {"neuron_cores": 0.5}),
+    ((*TYPE, "resources"), {"CPUs": 1.5}, {"CPU": 1.5}),
     ((*TYPE, "resources"), {"CPU": "1e003"}, {"CPU": "1e0003"}),
     ((*TYPE, "resources"), {"memory": "0.25Pi"}, {"memory": "0.25Ei"}),
     ((*TYPE, "resources"), {"memory": "1e3k"}, {"CPU": "1k"}),
@@ -181,6 +185,8 @@ def test_the_keys_of_the_code_and_of_the_schema_are_the_same():
     assert properties(kinds["head"]) == native.HEAD
     assert properties(kinds["nodeType"]) == native.TYPE
     assert properties(kinds["head"]["properties"]["startParams"]) == set(native.PORTS)
+    (whole,) = kinds["resources"]["patternProperties"]
+    assert {*whole.strip("^()$").split("|"), *properties(kinds["resources"])} == WHOLE
 
 
 def described(path: str, schema: dict):
@@ -202,9 +208,10 @@ def test_every_field_says_what_it_is():
     ("is above maxWorkers", {"nodeTypes": [{"name": "a", "minWorkers": 2, "maxWorkers": 1}]}),
     ("stands there twice", {"nodeTypes": [{"name": "a"}, {"name": "a", "cost": 1}]}),
     ("8784h at most", {"idleTimeout": "8784h1s"}),
-    ("takes whole amounts", {"head": {"resources": {"memory": "0.3Ki"}}}),
+    ("has whole amounts", {"head": {"resources": {"memory": "0.3Ki"}}}),
     ("an amount is", {"head": {"resources": {"CPU": "9e20"}}}),
     ("in steps of", {"head": {"resources": {"CPU": "1e-9"}}}),
+    ("in steps of", {"head": {"resources": {"disk": 0.00001}}}),
     ("must be text", {"head": {"env": {"A": 2.0}}}),
 ])  # fmt: skip
 def test_each_rule_that_only_the_code_has_is_one_that_the_schema_lets_pass(rule, document):

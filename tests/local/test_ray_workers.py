@@ -48,14 +48,16 @@ async def reach(executor, watch, instances, phase):
 
 
 async def test_what_is_planned_is_what_registers(executor, ray_head):
-    node_type = NodeType("fancy", Resources.of(CPU=3, GPU=0, memory=500_000_000, accelerator=2), labels=(("zone", "a"),), is_spot=True)
+    node_type = NodeType(
+        "fancy", Resources.of(CPU=3, GPU=0, memory=500_000_000, accelerator=2, disk=0.57), labels=(("zone", "a"),), is_spot=True
+    )
     watch = executor.watch("c")
     await executor.launch(LaunchSpec("c", "i-1", node_type, ray_head.local_address))
     await reach(executor, watch, ["i-1"], Phase.REGISTERING)
     [[labels, resources]] = json.loads(await ray_head.driver(NODES.format(count=1)))
     assert {key: value for key, value in labels.items() if key != "ray.io/node-id"} == node_type.node_labels()
     declared = {key: value for key, value in resources.items() if not key.startswith("node:")}
-    assert declared == {"CPU": 3, "memory": 500_000_000, "accelerator": 2, "object_store_memory": 80_000_000}
+    assert declared == {"CPU": 3, "memory": 500_000_000, "accelerator": 2, "disk": 0.57, "object_store_memory": 80_000_000}
 
 
 async def test_twelve_launched_at_once_join_and_leave_nothing(executor, ray_head, tmp_path):

@@ -27,10 +27,10 @@ pytestmark = pytest.mark.tier("ray")
 
 NODES = """
 import json
-print(json.dumps({n["NodeID"]: n["Alive"] for n in ray.nodes() if "x" in n["Resources"]}))
+print(json.dumps({n["NodeID"]: n["Alive"] for n in ray.nodes() if n["Resources"].get("x") == 0.5}))
 """
 TASK = """
-@ray.remote(resources={"x": 1}, num_cpus=0)
+@ray.remote(resources={"x": 0.5}, num_cpus=0)
 def where():
     return ray.get_runtime_context().get_node_id()
 print(ray.get(where.remote()))
@@ -64,7 +64,7 @@ class World:
         return pid
 
     async def start_worker(self) -> None:
-        spec = LaunchSpec("c", "w", NodeType("n", Resources.of(CPU=0, x=1)), self.address)
+        spec = LaunchSpec("c", "w", NodeType("n", Resources.of(CPU=0, x=0.5)), self.address)
         argv, env = command.ray_worker(spec)
         directory = self.base / "w"
         directory.mkdir()

@@ -30,7 +30,14 @@ def gang(strategy, bundles):
     remove_placement_group(group)
     say(strategy, len(nodes), len(set(nodes)))
 
-gang("STRICT_SPREAD", [{"CPU": 1}] * 3)
+@ray.remote(num_cpus=0, resources={"disk": 0.5}, max_retries=0)
+def half(index):
+    open(BASE + f"/half{index}", "w").close()
+    while not os.path.exists(BASE + f"/half{1 - index}"):
+        time.sleep(0.05)
+    return ray.get_runtime_context().get_node_id()
+
+gang("STRICT_SPREAD", [{"CPU": 1, "disk": 0.25}] * 3)
 gang("PACK", [{"CPU": 1}] * 4)
 request_resources(num_cpus=8)
 say("asked")
@@ -38,13 +45,16 @@ while not os.path.exists(BASE + "/down"):
     time.sleep(0.1)
 request_resources(bundles=[])
 say("taken back")
-while True:
-    time.sleep(1)
+while not os.path.exists(BASE + "/halves"):
+    time.sleep(0.1)
+halves = ray.get([half.remote(0), half.remote(1)])
+say("halves", len(set(halves)), *[each["Resources"]["disk"] for each in ray.nodes() if each["NodeID"] in halves])
 """
 
 
-async def test_gangs_get_their_nodes_and_a_floor_keeps_nodes_until_it_is_taken_back():
-    async with running_stack({**IDLE, "maxWorkers": 6, "nodeTypes": [{"name": "worker", "resources": {"CPU": 2}}]}) as stack:
+async def test_gangs_get_their_nodes_and_a_floor_keeps_them_until_it_is_taken_back_and_halves_need_two():
+    """CD-8 too: a node with half a disk has room for one task that needs half a disk, and a bundle can have a part of it."""
+    async with running_stack({**IDLE, "maxWorkers": 6, "nodeTypes": [{"name": "worker", "resources": {"CPU": 2, "disk": 0.5}}]}) as stack:
         driver = await stack.start_driver(f"BASE = {str(stack.base)!r}\n{GANGS}")
         assert await stack.line(driver) == "STRICT_SPREAD 3 3"
         assert len(stack.launched()) == 3, stack.told()
@@ -64,6 +74,11 @@ async def test_gangs_get_their_nodes_and_a_floor_keeps_nodes_until_it_is_taken_b
         await stack.until(stack.all_gone, "the nodes go once nobody asks for them")
         stack.assert_drained_before_their_end()
         print("floor of 8 CPUs kept", len(floor), "idle nodes; launched in all:", len(stack.launched()))
+
+        before = stack.launched()
+        (stack.base / "halves").touch()
+        assert await stack.line(driver) == "halves 2 0.5 0.5"
+        assert len(stack.launched() - before) == 2, stack.told()
 
 
 REFUSALS = """
