@@ -92,8 +92,8 @@ def _asked(read: Reader, path: str, value: object) -> Resources:
     if value is None:
         read.problem(path, value, "is missing; {} is for what needs nothing but a node")
     amounts = _amounts(read, path, value)
-    for name in amounts:
-        if name.startswith(_SYNTHETIC):
+    for name in value if isinstance(value, dict) else ():
+        if str(name).startswith(_SYNTHETIC):
             read.problem(shown.under(path, name), name, "is Ray's own for the room of a placed group; list the group under gangs")
     return amounts
 

@@ -130,6 +130,7 @@ BAD = [
     ((*D, "resources", "GPU"), 0.00005, "demands[0].resources.GPU: 5e-05: Ray counts in steps of 0.0001"),
     ((*D, "resources", "memory"), "2Gb", "demands[0].resources.memory: '2Gb': bytes are written like 64Gi"),
     ((*D, "resources", "bundle_group_00ff"), 1, "demands[0].resources.bundle_group_00ff: 'bundle_group_00ff': is Ray's own"),
+    ((*D, "resources", "bundle_group_00ff"), 0, "demands[0].resources.bundle_group_00ff: 'bundle_group_00ff': is Ray's own"),
     ((*D, "count"), 0, "demands[0].count: 0: must be a whole number from 1 to 1000000"),
     ((*D, "count"), 2.5, "demands[0].count: 2.5: must be a whole number"),
     ((*D, "count"), "3", "demands[0].count: '3': must be a whole number"),
