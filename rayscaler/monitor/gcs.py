@@ -95,7 +95,7 @@ class Gcs(Protocol):
         ...
 
     async def tell_drivers(self, lines: Sequence[str]) -> None:
-        """Let drivers that are connected print each of `lines`, now."""
+        """Pass `lines`, each an event as Ray's drivers take it, to those that are connected now."""
         ...
 
     async def close(self) -> None:
@@ -185,10 +185,10 @@ class GrpcGcs:
         await kv.set_notice(self._line(), text)
 
     async def tell_drivers(self, lines: Sequence[str]) -> None:
-        """Let drivers that are connected print each of `lines`, now."""
+        """Pass `lines`, each an event as Ray's drivers take it, to those that are connected now."""
         line = self._line()
         if self._session is not None:
-            await events.publish(line, lines, ip=self._session.head_ip, is_v1=self._session.is_v1)
+            await events.publish(line, lines, ip=self._session.head_ip)
 
     async def close(self) -> None:
         """Close the channel."""

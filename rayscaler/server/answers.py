@@ -1,5 +1,6 @@
 """The model to head.proto: answers and status."""
 
+import json
 from collections import Counter
 
 from google.protobuf.duration_pb2 import Duration
@@ -15,6 +16,8 @@ from rayscaler.model.status import ClusterStatus, DefinitionStatus, HoldStatus
 
 MOST = (1 << 63) - 1
 """The wire's largest amount: 10,000 nodes of 92 GiB of memory each go beyond it."""
+V1_EVENT = ":event_summary:"
+"""Before an event for drivers in Ray's v1 mode; in v2 mode it is JSON of Ray's Event."""
 _OPERATOR = {Operator.IN: pb.LABEL_OPERATOR_IN, Operator.NOT_IN: pb.LABEL_OPERATOR_NOT_IN}
 _STRATEGY = {
     Strategy.PACK: pb.STRATEGY_PACK,
@@ -38,11 +41,11 @@ def duration(seconds: float) -> Duration:
     return out
 
 
-def report_answer(answer: ReportAnswer) -> pb.ReportDemandResponse:
-    """Return the answer to a report."""
+def report_answer(answer: ReportAnswer, *, is_v1_mode: bool = False) -> pb.ReportDemandResponse:
+    """Return the answer to a report of a head in that mode."""
     state = answer.autoscaling_state
     return pb.ReportDemandResponse(
-        commands=[_command(each) for each in answer.commands],
+        commands=[_command(each, is_v1_mode=is_v1_mode) for each in answer.commands],
         acknowledged=answer.acknowledged,
         autoscaling_state=None if state is None else _autoscaling_state(state),
         next_interval=duration(answer.next_interval_s),
@@ -56,9 +59,10 @@ def _constraint(constraint: Constraint) -> pb.Constraint:
     return pb.Constraint(demands=[_demand(each) for each in constraint.demands])
 
 
-def _command(command: Command) -> pb.Command:
+def _command(command: Command, *, is_v1_mode: bool) -> pb.Command:
     if isinstance(command, TellCommand):
-        return pb.Command(command_id=command.command_id, tell_drivers=pb.TellDrivers(lines=command.lines))
+        lines = [_event(each, is_v1_mode=is_v1_mode) for each in command.lines]
+        return pb.Command(command_id=command.command_id, tell_drivers=pb.TellDrivers(lines=lines))
     if isinstance(command, ReplayCommand):
         replaces = None if command.replaces is None else _constraint(command.replaces)
         replay = pb.ReplayConstraint(constraint=_constraint(command.constraint), replaces=replaces)
@@ -70,6 +74,11 @@ def _command(command: Command) -> pb.Command:
         deadline=None if command.deadline_at is None else timestamp(command.deadline_at),
     )
     return pb.Command(command_id=command.command_id, drain_node=drain)
+
+
+def _event(text: str, *, is_v1_mode: bool) -> str:
+    plain = " ".join(text.split())  # a line is one line, whatever a resource is called
+    return V1_EVENT + plain if is_v1_mode else json.dumps({"sourceType": "AUTOSCALER", "severity": "WARNING", "message": plain})
 
 
 def _cluster_config(config: ReachableConfig) -> pb.ClusterConfig:

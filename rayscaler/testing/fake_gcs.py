@@ -63,7 +63,7 @@ class FakeGcs:
         self.notice = ""
         """What a driver that connects prints."""
         self.printed: list[str] = []
-        """What connected drivers have printed."""
+        """Events that connected drivers have got."""
         self._head_resources = head or Resources()
         self.cluster_id = ""
         self.restart()
@@ -235,7 +235,7 @@ class FakeGcs:
             self.notice = OURS + text if text else ""
 
     async def tell_drivers(self, lines: Sequence[str]) -> None:
-        """Keep what was printed."""
+        """Keep what was passed on."""
         await self._answer("tell_drivers")
         self.printed += lines
 

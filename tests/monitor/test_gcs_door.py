@@ -1,7 +1,5 @@
 """The door to the GCS, against a server that records every byte."""
 
-import json
-
 import grpc
 import pytest
 
@@ -358,20 +356,15 @@ async def test_the_notice_for_drivers_is_put_and_taken_back_but_only_ours(ray, g
         assert (delete.namespace, delete.key) == (b"", b"__autoscaling_error")
 
 
-@pytest.mark.parametrize(("mode", "is_v1"), [(b"1", False), (b"0", True), (b"", False)])
-async def test_wc_11_connected_drivers_are_told_in_the_form_that_their_mode_reads(ray, gcs, mode, is_v1):
-    ray.answers["InternalKVGet"] = gcs_pb2.InternalKVGetReply(value=mode).SerializeToString()
+async def test_wc_11_events_go_to_connected_drivers_as_they_are_from_the_head(ray, gcs):
     head = gcs_pb2.NodeState(node_id=b"h" * 28, node_ip_address="10.0.0.1", total_resources={"node:__internal_head__": 1})
     state = gcs_pb2.ClusterResourceState(cluster_resource_state_version=1, node_states=[head])
     ray.answers["GetClusterResourceState"] = gcs_pb2.GetClusterResourceStateReply(cluster_resource_state=state).SerializeToString()
     await gcs.read()
-    await gcs.tell_drivers(["cannot\nbe", 'so "it" is'])
+    await gcs.tell_drivers(["cannot be", '{"so": "it is"}'])
     ((message,),) = [
         gcs_pb2.GcsPublishRequest.FromString(request).pub_messages for method, request, _ in ray.calls if method.endswith("GcsPublish")
     ]
     batch = message.log_batch_message
     assert (message.channel_type, batch.pid, batch.ip, batch.job_id) == (7, "autoscaler", "10.0.0.1", "")
-    if is_v1:
-        assert list(batch.lines) == [":event_summary:cannot be", ':event_summary:so "it" is']
-    else:
-        assert [json.loads(each)["message"] for each in batch.lines] == ["cannot be", 'so "it" is']
+    assert list(batch.lines) == ["cannot be", '{"so": "it is"}']

@@ -15,6 +15,7 @@ from rayscaler.api.gcs.v1 import gcs_pb2
 from rayscaler.api.head.v1 import head_pb2
 from rayscaler.clock import SystemClock
 from rayscaler.local.head import HeadOptions
+from rayscaler.model.command import ReportAnswer, TellCommand
 from rayscaler.model.nodetype import NodeType
 from rayscaler.model.resources import Resources
 from rayscaler.monitor import kv
@@ -22,6 +23,7 @@ from rayscaler.monitor.auth import TokenSource
 from rayscaler.monitor.gcs import GrpcGcs
 from rayscaler.monitor.link import ClusterLine, GcsLink
 from rayscaler.monitor.main import V1_MODE
+from rayscaler.server import answers
 from tests.monitor.real import PATIENCE_S, beside, ray_status, rows
 from tests.monitor.recorder import recording
 from tests.ray_tier import RayHead, running_head
@@ -190,6 +192,8 @@ time.sleep(600)
 async def test_wc_11_a_connected_driver_prints_what_it_is_told_as_the_autoscalers(ray_head):
     gcs = GrpcGcs(ray_head.local_address, SystemClock(), TokenSource({}))
     await gcs.read()
+    told = answers.report_answer(ReportAnswer((TellCommand("t", ("it cannot be",)),), (), None, 1.0, wants_snapshot=False))
+    events = told.commands[0].tell_drivers.lines
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-c", LISTENS, ray_head.address, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
@@ -200,7 +204,7 @@ async def test_wc_11_a_connected_driver_prints_what_it_is_told_as_the_autoscaler
                 pass
             line = b""
             while b"cannot be" not in line:
-                await gcs.tell_drivers(["it cannot be"])  # a driver subscribes a moment after it has connected
+                await gcs.tell_drivers(events)  # a driver subscribes a moment after it has connected
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(1.0):
                         line = await child.stdout.readline()

@@ -11,6 +11,7 @@ from rayscaler.api.head.v1 import head_pb2 as pb
 from rayscaler.model.demand import Bundle
 from rayscaler.model.resources import Resources
 from tests.monitor.doors import idle_drain, replay, take_back
+from tests.protocol.wire import HEAD_IP
 
 pytestmark = [pytest.mark.tier("protocol"), pytest.mark.timeout(600), pytest.mark.asyncio(loop_scope="module")]  # the first builds Go
 
@@ -166,6 +167,71 @@ async def test_h14_h24_h46_what_was_meant_for_a_cluster_is_not_done_to_its_succe
     assert result.outcome == pb.OUTCOME_FAILED
     assert drains_of(stage, worker) == 0
     assert stage.gcs.ray.constraint is None
+
+
+# drivers
+
+
+def events(stage) -> list[str]:
+    return [line for each in stage.gcs.published for line in each.log_batch_message.lines]
+
+
+async def test_h56_each_line_is_published_once_to_the_drivers_that_are_connected(stage, command_id):
+    before = len(stage.gcs.published)
+    lines = [f'{{"message": "{command_id}"}}', "second line"]
+    result = await stage.result_of(pb.Command(command_id=command_id, tell_drivers=pb.TellDrivers(lines=lines)))
+    assert result.outcome == pb.OUTCOME_DONE
+    await stage.turns(2)
+    told = stage.gcs.published[before:]
+    assert [line for each in told for line in each.log_batch_message.lines] == lines
+    for each in told:
+        batch = each.log_batch_message
+        assert (each.channel_type, each.key_id, batch.ip, batch.pid, batch.job_id, batch.is_error) == (
+            7,
+            b"",
+            HEAD_IP,
+            "autoscaler",
+            "",
+            False,
+        )
+
+
+async def test_h56_lines_that_the_gcs_does_not_take_are_a_failure(stage, command_id):
+    stage.gcs.refusals["GcsPublish"] = (grpc.StatusCode.INTERNAL, "not now")
+    result = await stage.result_of(pb.Command(command_id=command_id, tell_drivers=pb.TellDrivers(lines=["lost"])))
+    assert result.outcome == pb.OUTCOME_FAILED
+    assert "not now" in result.detail
+    assert "lost" not in events(stage)
+
+
+def notice(stage) -> bytes | None:
+    return stage.gcs.kv.get((b"", b"__autoscaling_error"))
+
+
+async def test_h57_the_notice_is_kept_where_drivers_read_it_replaced_by_the_next_and_taken_back(stage):
+    for text in ("no node type has a GPU", "no node type has a TPU"):
+        stage.service.driver_notice = text
+        await stage.until(lambda text=text: notice(stage) == f"rayscaler: {text}".encode(), text)
+    stage.service.driver_notice = ""
+    await stage.until(lambda: notice(stage) is None, "the notice taken back")
+
+
+async def test_h57_a_notice_that_the_gcs_did_not_take_is_kept_later(stage):
+    stage.gcs.refusals["InternalKVPut"] = (grpc.StatusCode.INTERNAL, "not now")
+    stage.service.driver_notice = "later"
+    await stage.turns(4)
+    assert notice(stage) is None
+    stage.gcs.refusals.clear()
+    await stage.until(lambda: notice(stage) == b"rayscaler: later", "the notice")
+
+
+async def test_h57_somebody_elses_text_is_neither_replaced_nor_taken_back(stage):
+    stage.gcs.kv[b"", b"__autoscaling_error"] = b"another autoscaler's words"
+    stage.service.driver_notice = "ours"
+    await stage.turns(4)
+    stage.service.driver_notice = ""
+    await stage.turns(4)
+    assert notice(stage) == b"another autoscaler's words"
 
 
 # state and config

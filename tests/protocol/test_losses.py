@@ -98,6 +98,17 @@ async def test_h36_the_token_of_the_environment_goes_to_the_gcs(monitor, tmp_pat
         assert b"secret" not in found.SerializeToString()
 
 
+async def test_h57_a_gcs_that_forgot_the_notice_has_it_again(stage):
+    stage.service.driver_notice = "no node type has a GPU"
+    place = (b"", b"__autoscaling_error")
+    await stage.until(lambda: stage.gcs.kv.get(place) == b"rayscaler: no node type has a GPU", "the notice")
+    await stage.gcs.stop()
+    stage.gcs.kv.clear()
+    stage.gcs.ray.restart()
+    await stage.gcs.start()
+    await stage.until(lambda: stage.gcs.kv.get(place) == b"rayscaler: no node type has a GPU", "the notice anew")
+
+
 # the service
 
 
@@ -141,7 +152,7 @@ async def test_a_cluster_without_a_definition_is_tried_again_with_back_off(stage
 
 
 @pytest.mark.parametrize("error", [superseded(), errors.InvalidRequest("snapshot: broken")], ids=["SUPERSEDED", "INVALID_REQUEST"])
-async def test_h32_a_refusal_that_is_never_retried_makes_the_monitor_quiet_and_does_not_end_it(monitor, tmp_path, error):
+async def test_h32_h33_a_refusal_that_is_never_retried_makes_the_monitor_quiet_and_does_not_end_it(monitor, tmp_path, error):
     async with staged(monitor, tmp_path) as stage:
         await stage.report()
         stage.service.error = error

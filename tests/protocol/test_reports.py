@@ -81,6 +81,12 @@ async def test_h21_the_heads_incarnation_is_the_same_in_every_report(stage):
     assert {each.head_incarnation for _, _, each in stage.service.tried} in ({INCARNATION}, {""})
 
 
+async def test_h34_h38_every_call_names_its_cluster_and_none_is_one_that_hurts(stage):
+    await stage.turns()
+    assert stage.gcs.count("GetClusterResourceState") > 0
+    assert stage.gcs.crimes == []
+
+
 # snapshots and heartbeats
 
 
@@ -346,7 +352,7 @@ async def test_h22_live_jobs_are_not_0_on_a_guess(stage):
     await stage.snapshot(lambda found: found.live_jobs == 1, "a job")
 
 
-async def test_h22_a_gang_is_orphaned_when_nobody_can_wait_for_it(stage):
+async def test_h22_h44_a_gang_is_orphaned_when_nobody_can_wait_for_it(stage):
     """Of groups whose job does not live: `left` alone is neither detached nor its creator's, and known to the GCS."""
     groups = {
         name: f"{number:028x}{job}" for number, (name, job) in enumerate([*((each, "0b000000") for each in ENDS), ("living", "0a000000")])

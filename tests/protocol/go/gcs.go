@@ -31,6 +31,9 @@ type gcs struct {
 	version      int64
 	stateVersion int64
 	configHash   string
+	notice       string
+	isNoticed    bool
+	headIP       string
 	known        map[string]bool
 	readID       string
 }
@@ -93,16 +96,18 @@ func (g *gcs) open() (string, error) {
 }
 
 // begin starts a new life: nothing was told to it.
-func (g *gcs) begin() { g.life, g.version, g.stateVersion, g.configHash = g.life+1, 0, 0, "" }
+func (g *gcs) begin() {
+	g.life, g.version, g.stateVersion, g.configHash, g.isNoticed = g.life+1, 0, 0, "", false
+}
 
 // saw notes what a reading showed.
-func (g *gcs) saw(id string, version int64, snapshot *pb.Snapshot) {
+func (g *gcs) saw(id, headIP string, version int64, snapshot *pb.Snapshot) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if version < g.version {
 		g.begin()
 	}
-	g.version, g.readID, g.known = version, id, map[string]bool{}
+	g.version, g.readID, g.headIP, g.known = version, id, headIP, map[string]bool{}
 	for _, node := range snapshot.Nodes {
 		g.known[node.RayNodeId] = true
 	}
@@ -123,7 +128,7 @@ func (g *gcs) last() string {
 // tell tells the GCS what the answer has for it (H48); what fails comes again with a later answer.
 func (g *gcs) tell(answer *pb.ReportDemandResponse) {
 	g.mu.Lock()
-	id, life, version, hash := g.id, g.life, g.stateVersion, g.configHash
+	id, life, version, hash, notice, isNoticed := g.id, g.life, g.stateVersion, g.configHash, g.notice, g.isNoticed
 	g.mu.Unlock()
 	if id == "" {
 		return
@@ -134,6 +139,13 @@ func (g *gcs) tell(answer *pb.ReportDemandResponse) {
 		if g.call(id, autoscaler+"ReportAutoscalingState", request, &ray.ReportAutoscalingStateReply{}) == nil && isSame() {
 			g.mu.Lock()
 			g.stateVersion = state.Version
+			g.mu.Unlock()
+		}
+	}
+	if !isNoticed || notice != answer.DriverNotice {
+		if g.setNotice(id, answer.DriverNotice) == nil && isSame() {
+			g.mu.Lock()
+			g.notice, g.isNoticed = answer.DriverNotice, true
 			g.mu.Unlock()
 		}
 	}
@@ -155,6 +167,8 @@ func (g *gcs) carryOut(command *pb.Command, id string) (pb.Outcome, string) {
 	switch kind := command.Kind.(type) {
 	case *pb.Command_DrainNode:
 		isTaken, detail, err = g.drain(kind.DrainNode, id)
+	case *pb.Command_TellDrivers:
+		isTaken, err = true, g.publish(kind.TellDrivers.Lines, id)
 	case *pb.Command_ReplayConstraint:
 		isTaken, detail, err = g.replay(kind.ReplayConstraint.Constraint, id)
 	}
@@ -206,4 +220,29 @@ func (g *gcs) replay(constraint *pb.Constraint, id string) (bool, string, error)
 	}
 	request := &ray.RequestClusterResourceConstraintRequest{ClusterResourceConstraint: wanted}
 	return true, "", g.call(id, autoscaler+"RequestClusterResourceConstraint", request, &ray.RequestClusterResourceConstraintReply{})
+}
+
+// publish passes events to the drivers that are connected (H56).
+func (g *gcs) publish(lines []string, id string) error {
+	g.mu.Lock()
+	batch := &ray.LogBatch{Ip: g.headIP, Pid: "autoscaler", Lines: lines}
+	g.mu.Unlock()
+	request := &ray.GcsPublishRequest{PubMessages: []*ray.PubMessage{{ChannelType: 7, LogBatchMessage: batch}}}
+	return g.call(id, "ObservabilityPubSubService/GcsPublish", request, &ray.GcsPublishReply{})
+}
+
+// setNotice keeps a text for drivers that connect later, never over somebody else's (H57).
+func (g *gcs) setNotice(id, text string) error {
+	const kv, ours = "InternalKVGcsService/InternalKV", "rayscaler: "
+	key, found := []byte("__autoscaling_error"), new(ray.InternalKVGetReply)
+	err := g.call(id, kv+"Get", &ray.InternalKVGetRequest{Key: key}, found)
+	switch {
+	case err != nil || len(found.Value) > 0 && !strings.HasPrefix(string(found.Value), ours):
+		return err
+	case text != "":
+		return g.call(id, kv+"Put", &ray.InternalKVPutRequest{Key: key, Value: []byte(ours + text), Overwrite: true}, &ray.InternalKVPutReply{})
+	case len(found.Value) > 0:
+		return g.call(id, kv+"Del", &ray.InternalKVDelRequest{Key: key}, &ray.InternalKVDelReply{})
+	}
+	return nil
 }

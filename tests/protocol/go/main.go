@@ -140,7 +140,7 @@ func (m *monitor) take(answer *pb.ReportDemandResponse, found *reading) {
 	for _, command := range answer.Commands {
 		m.start(command)
 	}
-	if found != nil && !m.isTelling && (answer.AutoscalingState != nil || answer.ClusterConfig != nil) {
+	if found != nil && !m.isTelling {
 		m.isTelling = true
 		go func() {
 			m.gcs.tell(answer)

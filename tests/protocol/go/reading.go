@@ -47,6 +47,12 @@ func (g *gcs) readOnce() (*reading, error) {
 	call(autoscaler+"GetClusterResourceState", &ray.GetClusterResourceStateRequest{}, reply)
 	state := reply.GetClusterResourceState()
 	call("NodeInfoGcsService/CheckAlive", &ray.CheckAliveRequest{}, alive)
+	headIP := ""
+	for _, row := range state.GetNodeStates() {
+		if row.TotalResources["node:__internal_head__"] > 0 {
+			headIP = row.NodeIpAddress
+		}
+	}
 	for _, row := range state.GetNodeStates() {
 		if row.Status == ray.NodeStatus_NODE_STATUS_DEAD {
 			call("NodeInfoGcsService/GetAllNodeInfo", &ray.GetAllNodeInfoRequest{}, infos)
@@ -81,7 +87,7 @@ func (g *gcs) readOnce() (*reading, error) {
 	if err != nil {
 		return nil, err
 	}
-	g.saw(id, snapshot.GcsVersion, snapshot)
+	g.saw(id, headIP, snapshot.GcsVersion, snapshot)
 	found.session = &pb.Session{ClusterId: id, SessionName: state.ClusterSessionName}
 	found.snapshot, found.rayVersion = snapshot, alive.RayVersion
 	found.isV1 = len(mode.Value) > 0 && string(mode.Value) != "1"
