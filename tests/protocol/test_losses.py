@@ -7,6 +7,7 @@ import grpc
 import pytest
 
 from rayscaler import errors
+from rayscaler.api.gcs.v1 import gcs_pb2 as ray
 from rayscaler.api.head.v1 import head_pb2 as pb
 from rayscaler.model.resources import Resources
 from tests.monitor.doors import idle_drain
@@ -17,7 +18,7 @@ pytestmark = [pytest.mark.tier("protocol"), pytest.mark.timeout(600), pytest.mar
 
 async def worker(stage, instance_id: str) -> str:
     found = stage.gcs.ray.join(instance_id, "small", Resources.of(CPU=1))
-    await stage.snapshot(lambda snapshot: any(each.instance_id == instance_id for each in snapshot.nodes), instance_id)
+    await stage.snapshot(lambda snapshot: any(each.instance_id == instance_id for each in snapshot.state.node_states), instance_id)
     return found
 
 
@@ -70,8 +71,8 @@ async def test_h35_a_new_cluster_is_seen_though_the_connection_held(stage):
 
 @pytest.mark.parametrize("keeps_id", [True, False], ids=["the same cluster", "another cluster"])
 async def test_h18_h25_h39_a_gcs_in_a_new_life_is_told_everything_again(stage, keeps_id):
-    stage.service.state = pb.AutoscalingState(version=17)
-    stage.service.config = pb.ClusterConfig(hash="h", max_resources={"CPU": 10_000})
+    stage.service.state = ray.AutoscalingState(autoscaler_state_version=17)
+    stage.service.config = pb.ClusterConfig(hash="h", config=ray.ClusterConfig(max_resources={"CPU": 1}))
     await stage.report(lambda report: (report.reported_state_version, report.reported_config_hash) == (17, "h"), "what was told")
     await stage.gcs.restart(keeps_id=keeps_id)
     stage.gcs.ray.told_config = None

@@ -20,7 +20,6 @@ from rayscaler.testing import fake_ray
 from rayscaler.testing.fake_gcs import FakeGcs
 
 AUTOSCALER = "/ray.rpc.autoscaler.AutoscalerStateService"
-HEAD_IP = "10.1.2.3"
 MODE = (b"__autoscaler", b"__autoscaler_v2_enabled")
 LIVE_JOB = ray.JobTableData(job_id=bytes.fromhex("01000000"))
 
@@ -126,9 +125,6 @@ class WireGcs(grpc.GenericRpcHandler):
             counter = state.cluster_resource_state_version
             state.CopyFrom(self.shown)
             state.cluster_resource_state_version = counter
-        for row in state.node_states:
-            if "node:__internal_head__" in row.total_resources:
-                row.node_ip_address = HEAD_IP
         return ray.GetClusterResourceStateReply(cluster_resource_state=state)
 
     async def _node_infos(self, request: Any) -> Any:
