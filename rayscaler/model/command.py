@@ -102,7 +102,7 @@ class ReachableConfig:
 
 @dataclass(frozen=True)
 class ReportAnswer:
-    """The answer to a report. `driver_notice` is what drivers print that connect from now on."""
+    """The answer to a report. `driver_notice` is what drivers print that connect from now on, `head_ip` where it comes from."""
 
     commands: tuple[Command, ...]
     acknowledged: tuple[str, ...]
@@ -111,3 +111,4 @@ class ReportAnswer:
     wants_snapshot: bool
     cluster_config: ReachableConfig | None = None
     driver_notice: str = ""
+    head_ip: str = ""

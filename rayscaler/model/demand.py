@@ -166,6 +166,7 @@ class Snapshot:
     live_detached_actors: int = 0
     live_job_ids: frozenset[str] = frozenset()
     gcs_version: int = 0
+    head_ip: str = ""
 
 
 @dataclass(frozen=True)

@@ -48,16 +48,15 @@ class GcsReading:
     """What the GCS said. `ended` has the rich rows of dead nodes, `draining` the deadlines (ms, 0 for none), both by hex id.
 
     `gcs_life` grows with every new or possibly new GCS process: what was told to an earlier one may be lost.
-    `live_job_ids` are those of the live jobs, in hex; `live_detached_actors` are counted only where no job is live or a constraint asks
-    for something; `orphaned_gangs` are ids of waiting groups.
+    `jobs` are those that live; `live_detached_actors` are counted only where none of these is a user's or a constraint asks for something;
+    `orphaned_gangs` are ids of waiting groups.
     """
 
     cluster_id: str
     state: gcs_pb2.ClusterResourceState
     ended: Mapping[str, gcs_pb2.GcsNodeInfo] = field(default_factory=dict)
     draining: Mapping[str, int] = field(default_factory=dict)
-    live_jobs: int = 0
-    live_job_ids: frozenset[str] = frozenset()
+    jobs: Sequence[gcs_pb2.JobTableData] = ()
     live_detached_actors: int = 0
     orphaned_gangs: frozenset[str] = frozenset()
     ray_version: str = ""
@@ -94,8 +93,8 @@ class Gcs(Protocol):
         """Let drivers that connect print `text`; empty takes ours back."""
         ...
 
-    async def tell_drivers(self, lines: Sequence[str]) -> None:
-        """Let drivers that are connected print each of `lines`, now."""
+    async def tell_drivers(self, batch: gcs_pb2.LogBatch) -> None:
+        """Pass events to the drivers that are connected now."""
         ...
 
     async def close(self) -> None:
@@ -111,7 +110,6 @@ class _Session:
         self.ray_version = ""
         self.ended: dict[str, gcs_pb2.GcsNodeInfo] = {}
         self.waiters = Waiters(line)
-        self.head_ip = ""
         self.forget_mode()
 
     def forget_mode(self) -> None:
@@ -184,11 +182,9 @@ class GrpcGcs:
         """Let drivers that connect print `text`; empty takes ours back."""
         await kv.set_notice(self._line(), text)
 
-    async def tell_drivers(self, lines: Sequence[str]) -> None:
-        """Let drivers that are connected print each of `lines`, now."""
-        line = self._line()
-        if self._session is not None:
-            await events.publish(line, lines, ip=self._session.head_ip, is_v1=self._session.is_v1)
+    async def tell_drivers(self, batch: gcs_pb2.LogBatch) -> None:
+        """Pass events to the drivers that are connected now."""
+        await events.publish(self._line(), batch)
 
     async def close(self) -> None:
         """Close the channel."""
@@ -209,7 +205,6 @@ class GrpcGcs:
             self._begin_life()  # the counter restarts with the GCS process, even where the cluster's id is kept
             session.forget_mode()
         self._version_read = state.cluster_resource_state_version
-        session.head_ip = next((row.node_ip_address for row in state.node_states if HEAD_RESOURCE in row.total_resources), "")
         if not session.ray_version:
             reply = await session.line.call(f"{NODES}/CheckAlive", gcs_pb2.CheckAliveRequest(), gcs_pb2.CheckAliveReply)
             session.ray_version = reply.ray_version
@@ -224,8 +219,7 @@ class GrpcGcs:
             state=state,
             ended=session.ended,
             draining=await self._read_draining(session, state),
-            live_jobs=len(session.waiters.live_jobs),
-            live_job_ids=session.waiters.live_jobs,
+            jobs=session.waiters.jobs,
             live_detached_actors=session.waiters.detached_actors,
             orphaned_gangs=session.waiters.orphaned_gangs,
             ray_version=session.ray_version,

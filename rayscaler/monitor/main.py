@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import structlog
 
 from rayscaler import errors
+from rayscaler.api.gcs.v1 import gcs_pb2
 from rayscaler.api.head.v1 import head_pb2
 from rayscaler.clock import Clock, SystemClock
 from rayscaler.monitor import convert
@@ -148,7 +149,7 @@ class Monitor:
             self._is_v1_logged, self._driver_notice = False, ""
         self._tell_mode(is_v1=reading.is_v1_mode)
         finding = find(reading, read_at)
-        self._known_nodes = frozenset(node.ray_node_id for node in finding.snapshot.nodes)
+        self._known_nodes = frozenset(node.node_id.hex() for node in finding.snapshot.state.node_states)
         return finding
 
     def _unreadable(self, text: str) -> None:
@@ -220,30 +221,31 @@ class Monitor:
         elif kind == "replay_constraint":
             accepted, detail = await self._replay(command.replay_constraint, cluster_id)
         elif kind == "tell_drivers":
-            await self._gcs.tell_drivers(command.tell_drivers.lines)
+            await self._gcs.tell_drivers(command.tell_drivers)
             accepted, detail = True, ""
         else:
             raise errors.Unsupported("this monitor does not know that kind of command")
         return head_pb2.OUTCOME_DONE if accepted else head_pb2.OUTCOME_REJECTED, detail
 
     async def _replay(self, replay: head_pb2.ReplayConstraint, cluster_id: str) -> tuple[bool, str]:
-        replaces = convert.cluster_constraint(replay.replaces) if replay.HasField("replaces") else None
-        return await self._gcs.replay_constraint(convert.cluster_constraint(replay.constraint), cluster_id, replaces)
+        replaces = replay.replaces if replay.HasField("replaces") else None
+        return await self._gcs.replay_constraint(replay.constraint, cluster_id, replaces)
 
-    async def _drain(self, drain: head_pb2.DrainNode) -> tuple[bool, str]:
-        if drain.ray_node_id not in self._known_nodes:
+    async def _drain(self, drain: gcs_pb2.DrainNodeRequest) -> tuple[bool, str]:
+        ray_node_id = drain.node_id.hex()
+        if ray_node_id not in self._known_nodes:
             # Ray would accept it and do nothing.
             raise errors.NotFound("Ray has no such node in its present session")
-        deadline_at = convert.seconds(drain.deadline) if drain.HasField("deadline") else None
-        return await self._gcs.drain(drain.ray_node_id, convert.drain_reason(drain.reason), drain.detail, deadline_at)
+        deadline_at = drain.deadline_timestamp_ms / 1000 if drain.deadline_timestamp_ms else None
+        return await self._gcs.drain(ray_node_id, drain.reason, drain.reason_message, deadline_at)
 
     def _tell(self, response: head_pb2.ReportDemandResponse) -> None:
         """Pass on to the GCS what the service wants told and the GCS has not taken yet."""
         state, config = response.autoscaling_state, response.cluster_config
-        if state.version > self._state.last:
-            self._state.tell(state.version, lambda: self._gcs.report_state(convert.autoscaling_state(state)))
+        if state.autoscaler_state_version > self._state.last:
+            self._state.tell(state.autoscaler_state_version, lambda: self._gcs.report_state(state))
         if response.HasField("cluster_config") and config.hash != self._config.last:
-            self._config.tell(config.hash, lambda: self._gcs.report_config(convert.cluster_config(config)))
+            self._config.tell(config.hash, lambda: self._gcs.report_config(config.config))
 
     def _tell_mode(self, *, is_v1: bool) -> None:
         """Say once in each life of the GCS that the head runs in v1 mode; and to every driver that connects, also what the service says."""

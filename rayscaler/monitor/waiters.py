@@ -34,8 +34,10 @@ class Waiters:
 
     def __init__(self, line: ClusterLine) -> None:
         self._line = line
-        self.live_jobs: frozenset[str] = frozenset()
-        """Ids, in hex, of the jobs with a live driver, without Ray's own."""
+        self.jobs: tuple[gcs_pb2.JobTableData, ...] = ()
+        """Jobs with a live driver, Ray's own too."""
+        self.live_jobs = 0
+        """How many of them are not Ray's own."""
         self.detached_actors = 0
         """Detached actors that live or are to live; counted only while no job does, or while a constraint asks for something."""
         self.orphaned_gangs: frozenset[str] = frozenset()
@@ -70,10 +72,9 @@ class Waiters:
         request = gcs_pb2.GetAllJobInfoRequest(skip_submission_job_info_field=True, skip_is_running_tasks_field=True)
         rows = (await self._line.call(f"{JOBS}/GetAllJobInfo", request, gcs_pb2.GetAllJobInfoReply)).job_info_list
         self._ids = frozenset(row.job_id for row in rows)
-        self._live_ids = frozenset(row.job_id for row in rows if not row.is_dead)
-        self.live_jobs = frozenset(
-            row.job_id.hex() for row in rows if not row.is_dead and not row.config.ray_namespace.startswith(INTERNAL_NAMESPACE)
-        )
+        self.jobs = tuple(_slim(row) for row in rows if not row.is_dead)
+        self._live_ids = frozenset(row.job_id for row in self.jobs)
+        self.live_jobs = sum(not row.config.ray_namespace.startswith(INTERNAL_NAMESPACE) for row in self.jobs)
         self._jobs_read_at, self._asked = now, asked
 
     async def _read_actors(self, now: float, every_s: float) -> None:
@@ -100,6 +101,11 @@ class Waiters:
             self._groups_read_at = now
         self.orphaned_gangs &= suspects
         self._judged &= suspects
+
+
+def _slim(row: gcs_pb2.JobTableData) -> gcs_pb2.JobTableData:
+    """Without the fields that are not ours and would be kept as unknown ones: a runtime environment can hold secrets."""
+    return gcs_pb2.JobTableData(job_id=row.job_id, config=gcs_pb2.JobConfig(ray_namespace=row.config.ray_namespace))
 
 
 def _gang_ids(state: gcs_pb2.ClusterResourceState) -> Iterable[str]:

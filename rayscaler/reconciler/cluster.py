@@ -107,6 +107,7 @@ class ClusterReconciler:
             wants_snapshot=wants_snapshot,
             cluster_config=None if report.gcs_error or report.reported_config_hash == self._reachable.content_hash else self._reachable,
             driver_notice=self._memory.driver_notice,
+            head_ip="" if self._memory.snapshot is None else self._memory.snapshot.head_ip,
         )
 
     def redefine(self, config: ClusterConfig, content_hash: str) -> None:

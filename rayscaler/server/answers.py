@@ -6,22 +6,15 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from rayscaler.api.head.v1 import head_pb2 as pb
-from rayscaler.model.command import AutoscalingState, Command, PendingInstance, ReachableConfig, ReplayCommand, ReportAnswer, TellCommand
-from rayscaler.model.demand import Bundle, Constraint, Demand, Gang, Operator, Strategy
+from rayscaler.model.command import Command, ReplayCommand, ReportAnswer, TellCommand
+from rayscaler.model.demand import Bundle, Operator
 from rayscaler.model.instance import Instance
 from rayscaler.model.nodetype import NodeType
 from rayscaler.model.state import Backoff
 from rayscaler.model.status import ClusterStatus, DefinitionStatus, HoldStatus
+from rayscaler.server import told
 
-MOST = (1 << 63) - 1
-"""The wire's largest amount: 10,000 nodes of 92 GiB of memory each go beyond it."""
 _OPERATOR = {Operator.IN: pb.LABEL_OPERATOR_IN, Operator.NOT_IN: pb.LABEL_OPERATOR_NOT_IN}
-_STRATEGY = {
-    Strategy.PACK: pb.STRATEGY_PACK,
-    Strategy.SPREAD: pb.STRATEGY_SPREAD,
-    Strategy.STRICT_PACK: pb.STRATEGY_STRICT_PACK,
-    Strategy.STRICT_SPREAD: pb.STRATEGY_STRICT_SPREAD,
-}
 
 
 def timestamp(at: float) -> Timestamp:
@@ -38,77 +31,28 @@ def duration(seconds: float) -> Duration:
     return out
 
 
-def report_answer(answer: ReportAnswer) -> pb.ReportDemandResponse:
-    """Return the answer to a report."""
+def report_answer(answer: ReportAnswer, *, is_v1_mode: bool = False) -> pb.ReportDemandResponse:
+    """Return the answer to a report of a head in that mode."""
     state = answer.autoscaling_state
     return pb.ReportDemandResponse(
-        commands=[_command(each) for each in answer.commands],
+        commands=[_command(each, answer.head_ip, is_v1_mode=is_v1_mode) for each in answer.commands],
         acknowledged=answer.acknowledged,
-        autoscaling_state=None if state is None else _autoscaling_state(state),
+        autoscaling_state=None if state is None else told.autoscaling_state(state),
         next_interval=duration(answer.next_interval_s),
         want_snapshot=answer.wants_snapshot,
-        cluster_config=None if answer.cluster_config is None else _cluster_config(answer.cluster_config),
+        cluster_config=None if answer.cluster_config is None else told.cluster_config(answer.cluster_config),
         driver_notice=answer.driver_notice,
     )
 
 
-def _constraint(constraint: Constraint) -> pb.Constraint:
-    return pb.Constraint(demands=[_demand(each) for each in constraint.demands])
-
-
-def _command(command: Command) -> pb.Command:
+def _command(command: Command, head_ip: str, *, is_v1_mode: bool) -> pb.Command:
     if isinstance(command, TellCommand):
-        return pb.Command(command_id=command.command_id, tell_drivers=pb.TellDrivers(lines=command.lines))
+        return pb.Command(command_id=command.command_id, tell_drivers=told.events(command, head_ip, is_v1_mode=is_v1_mode))
     if isinstance(command, ReplayCommand):
-        replaces = None if command.replaces is None else _constraint(command.replaces)
-        replay = pb.ReplayConstraint(constraint=_constraint(command.constraint), replaces=replaces)
+        replaces = None if command.replaces is None else told.constraint(command.replaces)
+        replay = pb.ReplayConstraint(constraint=told.constraint(command.constraint), replaces=replaces)
         return pb.Command(command_id=command.command_id, replay_constraint=replay)
-    drain = pb.DrainNode(
-        ray_node_id=command.ray_node_id,
-        reason=pb.DRAIN_REASON_PREEMPTION if command.is_preemption else pb.DRAIN_REASON_IDLE,
-        detail=command.detail,
-        deadline=None if command.deadline_at is None else timestamp(command.deadline_at),
-    )
-    return pb.Command(command_id=command.command_id, drain_node=drain)
-
-
-def _cluster_config(config: ReachableConfig) -> pb.ClusterConfig:
-    groups = [
-        pb.NodeGroupConfig(name=each.name, resources=dict(each.resources), min_count=each.min_count, max_count=each.max_count)
-        for each in config.groups
-    ]
-    return pb.ClusterConfig(
-        hash=config.content_hash,
-        min_resources={name: min(amount, MOST) for name, amount in config.min_resources.items_sorted},
-        max_resources={name: min(amount, MOST) for name, amount in config.max_resources.items_sorted},
-        node_groups=groups,
-    )
-
-
-def _autoscaling_state(state: AutoscalingState) -> pb.AutoscalingState:
-    return pb.AutoscalingState(
-        version=state.version,
-        gcs_version=state.gcs_version,
-        requested=[_pending(each) for each in state.requested],
-        pending=[_pending(each) for each in state.pending],
-        failed=[
-            pb.FailedLaunch(
-                node_type=each.node_type,
-                detail=each.detail,
-                requested_at=timestamp(each.requested_at),
-                failed_at=timestamp(each.failed_at),
-            )
-            for each in state.failed
-        ],
-        infeasible=[bundle(each) for each in state.infeasible],
-        infeasible_gangs=[_gang(each) for each in state.infeasible_gangs],
-    )
-
-
-def _pending(each: PendingInstance) -> pb.PendingInstance:
-    return pb.PendingInstance(
-        instance_id=each.instance_id, node_type=each.node_type, detail=each.detail or "starting", since=timestamp(each.since)
-    )
+    return pb.Command(command_id=command.command_id, drain_node=told.drain(command))
 
 
 def bundle(bundle: Bundle) -> pb.Bundle:
@@ -120,15 +64,6 @@ def bundle(bundle: Bundle) -> pb.Bundle:
         for each in bundle.selectors
     ]
     return pb.Bundle(resources=dict(bundle.resources), label_selectors=selectors)
-
-
-def _demand(demand: Demand) -> pb.Demand:
-    return pb.Demand(bundle=bundle(demand.bundle), count=demand.count)
-
-
-def _gang(gang: Gang) -> pb.Gang:
-    bundles = [_demand(each) for each in gang.bundles]
-    return pb.Gang(gang_id=gang.gang_id, strategy=_STRATEGY[gang.strategy], bundles=bundles, rescheduling=gang.is_rescheduling)
 
 
 def cluster_status(status: ClusterStatus) -> pb.ClusterStatus:

@@ -17,7 +17,7 @@ class HeadService(head_pb2_grpc.HeadServiceServicer):
     async def ReportDemand(self, request: pb.ReportDemandRequest, context: Any) -> pb.ReportDemandResponse:  # noqa: N802, ARG002 - gRPC's
         """Take a report, answer with what is due."""
         report = convert.demand_report(request)
-        return answers.report_answer(self._registry.get(report.cluster).submit(report))
+        return answers.report_answer(self._registry.get(report.cluster).submit(report), is_v1_mode=report.is_v1_mode)
 
     async def GetStatus(self, request: pb.GetStatusRequest, context: Any) -> pb.GetStatusResponse:  # noqa: N802, ARG002 - gRPC's
         """Tell status."""

@@ -63,7 +63,7 @@ class FakeGcs:
         self.notice = ""
         """What a driver that connects prints."""
         self.printed: list[str] = []
-        """What connected drivers have printed."""
+        """Events that connected drivers have got."""
         self._head_resources = head or Resources()
         self.cluster_id = ""
         self.restart()
@@ -163,14 +163,13 @@ class FakeGcs:
         return GcsReading(
             cluster_id=self.cluster_id,
             state=self._state(now),
-            ended={key: gcs_pb2.GcsNodeInfo(node_id=bytes.fromhex(key), death_info=death) for key, death in dead.items()},
+            ended={key: gcs_pb2.GcsNodeInfo(node_id=bytes.fromhex(key), state=1, death_info=death) for key, death in dead.items()},
             draining={
                 node.ray_node_id: int((node.draining_until or 0) * 1000)
                 for node in self.nodes.values()
                 if node.is_draining and node.death is None
             },
-            live_jobs=self.live_jobs,
-            live_job_ids=frozenset(self.jobs),
+            jobs=[gcs_pb2.JobTableData(job_id=bytes.fromhex(each)) for each in sorted(self.jobs)],
             live_detached_actors=0 if self.live_jobs and not self.constraint else self.live_detached_actors,
             orphaned_gangs=frozenset(
                 gang.gang_id for gang in self.gangs.values() if not gang.nodes and not gang.is_detached and not self.live_jobs
@@ -234,10 +233,10 @@ class FakeGcs:
         if not self.notice or self.notice.startswith(OURS):
             self.notice = OURS + text if text else ""
 
-    async def tell_drivers(self, lines: Sequence[str]) -> None:
-        """Keep what was printed."""
+    async def tell_drivers(self, batch: gcs_pb2.LogBatch) -> None:
+        """Keep what was passed on."""
         await self._answer("tell_drivers")
-        self.printed += lines
+        self.printed += batch.lines
 
     async def close(self) -> None:
         """Do nothing: the cluster lives on."""

@@ -9,10 +9,12 @@ import time
 
 import grpc
 
+from rayscaler.api.gcs.v1 import gcs_pb2 as ray
 from rayscaler.api.head.v1 import head_pb2 as pb
 from rayscaler.api.head.v1 import head_pb2_grpc
 from rayscaler.model.demand import Demand
 from rayscaler.model.node import RayNode
+from rayscaler.model.resources import UNIT, Resources
 from rayscaler.settings import Timings
 from tests.bench.report_to_launch import cluster_name, workload
 
@@ -30,10 +32,10 @@ def main(target: str, samples: int, seed: int) -> None:
     with grpc.insecure_channel(target, options=options) as channel:
         stub = head_pb2_grpc.HeadServiceStub(channel)
         for index in range(samples):
-            stub.ReportDemand(_report(index, 1, pb.Snapshot(nodes=nodes, live_jobs=1)), timeout=30)
+            stub.ReportDemand(_report(index, 1, _snapshot(nodes, [])), timeout=30)
         time.sleep(QUIET_S)  # the service's own rule of time must have passed
         for index in range(samples):
-            asking = _report(index, 2, pb.Snapshot(nodes=nodes, demands=demands, live_jobs=1))
+            asking = _report(index, 2, _snapshot(nodes, demands))
             sent_at = time.monotonic()
             stub.ReportDemand(asking, timeout=30)
             print(sent_at, flush=True)
@@ -45,19 +47,29 @@ def _report(index: int, sequence: int, snapshot: pb.Snapshot) -> pb.ReportDemand
     return pb.ReportDemandRequest(cluster=cluster_name(index), session=session, monitor_epoch=1, sequence=sequence, snapshot=snapshot)
 
 
-def _node(node: RayNode) -> pb.Node:
-    return pb.Node(
-        ray_node_id=node.ray_node_id,
+def _snapshot(nodes: list[ray.NodeState], demands: list[ray.ResourceRequestByCount]) -> pb.Snapshot:
+    state = ray.ClusterResourceState(node_states=nodes, pending_resource_requests=demands)
+    return pb.Snapshot(state=state, jobs=[ray.JobTableData(job_id=b"job1")])
+
+
+def _node(node: RayNode) -> ray.NodeState:
+    return ray.NodeState(
+        node_id=bytes.fromhex(node.ray_node_id),
         instance_id=node.instance_id,
-        node_type=node.node_type,
-        status=pb.NODE_STATUS_RUNNING,
-        total=dict(node.total),
-        available=dict(node.available),
+        ray_node_type_name=node.node_type,
+        status=ray.NODE_STATUS_RUNNING,
+        total_resources=_doubles(node.total),
+        available_resources=_doubles(node.available),
     )
 
 
-def _demand(demand: Demand) -> pb.Demand:
-    return pb.Demand(bundle=pb.Bundle(resources=dict(demand.bundle.resources)), count=demand.count)
+def _demand(demand: Demand) -> ray.ResourceRequestByCount:
+    request = ray.ResourceRequest(resources_bundle=_doubles(demand.bundle.resources), label_selectors=[ray.LabelSelector()])
+    return ray.ResourceRequestByCount(request=request, count=demand.count)
+
+
+def _doubles(resources: Resources) -> dict[str, float]:
+    return {name: amount / UNIT for name, amount in resources.items()}
 
 
 if __name__ == "__main__":

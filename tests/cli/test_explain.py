@@ -8,17 +8,18 @@ import sys
 import pytest
 from google.protobuf.json_format import MessageToJson
 
+from rayscaler.api.gcs.v1 import gcs_pb2 as ray
 from rayscaler.api.head.v1 import head_pb2 as pb
 from tests.cli.test_schemas import validator
 from tests.server.sockets import report, service
 
 pytestmark = pytest.mark.tier("protocol")
 
-HUGE = pb.Demand(bundle=pb.Bundle(resources={"CPU": 640_000}), count=3)
-SMALL = pb.Demand(bundle=pb.Bundle(resources={"CPU": 10_000}), count=2)
+HUGE = ray.ResourceRequestByCount(request=ray.ResourceRequest(resources_bundle={"CPU": 64.0}), count=3)
+SMALL = ray.ResourceRequestByCount(request=ray.ResourceRequest(resources_bundle={"CPU": 1.0}), count=2)
 ROWS = [
-    pb.Node(ray_node_id="aa11", status=pb.NODE_STATUS_RUNNING, is_head=True),
-    pb.Node(ray_node_id="bb22", status=pb.NODE_STATUS_RUNNING, activity=["[bold]Busy[/] \x1b[31m"]),
+    ray.NodeState(node_id=b"\xaa\x11", status=ray.NODE_STATUS_RUNNING, total_resources={"node:__internal_head__": 1.0}),
+    ray.NodeState(node_id=b"\xbb\x22", status=ray.NODE_STATUS_RUNNING, node_activity=["[bold]Busy[/] \x1b[31m"]),
 ]
 
 
@@ -40,7 +41,9 @@ async def explained(s, *args: str) -> tuple[int, str, str]:
 
 async def busy(s) -> pb.ClusterExplanation:
     """Report a cluster in which something waits for ever, something is launched, and two nodes are not ours; return what is said of it."""
-    await s.stub.ReportDemand(report(1, snapshot=pb.Snapshot(nodes=ROWS, demands=[HUGE, SMALL], live_jobs=1)))
+    state = ray.ClusterResourceState(node_states=ROWS, pending_resource_requests=[HUGE, SMALL])
+    taken = pb.Snapshot(state=state, jobs=[ray.JobTableData(job_id=b"job1")])
+    await s.stub.ReportDemand(report(1, snapshot=taken))
     (found,) = (await s.stub.Explain(pb.ExplainRequest(cluster="demo"))).clusters
     if len(found.nodes) < 4:
         await asyncio.sleep(0.02)

@@ -5,10 +5,15 @@ import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 
+from rayscaler.api.gcs.v1 import gcs_pb2
 from rayscaler.api.head.v1 import head_pb2
+from rayscaler.model.demand import Bundle, Constraint, Demand, Snapshot
 from rayscaler.model.resources import Resources
 from rayscaler.monitor.convert import duration
 from rayscaler.monitor.main import Monitor
+from rayscaler.server import told
+from rayscaler.server.rules import Rules
+from rayscaler.server.snapshot import snapshot
 from rayscaler.testing.fake_gcs import FakeGcs
 from rayscaler.testing.loop_clock import LoopClock
 
@@ -23,7 +28,7 @@ class FakeService:
         """Repeated in every answer until their results have arrived."""
         self.acknowledges = True
         self.interval_s = 0.5
-        self.state: head_pb2.AutoscalingState | None = None
+        self.state: gcs_pb2.AutoscalingState | None = None
         self.config: head_pb2.ClusterConfig | None = None
         self.driver_notice = ""
         self.error: Exception | None = None
@@ -49,7 +54,7 @@ class FakeService:
             driver_notice=self.driver_notice,
             want_snapshot=not request.gcs_error and not request.HasField("snapshot") and request.base_sequence != self._snapshot_of,
         )
-        if self.state is not None and self.state.version > request.reported_state_version and not request.gcs_error:
+        if self.state is not None and self.state.autoscaler_state_version > request.reported_state_version and not request.gcs_error:
             response.autoscaling_state.CopyFrom(self.state)
         if self.config is not None and self.config.hash != request.reported_config_hash and not request.gcs_error:
             response.cluster_config.CopyFrom(self.config)
@@ -77,7 +82,8 @@ class FakeService:
 
 def idle_drain(command_id: str, ray_node_id: str) -> head_pb2.Command:
     """A command to drain a node if it is idle."""
-    drain = head_pb2.DrainNode(ray_node_id=ray_node_id, reason=head_pb2.DRAIN_REASON_IDLE, detail="idle for 60 s")
+    node_id, reason = bytes.fromhex(ray_node_id), gcs_pb2.DRAIN_NODE_REASON_IDLE_TERMINATION
+    drain = gcs_pb2.DrainNodeRequest(node_id=node_id, reason=reason, reason_message="idle for 60 s")
     return head_pb2.Command(command_id=command_id, drain_node=drain)
 
 
@@ -88,15 +94,20 @@ def replay(command_id: str, *bundles: Resources) -> head_pb2.Command:
 
 def take_back(command_id: str, *bundles: Resources) -> head_pb2.Command:
     """A command to ask for nothing in place of a constraint."""
-    made = head_pb2.ReplayConstraint(constraint=head_pb2.Constraint(), replaces=_constraint(bundles))
+    made = head_pb2.ReplayConstraint(constraint=gcs_pb2.ClusterResourceConstraint(), replaces=_constraint(bundles))
     return head_pb2.Command(command_id=command_id, replay_constraint=made)
 
 
-def _constraint(bundles: Sequence[Resources]) -> head_pb2.Constraint:
-    counts = Counter(bundles).items()
-    return head_pb2.Constraint(
-        demands=[head_pb2.Demand(bundle=head_pb2.Bundle(resources=each.amounts), count=count) for each, count in counts]
-    )
+def _constraint(bundles: Sequence[Resources]) -> gcs_pb2.ClusterResourceConstraint:
+    return told.constraint(Constraint(tuple(Demand(Bundle(each), count) for each, count in Counter(bundles).items())))
+
+
+def read(taken: head_pb2.Snapshot) -> Snapshot:
+    """What the service makes of a snapshot."""
+    rules = Rules()
+    made = snapshot(rules, taken)
+    assert rules.problems == []
+    return made
 
 
 class ManualClock:

@@ -8,14 +8,17 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rayscaler.api.gcs.v1 import gcs_pb2
 from rayscaler.api.head.v1 import head_pb2
 from rayscaler.clock import SystemClock
 from rayscaler.local.command import inherited
 from rayscaler.local.head import HeadOptions
+from rayscaler.model.demand import Snapshot
+from rayscaler.model.node import RayNode
 from rayscaler.monitor.auth import TokenSource
 from rayscaler.monitor.gcs import GrpcGcs
 from rayscaler.monitor.main import Monitor
-from tests.monitor.doors import FakeService
+from tests.monitor.doors import FakeService, read
 from tests.ray_tier import RayHead
 
 PATIENCE_S = 90.0
@@ -32,9 +35,9 @@ class Beside:
     gcs: GrpcGcs
     service: FakeService = field(default_factory=FakeService)
 
-    async def until(self, holds: Callable[[head_pb2.Snapshot], bool]) -> head_pb2.ReportDemandRequest:
+    async def until(self, holds: Callable[[Snapshot], bool]) -> head_pb2.ReportDemandRequest:
         """Wait for a snapshot of which something holds, the newest one included."""
-        return await self.report(lambda request: request.HasField("snapshot") and holds(request.snapshot), newest=True)
+        return await self.report(lambda request: request.HasField("snapshot") and holds(read(request.snapshot)), newest=True)
 
     async def report(self, holds: Callable[[head_pb2.ReportDemandRequest], bool], *, newest: bool = False) -> head_pb2.ReportDemandRequest:
         """Wait for a report, from now on, of which something holds; with `newest`, the last snapshot counts too."""
@@ -74,18 +77,15 @@ async def beside(address: str, **environ: str) -> AsyncIterator[Beside]:
         await gcs.close()
 
 
-def drain(command_id: str, ray_node_id: str, reason: head_pb2.DrainReason, *, deadline_at: int = 0) -> head_pb2.Command:
+def drain(command_id: str, ray_node_id: str, reason: gcs_pb2.DrainNodeReason, *, deadline_at: int = 0) -> head_pb2.Command:
     """Make a drain command."""
-    command = head_pb2.Command(command_id=command_id)
-    command.drain_node.ray_node_id = ray_node_id
-    command.drain_node.reason = reason
-    command.drain_node.detail = "a test asked for it"
-    if deadline_at:
-        command.drain_node.deadline.seconds = deadline_at
-    return command
+    request = gcs_pb2.DrainNodeRequest(
+        node_id=bytes.fromhex(ray_node_id), reason=reason, reason_message="a test asked for it", deadline_timestamp_ms=deadline_at * 1000
+    )
+    return head_pb2.Command(command_id=command_id, drain_node=request)
 
 
-def rows(snapshot: head_pb2.Snapshot, instance_id: str) -> list[head_pb2.Node]:
+def rows(snapshot: Snapshot, instance_id: str) -> list[RayNode]:
     """Return the rows that carry an instance id."""
     return [node for node in snapshot.nodes if node.instance_id == instance_id]
 

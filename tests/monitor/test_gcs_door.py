@@ -1,7 +1,5 @@
 """The door to the GCS, against a server that records every byte."""
 
-import json
-
 import grpc
 import pytest
 
@@ -270,7 +268,7 @@ SAYINGS = {
     "state": lambda gcs: gcs.report_state(gcs_pb2.AutoscalingState(autoscaler_state_version=1)),
     "config": lambda gcs: gcs.report_config(gcs_pb2.ClusterConfig()),
     "notice": lambda gcs: gcs.set_notice("text"),
-    "drivers": lambda gcs: gcs.tell_drivers(["text"]),
+    "drivers": lambda gcs: gcs.tell_drivers(gcs_pb2.LogBatch(lines=["text"])),
     "constraint": lambda gcs: gcs.replay_constraint(CONSTRAINT, CLUSTER_ID.hex()),
 }
 
@@ -358,20 +356,11 @@ async def test_the_notice_for_drivers_is_put_and_taken_back_but_only_ours(ray, g
         assert (delete.namespace, delete.key) == (b"", b"__autoscaling_error")
 
 
-@pytest.mark.parametrize(("mode", "is_v1"), [(b"1", False), (b"0", True), (b"", False)])
-async def test_wc_11_connected_drivers_are_told_in_the_form_that_their_mode_reads(ray, gcs, mode, is_v1):
-    ray.answers["InternalKVGet"] = gcs_pb2.InternalKVGetReply(value=mode).SerializeToString()
-    head = gcs_pb2.NodeState(node_id=b"h" * 28, node_ip_address="10.0.0.1", total_resources={"node:__internal_head__": 1})
-    state = gcs_pb2.ClusterResourceState(cluster_resource_state_version=1, node_states=[head])
-    ray.answers["GetClusterResourceState"] = gcs_pb2.GetClusterResourceStateReply(cluster_resource_state=state).SerializeToString()
+async def test_wc_11_events_go_to_connected_drivers_as_they_are(ray, gcs):
+    batch = gcs_pb2.LogBatch(ip="10.0.0.1", pid="autoscaler", lines=["cannot be", '{"so": "it is"}'])
     await gcs.read()
-    await gcs.tell_drivers(["cannot\nbe", 'so "it" is'])
+    await gcs.tell_drivers(batch)
     ((message,),) = [
         gcs_pb2.GcsPublishRequest.FromString(request).pub_messages for method, request, _ in ray.calls if method.endswith("GcsPublish")
     ]
-    batch = message.log_batch_message
-    assert (message.channel_type, batch.pid, batch.ip, batch.job_id) == (7, "autoscaler", "10.0.0.1", "")
-    if is_v1:
-        assert list(batch.lines) == [":event_summary:cannot be", ':event_summary:so "it" is']
-    else:
-        assert [json.loads(each)["message"] for each in batch.lines] == ["cannot be", 'so "it" is']
+    assert message == gcs_pb2.PubMessage(channel_type=7, log_batch_message=batch)

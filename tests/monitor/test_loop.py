@@ -6,12 +6,13 @@ from itertools import pairwise
 import pytest
 
 from rayscaler import errors
+from rayscaler.api.gcs.v1 import gcs_pb2
 from rayscaler.api.head.v1 import head_pb2
 from rayscaler.model.resources import Resources
 from rayscaler.monitor.main import Timings
 from rayscaler.testing.fake_gcs import FakeGcs
 from rayscaler.testing.loop_clock import START_AT, LoopClock
-from tests.monitor.doors import FakeService, idle_drain, running
+from tests.monitor.doors import FakeService, idle_drain, read, running
 
 pytestmark = [pytest.mark.tier("unit"), pytest.mark.looptime]
 
@@ -26,7 +27,7 @@ async def test_the_first_report_is_a_whole_snapshot_with_session_epoch_and_seque
     assert first.monitor_epoch == int(START_AT * 1000)
     assert first.sequence == 1
     assert first.ray_version == "2.60.0"
-    assert [node.is_head for node in first.snapshot.nodes] == [True]
+    assert [node.is_head for node in read(first.snapshot).nodes] == [True]
 
 
 async def test_an_unchanged_cluster_is_confirmed_by_a_heartbeat_every_two_seconds(begin):
@@ -44,7 +45,7 @@ async def test_demand_is_reported_whole_at_the_next_reading(begin):
     world.gcs.submit(Resources.of(CPU=2), 3)
     await asyncio.sleep(2.0)
     assert len(world.service.snapshots) == 2
-    (demand,) = world.service.last.snapshot.demands or world.service.snapshots[-1].snapshot.demands
+    (demand,) = read(world.service.snapshots[-1].snapshot).demands
     assert (dict(demand.bundle.resources), demand.count) == ({"CPU": 20_000}, 3)
     assert world.service.times[len(world.service.times) - 1] < 2.6
 
@@ -80,7 +81,7 @@ async def test_a_node_that_was_used_between_two_readings_is_a_change(begin):
     world.gcs.submit(Resources.of(CPU=1), runtime_s=2.0)
     await asyncio.sleep(15.0)
     assert len(world.service.snapshots) == snapshots + 1
-    assert world.service.snapshots[-1].snapshot.nodes[1].idle.seconds < 10
+    assert world.service.snapshots[-1].snapshot.state.node_states[1].idle_duration_ms < 10_000
 
 
 async def test_a_service_that_lost_the_base_gets_a_whole_snapshot_at_once(begin):
@@ -202,7 +203,7 @@ async def test_while_the_service_is_away_it_is_tried_with_back_off_and_then_gets
     await asyncio.sleep(2.1)
     report = world.service.reports[1]
     assert report.HasField("snapshot")
-    assert report.snapshot.constraint.demands
+    assert read(report.snapshot).constraint.demands
     assert [each.command_id for each in report.results] == ["c1"]
     assert len(world.gcs.drains) == 1
 
@@ -239,7 +240,7 @@ async def test_while_the_gcs_is_away_that_is_said_once_a_second_and_then_the_sna
     world.gcs.is_down = False
     world.gcs.request_resources([Resources.of(CPU=1)])
     await asyncio.sleep(2.1)
-    assert world.service.last.HasField("snapshot") or world.service.snapshots[-1].snapshot.constraint.demands
+    assert world.service.last.HasField("snapshot") or read(world.service.snapshots[-1].snapshot).constraint.demands
 
 
 async def test_a_gcs_that_never_answers_is_reported_within_its_deadline(begin):
@@ -278,7 +279,7 @@ async def test_a_new_cluster_at_the_same_address_is_a_new_session_and_the_sequen
 
 async def test_the_state_reaches_the_gcs_once_and_its_version_is_told(begin):
     world = await begin()
-    world.service.state = head_pb2.AutoscalingState(version=17)
+    world.service.state = gcs_pb2.AutoscalingState(autoscaler_state_version=17)
     await asyncio.sleep(5.0)
     assert world.gcs.told.autoscaler_state_version == 17
     assert world.service.last.reported_state_version == 17
@@ -288,7 +289,7 @@ async def test_the_state_reaches_the_gcs_once_and_its_version_is_told(begin):
 @pytest.mark.parametrize("keeps_id", [True, False])
 async def test_a_gcs_that_was_restarted_is_told_the_state_again(begin, keeps_id):
     world = await begin()
-    world.service.state = head_pb2.AutoscalingState(version=17)
+    world.service.state = gcs_pb2.AutoscalingState(autoscaler_state_version=17)
     await asyncio.sleep(5.0)
     world.gcs.restart(keeps_id=keeps_id)
     await asyncio.sleep(5.0)
@@ -298,7 +299,7 @@ async def test_a_gcs_that_was_restarted_is_told_the_state_again(begin, keeps_id)
 async def test_a_hung_state_call_delays_nothing(begin):
     world = await begin()
     world.gcs.hanging.add("report_state")
-    world.service.state = head_pb2.AutoscalingState(version=17)
+    world.service.state = gcs_pb2.AutoscalingState(autoscaler_state_version=17)
     await asyncio.sleep(1.0)
     read_before = world.gcs.version
     await asyncio.sleep(5.0)
@@ -336,7 +337,7 @@ async def test_a_report_that_is_never_answered_is_given_up_and_sent_again():
 
 async def test_wc_11_connected_drivers_are_told_once_and_later_ones_until_it_is_taken_back(begin):
     world = await begin()
-    command = head_pb2.Command(command_id="t1", tell_drivers=head_pb2.TellDrivers(lines=["cannot be", "nor this"]))
+    command = head_pb2.Command(command_id="t1", tell_drivers=gcs_pb2.LogBatch(lines=["cannot be", "nor this"]))
     world.service.commands, world.service.driver_notice, world.service.acknowledges = [command], "cannot be", False
     await asyncio.sleep(6.0)
     assert world.gcs.printed == ["cannot be", "nor this"]

@@ -15,19 +15,23 @@ from rayscaler.api.gcs.v1 import gcs_pb2
 from rayscaler.api.head.v1 import head_pb2
 from rayscaler.clock import SystemClock
 from rayscaler.local.head import HeadOptions
+from rayscaler.model.command import AutoscalingState, PendingInstance
+from rayscaler.model.demand import Bundle, LabelCondition, LabelSelector, Operator, Snapshot
+from rayscaler.model.node import DeathReason, NodeStatus
 from rayscaler.model.resources import Resources
-from rayscaler.monitor import convert
 from rayscaler.monitor.auth import TokenSource
 from rayscaler.monitor.gcs import GrpcGcs
+from rayscaler.server import told
 from tests.monitor import garbage
+from tests.monitor.doors import read
 from tests.monitor.real import beside, drain, ray_status, rows
 from tests.monitor.recorder import CLUSTER_ID, recording, show
 from tests.ray_tier import RayHead, running_head
 
 pytestmark = [pytest.mark.tier("ray"), pytest.mark.asyncio(loop_scope="module")]
 
-IDLE, PREEMPTION = head_pb2.DRAIN_REASON_IDLE, head_pb2.DRAIN_REASON_PREEMPTION
-DEAD = head_pb2.NODE_STATUS_DEAD
+IDLE, PREEMPTION = gcs_pb2.DRAIN_NODE_REASON_IDLE_TERMINATION, gcs_pb2.DRAIN_NODE_REASON_PREEMPTION
+DEAD = NodeStatus.DEAD
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -69,8 +73,8 @@ async def test_wc_12_1_the_state_request_never_names_a_version_last_seen():
 async def test_wc_12_2_a_drain_without_a_reason_never_reaches_the_raylet(head):
     await head.add_worker("rule2", Resources.of(rule2=1))
     async with beside(head.local_address) as monitor:
-        (node,) = rows((await monitor.until(lambda taken: bool(rows(taken, "rule2")))).snapshot, "rule2")
-        result = await monitor.command(drain("c1", node.ray_node_id, head_pb2.DRAIN_REASON_UNSPECIFIED))
+        (node,) = rows(read((await monitor.until(lambda taken: bool(rows(taken, "rule2")))).snapshot), "rule2")
+        result = await monitor.command(drain("c1", node.ray_node_id, gcs_pb2.DRAIN_NODE_REASON_UNSPECIFIED))
         assert result.outcome == head_pb2.OUTCOME_FAILED
         assert "reason" in result.detail
     assert (
@@ -92,7 +96,7 @@ async def test_wc_12_garbage_from_the_service_never_breaks_a_rule_or_the_monitor
             def answer_with_garbage(request: head_pb2.ReportDemandRequest) -> None:
                 """Give new commands with every answer: their results make the next report come at once."""
                 number = request.sequence
-                monitor.service.commands = [garbage.command(random, f"c{number}-{each}", "61") for each in range(3)]
+                monitor.service.commands = [garbage.command(random, f"c{number}-{each}", b"a") for each in range(3)]
                 monitor.service.state = garbage.state(random, number)
                 if number < FUZZED:
                     monitor.service.config = garbage.config(random, f"h{number}")
@@ -132,12 +136,12 @@ async def test_wc_12_3_a_busy_node_that_is_drained_keeps_its_task_to_the_end(hea
     driver = await head.start_driver(holding("rule3", flag))
     assert await driver.line() == "running"
     async with beside(head.local_address) as monitor:
-        (node,) = rows((await monitor.until(lambda taken: bool(rows(taken, "rule3")))).snapshot, "rule3")
+        (node,) = rows(read((await monitor.until(lambda taken: bool(rows(taken, "rule3")))).snapshot), "rule3")
         assert (await monitor.command(drain("c1", node.ray_node_id, PREEMPTION, deadline_at=1))).outcome == head_pb2.OUTCOME_DONE
         os.close(os.open(flag, os.O_CREAT))
         assert await driver.output() == "done"
         report = await monitor.until(lambda taken: [row.status for row in rows(taken, "rule3")] == [DEAD])
-        assert rows(report.snapshot, "rule3")[0].death.reason == head_pb2.DEATH_REASON_DRAINED_PREEMPTED
+        assert rows(read(report.snapshot), "rule3")[0].death == DeathReason.DRAINED_PREEMPTED
 
 
 async def test_wc_12_3_everything_the_door_can_do_never_calls_the_legacy_drain():
@@ -151,7 +155,7 @@ async def test_wc_12_3_everything_the_door_can_do_never_calls_the_legacy_drain()
         await gcs.report_config(gcs_pb2.ClusterConfig())
         await gcs.replay_constraint(gcs_pb2.ClusterResourceConstraint(), CLUSTER_ID.hex())
         recorder.answers["InternalKVGet"] = b""
-        await gcs.tell_drivers(["text"])
+        await gcs.tell_drivers(gcs_pb2.LogBatch(lines=["text"]))
         await gcs.set_notice("text")
         recorder.answers["InternalKVGet"] = gcs_pb2.InternalKVGetReply(value=b"rayscaler: text").SerializeToString()
         await gcs.set_notice("")
@@ -206,17 +210,13 @@ async def test_wc_12_4_what_could_run_later_is_not_cancelled_by_what_never_can()
         driver = await head.start_driver(CANCELLED_OR_WAITING)
         assert await driver.line() == "submitted"
         await monitor.until(lambda taken: len(taken.demands) == 3)
-        mars = head_pb2.LabelSelector(
-            conditions=[head_pb2.LabelCondition(key="zone", operator=head_pb2.LABEL_OPERATOR_IN, values=["mars"])]
+        mars = LabelSelector((LabelCondition("zone", Operator.IN, ("mars",)),))
+        infeasible = (
+            Bundle(Resources.of(CPU=1), (mars,)),
+            Bundle(Resources.of(CPU=64)),
+            Bundle(Resources({f"CPU_group_{'ab' * 18}": 10_000})),
         )
-        monitor.service.state = head_pb2.AutoscalingState(
-            version=1,
-            infeasible=[
-                head_pb2.Bundle(resources={"CPU": 10_000}, label_selectors=[mars]),
-                head_pb2.Bundle(resources={"CPU": 640_000}),
-                head_pb2.Bundle(resources={f"CPU_group_{'ab' * 18}": 10_000}),
-            ],
-        )
+        monitor.service.state = told.autoscaling_state(AutoscalingState(1, 1, infeasible=infeasible))
         assert (await driver.output()).splitlines() == ["TaskUnschedulableError", "possible GetTimeoutError", "wanted GetTimeoutError"]
 
 
@@ -235,16 +235,14 @@ async def test_wc_12_4_shapes_of_placed_groups_do_not_pass_the_door():
 async def test_wc_12_5_an_older_state_is_not_sent_and_ray_status_keeps_the_newer_one(head):
     gcs = GrpcGcs(head.local_address, SystemClock(), TokenSource({}))
     await gcs.read()
-    newer = head_pb2.AutoscalingState(
-        version=10, pending=[head_pb2.PendingInstance(instance_id="rule5-new", node_type="t", detail="starting")]
+    newer, older = (
+        told.autoscaling_state(AutoscalingState(version, 1, pending=(PendingInstance(f"rule5-{name}", "t", "starting", 0.0),)))
+        for version, name in ((10, "new"), (9, "old"))
     )
-    older = head_pb2.AutoscalingState(
-        version=9, pending=[head_pb2.PendingInstance(instance_id="rule5-old", node_type="t", detail="starting")]
-    )
-    await gcs.report_state(convert.autoscaling_state(newer))
-    await gcs.report_state(convert.autoscaling_state(newer))
+    await gcs.report_state(newer)
+    await gcs.report_state(newer)
     with pytest.raises(errors.InvalidRequest, match="9 is below 10"):
-        await gcs.report_state(convert.autoscaling_state(older))
+        await gcs.report_state(older)
     await gcs.close()
     shown = await ray_status(head)
     assert "rule5-new: t, starting" in shown
@@ -270,14 +268,14 @@ async def test_wc_12_6_a_new_head_is_a_new_session_in_its_first_report_and_old_d
         await head.head.stop(grace_s=0.0)
         await monitor.report(lambda request: bool(request.gcs_error))
         await head.head.start()
-        await monitor.until(lambda taken: bool(taken.nodes) and taken.nodes[0].ray_node_id != old.snapshot.nodes[0].ray_node_id)
+        await monitor.until(lambda taken: bool(taken.nodes) and taken.nodes[0].ray_node_id != read(old.snapshot).nodes[0].ray_node_id)
         new = next(each for each in monitor.service.reports if each.HasField("session") and each.session != old.session)
         assert new.HasField("snapshot")
         assert new.session.cluster_id != old.session.cluster_id
         assert new.session.session_name == head.session != old.session.session_name
         assert new.monitor_epoch == old.monitor_epoch
         assert new.sequence > old.sequence
-        result = await monitor.command(drain("c1", old.snapshot.nodes[0].ray_node_id, PREEMPTION))
+        result = await monitor.command(drain("c1", read(old.snapshot).nodes[0].ray_node_id, PREEMPTION))
         assert result.outcome == head_pb2.OUTCOME_FAILED
 
 
@@ -287,17 +285,17 @@ async def test_wc_12_7_accepted_is_not_done_and_the_snapshot_tells_the_differenc
     driver = await head.start_driver(holding("rule7", flag))
     assert await driver.line() == "running"
     async with beside(head.local_address) as monitor:
-        (node,) = rows((await monitor.until(lambda taken: bool(rows(taken, "rule7")))).snapshot, "rule7")
+        (node,) = rows(read((await monitor.until(lambda taken: bool(rows(taken, "rule7")))).snapshot), "rule7")
         refused = await monitor.command(drain("c1", node.ray_node_id, IDLE))
         assert (refused.outcome, refused.detail) == (head_pb2.OUTCOME_REJECTED, "The node to be idle terminated is no longer idle.")
         assert (
             await monitor.command(drain("c2", node.ray_node_id, PREEMPTION, deadline_at=4_000_000_000))
         ).outcome == head_pb2.OUTCOME_DONE
-        draining = await monitor.until(lambda taken: rows(taken, "rule7")[0].status == head_pb2.NODE_STATUS_DRAINING)
-        assert rows(draining.snapshot, "rule7")[0].draining.deadline.seconds == 4_000_000_000
+        draining = await monitor.until(lambda taken: rows(taken, "rule7")[0].status == NodeStatus.DRAINING)
+        assert rows(read(draining.snapshot), "rule7")[0].draining_until == 4_000_000_000
         accepted = await monitor.command(drain("c3", node.ray_node_id, IDLE))
         assert accepted.outcome == head_pb2.OUTCOME_DONE
-        assert rows(monitor.service.snapshots[-1].snapshot, "rule7")[0].status != DEAD
+        assert rows(read(monitor.service.snapshots[-1].snapshot), "rule7")[0].status != DEAD
         os.close(os.open(flag, os.O_CREAT))
         assert await driver.output() == "done"
         await monitor.until(lambda taken: rows(taken, "rule7")[0].status == DEAD)
@@ -306,11 +304,11 @@ async def test_wc_12_7_accepted_is_not_done_and_the_snapshot_tells_the_differenc
 async def test_wc_12_8_a_drained_node_is_told_dead_while_its_process_still_stands(head):
     worker = await head.add_worker("rule8", Resources.of(rule8=1))
     async with beside(head.local_address) as monitor:
-        report = await monitor.until(lambda taken: any(row.status == head_pb2.NODE_STATUS_IDLE for row in rows(taken, "rule8")))
-        result = await monitor.command(drain("c1", rows(report.snapshot, "rule8")[0].ray_node_id, IDLE))
+        report = await monitor.until(lambda taken: any(row.status == NodeStatus.IDLE for row in rows(taken, "rule8")))
+        result = await monitor.command(drain("c1", rows(read(report.snapshot), "rule8")[0].ray_node_id, IDLE))
         assert result.outcome == head_pb2.OUTCOME_DONE
         report = await monitor.until(lambda taken: rows(taken, "rule8")[0].status == DEAD)
-        assert rows(report.snapshot, "rule8")[0].death.reason == head_pb2.DEATH_REASON_DRAINED_IDLE
+        assert rows(read(report.snapshot), "rule8")[0].death == DeathReason.DRAINED_IDLE
         assert head.processes.is_alive(worker.identity)
 
 
@@ -319,12 +317,12 @@ async def test_wc_12_9_two_nodes_of_one_instance_are_two_rows_of_which_one_can_d
     await head.add_worker("rule9", Resources.of(rule9=1))
     async with beside(head.local_address) as monitor:
         report = await monitor.until(lambda taken: len(rows(taken, "rule9")) == 2)
-        first, second = rows(report.snapshot, "rule9")
+        first, second = rows(read(report.snapshot), "rule9")
         assert first.ray_node_id != second.ray_node_id
-        await monitor.until(lambda taken: all(row.status == head_pb2.NODE_STATUS_IDLE for row in rows(taken, "rule9")))
+        await monitor.until(lambda taken: all(row.status == NodeStatus.IDLE for row in rows(taken, "rule9")))
         await monitor.command(drain("c1", first.ray_node_id, IDLE))
-        report = await monitor.until(lambda taken: {row.status for row in rows(taken, "rule9")} == {DEAD, head_pb2.NODE_STATUS_IDLE})
-        assert {row.ray_node_id for row in rows(report.snapshot, "rule9")} == {first.ray_node_id, second.ray_node_id}
+        report = await monitor.until(lambda taken: {row.status for row in rows(taken, "rule9")} == {DEAD, NodeStatus.IDLE})
+        assert {row.ray_node_id for row in rows(read(report.snapshot), "rule9")} == {first.ray_node_id, second.ray_node_id}
 
 
 async def test_wc_12_10_demand_that_stays_is_told_with_the_same_count_each_time(head):
@@ -332,7 +330,7 @@ async def test_wc_12_10_demand_that_stays_is_told_with_the_same_count_each_time(
     driver = await head.start_driver(code)
     assert await driver.line() == "submitted"
 
-    def counts(snapshot: head_pb2.Snapshot) -> list[int]:
+    def counts(snapshot: Snapshot) -> list[int]:
         return [each.count for each in snapshot.demands if "rule10" in each.bundle.resources]
 
     async with beside(head.local_address) as monitor:
@@ -341,7 +339,7 @@ async def test_wc_12_10_demand_that_stays_is_told_with_the_same_count_each_time(
         for _ in range(3):
             monitor.service.forget()
             await monitor.report(lambda request: request.HasField("snapshot"))
-        told = [counts(request.snapshot) for request in monitor.service.reports[start:] if request.HasField("snapshot")]
+        counted = [counts(read(request.snapshot)) for request in monitor.service.reports[start:] if request.HasField("snapshot")]
     await driver.close()
-    assert len(told) >= 3
-    assert all(each == [6] for each in told)
+    assert len(counted) >= 3
+    assert all(each == [6] for each in counted)

@@ -15,6 +15,9 @@ from rayscaler.api.gcs.v1 import gcs_pb2
 from rayscaler.api.head.v1 import head_pb2
 from rayscaler.clock import SystemClock
 from rayscaler.local.head import HeadOptions
+from rayscaler.model.command import AutoscalingState, FailedLaunch, PendingInstance, ReportAnswer, TellCommand
+from rayscaler.model.demand import Constraint, Demand, Operator, Snapshot, Strategy
+from rayscaler.model.node import NodeStatus
 from rayscaler.model.nodetype import NodeType
 from rayscaler.model.resources import Resources
 from rayscaler.monitor import kv
@@ -22,6 +25,8 @@ from rayscaler.monitor.auth import TokenSource
 from rayscaler.monitor.gcs import GrpcGcs
 from rayscaler.monitor.link import ClusterLine, GcsLink
 from rayscaler.monitor.main import V1_MODE
+from rayscaler.server import answers, told
+from tests.monitor.doors import read
 from tests.monitor.real import PATIENCE_S, beside, ray_status, rows
 from tests.monitor.recorder import recording
 from tests.ray_tier import RayHead, running_head
@@ -55,7 +60,7 @@ STAYS_S = 5.0
 TAKE_BACK = "from ray.autoscaler.sdk import request_resources\nrequest_resources(bundles=[])\nprint('taken back')"
 
 
-def shapes(demands: list[head_pb2.Demand]) -> dict[tuple[tuple[str, int], ...], int]:
+def shapes(demands: tuple[Demand, ...]) -> dict[tuple[tuple[str, int], ...], int]:
     return {tuple(sorted(demand.bundle.resources.items())): demand.count for demand in demands}
 
 
@@ -63,7 +68,7 @@ async def test_a_busy_head_is_seen_as_its_user_made_it(ray_head):
     node_type = NodeType("small", Resources.of(CPU=1, x=4), labels=(("zone", "a"),))
     async with beside(ray_head.local_address) as monitor:
         first = await monitor.until(lambda taken: bool(taken.nodes))
-        assert not first.snapshot.HasField("constraint")
+        assert read(first.snapshot).constraint is None
         assert first.ray_version
         assert first.session.session_name == ray_head.session
         await ray_head.add_worker("demo-small-1-0", node_type=node_type)
@@ -71,29 +76,27 @@ async def test_a_busy_head_is_seen_as_its_user_made_it(ray_head):
         assert await driver.line() == "asked"
         wanted = {(("CPU", 40_000),): 5, (("CPU", 3_000), ("y", 1)): 1, (("CPU", 50_000),): 1}
         report = await monitor.until(lambda taken: shapes(taken.demands) == wanted and len(taken.gangs) == 5)
-        check_busy(report.snapshot)
+        check_busy(read(report.snapshot))
         assert await ray_head.driver(TAKE_BACK) == "taken back"
-        await monitor.until(lambda taken: taken.HasField("constraint") and not taken.constraint.demands)
+        await monitor.until(lambda taken: taken.constraint == Constraint())
         await driver.close()
         await monitor.until(lambda taken: taken.live_jobs == 0 and not taken.demands and not taken.gangs)
 
 
-def check_busy(taken: head_pb2.Snapshot) -> None:
+def check_busy(taken: Snapshot) -> None:
     """Check all but the demands' counts."""
-    (labelled,) = (each.bundle for each in taken.demands if each.bundle.label_selectors)
-    assert [[(c.key, c.operator, sorted(c.values)) for c in each.conditions] for each in labelled.label_selectors] == [
-        [("zone", head_pb2.LABEL_OPERATOR_NOT_IN, ["a", "b"])],
-        [("zone", head_pb2.LABEL_OPERATOR_IN, ["c"])],
+    (labelled,) = (each.bundle for each in taken.demands if each.bundle.selectors)
+    assert [[(c.key, c.operator, sorted(c.values)) for c in each.conditions] for each in labelled.selectors] == [
+        [("zone", Operator.NOT_IN, ["a", "b"])],
+        [("zone", Operator.IN, ["c"])],
     ]
-    plain = {
-        head_pb2.Strategy.Name(gang.strategy): shapes(gang.bundles) for gang in taken.gangs if not gang.bundles[0].bundle.label_selectors
-    }
-    assert plain.keys() == {"STRATEGY_PACK", "STRATEGY_SPREAD", "STRATEGY_STRICT_PACK", "STRATEGY_STRICT_SPREAD"}
+    plain = {gang.strategy: shapes(gang.bundles) for gang in taken.gangs if not gang.bundles[0].bundle.selectors}
+    assert plain.keys() == set(Strategy)
     assert all(each == {(("CPU", 20_000),): 3, (("GPU", 10_000),): 1} for each in plain.values())
     assert shapes(taken.constraint.demands) == {(("CPU", 30_000),): 4}
     assert taken.live_jobs == 1
     (worker,) = rows(taken, "demo-small-1-0")
-    assert (worker.node_type, worker.total["CPU"], worker.total["x"], worker.labels["zone"]) == ("small", 10_000, 40_000, "a")
+    assert (worker.node_type, worker.total["CPU"], worker.total["x"], dict(worker.labels)["zone"]) == ("small", 10_000, 40_000, "a")
     assert "CPU" not in worker.available
     assert not any("_group_" in name for name in [*worker.total, *worker.available])
     assert [label for label in worker.dynamic_labels if label.startswith("_PG_")]
@@ -124,24 +127,24 @@ async def test_e1_of_a_driver_killed_with_9_only_what_is_detached_still_waits(ra
         assert await driver.line() == "waits"
         wanted = {(("CPU", 10_000_000),): 1, **({(("CPU", 30_000),): 1} if keeps else {})}
         report = await monitor.until(lambda taken: shapes(taken.demands) == wanted and len(taken.gangs) == 1 + keeps)
-        assert (report.snapshot.live_jobs, report.snapshot.live_detached_actors) == (1, 0)
-        assert not any(gang.orphaned for gang in report.snapshot.gangs)
+        assert (read(report.snapshot).live_jobs, read(report.snapshot).live_detached_actors) == (1, 0)
+        assert not any(gang.is_orphaned for gang in read(report.snapshot).gangs)
         loop = asyncio.get_running_loop()
         killed_at = loop.time()
         await driver.close()
         await monitor.until(lambda taken: taken.live_jobs == 0 and taken.live_detached_actors == keeps)
         noticed_at = loop.time()
         report = await monitor.until(
-            lambda taken: [sum(each.count for each in gang.bundles) for gang in taken.gangs if not gang.orphaned] == [2] * keeps
+            lambda taken: [sum(each.count for each in gang.bundles) for gang in taken.gangs if not gang.is_orphaned] == [2] * keeps
         )
         left = {(("CPU", 30_000),): 1} if keeps else {}
         report = await monitor.until(lambda taken: shapes(taken.demands) == left)
         print(f"no live job told {noticed_at - killed_at:.2f} s after the kill, Ray showed its demand for {loop.time() - killed_at:.2f} s")
-        assert [shapes(gang.bundles) for gang in report.snapshot.gangs if not gang.orphaned] == [{(("CPU", 600_000),): 2}] * keeps
+        assert [shapes(gang.bundles) for gang in read(report.snapshot).gangs if not gang.is_orphaned] == [{(("CPU", 600_000),): 2}] * keeps
         if keeps:
             await asyncio.sleep(STAYS_S)  # what may not happen needs time to happen
-            taken = monitor.service.snapshots[-1].snapshot
-            assert (taken.live_detached_actors, shapes(taken.demands), [gang.orphaned for gang in taken.gangs]) == (1, left, [False])
+            taken = read(monitor.service.snapshots[-1].snapshot)
+            assert (taken.live_detached_actors, shapes(taken.demands), [gang.is_orphaned for gang in taken.gangs]) == (1, left, [False])
 
 
 async def test_a_head_in_v1_mode_is_reported_and_says_so_to_drivers_and_in_its_status_until_it_is_put_right():
@@ -190,6 +193,8 @@ time.sleep(600)
 async def test_wc_11_a_connected_driver_prints_what_it_is_told_as_the_autoscalers(ray_head):
     gcs = GrpcGcs(ray_head.local_address, SystemClock(), TokenSource({}))
     await gcs.read()
+    answer = answers.report_answer(ReportAnswer((TellCommand("t", ("it cannot be",)),), (), None, 1.0, wants_snapshot=False))
+    events = answer.commands[0].tell_drivers
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-c", LISTENS, ray_head.address, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
@@ -200,7 +205,7 @@ async def test_wc_11_a_connected_driver_prints_what_it_is_told_as_the_autoscaler
                 pass
             line = b""
             while b"cannot be" not in line:
-                await gcs.tell_drivers(["it cannot be"])  # a driver subscribes a moment after it has connected
+                await gcs.tell_drivers(events)  # a driver subscribes a moment after it has connected
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(1.0):
                         line = await child.stdout.readline()
@@ -214,7 +219,7 @@ async def test_wc_11_a_connected_driver_prints_what_it_is_told_as_the_autoscaler
 
 async def test_an_idle_cluster_sends_heartbeats_only(ray_head):
     async with beside(ray_head.local_address) as monitor:
-        await monitor.until(lambda taken: any(node.status == head_pb2.NODE_STATUS_IDLE for node in taken.nodes))
+        await monitor.until(lambda taken: any(node.status == NodeStatus.IDLE for node in taken.nodes))
         snapshots = len(monitor.service.snapshots)
         await monitor.report(lambda request: not request.HasField("snapshot"))
         await monitor.report(lambda request: not request.HasField("snapshot"))
@@ -223,14 +228,15 @@ async def test_an_idle_cluster_sends_heartbeats_only(ray_head):
 
 
 async def test_rays_own_status_shows_launches_instances_and_failures(ray_head):
-    state = head_pb2.AutoscalingState(
-        version=1,
-        requested=[head_pb2.PendingInstance(node_type="small"), head_pb2.PendingInstance(node_type="small")],
-        pending=[head_pb2.PendingInstance(instance_id="demo-large-1-0", node_type="large", detail="Unschedulable")],
-        failed=[head_pb2.FailedLaunch(node_type="gpu", detail="no room", requested_at={"seconds": 10}, failed_at={"seconds": 20})],
+    state = AutoscalingState(
+        1,
+        1,
+        requested=(PendingInstance("", "small", "", 0.0),) * 2,
+        pending=(PendingInstance("demo-large-1-0", "large", "Unschedulable", 0.0),),
+        failed=(FailedLaunch("gpu", "no room", 10.0, 20.0),),
     )
     async with beside(ray_head.local_address) as monitor:
-        monitor.service.state = state
+        monitor.service.state = told.autoscaling_state(state)
         await monitor.report(lambda request: request.reported_state_version == 1)
         shown = await ray_status(ray_head)
     assert "small, 2 launching" in shown
@@ -249,7 +255,7 @@ async def test_a_head_with_a_token_answers_the_monitor_that_finds_the_token_and_
         await without.close()
         async with beside(head.local_address, RAY_AUTH_TOKEN_PATH=str(path)) as monitor:
             await monitor.until(lambda taken: bool(taken.nodes))
-            monitor.service.state = head_pb2.AutoscalingState(version=1)
+            monitor.service.state = gcs_pb2.AutoscalingState(autoscaler_state_version=1)
             await monitor.report(lambda request: request.reported_state_version == 1)
 
 
@@ -295,7 +301,7 @@ async def test_a_monitor_that_reports_needs_less_than_60_mib_and_nothing_of_ray(
     print(f"RSS of a reporting monitor: {rss_kib / 1024:.1f} MiB")
     assert rss_kib < 60 * 1024
     assert "_raylet" not in mapped
-    assert all(head_pb2.ReportDemandRequest.FromString(request).snapshot.nodes for _, request, _ in service.calls)
+    assert all(head_pb2.ReportDemandRequest.FromString(request).snapshot.state.node_states for _, request, _ in service.calls)
 
 
 IMPORT = """

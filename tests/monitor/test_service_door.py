@@ -4,6 +4,7 @@ import grpc
 import pytest
 
 from rayscaler import errors
+from rayscaler.api.gcs.v1 import gcs_pb2
 from rayscaler.api.head.v1 import head_pb2
 from rayscaler.monitor.service import GrpcTransport
 from tests.monitor.recorder import recording
@@ -74,11 +75,11 @@ async def test_a_report_that_is_not_answered_ends_at_its_deadline(service, trans
 
 
 async def test_a_report_of_more_than_grpcs_default_of_4_mib_is_delivered(service, transport):
-    activity = ["x" * (1 << 20)] * 5
-    await transport.report(head_pb2.ReportDemandRequest(snapshot=head_pb2.Snapshot(nodes=[head_pb2.Node(activity=activity)])))
+    state = gcs_pb2.ClusterResourceState(node_states=[gcs_pb2.NodeState(node_activity=["x" * (1 << 20)] * 5)])
+    await transport.report(head_pb2.ReportDemandRequest(snapshot=head_pb2.Snapshot(state=state)))
 
 
 async def test_a_report_above_the_limit_is_an_error_that_names_it(service, transport):
-    activity = ["x" * (1 << 20)] * 33
+    state = gcs_pb2.ClusterResourceState(node_states=[gcs_pb2.NodeState(node_activity=["x" * (1 << 20)] * 33)])
     with pytest.raises(errors.InvalidRequest, match=r"33554432"):
-        await transport.report(head_pb2.ReportDemandRequest(snapshot=head_pb2.Snapshot(nodes=[head_pb2.Node(activity=activity)])))
+        await transport.report(head_pb2.ReportDemandRequest(snapshot=head_pb2.Snapshot(state=state)))

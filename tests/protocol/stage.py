@@ -108,6 +108,8 @@ class Stage:
         gcs.is_restless = True
         gcs.jobs, gcs.actors, gcs.groups, gcs.mode = [LIVE_JOB], {}, [], b"1"
         gcs.shown, service.state, service.config, service.error = None, None, None, None
+        gcs.kv.clear()
+        service.driver_notice = ""
         service.commands, service.acknowledges, service.interval_s = [], True, SHORT_S
         service.on_report, service.on_answer = lambda request: None, lambda request, response: None
         if is_changed:

@@ -7,6 +7,7 @@ import grpc
 import pytest
 import pytest_asyncio
 
+from rayscaler.api.gcs.v1 import gcs_pb2 as ray
 from rayscaler.api.head.v1 import head_pb2 as pb
 from rayscaler.model.demand import Bundle
 from rayscaler.model.resources import Resources
@@ -27,7 +28,7 @@ async def worker(stage):
     """A node that the monitor knows; it can hold one `mark`."""
     instance_id = f"w{next(NUMBERS)}"
     found = stage.gcs.ray.join(instance_id, "small", Resources.of(CPU=1, mark=1))
-    await stage.snapshot(lambda snapshot: any(each.instance_id == instance_id for each in snapshot.nodes), instance_id)
+    await stage.snapshot(lambda snapshot: any(each.instance_id == instance_id for each in snapshot.state.node_states), instance_id)
     yield found
     if stage.gcs.ray.nodes.get(found) is not None and stage.gcs.ray.nodes[found].death is None:
         stage.gcs.ray.die(found)
@@ -66,7 +67,8 @@ async def test_h13_a_drain_that_ray_refuses_is_rejected_in_rays_words(stage, wor
 
 
 async def test_h13_a_preemption_goes_to_ray_with_its_deadline(stage, worker, command_id):
-    drain = pb.DrainNode(ray_node_id=worker, reason=pb.DRAIN_REASON_PREEMPTION, detail="spot", deadline={"seconds": 4_000_000_000})
+    node_id = bytes.fromhex(worker)
+    drain = ray.DrainNodeRequest(node_id=node_id, reason=2, reason_message="spot", deadline_timestamp_ms=4_000_000_000_000)
     assert (await stage.result_of(pb.Command(command_id=command_id, drain_node=drain))).outcome == pb.OUTCOME_DONE
     (sent,) = (each for each in stage.gcs.ray.drains if each.node_id.hex() == worker)
     assert (sent.reason, sent.reason_message, sent.deadline_timestamp_ms) == (2, "spot", 4_000_000_000_000)
@@ -74,14 +76,16 @@ async def test_h13_a_preemption_goes_to_ray_with_its_deadline(stage, worker, com
 
 @pytest.mark.parametrize("reason", [0, 3, -1])
 async def test_h15_a_reason_that_ray_lacks_never_reaches_it(stage, worker, command_id, reason):
-    result = await stage.result_of(pb.Command(command_id=command_id, drain_node=pb.DrainNode(ray_node_id=worker, reason=reason)))
+    result = await stage.result_of(
+        pb.Command(command_id=command_id, drain_node=ray.DrainNodeRequest(node_id=bytes.fromhex(worker), reason=reason))
+    )
     assert result.outcome == pb.OUTCOME_FAILED
     assert result.detail
     assert stage.gcs.count("DrainNode") == len(stage.gcs.ray.drains)
     assert drains_of(stage, worker) == 0
 
 
-@pytest.mark.parametrize("ray_node_id", ["ab" * 28, "", "zz"], ids=["unknown", "none", "no hex"])
+@pytest.mark.parametrize("ray_node_id", ["ab" * 28, ""], ids=["unknown", "none"])
 async def test_h45_a_node_that_this_session_does_not_know_is_not_drained(stage, command_id, ray_node_id):
     before = stage.gcs.count("DrainNode")
     result = await stage.result_of(idle_drain(command_id, ray_node_id))
@@ -108,7 +112,7 @@ async def test_h19_a_result_does_not_wait_for_the_next_interval(stage, worker, c
 
 async def test_h31_a_drain_that_hangs_delays_neither_reports_nor_other_commands(stage, worker, command_id):
     other = stage.gcs.ray.join("other", "small", Resources.of(CPU=1))
-    await stage.snapshot(lambda snapshot: any(each.ray_node_id == other for each in snapshot.nodes))
+    await stage.snapshot(lambda snapshot: any(each.node_id.hex() == other for each in snapshot.state.node_states))
     stage.gcs.delays_s["DrainNode"] = 1.0
     stage.service.commands = [idle_drain(command_id, worker)]
     before = stage.gcs.count("DrainNode")
@@ -168,11 +172,65 @@ async def test_h14_h24_h46_what_was_meant_for_a_cluster_is_not_done_to_its_succe
     assert stage.gcs.ray.constraint is None
 
 
+# drivers
+
+
+def events(stage) -> list[str]:
+    return [line for each in stage.gcs.published for line in each.log_batch_message.lines]
+
+
+async def test_h56_events_are_published_once_as_they_are_to_the_drivers_that_are_connected(stage, command_id):
+    before = len(stage.gcs.published)
+    batch = ray.LogBatch(ip="10.1.2.3", pid="autoscaler", lines=[f'{{"message": "{command_id}"}}', "second line"])
+    result = await stage.result_of(pb.Command(command_id=command_id, tell_drivers=batch))
+    assert result.outcome == pb.OUTCOME_DONE
+    await stage.turns(2)
+    assert stage.gcs.published[before:] == [ray.PubMessage(channel_type=7, log_batch_message=batch)]
+
+
+async def test_h56_lines_that_the_gcs_does_not_take_are_a_failure(stage, command_id):
+    stage.gcs.refusals["GcsPublish"] = (grpc.StatusCode.INTERNAL, "not now")
+    result = await stage.result_of(pb.Command(command_id=command_id, tell_drivers=ray.LogBatch(lines=["lost"])))
+    assert result.outcome == pb.OUTCOME_FAILED
+    assert "not now" in result.detail
+    assert "lost" not in events(stage)
+
+
+def notice(stage) -> bytes | None:
+    return stage.gcs.kv.get((b"", b"__autoscaling_error"))
+
+
+async def test_h57_the_notice_is_kept_where_drivers_read_it_replaced_by_the_next_and_taken_back(stage):
+    for text in ("no node type has a GPU", "no node type has a TPU"):
+        stage.service.driver_notice = text
+        await stage.until(lambda text=text: notice(stage) == f"rayscaler: {text}".encode(), text)
+    stage.service.driver_notice = ""
+    await stage.until(lambda: notice(stage) is None, "the notice taken back")
+
+
+async def test_h57_a_notice_that_the_gcs_did_not_take_is_kept_later(stage):
+    stage.gcs.refusals["InternalKVPut"] = (grpc.StatusCode.INTERNAL, "not now")
+    stage.service.driver_notice = "later"
+    await stage.turns(4)
+    assert notice(stage) is None
+    stage.gcs.refusals.clear()
+    await stage.until(lambda: notice(stage) == b"rayscaler: later", "the notice")
+
+
+async def test_h57_somebody_elses_text_is_neither_replaced_nor_taken_back(stage):
+    stage.gcs.kv[b"", b"__autoscaling_error"] = b"another autoscaler's words"
+    stage.service.driver_notice = "ours"
+    await stage.turns(4)
+    stage.service.driver_notice = ""
+    await stage.turns(4)
+    assert notice(stage) == b"another autoscaler's words"
+
+
 # state and config
 
 
-def state(version: int, **fields) -> pb.AutoscalingState:
-    return pb.AutoscalingState(version=version, **fields)
+def state(version: int, **fields) -> ray.AutoscalingState:
+    return ray.AutoscalingState(autoscaler_state_version=version, **fields)
 
 
 async def test_h16_h18_the_state_is_told_once_and_its_version_named_from_then_on(stage):
@@ -210,52 +268,28 @@ async def test_h48_a_state_that_the_gcs_did_not_take_is_told_again(stage):
     assert version_told(stage) == version
 
 
-async def test_h50_the_state_is_told_field_by_field_and_nothing_that_could_run_is_called_infeasible(stage):
-    at = {"seconds": 1_700_000_000}
-    plain = pb.Bundle(resources={"GPU": 15_000})
-    wish = pb.Bundle(resources={"CPU": 10_000}, label_selectors=[pb.LabelSelector()])
-    of_group = pb.Bundle(resources={f"CPU_group_{'ab' * 18}": 10_000})
-    gang = pb.Gang(gang_id="ab" * 18, strategy=pb.STRATEGY_STRICT_SPREAD, bundles=[pb.Demand(bundle=plain, count=2)])
+async def test_h48_the_state_is_told_as_it_is(stage):
     version = version_told(stage) + 1000
     stage.service.state = state(
         version,
-        gcs_version=7,
-        requested=[pb.PendingInstance(node_type="small", detail="asked for", since=at)] * 2,
-        pending=[pb.PendingInstance(instance_id="demo-small-1-0", node_type="small", detail="starting", since=at)],
-        failed=[pb.FailedLaunch(node_type="big", detail="no room", requested_at=at, failed_at={"seconds": 1_700_000_009})],
-        infeasible=[plain, wish, of_group],
-        infeasible_gangs=[gang],
+        last_seen_cluster_resource_state_version=7,
+        pending_instance_requests=[ray.PendingInstanceRequest(instance_type_name="small", ray_node_type_name="small", count=1)] * 2,
+        pending_instances=[ray.PendingInstance(instance_id="demo-small-1-0", details="starting")],
+        failed_instance_requests=[ray.FailedInstanceRequest(ray_node_type_name="big", reason="no room", failed_ts=1_700_000_009)],
+        infeasible_resource_requests=[ray.ResourceRequest(resources_bundle={"GPU": 1.5})],
+        infeasible_gang_resource_requests=[ray.GangResourceRequest(details=f"{'ab' * 18}:PACK|PENDING")],
     )
     await stage.report(lambda report: report.reported_state_version == version)
-    told = stage.gcs.ray.told
-    assert told.last_seen_cluster_resource_state_version == 7
-    requests = [(each.instance_type_name, each.ray_node_type_name, each.count, each.request_ts) for each in told.pending_instance_requests]
-    assert requests == [("small", "small", 1, 1_700_000_000)] * 2
-    (pending,) = told.pending_instances
-    assert (pending.instance_type_name, pending.ray_node_type_name) == ("small", "small")
-    assert (pending.instance_id, pending.details) == ("demo-small-1-0", "starting")
-    (failed,) = told.failed_instance_requests
-    assert (failed.instance_type_name, failed.ray_node_type_name, failed.count, failed.reason) == ("big", "big", 1, "no room")
-    assert (failed.start_ts, failed.failed_ts) == (1_700_000_000, 1_700_000_009)
-    assert [dict(each.resources_bundle) for each in told.infeasible_resource_requests] == [{"GPU": 1.5}]
-    (told_gang,) = told.infeasible_gang_resource_requests
-    assert told_gang.details == f"{'ab' * 18}:STRICT_SPREAD|PENDING"
-    assert [dict(each.resources_bundle) for each in told_gang.bundle_selectors[0].resource_requests] == [{"GPU": 1.5}] * 2
+    assert stage.gcs.ray.told == stage.service.state
 
 
-async def test_h25_h49_the_config_is_told_once_in_whole_units_and_its_hash_named_from_then_on(stage):
+async def test_h25_the_config_is_told_once_as_it_is_and_its_hash_named_from_then_on(stage):
     config_hash = f"h{next(NUMBERS)}"
     before = stage.gcs.ray.configs_told
-    stage.service.config = pb.ClusterConfig(
-        hash=config_hash,
-        min_resources={"CPU": 5_000, "none": 0},
-        max_resources={"CPU": 80_000, "third": 3_333},
-        node_groups=[pb.NodeGroupConfig(name="small", resources={"CPU": 20_001}, min_count=1, max_count=-1)],
-    )
+    groups = [ray.NodeGroupConfig(name="small", resources={"CPU": 3}, min_count=1, max_count=-1)]
+    config = ray.ClusterConfig(min_resources={"CPU": 1}, max_resources={"CPU": 8}, node_group_configs=groups)
+    stage.service.config = pb.ClusterConfig(hash=config_hash, config=config)
     await stage.report(lambda report: report.reported_config_hash == config_hash)
-    told = stage.gcs.ray.told_config
-    assert (dict(told.min_resources), dict(told.max_resources)) == ({"CPU": 1}, {"CPU": 8, "third": 1})
-    (group,) = told.node_group_configs
-    assert (group.name, dict(group.resources), group.min_count, group.max_count) == ("small", {"CPU": 3}, 1, -1)
+    assert stage.gcs.ray.told_config == config
     await stage.turns(3)
     assert stage.gcs.ray.configs_told == before + 1

@@ -7,6 +7,7 @@ import grpc
 import pytest
 
 from rayscaler import errors
+from rayscaler.api.gcs.v1 import gcs_pb2 as ray
 from rayscaler.api.head.v1 import head_pb2 as pb
 from rayscaler.model.resources import Resources
 from tests.monitor.doors import idle_drain
@@ -17,7 +18,7 @@ pytestmark = [pytest.mark.tier("protocol"), pytest.mark.timeout(600), pytest.mar
 
 async def worker(stage, instance_id: str) -> str:
     found = stage.gcs.ray.join(instance_id, "small", Resources.of(CPU=1))
-    await stage.snapshot(lambda snapshot: any(each.instance_id == instance_id for each in snapshot.nodes), instance_id)
+    await stage.snapshot(lambda snapshot: any(each.instance_id == instance_id for each in snapshot.state.node_states), instance_id)
     return found
 
 
@@ -70,8 +71,8 @@ async def test_h35_a_new_cluster_is_seen_though_the_connection_held(stage):
 
 @pytest.mark.parametrize("keeps_id", [True, False], ids=["the same cluster", "another cluster"])
 async def test_h18_h25_h39_a_gcs_in_a_new_life_is_told_everything_again(stage, keeps_id):
-    stage.service.state = pb.AutoscalingState(version=17)
-    stage.service.config = pb.ClusterConfig(hash="h", max_resources={"CPU": 10_000})
+    stage.service.state = ray.AutoscalingState(autoscaler_state_version=17)
+    stage.service.config = pb.ClusterConfig(hash="h", config=ray.ClusterConfig(max_resources={"CPU": 1}))
     await stage.report(lambda report: (report.reported_state_version, report.reported_config_hash) == (17, "h"), "what was told")
     await stage.gcs.restart(keeps_id=keeps_id)
     stage.gcs.ray.told_config = None
@@ -96,6 +97,17 @@ async def test_h36_the_token_of_the_environment_goes_to_the_gcs(monitor, tmp_pat
         found = await stage.report()
         assert found.HasField("snapshot")
         assert b"secret" not in found.SerializeToString()
+
+
+async def test_h57_a_gcs_that_forgot_the_notice_has_it_again(stage):
+    stage.service.driver_notice = "no node type has a GPU"
+    place = (b"", b"__autoscaling_error")
+    await stage.until(lambda: stage.gcs.kv.get(place) == b"rayscaler: no node type has a GPU", "the notice")
+    await stage.gcs.stop()
+    stage.gcs.kv.clear()
+    stage.gcs.ray.restart()
+    await stage.gcs.start()
+    await stage.until(lambda: stage.gcs.kv.get(place) == b"rayscaler: no node type has a GPU", "the notice anew")
 
 
 # the service
@@ -141,7 +153,7 @@ async def test_a_cluster_without_a_definition_is_tried_again_with_back_off(stage
 
 
 @pytest.mark.parametrize("error", [superseded(), errors.InvalidRequest("snapshot: broken")], ids=["SUPERSEDED", "INVALID_REQUEST"])
-async def test_h32_a_refusal_that_is_never_retried_makes_the_monitor_quiet_and_does_not_end_it(monitor, tmp_path, error):
+async def test_h32_h33_a_refusal_that_is_never_retried_makes_the_monitor_quiet_and_does_not_end_it(monitor, tmp_path, error):
     async with staged(monitor, tmp_path) as stage:
         await stage.report()
         stage.service.error = error

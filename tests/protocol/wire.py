@@ -48,7 +48,9 @@ class WireGcs(grpc.GenericRpcHandler):
         self.delays_s: dict[str, float] = {}
         self.address = "127.0.0.1:0"
         self._server: grpc.aio.Server | None = None
-        self._kv: dict[tuple[bytes, bytes], bytes] = {}
+        self.kv: dict[tuple[bytes, bytes], bytes] = {}
+        """By namespace and key, but for the mode."""
+        self.published: list[ray.PubMessage] = []
 
     async def start(self) -> None:
         """Listen, at the same address each time."""
@@ -179,15 +181,19 @@ class WireGcs(grpc.GenericRpcHandler):
 
     def _kv_get(self, request: Any) -> Any:
         place = (request.namespace, request.key)
-        return ray.InternalKVGetReply(value=self.mode if place == MODE else self._kv.get(place, b""))
+        return ray.InternalKVGetReply(value=self.mode if place == MODE else self.kv.get(place, b""))
 
     def _kv_put(self, request: Any) -> Any:
-        self._kv[request.namespace, request.key] = request.value
+        self.kv[request.namespace, request.key] = request.value
         return ray.InternalKVPutReply()
 
     def _kv_del(self, request: Any) -> Any:
-        self._kv.pop((request.namespace, request.key), None)
+        self.kv.pop((request.namespace, request.key), None)
         return ray.InternalKVDelReply()
+
+    def _publish(self, request: Any) -> Any:
+        self.published += request.pub_messages
+        return ray.GcsPublishReply()
 
 
 METHODS: dict[str, tuple[Any, Callable[[WireGcs, Any], Any]]] = {
@@ -201,13 +207,14 @@ METHODS: dict[str, tuple[Any, Callable[[WireGcs, Any], Any]]] = {
     "/ray.rpc.InternalKVGcsService/InternalKVGet": (ray.InternalKVGetRequest, WireGcs._kv_get),
     "/ray.rpc.InternalKVGcsService/InternalKVPut": (ray.InternalKVPutRequest, WireGcs._kv_put),
     "/ray.rpc.InternalKVGcsService/InternalKVDel": (ray.InternalKVDelRequest, WireGcs._kv_del),
+    "/ray.rpc.ObservabilityPubSubService/GcsPublish": (ray.GcsPublishRequest, WireGcs._publish),
     f"{AUTOSCALER}/GetClusterResourceState": (ray.GetClusterResourceStateRequest, WireGcs._state),
     f"{AUTOSCALER}/DrainNode": (ray.DrainNodeRequest, WireGcs._drain),
     f"{AUTOSCALER}/RequestClusterResourceConstraint": (ray.RequestClusterResourceConstraintRequest, WireGcs._constraint),
     f"{AUTOSCALER}/ReportAutoscalingState": (ray.ReportAutoscalingStateRequest, WireGcs._tell_state),
     f"{AUTOSCALER}/ReportClusterConfig": (ray.ReportClusterConfigRequest, WireGcs._tell_config),
 }
-"""Every call that SPEC section 12 allows a monitor, by Ray's own path."""
+"""Every call that SPEC sections 12 to 14 allow a monitor, by Ray's own path."""
 
 
 @contextlib.asynccontextmanager

@@ -8,18 +8,20 @@ import pytest
 
 from rayscaler.api.gcs.v1 import gcs_pb2
 from rayscaler.api.head.v1 import head_pb2
+from rayscaler.model.command import AutoscalingState, PendingInstance
 from rayscaler.model.resources import Resources
 from rayscaler.monitor.auth import TokenSource
 from rayscaler.monitor.kv import KV
 from rayscaler.monitor.link import GcsLink
-from tests.monitor.doors import replay
+from rayscaler.server import told
+from tests.monitor.doors import read, replay
 from tests.monitor.real import INCARNATION, beside, drain, ray_status, restart, stored
 from tests.ray_tier import RayHead, running_head
 
 pytestmark = pytest.mark.tier("ray")
 
-STATE = head_pb2.AutoscalingState(version=17, pending=[head_pb2.PendingInstance(instance_id="kept-1", node_type="t", detail="starting")])
-CONFIG = head_pb2.ClusterConfig(hash="h1", max_resources={"CPU": 85_000})
+STATE = told.autoscaling_state(AutoscalingState(17, 1, pending=(PendingInstance("kept-1", "t", "starting", 0.0),)))
+CONFIG = head_pb2.ClusterConfig(hash="h1", config=gcs_pb2.ClusterConfig(max_resources={"CPU": 9}))
 ASK = "from ray.autoscaler.sdk import request_resources\nrequest_resources(bundles=[{'CPU': 3}] * 2)\nprint('asked')"
 
 
@@ -59,9 +61,9 @@ async def test_f4_a_head_killed_and_started_anew_is_reported_at_once_and_told_ev
         await monitor.report(lambda request: request.reported_state_version == 17 and request.reported_config_hash == "h1")
         assert dict((await told_config(head)).max_resources) == {"CPU": 9}
         old = service.last
-        node = service.snapshots[-1].snapshot.nodes[0].ray_node_id
+        node = service.snapshots[-1].snapshot.state.node_states[0].node_id.hex()
         service.acknowledges = False
-        service.commands = [drain("before", node, head_pb2.DRAIN_REASON_UNSPECIFIED)]
+        service.commands = [drain("before", node, gcs_pb2.DRAIN_NODE_REASON_UNSPECIFIED)]
         await monitor.report(lambda request: bool(request.results))
 
         loop = asyncio.get_running_loop()
@@ -91,14 +93,14 @@ async def test_f4_a_head_killed_and_started_anew_is_reported_at_once_and_told_ev
 async def test_f4_a_floor_that_a_gcs_with_stored_state_lost_is_replayed_once_and_never_over_another(tmp_path):
     async with running_head(stored(tmp_path)) as head, beside(head.local_address) as monitor:
         assert await head.driver(ASK) == "asked"
-        await monitor.until(lambda taken: taken.HasField("constraint"))
+        await monitor.until(lambda taken: taken.constraint is not None)
         await restart(head)
-        report = await monitor.until(lambda taken: not taken.HasField("constraint"))
-        assert report.snapshot.nodes
+        report = await monitor.until(lambda taken: taken.constraint is None)
+        assert report.snapshot.state.node_states
         result = await monitor.command(replay("c1", Resources.of(CPU=3), Resources.of(CPU=3)))
         assert (result.outcome, result.detail) == (head_pb2.OUTCOME_DONE, "")
-        report = await monitor.until(lambda taken: taken.HasField("constraint"))
-        ((demand),) = report.snapshot.constraint.demands
+        report = await monitor.until(lambda taken: taken.constraint is not None)
+        ((demand),) = read(report.snapshot).constraint.demands
         assert (dict(demand.bundle.resources), demand.count) == ({"CPU": 30_000}, 2)
         assert "{'CPU': 3.0}: 2 from request_resources()" in await ray_status(head)
         result = await monitor.command(replay("c2", Resources.of(CPU=9)))

@@ -12,10 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from rayscaler.api.gcs.v1 import gcs_pb2
 from rayscaler.api.head.v1 import head_pb2
+from rayscaler.model.command import AutoscalingState, FailedLaunch, PendingInstance
 from rayscaler.model.nodetype import NodeType
 from rayscaler.model.resources import Resources
-from tests.monitor.doors import replay
+from rayscaler.server import told
+from tests.monitor.doors import read, replay
 from tests.monitor.real import Beside, beside, ray_status, restart, stored
 from tests.ray_tier import RayHead, running_head
 
@@ -29,17 +32,20 @@ PATIENCE_S = 60.0
 CPU = Resources.of(CPU=1)
 
 TOLD = {
-    "nothing": head_pb2.AutoscalingState(),
-    "launching": head_pb2.AutoscalingState(requested=[head_pb2.PendingInstance(node_type=each) for each in ("small", "small", "large")]),
-    "pending": head_pb2.AutoscalingState(
-        pending=[
-            head_pb2.PendingInstance(instance_id="demo-small-1-0", node_type="small", detail="Starting"),
-            head_pb2.PendingInstance(instance_id="demo-large-1-0", node_type="large", detail="Unschedulable: Insufficient cpu"),
-        ]
-    ),
-    "failed": head_pb2.AutoscalingState(
-        failed=[head_pb2.FailedLaunch(node_type="gpu", detail="no room for it", requested_at={"seconds": 10}, failed_at={"seconds": 20})]
-    ),
+    name: told.autoscaling_state(state)
+    for name, state in {
+        "nothing": AutoscalingState(0, 0),
+        "launching": AutoscalingState(0, 0, requested=tuple(PendingInstance("", each, "", 0.0) for each in ("small", "small", "large"))),
+        "pending": AutoscalingState(
+            0,
+            0,
+            pending=(
+                PendingInstance("demo-small-1-0", "small", "Starting", 0.0),
+                PendingInstance("demo-large-1-0", "large", "Unschedulable: Insufficient cpu", 0.0),
+            ),
+        ),
+        "failed": AutoscalingState(0, 0, failed=(FailedLaunch("gpu", "no room for it", 10.0, 20.0),)),
+    }.items()
 }
 """The states that are ours to tell; `failed` is shown with -v, since only that shows why."""
 
@@ -95,7 +101,7 @@ class Shown:
     """A head with a monitor beside it. A new monitor, and a new life of the head, is told what was told last."""
 
     head: RayHead
-    told: head_pb2.AutoscalingState = field(default_factory=lambda: head_pb2.AutoscalingState(version=1))
+    told: gcs_pb2.AutoscalingState = field(default_factory=lambda: gcs_pb2.AutoscalingState(autoscaler_state_version=1))
     monitor: Beside = field(init=False)
     _stack: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
 
@@ -107,19 +113,19 @@ class Shown:
 
     async def new_life(self) -> None:
         """Kill the head and start it anew; the service asks again for the constraint that the GCS lost."""
-        lost = self.monitor.service.snapshots[-1].snapshot.constraint.demands
+        lost = read(self.monitor.service.snapshots[-1].snapshot).constraint
         await restart(self.head)
-        await self.monitor.report(lambda request: request.reported_state_version == self.told.version)
-        if lost:
-            result = await self.monitor.command(replay(f"replay {self.told.version}", *[CPU] * lost[0].count))
+        await self.monitor.report(lambda request: request.reported_state_version == self.told.autoscaler_state_version)
+        if lost is not None and lost.demands:
+            result = await self.monitor.command(replay(f"replay {self.told.autoscaler_state_version}", *[CPU] * lost.demands[0].count))
             assert result.outcome == head_pb2.OUTCOME_DONE, result.detail
 
-    async def tell(self, state: head_pb2.AutoscalingState) -> None:
+    async def tell(self, state: gcs_pb2.AutoscalingState) -> None:
         """Let the service want this told, and wait until it is."""
-        version = self.told.version + 1
-        self.told = head_pb2.AutoscalingState()
+        version = self.told.autoscaler_state_version + 1
+        self.told = gcs_pb2.AutoscalingState()
         self.told.CopyFrom(state)
-        self.told.version = version
+        self.told.autoscaler_state_version = version
         self.monitor.service.state = self.told
         await self.monitor.report(lambda request: request.reported_state_version == version)
 

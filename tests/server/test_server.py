@@ -9,6 +9,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from rayscaler import errors
+from rayscaler.api.gcs.v1 import gcs_pb2 as ray
 from rayscaler.api.head.v1 import head_pb2 as pb
 from rayscaler.api.head.v1 import head_pb2_grpc
 from rayscaler.reconciler.registry import Registry
@@ -18,8 +19,13 @@ from tests.server.sockets import details, failure, report, service, serving
 pytestmark = pytest.mark.tier("protocol")
 
 
-def cpus(count, cpu=10_000):
-    return pb.Snapshot(demands=[pb.Demand(bundle=pb.Bundle(resources={"CPU": cpu}), count=count)], live_jobs=1)
+def cpus(count, cpu=1.0):
+    request = ray.ResourceRequest(resources_bundle={"CPU": cpu})
+    return waiting([ray.ResourceRequestByCount(request=request, count=count)])
+
+
+def waiting(requests):
+    return pb.Snapshot(state=ray.ClusterResourceState(pending_resource_requests=requests), jobs=[ray.JobTableData(job_id=b"job1")])
 
 
 class Failing:
@@ -64,19 +70,19 @@ async def test_a_report_becomes_launches_that_get_status_tells_of():
         (small,) = cluster.node_types
         assert (small.name, small.max_workers, dict(small.instances)) == ("small", -1, {"ALLOCATED": 2})
         assert {each.kind for each in cluster.actions} == {"REQUESTED", "ALLOCATED"}
-        told = pb.AutoscalingState()
+        told = ray.AutoscalingState()
         sequence = 1
 
         async def is_told():
             nonlocal sequence
             sequence += 1
             told.CopyFrom((await s.stub.ReportDemand(report(sequence, snapshot=cpus(2)))).autoscaling_state)
-            return len(told.pending) == 2
+            return len(told.pending_instances) == 2
 
         await until(is_told)
-        assert sorted(each.instance_id for each in told.pending) == ["demo-small-1-0", "demo-small-1-1"]
-        again = await s.stub.ReportDemand(report(sequence + 1, snapshot=cpus(2), reported_state_version=told.version))
-        assert not again.HasField("autoscaling_state") or again.autoscaling_state.version > told.version
+        assert sorted(each.instance_id for each in told.pending_instances) == ["demo-small-1-0", "demo-small-1-1"]
+        again = await s.stub.ReportDemand(report(sequence + 1, snapshot=cpus(2), reported_state_version=told.autoscaler_state_version))
+        assert not again.HasField("autoscaling_state") or again.autoscaling_state.autoscaler_state_version > told.autoscaler_state_version
 
 
 async def test_status_of_all_clusters_comes_by_name_and_of_an_unknown_one_not_at_all():
@@ -218,9 +224,16 @@ async def test_an_invalid_report_is_told_every_problem_with_its_path():
         results=[pb.CommandResult(command_id="c"), pb.CommandResult(outcome=pb.OUTCOME_DONE)],
         age=Duration(seconds=-5),
         snapshot=pb.Snapshot(
-            nodes=[pb.Node(ray_node_id="n", idle=Duration(seconds=-1), total={"node:10.0.0.1": -1})],
-            demands=[pb.Demand(bundle=pb.Bundle(label_selectors=[pb.LabelSelector(conditions=[pb.LabelCondition(key="k")])]))],
-            gangs=[pb.Gang()],
+            state=ray.ClusterResourceState(
+                node_states=[ray.NodeState(idle_duration_ms=-1, instance_id="a\nb", total_resources={"node:10.0.0.1": float("nan")})],
+                pending_resource_requests=[
+                    ray.ResourceRequestByCount(
+                        request=ray.ResourceRequest(label_selectors=[ray.LabelSelector(label_constraints=[ray.LabelSelectorConstraint()])]),
+                        count=1 << 50,
+                    )
+                ],
+            ),
+            live_detached_actors=-1,
         ),
     )
     async with service() as s:
@@ -233,14 +246,13 @@ async def test_an_invalid_report_is_told_every_problem_with_its_path():
         "sequence",
         "age",
         "session",
-        "snapshot.nodes[0].status",
-        "snapshot.nodes[0].idle",
-        "snapshot.nodes[0].total['node:10.0.0.1']",
-        "snapshot.demands[0].count",
-        "snapshot.demands[0].bundle.label_selectors[0].conditions[0].operator",
-        "snapshot.gangs[0].strategy",
-        "snapshot.gangs[0].bundles",
-        "snapshot.gangs[0].gang_id",
+        "snapshot.state.node_states[0].node_id",
+        "snapshot.state.node_states[0].instance_id",
+        "snapshot.state.node_states[0].idle_duration_ms",
+        "snapshot.state.node_states[0].total_resources['node:10.0.0.1']",
+        "snapshot.state.pending_resource_requests[0].count",
+        "snapshot.state.pending_resource_requests[0].request.label_selectors[0].label_constraints[0].label_key",
+        "snapshot.live_detached_actors",
         "results[0].outcome",
         "results[1].command_id",
     }
@@ -255,14 +267,11 @@ async def test_an_invalid_report_is_told_every_problem_with_its_path():
         ({"cluster": "x" * 513}, "cluster: is longer than 512 characters"),
         ({"age": Duration(seconds=1 << 60)}, "age: "),
         ({"gcs_error": "down", "snapshot": pb.Snapshot()}, "snapshot: cannot be there"),
+        ({"snapshot": cpus((1 << 40) + 1)}, "snapshot.state.pending_resource_requests[0].count: "),
         (
-            {"snapshot": pb.Snapshot(gangs=[pb.Gang(gang_id="g", strategy=1, bundles=cpus(1 << 30).demands)])},
-            "snapshot.gangs[0].bundles: 1073741824 bundles are not",
+            {"snapshot": cpus(1, 1e15)},
+            "snapshot.state.pending_resource_requests[0].request.resources_bundle['CPU']: 1000000000000000.0 is not",
         ),
-        ({"snapshot": cpus(0)}, "snapshot.demands[0].count: 0 is not a count from 1"),
-        ({"snapshot": cpus((1 << 40) + 1)}, "snapshot.demands[0].count: "),
-        ({"snapshot": cpus(1, -5)}, "snapshot.demands[0].bundle.resources['CPU']: -5 is not an amount"),
-        ({"snapshot": cpus(1, (1 << 62) + 1)}, "snapshot.demands[0].bundle.resources['CPU']: "),
     ],
 )
 async def test_a_field_that_breaks_its_rule_is_named(fields, problem):
@@ -275,9 +284,9 @@ async def test_a_field_that_breaks_its_rule_is_named(fields, problem):
 async def test_a_thousand_problems_in_the_strangest_words_still_arrive_as_what_they_are():
     """The status travels in trailers, which gRPC bounds to 8 KiB: beyond that the caller would read RESOURCE_EXHAUSTED."""
     strange = ["\U000e0001" * 500, "%" * 500, "é" * 500, "\n" * 500, "'\"\\" * 150]
-    demands = [pb.Demand(bundle=pb.Bundle(resources={name + str(n): -1 for name in strange})) for n in range(200)]
+    nodes = [ray.NodeState(node_id=b"n", instance_id=name * 2) for name in strange for _ in range(200)]
     async with service() as s:
-        error = await failure(s.stub.ReportDemand(report(snapshot=pb.Snapshot(demands=demands))))
+        error = await failure(s.stub.ReportDemand(report(snapshot=pb.Snapshot(state=ray.ClusterResourceState(node_states=nodes)))))
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
     info, bad = details(error)
     assert info.reason == "INVALID_REQUEST"

@@ -1,71 +1,65 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
-	"fmt"
+	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
-	"sync"
 	"time"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	ray "rayscaler.io/tests/protocol/monitor/gen/gcs"
 	pb "rayscaler.io/tests/protocol/monitor/gen/head"
 )
 
-const autoscaler = "autoscaler.AutoscalerStateService/"
+const nodes, autoscaler, kv = "NodeInfoGcsService/", "autoscaler.AutoscalerStateService/", "InternalKVGcsService/InternalKV"
 
-// gcs is the door to Ray: which cluster is there, and what it was told in this life (H39).
-type gcs struct {
-	channel      *grpc.ClientConn
-	mu           sync.Mutex // guards all below
-	id           string     // empty while another cluster may be there (H35)
-	life         int
-	version      int64
-	stateVersion int64
-	configHash   string
-	known        map[string]bool
-	readID       string
+// line leads to the GCS of one cluster with these nodes (H34) until a call fails (H37).
+type line struct {
+	*monitor
+	cluster string
+	nodes   []*ray.NodeState
+	err     error
 }
 
-// call calls the GCS of the cluster id once.
-func (g *gcs) call(id, method string, request, reply proto.Message) error {
+// ask calls the GCS once, unless a call failed before; T is the type of the answer.
+func ask[T any, M interface {
+	*T
+	proto.Message
+}](l *line, method string, request proto.Message) M {
+	reply := M(new(T))
+	if l.err != nil {
+		return reply
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	if id != "" {
-		ctx = metadata.AppendToOutgoingContext(ctx, "ray_cluster_id", id)
+	if l.cluster != "" {
+		ctx = metadata.AppendToOutgoingContext(ctx, "ray_cluster_id", l.cluster)
 	}
 	if secret := token(); secret != "" {
 		ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+secret)
 	}
-	err := g.channel.Invoke(ctx, "/ray.rpc."+method, request, reply)
-	if status.Code(err) == codes.Unavailable || isOther(err) {
-		g.mu.Lock()
-		g.id = ""
-		g.mu.Unlock()
+	l.err = l.gcs.Invoke(ctx, "/ray.rpc."+method, request, reply)
+	if status.Code(l.err) == codes.Unavailable || l.err != nil && strings.Contains(l.err.Error(), "WrongClusterID") {
+		l.isLost.Store(true)
 	}
-	return err
+	return reply
 }
 
-func isOther(err error) bool {
-	return status.Code(err) == codes.Unauthenticated && strings.Contains(err.Error(), "WrongClusterID")
-}
-
-func token() string {
-	if strings.EqualFold(os.Getenv("RAY_AUTH_MODE"), "disabled") {
-		return ""
-	}
-	if inline := strings.TrimSpace(os.Getenv("RAY_AUTH_TOKEN")); inline != "" {
+func token() string { // H36
+	path, inline := os.Getenv("RAY_AUTH_TOKEN_PATH"), strings.TrimSpace(os.Getenv("RAY_AUTH_TOKEN"))
+	if strings.EqualFold(os.Getenv("RAY_AUTH_MODE"), "disabled") || inline != "" {
 		return inline
 	}
-	path := os.Getenv("RAY_AUTH_TOKEN_PATH")
 	if path == "" {
 		path = filepath.Join(os.Getenv("HOME"), ".ray", "auth_token")
 	}
@@ -73,137 +67,120 @@ func token() string {
 	return strings.TrimSpace(string(text))
 }
 
-// open returns the id of the cluster that is there, asking for it where it is not known.
-func (g *gcs) open() (string, error) {
-	g.mu.Lock()
-	id := g.id
-	g.mu.Unlock()
-	if id != "" {
-		return id, nil
-	}
-	reply := new(ray.GetClusterIdReply)
-	if err := g.call("", "NodeInfoGcsService/GetClusterId", &ray.GetClusterIdRequest{}, reply); err != nil {
-		return "", err
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.id = hex.EncodeToString(reply.ClusterId)
-	g.begin()
-	return g.id, nil
-}
+// begin begins a new life of the GCS (H39).
+func (m *monitor) begin() { m.life, m.version, m.tried, m.told = m.life+1, 0, 0, map[string]any{} }
 
-// begin starts a new life: nothing was told to it.
-func (g *gcs) begin() { g.life, g.version, g.stateVersion, g.configHash = g.life+1, 0, 0, "" }
-
-// saw notes what a reading showed.
-func (g *gcs) saw(id string, version int64, snapshot *pb.Snapshot) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if version < g.version {
-		g.begin()
-	}
-	g.version, g.readID, g.known = version, id, map[string]bool{}
-	for _, node := range snapshot.Nodes {
-		g.known[node.RayNodeId] = true
-	}
-}
-
-func (g *gcs) told() (int64, string) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.stateVersion, g.configHash
-}
-
-func (g *gcs) last() string {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.readID
-}
-
-// tell tells the GCS what the answer has for it (H48); what fails comes again with a later answer.
-func (g *gcs) tell(answer *pb.ReportDemandResponse) {
-	g.mu.Lock()
-	id, life, version, hash := g.id, g.life, g.stateVersion, g.configHash
-	g.mu.Unlock()
-	if id == "" {
-		return
-	}
-	isSame := func() bool { g.mu.Lock(); defer g.mu.Unlock(); return g.life == life }
-	if state := answer.AutoscalingState; state != nil && state.Version > version {
-		request := &ray.ReportAutoscalingStateRequest{AutoscalingState: stateForRay(state)}
-		if g.call(id, autoscaler+"ReportAutoscalingState", request, &ray.ReportAutoscalingStateReply{}) == nil && isSame() {
-			g.mu.Lock()
-			g.stateVersion = state.Version
-			g.mu.Unlock()
+// read reads everything, whole or not at all (section 12).
+func (m *monitor) read() (*pb.ReportDemandRequest, error) {
+	at, l := time.Now(), &line{monitor: m}
+	if m.isLost.Swap(false) { // before the call: a break during it counts
+		id := ask[ray.GetClusterIdReply](l, nodes+"GetClusterId", &ray.GetClusterIdRequest{}).ClusterId
+		if l.err != nil {
+			m.isLost.Store(true)
+			return nil, l.err
 		}
+		m.cluster = hex.EncodeToString(id)
+		m.begin()
 	}
-	if config := answer.ClusterConfig; config != nil && config.Hash != hash {
-		request := &ray.ReportClusterConfigRequest{ClusterConfig: configForRay(config)}
-		if g.call(id, autoscaler+"ReportClusterConfig", request, &ray.ReportClusterConfigReply{}) == nil && isSame() {
-			g.mu.Lock()
-			g.configHash = config.Hash
-			g.mu.Unlock()
-		}
+	l.cluster = m.cluster
+	state := l.state()
+	alive := ask[ray.CheckAliveReply](l, nodes+"CheckAlive", &ray.CheckAliveRequest{})
+	ended := ask[ray.GetAllNodeInfoReply](l, nodes+"GetAllNodeInfo", &ray.GetAllNodeInfoRequest{})
+	draining := ask[ray.GetDrainingNodesReply](l, "NodeResourceInfoGcsService/GetDrainingNodes", &ray.GetDrainingNodesRequest{})
+	slim := &ray.GetAllJobInfoRequest{SkipSubmissionJobInfoField: true, SkipIsRunningTasksField: true}
+	jobs := ask[ray.GetAllJobInfoReply](l, "JobInfoGcsService/GetAllJobInfo", slim)
+	groups := ask[ray.GetAllPlacementGroupReply](l, "PlacementGroupInfoGcsService/GetAllPlacementGroup", &ray.GetAllPlacementGroupRequest{})
+	place := &ray.InternalKVGetRequest{Namespace: []byte("__autoscaler"), Key: []byte("__autoscaler_v2_enabled")}
+	mode := ask[ray.InternalKVGetReply](l, kv+"Get", place)
+	detached := 0
+	for living := range int32(4) {
+		some := &ray.GetAllActorInfoRequest{Filters: &ray.ActorFilters{State: &living}}
+		actors := ask[ray.GetAllActorInfoReply](l, "ActorInfoGcsService/GetAllActorInfo", some).ActorTableData
+		detached += len(slices.DeleteFunc(actors, func(row *ray.ActorTableData) bool { return !row.IsDetached }))
 	}
+	if l.err != nil {
+		return nil, l.err
+	}
+	if state.GetClusterResourceStateVersion() < m.version { // H39
+		m.begin()
+	}
+	l.nodes, m.version = state.GetNodeStates(), state.GetClusterResourceStateVersion()
+	m.last = *l
+	return &pb.ReportDemandRequest{
+		Session:    &pb.Session{ClusterId: m.cluster, SessionName: state.GetClusterSessionName()},
+		RayVersion: alive.RayVersion,
+		V1Mode:     len(mode.Value) > 0 && string(mode.Value) != "1",
+		Age:        durationpb.New(time.Since(at)),
+		Snapshot: &pb.Snapshot{
+			State:    state,
+			Ended:    slices.DeleteFunc(ended.NodeInfoList, func(row *ray.GcsNodeInfo) bool { return row.State == 0 }),
+			Draining: draining.DrainingNodes,
+			Jobs:     slices.DeleteFunc(jobs.JobInfoList, (*ray.JobTableData).GetIsDead),
+			Groups: slices.DeleteFunc(groups.PlacementGroupTableData, func(row *ray.PlacementGroupTableData) bool {
+				return !row.CreatorActorDead
+			}),
+			LiveDetachedActors: int32(detached),
+		},
+	}, nil
 }
 
-// carryOut carries out one command at the cluster id (section 13).
-func (g *gcs) carryOut(command *pb.Command, id string) (pb.Outcome, string) {
-	var isTaken bool
-	var detail string
-	err := fmt.Errorf("this monitor does not know that kind of command")
+func (l *line) state() *ray.ClusterResourceState {
+	request := &ray.GetClusterResourceStateRequest{}
+	return ask[ray.GetClusterResourceStateReply](l, autoscaler+"GetClusterResourceState", request).ClusterResourceState
+}
+
+// carryOut carries out one command (section 13).
+func (l *line) carryOut(command *pb.Command) *pb.CommandResult {
+	result := &pb.CommandResult{CommandId: command.CommandId, Outcome: pb.Outcome_OUTCOME_DONE}
 	switch kind := command.Kind.(type) {
 	case *pb.Command_DrainNode:
-		isTaken, detail, err = g.drain(kind.DrainNode, id)
-	case *pb.Command_ReplayConstraint:
-		isTaken, detail, err = g.replay(kind.ReplayConstraint.Constraint, id)
-	}
-	switch {
-	case err != nil:
-		return pb.Outcome_OUTCOME_FAILED, err.Error()
-	case !isTaken:
-		return pb.Outcome_OUTCOME_REJECTED, detail
-	}
-	return pb.Outcome_OUTCOME_DONE, detail
-}
-
-func (g *gcs) drain(drain *pb.DrainNode, id string) (bool, string, error) {
-	g.mu.Lock()
-	isKnown := g.known[drain.RayNodeId]
-	g.mu.Unlock()
-	nodeID, err := hex.DecodeString(drain.RayNodeId)
-	if err != nil || !isKnown {
-		return false, "", fmt.Errorf("node %q is not in Ray's present session", drain.RayNodeId)
-	}
-	request := &ray.DrainNodeRequest{NodeId: nodeID, ReasonMessage: drain.Detail}
-	switch drain.Reason {
-	case pb.DrainReason_DRAIN_REASON_IDLE:
-		request.Reason = ray.DrainNodeReason_DRAIN_NODE_REASON_IDLE_TERMINATION
-	case pb.DrainReason_DRAIN_REASON_PREEMPTION:
-		request.Reason = ray.DrainNodeReason_DRAIN_NODE_REASON_PREEMPTION
-		if drain.Deadline != nil {
-			request.DeadlineTimestampMs = drain.Deadline.AsTime().UnixMilli()
+		isIt := func(row *ray.NodeState) bool { return bytes.Equal(row.NodeId, kind.DrainNode.NodeId) }
+		if reason := kind.DrainNode.Reason; reason != 1 && reason != 2 || !slices.ContainsFunc(l.nodes, isIt) { // H15, H45
+			l.err = errors.New("the drain has no known reason, or its node is not in Ray's present session")
 		}
-	default: // H15
-		return false, "", fmt.Errorf("drain reason %d is neither idle nor preemption", drain.Reason)
+		if reply := ask[ray.DrainNodeReply](l, autoscaler+"DrainNode", kind.DrainNode); !reply.IsAccepted {
+			result.Outcome, result.Detail = pb.Outcome_OUTCOME_REJECTED, reply.RejectionReasonMessage
+		}
+	case *pb.Command_ReplayConstraint:
+		if kind.ReplayConstraint.Replaces != nil || len(l.state().GetClusterResourceConstraints()) > 0 { // H24, H59
+			result.Outcome, result.Detail = pb.Outcome_OUTCOME_REJECTED, "the GCS has a constraint, or may have another"
+			break
+		}
+		request := &ray.RequestClusterResourceConstraintRequest{ClusterResourceConstraint: kind.ReplayConstraint.Constraint}
+		ask[ray.RequestClusterResourceConstraintReply](l, autoscaler+"RequestClusterResourceConstraint", request)
+	case *pb.Command_TellDrivers:
+		messages := []*ray.PubMessage{{ChannelType: 7, LogBatchMessage: kind.TellDrivers}}
+		ask[ray.GcsPublishReply](l, "ObservabilityPubSubService/GcsPublish", &ray.GcsPublishRequest{PubMessages: messages})
+	default:
+		l.err = errors.New("this monitor does not know that kind of command")
 	}
-	reply := new(ray.DrainNodeReply)
-	err = g.call(id, autoscaler+"DrainNode", request, reply)
-	return reply.IsAccepted, reply.RejectionReasonMessage, err
+	if l.err != nil {
+		result.Outcome, result.Detail = pb.Outcome_OUTCOME_FAILED, l.err.Error()
+	}
+	return result
 }
 
-func (g *gcs) replay(constraint *pb.Constraint, id string) (bool, string, error) {
-	state := new(ray.GetClusterResourceStateReply)
-	if err := g.call(id, autoscaler+"GetClusterResourceState", &ray.GetClusterResourceStateRequest{}, state); err != nil {
-		return false, "", err
+// tellAll has the GCS told what it has not taken yet (section 14).
+func (m *monitor) tellAll(answer *pb.ReportDemandResponse) {
+	if state := answer.AutoscalingState; state != nil && state.AutoscalerStateVersion >= m.tried { // H48
+		m.tried = state.AutoscalerStateVersion
+		m.tell("state", m.tried, func(l *line) {
+			ask[ray.ReportAutoscalingStateReply](l, autoscaler+"ReportAutoscalingState", &ray.ReportAutoscalingStateRequest{AutoscalingState: state})
+		})
 	}
-	if len(state.ClusterResourceState.GetClusterResourceConstraints()) > 0 { // H24
-		return false, "the GCS has a constraint already", nil
+	if config := answer.ClusterConfig; config != nil {
+		m.tell("config", config.Hash, func(l *line) {
+			ask[ray.ReportClusterConfigReply](l, autoscaler+"ReportClusterConfig", &ray.ReportClusterConfigRequest{ClusterConfig: config.Config})
+		})
 	}
-	wanted := new(ray.ClusterResourceConstraint)
-	for _, each := range constraint.GetDemands() {
-		wanted.ResourceRequests = append(wanted.ResourceRequests, &ray.ResourceRequestByCount{Request: requestForRay(each.Bundle), Count: each.Count})
-	}
-	request := &ray.RequestClusterResourceConstraintRequest{ClusterResourceConstraint: wanted}
-	return true, "", g.call(id, autoscaler+"RequestClusterResourceConstraint", request, &ray.RequestClusterResourceConstraintReply{})
+	m.tell("notice", answer.DriverNotice, func(l *line) { // H57
+		key, text, ours := []byte("__autoscaling_error"), answer.DriverNotice, "rayscaler: "
+		there := string(ask[ray.InternalKVGetReply](l, kv+"Get", &ray.InternalKVGetRequest{Key: key}).Value)
+		isOurs := strings.HasPrefix(there, ours)
+		if text != "" && (isOurs || there == "") {
+			ask[ray.InternalKVPutReply](l, kv+"Put", &ray.InternalKVPutRequest{Key: key, Value: []byte(ours + text), Overwrite: true})
+		} else if text == "" && isOurs {
+			ask[ray.InternalKVDelReply](l, kv+"Del", &ray.InternalKVDelRequest{Key: key})
+		}
+	})
 }

@@ -1,11 +1,13 @@
-// Command monitor is a monitor for rayscaler in Go, written from proto/SPEC.md and the two .proto files alone.
-// Its loop; gcs.go has Ray's side and convert.go what a snapshot is made of. H numbers are SPEC's.
+// Command monitor is a monitor for rayscaler in Go, written from proto/SPEC.md and the two .proto files alone. H numbers are SPEC's.
+// This file has its loop and the service's side, gcs.go Ray's.
 package main
 
 import (
 	"context"
 	"flag"
 	"log"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -13,165 +15,120 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/proto"
 
 	pb "rayscaler.io/tests/protocol/monitor/gen/head"
 )
 
-// monitor is owned by run; goroutines hand what they found to it through done.
+// monitor is owned by main; what goes on beside it hands over through done.
 type monitor struct {
-	cluster, service, incarnation string
-	gcs                           *gcs
-	channel                       *grpc.ClientConn
-	epoch, sequence, failures     int64
-	interval                      time.Duration
-	sentAt                        time.Time
-	base                          *base
-	commands                      map[string]*pb.CommandResult // nil while under way; kept after the acknowledgement (H52)
-	unacknowledged                []*pb.CommandResult
-	isDue, isBlind, isTelling     bool
-	done                          chan func()
+	name, service, incarnation string
+	channel, gcs               *grpc.ClientConn
+	epoch, sequence, failures  int64
+	rest                       *time.Timer
+	isLost                     atomic.Bool // another cluster may be at the GCS's address (H35)
+	cluster                    string
+	life, version, tried       int64                        // of the GCS, of its last state, and highest told of ours
+	last                       line                         // of the last whole reading
+	told                       map[string]any               // what the GCS has taken in this life, by subject
+	isTelling                  map[string]bool              // by subject
+	commands                   map[string]*pb.CommandResult // nil while under way; kept after the acknowledgement (H52)
+	results                    []*pb.CommandResult
+	done                       chan func()
 }
 
-// base is the snapshot that the service surely has (H8).
-type base struct {
-	sequence int64
-	*reading
-}
-
-func (m *monitor) run() {
-	for {
-		rest := time.After(m.turn())
-		for isResting := true; isResting; {
-			select {
-			case take := <-m.done:
-				take()
-				isResting = !m.isDue || m.failures > 0
-			case <-rest:
-				isResting = false
-			}
-		}
-	}
-}
-
-// turn reads, reports if there is a reason to, takes the answer, and returns how long to rest.
+// turn reads, reports the whole reading, takes the answer, and returns how long to rest.
 func (m *monitor) turn() time.Duration {
-	found, err := m.gcs.read()
-	pause := m.interval
-	request := &pb.ReportDemandRequest{Cluster: m.cluster, HeadIncarnation: m.incarnation, MonitorEpoch: m.epoch}
-	if err != nil {
-		pause = 200 * time.Millisecond
-		request.GcsError = err.Error()
-		m.isDue = m.isDue || !m.isBlind || time.Since(m.sentAt) > time.Second
-	} else {
-		request.Session, request.RayVersion, request.V1Mode = found.session, found.rayVersion, found.isV1
-		if m.base != nil && found.repeats(m.base.reading) {
-			request.BaseSequence = m.base.sequence
-			m.isDue = m.isDue || time.Since(m.sentAt) > min(2*time.Second, 4*m.interval)
-		} else {
-			request.Snapshot, m.isDue = found.snapshot, true
-		}
-		request.Age = durationpb.New(time.Since(found.at))
+	request, unread := m.read()
+	if unread != nil && m.isLost.Load() { // H35
+		request, unread = m.read()
 	}
-	m.isBlind = err != nil
-	if !m.isDue {
-		return pause
+	if unread != nil {
+		request = &pb.ReportDemandRequest{GcsError: unread.Error()}
 	}
 	m.sequence++
-	request.Sequence, request.Results = m.sequence, m.unacknowledged
-	request.ReportedStateVersion, request.ReportedConfigHash = m.gcs.told()
-	m.sentAt = time.Now()
-	answer, err := m.report(request)
-	if err != nil {
-		return m.failed(err)
-	}
-	m.failures, m.isDue = 0, false
-	if request.Snapshot != nil {
-		m.base = &base{m.sequence, found}
-	}
-	m.take(answer, found)
-	if answer.NextInterval != nil {
-		m.interval = min(max(answer.NextInterval.AsDuration(), 100*time.Millisecond), time.Minute)
-	}
-	if answer.WantSnapshot {
-		m.base = nil
-		return 100 * time.Millisecond
-	}
-	return min(pause, m.interval)
-}
-
-func (m *monitor) report(request *pb.ReportDemandRequest) (*pb.ReportDemandResponse, error) {
+	request.Cluster, request.HeadIncarnation, request.MonitorEpoch, request.Sequence = m.name, m.incarnation, m.epoch, m.sequence
+	request.ReportedStateVersion, _ = m.told["state"].(int64)
+	request.ReportedConfigHash, _ = m.told["config"].(string)
+	request.Results = m.results
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	if m.channel == nil {
-		m.channel = dial(m.service)
+	answer := &pb.ReportDemandResponse{}
+	if err := m.channel.Invoke(ctx, "/rayscaler.api.head.v1.HeadService/ReportDemand", request, answer); err != nil {
+		return m.failed(err)
 	}
-	answer := new(pb.ReportDemandResponse)
-	return answer, m.channel.Invoke(ctx, "/rayscaler.api.head.v1.HeadService/ReportDemand", request, answer)
+	m.failures = 0
+	m.results = slices.DeleteFunc(m.results, func(r *pb.CommandResult) bool { return slices.Contains(answer.Acknowledged, r.CommandId) })
+	for _, command := range answer.Commands {
+		m.start(command)
+	}
+	interval := min(max(answer.NextInterval.AsDuration(), 100*time.Millisecond), time.Minute)
+	if unread != nil {
+		return min(interval, 300*time.Millisecond)
+	}
+	m.tellAll(answer)
+	return interval
 }
 
-// failed returns how long to rest after a refusal (H20, H32); the next report is a whole one over a fresh channel.
+// failed returns how long to rest after a refusal (H20, H32).
 func (m *monitor) failed(err error) time.Duration {
 	log.Printf("report %d: %v", m.sequence, err)
 	m.failures++
-	m.base, m.isDue = nil, true
 	m.channel.Close()
-	m.channel = nil
+	m.channel = dial(m.service)
 	switch status.Code(err) {
-	case codes.InvalidArgument, codes.FailedPrecondition, codes.PermissionDenied, codes.Unimplemented, codes.ResourceExhausted, codes.AlreadyExists:
+	case codes.InvalidArgument, codes.FailedPrecondition, codes.PermissionDenied, codes.Unimplemented, codes.ResourceExhausted:
 		return 30 * time.Second
 	}
 	return min(200*time.Millisecond<<min(m.failures-1, 10), 2*time.Second)
 }
 
-// take does what an answer says: found is the reading that it answers, nil where there was none.
-func (m *monitor) take(answer *pb.ReportDemandResponse, found *reading) {
-	acknowledged := map[string]bool{}
-	for _, id := range answer.Acknowledged {
-		acknowledged[id] = true
-	}
-	kept := m.unacknowledged
-	m.unacknowledged = nil
-	for _, result := range kept {
-		if !acknowledged[result.CommandId] {
-			m.unacknowledged = append(m.unacknowledged, result)
-		}
-	}
-	for _, command := range answer.Commands {
-		m.start(command)
-	}
-	if found != nil && !m.isTelling && (answer.AutoscalingState != nil || answer.ClusterConfig != nil) {
-		m.isTelling = true
-		go func() {
-			m.gcs.tell(answer)
-			m.done <- func() { m.isTelling = false }
-		}()
-	}
-}
-
-// start carries a command out once (H11); one that is known already is answered from memory (H52).
+// start carries a command out once (H11), at the cluster read last (H46); a known one is answered from memory (H52).
 func (m *monitor) start(command *pb.Command) {
-	id := command.CommandId
-	if result, isKnown := m.commands[id]; isKnown {
-		for _, each := range m.unacknowledged {
-			if each.CommandId == id {
-				return
-			}
-		}
-		if result != nil {
-			m.unacknowledged, m.isDue = append(m.unacknowledged, result), true
-		}
+	id, l := command.CommandId, m.last
+	result, isKnown := m.commands[id]
+	if isKnown && result == nil || slices.Contains(m.results, result) {
 		return
 	}
 	m.commands[id] = nil
-	cluster := m.gcs.last() // H46
 	go func() {
-		outcome, detail := m.gcs.carryOut(command, cluster)
+		if result == nil {
+			result = l.carryOut(command)
+		}
 		m.done <- func() {
-			m.commands[id] = &pb.CommandResult{CommandId: id, Outcome: outcome, Detail: detail}
-			m.unacknowledged, m.isDue = append(m.unacknowledged, m.commands[id]), true
+			m.commands[id], m.results = result, append(m.results, result)
+			if m.failures == 0 {
+				m.rest.Reset(0) // H19
+			}
 		}
 	}()
+}
+
+// tell sends a value of a subject beside the loop, unless the GCS has it; what fails comes again with a later answer.
+func (m *monitor) tell(subject string, value any, send func(*line)) {
+	if m.isTelling[subject] || m.told[subject] == value {
+		return
+	}
+	m.isTelling[subject] = true
+	life, l := m.life, m.last
+	go func() {
+		send(&l)
+		m.done <- func() {
+			m.isTelling[subject] = false
+			if l.err == nil && m.life == life {
+				m.told[subject] = value
+			}
+		}
+	}()
+}
+
+// codec drops fields that gcs.proto does not have (H60).
+type codec struct{}
+
+func (codec) Name() string                  { return "proto" }
+func (codec) Marshal(v any) ([]byte, error) { return proto.Marshal(v.(proto.Message)) }
+func (codec) Unmarshal(data []byte, v any) error {
+	return proto.UnmarshalOptions{DiscardUnknown: true}.Unmarshal(data, v.(proto.Message))
 }
 
 // dial opens a plain-text channel for large messages (H30) that is tried anew soon.
@@ -180,7 +137,7 @@ func dial(address string, options ...grpc.DialOption) *grpc.ClientConn {
 	channel, err := grpc.NewClient(address, append(options,
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: pace, MinConnectTimeout: time.Second}),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(512<<20), grpc.MaxCallSendMsgSize(32<<20)))...)
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(512<<20), grpc.MaxCallSendMsgSize(32<<20), grpc.ForceCodec(codec{})))...)
 	if err != nil {
 		log.Fatalf("%s is no address: %v", address, err)
 	}
@@ -188,12 +145,21 @@ func dial(address string, options ...grpc.DialOption) *grpc.ClientConn {
 }
 
 func main() {
-	m := &monitor{epoch: time.Now().UnixMilli(), interval: 500 * time.Millisecond, commands: map[string]*pb.CommandResult{}, done: make(chan func())}
-	flag.StringVar(&m.cluster, "cluster", "", "the cluster's name in its definition")
+	m := &monitor{epoch: time.Now().UnixMilli(), rest: time.NewTimer(0), done: make(chan func()), isTelling: map[string]bool{}}
+	m.commands = map[string]*pb.CommandResult{}
+	flag.StringVar(&m.name, "cluster", "", "the cluster's name in its definition")
 	flag.StringVar(&m.service, "service", "127.0.0.1:6380", "the rayscaler service")
 	flag.StringVar(&m.incarnation, "incarnation", "", "which head this is")
 	address := flag.String("gcs", "127.0.0.1:6379", "the head's GCS")
 	flag.Parse()
-	m.gcs = &gcs{channel: dial(*address, grpc.WithNoProxy())}
-	m.run()
+	m.gcs, m.channel = dial(*address, grpc.WithNoProxy()), dial(m.service)
+	m.isLost.Store(true)
+	for {
+		select {
+		case take := <-m.done:
+			take()
+		case <-m.rest.C:
+			m.rest.Reset(m.turn())
+		}
+	}
 }

@@ -2,6 +2,7 @@ import datetime
 
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from rayscaler.api.gcs.v1 import gcs_pb2 as _gcs_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -11,35 +12,11 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
-class NodeStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
-    __slots__ = ()
-    NODE_STATUS_UNSPECIFIED: _ClassVar[NodeStatus]
-    NODE_STATUS_RUNNING: _ClassVar[NodeStatus]
-    NODE_STATUS_DEAD: _ClassVar[NodeStatus]
-    NODE_STATUS_IDLE: _ClassVar[NodeStatus]
-    NODE_STATUS_DRAINING: _ClassVar[NodeStatus]
-
-class DeathReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
-    __slots__ = ()
-    DEATH_REASON_UNSPECIFIED: _ClassVar[DeathReason]
-    DEATH_REASON_EXPECTED: _ClassVar[DeathReason]
-    DEATH_REASON_UNEXPECTED: _ClassVar[DeathReason]
-    DEATH_REASON_DRAINED_PREEMPTED: _ClassVar[DeathReason]
-    DEATH_REASON_DRAINED_IDLE: _ClassVar[DeathReason]
-
 class LabelOperator(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     LABEL_OPERATOR_UNSPECIFIED: _ClassVar[LabelOperator]
     LABEL_OPERATOR_IN: _ClassVar[LabelOperator]
     LABEL_OPERATOR_NOT_IN: _ClassVar[LabelOperator]
-
-class Strategy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
-    __slots__ = ()
-    STRATEGY_UNSPECIFIED: _ClassVar[Strategy]
-    STRATEGY_PACK: _ClassVar[Strategy]
-    STRATEGY_SPREAD: _ClassVar[Strategy]
-    STRATEGY_STRICT_PACK: _ClassVar[Strategy]
-    STRATEGY_STRICT_SPREAD: _ClassVar[Strategy]
 
 class Outcome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -47,12 +24,6 @@ class Outcome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     OUTCOME_DONE: _ClassVar[Outcome]
     OUTCOME_REJECTED: _ClassVar[Outcome]
     OUTCOME_FAILED: _ClassVar[Outcome]
-
-class DrainReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
-    __slots__ = ()
-    DRAIN_REASON_UNSPECIFIED: _ClassVar[DrainReason]
-    DRAIN_REASON_IDLE: _ClassVar[DrainReason]
-    DRAIN_REASON_PREEMPTION: _ClassVar[DrainReason]
 
 class Mover(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -68,31 +39,13 @@ class DemandKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DEMAND_KIND_TASKS: _ClassVar[DemandKind]
     DEMAND_KIND_GANG: _ClassVar[DemandKind]
     DEMAND_KIND_CONSTRAINT: _ClassVar[DemandKind]
-NODE_STATUS_UNSPECIFIED: NodeStatus
-NODE_STATUS_RUNNING: NodeStatus
-NODE_STATUS_DEAD: NodeStatus
-NODE_STATUS_IDLE: NodeStatus
-NODE_STATUS_DRAINING: NodeStatus
-DEATH_REASON_UNSPECIFIED: DeathReason
-DEATH_REASON_EXPECTED: DeathReason
-DEATH_REASON_UNEXPECTED: DeathReason
-DEATH_REASON_DRAINED_PREEMPTED: DeathReason
-DEATH_REASON_DRAINED_IDLE: DeathReason
 LABEL_OPERATOR_UNSPECIFIED: LabelOperator
 LABEL_OPERATOR_IN: LabelOperator
 LABEL_OPERATOR_NOT_IN: LabelOperator
-STRATEGY_UNSPECIFIED: Strategy
-STRATEGY_PACK: Strategy
-STRATEGY_SPREAD: Strategy
-STRATEGY_STRICT_PACK: Strategy
-STRATEGY_STRICT_SPREAD: Strategy
 OUTCOME_UNSPECIFIED: Outcome
 OUTCOME_DONE: Outcome
 OUTCOME_REJECTED: Outcome
 OUTCOME_FAILED: Outcome
-DRAIN_REASON_UNSPECIFIED: DrainReason
-DRAIN_REASON_IDLE: DrainReason
-DRAIN_REASON_PREEMPTION: DrainReason
 MOVER_UNSPECIFIED: Mover
 MOVER_NOBODY: Mover
 MOVER_USER: Mover
@@ -110,78 +63,6 @@ class Session(_message.Message):
     cluster_id: str
     session_name: str
     def __init__(self, cluster_id: _Optional[str] = ..., session_name: _Optional[str] = ...) -> None: ...
-
-class Death(_message.Message):
-    __slots__ = ("reason", "detail")
-    REASON_FIELD_NUMBER: _ClassVar[int]
-    DETAIL_FIELD_NUMBER: _ClassVar[int]
-    reason: DeathReason
-    detail: str
-    def __init__(self, reason: _Optional[_Union[DeathReason, str]] = ..., detail: _Optional[str] = ...) -> None: ...
-
-class Draining(_message.Message):
-    __slots__ = ("deadline",)
-    DEADLINE_FIELD_NUMBER: _ClassVar[int]
-    deadline: _timestamp_pb2.Timestamp
-    def __init__(self, deadline: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
-
-class Node(_message.Message):
-    __slots__ = ("ray_node_id", "instance_id", "node_type", "status", "total", "available", "labels", "dynamic_labels", "idle", "activity", "is_head", "death", "draining")
-    class TotalEntry(_message.Message):
-        __slots__ = ("key", "value")
-        KEY_FIELD_NUMBER: _ClassVar[int]
-        VALUE_FIELD_NUMBER: _ClassVar[int]
-        key: str
-        value: int
-        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
-    class AvailableEntry(_message.Message):
-        __slots__ = ("key", "value")
-        KEY_FIELD_NUMBER: _ClassVar[int]
-        VALUE_FIELD_NUMBER: _ClassVar[int]
-        key: str
-        value: int
-        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
-    class LabelsEntry(_message.Message):
-        __slots__ = ("key", "value")
-        KEY_FIELD_NUMBER: _ClassVar[int]
-        VALUE_FIELD_NUMBER: _ClassVar[int]
-        key: str
-        value: str
-        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
-    class DynamicLabelsEntry(_message.Message):
-        __slots__ = ("key", "value")
-        KEY_FIELD_NUMBER: _ClassVar[int]
-        VALUE_FIELD_NUMBER: _ClassVar[int]
-        key: str
-        value: str
-        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
-    RAY_NODE_ID_FIELD_NUMBER: _ClassVar[int]
-    INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
-    NODE_TYPE_FIELD_NUMBER: _ClassVar[int]
-    STATUS_FIELD_NUMBER: _ClassVar[int]
-    TOTAL_FIELD_NUMBER: _ClassVar[int]
-    AVAILABLE_FIELD_NUMBER: _ClassVar[int]
-    LABELS_FIELD_NUMBER: _ClassVar[int]
-    DYNAMIC_LABELS_FIELD_NUMBER: _ClassVar[int]
-    IDLE_FIELD_NUMBER: _ClassVar[int]
-    ACTIVITY_FIELD_NUMBER: _ClassVar[int]
-    IS_HEAD_FIELD_NUMBER: _ClassVar[int]
-    DEATH_FIELD_NUMBER: _ClassVar[int]
-    DRAINING_FIELD_NUMBER: _ClassVar[int]
-    ray_node_id: str
-    instance_id: str
-    node_type: str
-    status: NodeStatus
-    total: _containers.ScalarMap[str, int]
-    available: _containers.ScalarMap[str, int]
-    labels: _containers.ScalarMap[str, str]
-    dynamic_labels: _containers.ScalarMap[str, str]
-    idle: _duration_pb2.Duration
-    activity: _containers.RepeatedScalarFieldContainer[str]
-    is_head: bool
-    death: Death
-    draining: Draining
-    def __init__(self, ray_node_id: _Optional[str] = ..., instance_id: _Optional[str] = ..., node_type: _Optional[str] = ..., status: _Optional[_Union[NodeStatus, str]] = ..., total: _Optional[_Mapping[str, int]] = ..., available: _Optional[_Mapping[str, int]] = ..., labels: _Optional[_Mapping[str, str]] = ..., dynamic_labels: _Optional[_Mapping[str, str]] = ..., idle: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., activity: _Optional[_Iterable[str]] = ..., is_head: bool = ..., death: _Optional[_Union[Death, _Mapping]] = ..., draining: _Optional[_Union[Draining, _Mapping]] = ...) -> None: ...
 
 class LabelCondition(_message.Message):
     __slots__ = ("key", "operator", "values")
@@ -214,53 +95,21 @@ class Bundle(_message.Message):
     label_selectors: _containers.RepeatedCompositeFieldContainer[LabelSelector]
     def __init__(self, resources: _Optional[_Mapping[str, int]] = ..., label_selectors: _Optional[_Iterable[_Union[LabelSelector, _Mapping]]] = ...) -> None: ...
 
-class Demand(_message.Message):
-    __slots__ = ("bundle", "count")
-    BUNDLE_FIELD_NUMBER: _ClassVar[int]
-    COUNT_FIELD_NUMBER: _ClassVar[int]
-    bundle: Bundle
-    count: int
-    def __init__(self, bundle: _Optional[_Union[Bundle, _Mapping]] = ..., count: _Optional[int] = ...) -> None: ...
-
-class Gang(_message.Message):
-    __slots__ = ("gang_id", "strategy", "bundles", "rescheduling", "orphaned")
-    GANG_ID_FIELD_NUMBER: _ClassVar[int]
-    STRATEGY_FIELD_NUMBER: _ClassVar[int]
-    BUNDLES_FIELD_NUMBER: _ClassVar[int]
-    RESCHEDULING_FIELD_NUMBER: _ClassVar[int]
-    ORPHANED_FIELD_NUMBER: _ClassVar[int]
-    gang_id: str
-    strategy: Strategy
-    bundles: _containers.RepeatedCompositeFieldContainer[Demand]
-    rescheduling: bool
-    orphaned: bool
-    def __init__(self, gang_id: _Optional[str] = ..., strategy: _Optional[_Union[Strategy, str]] = ..., bundles: _Optional[_Iterable[_Union[Demand, _Mapping]]] = ..., rescheduling: bool = ..., orphaned: bool = ...) -> None: ...
-
-class Constraint(_message.Message):
-    __slots__ = ("demands",)
-    DEMANDS_FIELD_NUMBER: _ClassVar[int]
-    demands: _containers.RepeatedCompositeFieldContainer[Demand]
-    def __init__(self, demands: _Optional[_Iterable[_Union[Demand, _Mapping]]] = ...) -> None: ...
-
 class Snapshot(_message.Message):
-    __slots__ = ("nodes", "demands", "gangs", "constraint", "live_jobs", "gcs_version", "live_detached_actors", "live_job_ids")
-    NODES_FIELD_NUMBER: _ClassVar[int]
-    DEMANDS_FIELD_NUMBER: _ClassVar[int]
-    GANGS_FIELD_NUMBER: _ClassVar[int]
-    CONSTRAINT_FIELD_NUMBER: _ClassVar[int]
-    LIVE_JOBS_FIELD_NUMBER: _ClassVar[int]
-    GCS_VERSION_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("state", "ended", "draining", "jobs", "groups", "live_detached_actors")
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    ENDED_FIELD_NUMBER: _ClassVar[int]
+    DRAINING_FIELD_NUMBER: _ClassVar[int]
+    JOBS_FIELD_NUMBER: _ClassVar[int]
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
     LIVE_DETACHED_ACTORS_FIELD_NUMBER: _ClassVar[int]
-    LIVE_JOB_IDS_FIELD_NUMBER: _ClassVar[int]
-    nodes: _containers.RepeatedCompositeFieldContainer[Node]
-    demands: _containers.RepeatedCompositeFieldContainer[Demand]
-    gangs: _containers.RepeatedCompositeFieldContainer[Gang]
-    constraint: Constraint
-    live_jobs: int
-    gcs_version: int
+    state: _gcs_pb2.ClusterResourceState
+    ended: _containers.RepeatedCompositeFieldContainer[_gcs_pb2.GcsNodeInfo]
+    draining: _containers.RepeatedCompositeFieldContainer[_gcs_pb2.DrainingNode]
+    jobs: _containers.RepeatedCompositeFieldContainer[_gcs_pb2.JobTableData]
+    groups: _containers.RepeatedCompositeFieldContainer[_gcs_pb2.PlacementGroupTableData]
     live_detached_actors: int
-    live_job_ids: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, nodes: _Optional[_Iterable[_Union[Node, _Mapping]]] = ..., demands: _Optional[_Iterable[_Union[Demand, _Mapping]]] = ..., gangs: _Optional[_Iterable[_Union[Gang, _Mapping]]] = ..., constraint: _Optional[_Union[Constraint, _Mapping]] = ..., live_jobs: _Optional[int] = ..., gcs_version: _Optional[int] = ..., live_detached_actors: _Optional[int] = ..., live_job_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, state: _Optional[_Union[_gcs_pb2.ClusterResourceState, _Mapping]] = ..., ended: _Optional[_Iterable[_Union[_gcs_pb2.GcsNodeInfo, _Mapping]]] = ..., draining: _Optional[_Iterable[_Union[_gcs_pb2.DrainingNode, _Mapping]]] = ..., jobs: _Optional[_Iterable[_Union[_gcs_pb2.JobTableData, _Mapping]]] = ..., groups: _Optional[_Iterable[_Union[_gcs_pb2.PlacementGroupTableData, _Mapping]]] = ..., live_detached_actors: _Optional[int] = ...) -> None: ...
 
 class CommandResult(_message.Message):
     __slots__ = ("command_id", "outcome", "detail")
@@ -304,31 +153,13 @@ class ReportDemandRequest(_message.Message):
     v1_mode: bool
     def __init__(self, cluster: _Optional[str] = ..., session: _Optional[_Union[Session, _Mapping]] = ..., monitor_epoch: _Optional[int] = ..., sequence: _Optional[int] = ..., age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., snapshot: _Optional[_Union[Snapshot, _Mapping]] = ..., base_sequence: _Optional[int] = ..., results: _Optional[_Iterable[_Union[CommandResult, _Mapping]]] = ..., reported_state_version: _Optional[int] = ..., ray_version: _Optional[str] = ..., gcs_error: _Optional[str] = ..., head_incarnation: _Optional[str] = ..., reported_config_hash: _Optional[str] = ..., v1_mode: bool = ...) -> None: ...
 
-class DrainNode(_message.Message):
-    __slots__ = ("ray_node_id", "reason", "detail", "deadline")
-    RAY_NODE_ID_FIELD_NUMBER: _ClassVar[int]
-    REASON_FIELD_NUMBER: _ClassVar[int]
-    DETAIL_FIELD_NUMBER: _ClassVar[int]
-    DEADLINE_FIELD_NUMBER: _ClassVar[int]
-    ray_node_id: str
-    reason: DrainReason
-    detail: str
-    deadline: _timestamp_pb2.Timestamp
-    def __init__(self, ray_node_id: _Optional[str] = ..., reason: _Optional[_Union[DrainReason, str]] = ..., detail: _Optional[str] = ..., deadline: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
-
 class ReplayConstraint(_message.Message):
     __slots__ = ("constraint", "replaces")
     CONSTRAINT_FIELD_NUMBER: _ClassVar[int]
     REPLACES_FIELD_NUMBER: _ClassVar[int]
-    constraint: Constraint
-    replaces: Constraint
-    def __init__(self, constraint: _Optional[_Union[Constraint, _Mapping]] = ..., replaces: _Optional[_Union[Constraint, _Mapping]] = ...) -> None: ...
-
-class TellDrivers(_message.Message):
-    __slots__ = ("lines",)
-    LINES_FIELD_NUMBER: _ClassVar[int]
-    lines: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, lines: _Optional[_Iterable[str]] = ...) -> None: ...
+    constraint: _gcs_pb2.ClusterResourceConstraint
+    replaces: _gcs_pb2.ClusterResourceConstraint
+    def __init__(self, constraint: _Optional[_Union[_gcs_pb2.ClusterResourceConstraint, _Mapping]] = ..., replaces: _Optional[_Union[_gcs_pb2.ClusterResourceConstraint, _Mapping]] = ...) -> None: ...
 
 class Command(_message.Message):
     __slots__ = ("command_id", "drain_node", "replay_constraint", "tell_drivers")
@@ -337,97 +168,18 @@ class Command(_message.Message):
     REPLAY_CONSTRAINT_FIELD_NUMBER: _ClassVar[int]
     TELL_DRIVERS_FIELD_NUMBER: _ClassVar[int]
     command_id: str
-    drain_node: DrainNode
+    drain_node: _gcs_pb2.DrainNodeRequest
     replay_constraint: ReplayConstraint
-    tell_drivers: TellDrivers
-    def __init__(self, command_id: _Optional[str] = ..., drain_node: _Optional[_Union[DrainNode, _Mapping]] = ..., replay_constraint: _Optional[_Union[ReplayConstraint, _Mapping]] = ..., tell_drivers: _Optional[_Union[TellDrivers, _Mapping]] = ...) -> None: ...
-
-class PendingInstance(_message.Message):
-    __slots__ = ("instance_id", "node_type", "detail", "since")
-    INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
-    NODE_TYPE_FIELD_NUMBER: _ClassVar[int]
-    DETAIL_FIELD_NUMBER: _ClassVar[int]
-    SINCE_FIELD_NUMBER: _ClassVar[int]
-    instance_id: str
-    node_type: str
-    detail: str
-    since: _timestamp_pb2.Timestamp
-    def __init__(self, instance_id: _Optional[str] = ..., node_type: _Optional[str] = ..., detail: _Optional[str] = ..., since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
-
-class FailedLaunch(_message.Message):
-    __slots__ = ("node_type", "detail", "requested_at", "failed_at")
-    NODE_TYPE_FIELD_NUMBER: _ClassVar[int]
-    DETAIL_FIELD_NUMBER: _ClassVar[int]
-    REQUESTED_AT_FIELD_NUMBER: _ClassVar[int]
-    FAILED_AT_FIELD_NUMBER: _ClassVar[int]
-    node_type: str
-    detail: str
-    requested_at: _timestamp_pb2.Timestamp
-    failed_at: _timestamp_pb2.Timestamp
-    def __init__(self, node_type: _Optional[str] = ..., detail: _Optional[str] = ..., requested_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., failed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
-
-class AutoscalingState(_message.Message):
-    __slots__ = ("version", "gcs_version", "requested", "pending", "failed", "infeasible", "infeasible_gangs")
-    VERSION_FIELD_NUMBER: _ClassVar[int]
-    GCS_VERSION_FIELD_NUMBER: _ClassVar[int]
-    REQUESTED_FIELD_NUMBER: _ClassVar[int]
-    PENDING_FIELD_NUMBER: _ClassVar[int]
-    FAILED_FIELD_NUMBER: _ClassVar[int]
-    INFEASIBLE_FIELD_NUMBER: _ClassVar[int]
-    INFEASIBLE_GANGS_FIELD_NUMBER: _ClassVar[int]
-    version: int
-    gcs_version: int
-    requested: _containers.RepeatedCompositeFieldContainer[PendingInstance]
-    pending: _containers.RepeatedCompositeFieldContainer[PendingInstance]
-    failed: _containers.RepeatedCompositeFieldContainer[FailedLaunch]
-    infeasible: _containers.RepeatedCompositeFieldContainer[Bundle]
-    infeasible_gangs: _containers.RepeatedCompositeFieldContainer[Gang]
-    def __init__(self, version: _Optional[int] = ..., gcs_version: _Optional[int] = ..., requested: _Optional[_Iterable[_Union[PendingInstance, _Mapping]]] = ..., pending: _Optional[_Iterable[_Union[PendingInstance, _Mapping]]] = ..., failed: _Optional[_Iterable[_Union[FailedLaunch, _Mapping]]] = ..., infeasible: _Optional[_Iterable[_Union[Bundle, _Mapping]]] = ..., infeasible_gangs: _Optional[_Iterable[_Union[Gang, _Mapping]]] = ...) -> None: ...
-
-class NodeGroupConfig(_message.Message):
-    __slots__ = ("name", "resources", "min_count", "max_count")
-    class ResourcesEntry(_message.Message):
-        __slots__ = ("key", "value")
-        KEY_FIELD_NUMBER: _ClassVar[int]
-        VALUE_FIELD_NUMBER: _ClassVar[int]
-        key: str
-        value: int
-        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
-    NAME_FIELD_NUMBER: _ClassVar[int]
-    RESOURCES_FIELD_NUMBER: _ClassVar[int]
-    MIN_COUNT_FIELD_NUMBER: _ClassVar[int]
-    MAX_COUNT_FIELD_NUMBER: _ClassVar[int]
-    name: str
-    resources: _containers.ScalarMap[str, int]
-    min_count: int
-    max_count: int
-    def __init__(self, name: _Optional[str] = ..., resources: _Optional[_Mapping[str, int]] = ..., min_count: _Optional[int] = ..., max_count: _Optional[int] = ...) -> None: ...
+    tell_drivers: _gcs_pb2.LogBatch
+    def __init__(self, command_id: _Optional[str] = ..., drain_node: _Optional[_Union[_gcs_pb2.DrainNodeRequest, _Mapping]] = ..., replay_constraint: _Optional[_Union[ReplayConstraint, _Mapping]] = ..., tell_drivers: _Optional[_Union[_gcs_pb2.LogBatch, _Mapping]] = ...) -> None: ...
 
 class ClusterConfig(_message.Message):
-    __slots__ = ("hash", "min_resources", "max_resources", "node_groups")
-    class MinResourcesEntry(_message.Message):
-        __slots__ = ("key", "value")
-        KEY_FIELD_NUMBER: _ClassVar[int]
-        VALUE_FIELD_NUMBER: _ClassVar[int]
-        key: str
-        value: int
-        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
-    class MaxResourcesEntry(_message.Message):
-        __slots__ = ("key", "value")
-        KEY_FIELD_NUMBER: _ClassVar[int]
-        VALUE_FIELD_NUMBER: _ClassVar[int]
-        key: str
-        value: int
-        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    __slots__ = ("hash", "config")
     HASH_FIELD_NUMBER: _ClassVar[int]
-    MIN_RESOURCES_FIELD_NUMBER: _ClassVar[int]
-    MAX_RESOURCES_FIELD_NUMBER: _ClassVar[int]
-    NODE_GROUPS_FIELD_NUMBER: _ClassVar[int]
+    CONFIG_FIELD_NUMBER: _ClassVar[int]
     hash: str
-    min_resources: _containers.ScalarMap[str, int]
-    max_resources: _containers.ScalarMap[str, int]
-    node_groups: _containers.RepeatedCompositeFieldContainer[NodeGroupConfig]
-    def __init__(self, hash: _Optional[str] = ..., min_resources: _Optional[_Mapping[str, int]] = ..., max_resources: _Optional[_Mapping[str, int]] = ..., node_groups: _Optional[_Iterable[_Union[NodeGroupConfig, _Mapping]]] = ...) -> None: ...
+    config: _gcs_pb2.ClusterConfig
+    def __init__(self, hash: _Optional[str] = ..., config: _Optional[_Union[_gcs_pb2.ClusterConfig, _Mapping]] = ...) -> None: ...
 
 class ReportDemandResponse(_message.Message):
     __slots__ = ("commands", "acknowledged", "autoscaling_state", "next_interval", "want_snapshot", "cluster_config", "driver_notice")
@@ -440,12 +192,12 @@ class ReportDemandResponse(_message.Message):
     DRIVER_NOTICE_FIELD_NUMBER: _ClassVar[int]
     commands: _containers.RepeatedCompositeFieldContainer[Command]
     acknowledged: _containers.RepeatedScalarFieldContainer[str]
-    autoscaling_state: AutoscalingState
+    autoscaling_state: _gcs_pb2.AutoscalingState
     next_interval: _duration_pb2.Duration
     want_snapshot: bool
     cluster_config: ClusterConfig
     driver_notice: str
-    def __init__(self, commands: _Optional[_Iterable[_Union[Command, _Mapping]]] = ..., acknowledged: _Optional[_Iterable[str]] = ..., autoscaling_state: _Optional[_Union[AutoscalingState, _Mapping]] = ..., next_interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., want_snapshot: bool = ..., cluster_config: _Optional[_Union[ClusterConfig, _Mapping]] = ..., driver_notice: _Optional[str] = ...) -> None: ...
+    def __init__(self, commands: _Optional[_Iterable[_Union[Command, _Mapping]]] = ..., acknowledged: _Optional[_Iterable[str]] = ..., autoscaling_state: _Optional[_Union[_gcs_pb2.AutoscalingState, _Mapping]] = ..., next_interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., want_snapshot: bool = ..., cluster_config: _Optional[_Union[ClusterConfig, _Mapping]] = ..., driver_notice: _Optional[str] = ...) -> None: ...
 
 class GetStatusRequest(_message.Message):
     __slots__ = ("cluster",)
