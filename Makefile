@@ -84,4 +84,5 @@ deflake: $(STAMP) $(GO_STAMP) ## run the tests (ARGS selects) until one fails
 	while $(PY) -m pytest $(ARGS); do :; done
 
 clean:           ## remove what the other targets made
+	@test ! -e build/cluster-keeper.json || $(PY) -m tests.cluster down
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("rayscaler", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("rayscaler")
 
-pytest_plugins = ["tests.ray_tier"]
+pytest_plugins = ["tests.cluster_tier", "tests.ray_tier"]
 
 TIERS = ("unit", "property", "protocol", "ray", "cluster", "e2e")
 

@@ -37,14 +37,14 @@ def build() -> Path:
             part = program.with_suffix(".part")
             print("building the Kubernetes of tests/cluster, once: some minutes", file=sys.stderr, flush=True)
             _go("build", "-trimpath", "-ldflags", f"-s -w -X k8s.io/component-base/version.gitVersion={KUBERNETES}", "-o", str(part), ".")
+            _go("vet", ".")
             part.rename(program)
         os.utime(program.parent)
     return program
 
 
-def check() -> str:
-    """Return what gofmt has to say of the sources; raises with what go vet has."""
-    _go("vet", ".")
+def unformatted() -> str:
+    """Return the sources that gofmt would change."""
     gofmt = Path(_go("env", "GOROOT").strip()) / "bin/gofmt"  # not every Go has it on the path
     return subprocess.run([gofmt, "-l", "."], cwd=SOURCE, check=True, capture_output=True, text=True).stdout
 
@@ -58,7 +58,14 @@ def _forget_old(cache: Path) -> None:
 
 def _go(*arguments: str) -> str:
     # The Go that is there is taken whatever its version is, rather than another one fetched; flags of the user's own could change what is built.
-    env = {**os.environ, "PATH": PATH, "GOTOOLCHAIN": "local", "GOFLAGS": "-mod=readonly -buildvcs=false", "CGO_ENABLED": "0", "GOWORK": "off"}
+    env = {
+        **os.environ,
+        "PATH": PATH,
+        "GOTOOLCHAIN": "local",
+        "GOFLAGS": "-mod=readonly -buildvcs=false",
+        "CGO_ENABLED": "0",
+        "GOWORK": "off",
+    }
     program = shutil.which("go", path=PATH)
     if program is None:
         raise FileNotFoundError("go is not there: `make` installs Go where it is missing")

@@ -142,6 +142,7 @@ def _control_plane(cluster: Cluster, tokens: dict[str, str]) -> dict[str, list[s
             f"--service-cluster-ip-range={SERVICES}",
             "--authorization-mode=Node,RBAC",
             "--allow-privileged=true",
+            "--delete-collection-workers=8",
             "--endpoint-reconciler-type=none",  # nothing reaches it but by its port
             f"--audit-policy-file={_write(directory / 'audit-policy.yaml', AUDIT_POLICY)}",
             f"--audit-log-path={cluster.audit_log}",
