@@ -17,6 +17,8 @@ BEHAVIOUR = "sim.rayscaler.io/"
 REGISTERED = BEHAVIOUR + "Registered"
 """The condition of a pod whose node a fake head may see; only with `registers_after`."""
 POD_RIGHTS = ({"apiGroups": [""], "resources": ["pods"], "verbs": ["create", "delete", "get", "list", "patch", "watch"]},)
+AUDITED_S = 10.0
+"""From an answer to its line in the log; a moment, unless the machine is busy."""
 _numbers = itertools.count(1)
 
 
@@ -64,14 +66,22 @@ class Namespace:
         return done
 
     def audit(self, user: str = "", resource: str = "") -> list[JSON]:
-        """Return who did what here so far, oldest first; an event is there a moment after its answer."""
-        events = []
-        for line in self.cluster.audit_log.read_text().splitlines():
-            event = json.loads(line)
-            where = event.get("objectRef", {})
-            if where.get("namespace") == self.name and event["stage"] != "Panic":
-                if event["user"]["username"].startswith(user) and where["resource"].startswith(resource):
-                    events.append(event)
+        """Return what the API server has on record of this namespace, oldest first: a user's deeds, on a resource ("pods"), or all."""
+        whole, _, _ = self.cluster.audit_log.read_text().rpartition("\n")
+        events: dict[str, JSON] = {}
+        for line in whole.splitlines():
+            if f'"namespace":"{self.name}"' in line:
+                event = json.loads(line)
+                where = event["objectRef"]
+                if where["namespace"] == self.name and user in {"", event["user"]["username"]} and resource in {"", where["resource"]}:
+                    events[event["auditID"]] = event  # a watch is there from its start on, and once more at its end
+        return list(events.values())
+
+    async def audited(self, user: str, at_least: int, resource: str = "") -> list[JSON]:
+        """Wait until so many deeds are on record, a moment after their answers, and return them."""
+        async with asyncio.timeout(AUDITED_S):
+            while len(events := self.audit(user, resource)) < at_least:  # noqa: ASYNC110  # a file tells nobody
+                await asyncio.sleep(0.05)
         return events
 
 

@@ -12,7 +12,7 @@ import secrets
 import ssl
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -60,6 +60,9 @@ class Cluster:
     directory: Path
     url: str
     token: str
+    tied: int
+    """The descriptor that every part ends with."""
+    nodes: int
     parts: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     @property
@@ -82,15 +85,56 @@ class Cluster:
         }
         return _write(self.directory / f"{name}.kubeconfig", config)
 
+    @contextlib.contextmanager
+    def without(self, name: str) -> Iterator[None]:
+        """Kill a part ("kube-apiserver") for the length of the block, then have it back as it was."""
+        self.parts[name].kill()
+        self.parts[name].wait()
+        yield
+        self.start(name, list(self.parts[name].args))
+        self.wait(self.is_ready, "the API server and all nodes")
+
+    def start(self, name: str, argv: Sequence[str]) -> None:
+        """Start a part."""
+        with (self.directory / f"{name}.log").open("ab") as log:
+            self.parts[name] = subprocess.Popen(argv, stdin=self.tied, stdout=log, stderr=log, cwd=self.directory, start_new_session=True)
+        (self.directory / f"{name}.pid").write_text(f"{self.parts[name].pid}\n")
+
+    def wait(self, is_there: Callable[[], bool], what: str) -> None:
+        """Wait until something is there, unless a part ends before."""
+        deadline = time.monotonic() + START_S
+        while not is_there():
+            for name, process in self.parts.items():
+                if process.poll() is not None:
+                    raise RuntimeError(f"{name} ended with {process.returncode}:\n{self._tail(name)}")
+            if time.monotonic() > deadline:
+                logs = "\n".join(f"{name}: {self._tail(name)}" for name in self.parts)
+                raise TimeoutError(f"{what}: not there after {START_S:g} s\n{logs}")
+            time.sleep(0.05)
+
+    def end(self) -> None:
+        """Wait for every part to end with the pipe; kill those that don't."""
+        for name, process in self.parts.items():
+            try:
+                process.wait(END_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            (self.directory / f"{name}.pid").unlink()
+
     def is_ready(self) -> bool:
         """Whether the API server is ready and every node takes pods."""
         try:
-            nodes = self._get("/api/v1/nodes")["items"] if self._get("/readyz") is not None else []
+            self._get("/readyz")
+            nodes = self._get("/api/v1/nodes")["items"]
         except (OSError, http.client.HTTPException):
             return False
-        return bool(nodes) and not any(node["spec"].get("taints") for node in nodes)
+        return len(nodes) == self.nodes and not any(node["spec"].get("taints") for node in nodes)
 
-    def _get(self, path: str) -> dict | None:
+    def _tail(self, name: str) -> str:
+        return "\n".join((self.directory / f"{name}.log").read_text(errors="replace").splitlines()[-5:])
+
+    def _get(self, path: str) -> dict:
         host, port = self.url.removeprefix("https://").split(":")
         context = ssl.create_default_context(cafile=self.ca)
         with contextlib.closing(http.client.HTTPSConnection(host, int(port), timeout=5.0, context=context)) as connection:
@@ -105,22 +149,24 @@ class Cluster:
 @contextlib.contextmanager
 def running(directory: Path, nodes: int = 20) -> Iterator[Cluster]:
     """Run a Kubernetes with simulated nodes in a directory of its own until the block ends."""
-    program = binary.build()
+    program = str(binary.build())
     directory.mkdir(parents=True, exist_ok=True)
     tokens = {name: secrets.token_hex(16) for name in USERS}
-    cluster = Cluster(directory, f"https://127.0.0.1:{free_port()}", tokens["admin"])
     tied, hold = os.pipe()
+    cluster = Cluster(directory, f"https://127.0.0.1:{free_port()}", tokens["admin"], tied, nodes)
     try:
-        _start(cluster, program, tied, _control_plane(cluster, tokens))
-        _await(cluster, cluster.ca.exists, "the API server's certificate")
+        for name, arguments in _control_plane(cluster, tokens).items():
+            cluster.start(name, [program, name, *arguments])
+        cluster.wait(cluster.ca.exists, "the API server's certificate")
         configs = {name: str(cluster.kubeconfig(name, token)) for name, token in tokens.items()}
-        _start(cluster, program, tied, _clients(cluster, configs, nodes))
-        _await(cluster, cluster.is_ready, "the API server and all nodes")
+        for name, arguments in _clients(cluster, configs).items():
+            cluster.start(name, [program, name, *arguments])
+        cluster.wait(cluster.is_ready, "the API server and all nodes")
         yield cluster
     finally:
         os.close(tied)
         os.close(hold)
-        _end(cluster)
+        cluster.end()
 
 
 def _control_plane(cluster: Cluster, tokens: dict[str, str]) -> dict[str, list[str]]:
@@ -146,11 +192,12 @@ def _control_plane(cluster: Cluster, tokens: dict[str, str]) -> dict[str, list[s
             "--endpoint-reconciler-type=none",  # nothing reaches it but by its port
             f"--audit-policy-file={_write(directory / 'audit-policy.yaml', AUDIT_POLICY)}",
             f"--audit-log-path={cluster.audit_log}",
+            "--audit-log-maxsize=100000",  # MB; it would go on in another file otherwise
         ],
     }
 
 
-def _clients(cluster: Cluster, configs: dict[str, str], nodes: int) -> dict[str, list[str]]:
+def _clients(cluster: Cluster, configs: dict[str, str]) -> dict[str, list[str]]:
     certificates = cluster.directory / "certificates"
     client = {"clientConnection": {"kubeconfig": configs["scheduler"], "qps": 1000, "burst": 1000}}
     return {
@@ -166,44 +213,8 @@ def _clients(cluster: Cluster, configs: dict[str, str], nodes: int) -> dict[str,
             f"--root-ca-file={cluster.ca}",
             "--controllers=*,-node-ipam-controller,-node-route-controller,-service-lb-controller,-cloud-node-lifecycle-controller",
         ],
-        "nodes": [f"--kubeconfig={configs['nodes']}", f"--count={nodes}"],
+        "nodes": [f"--kubeconfig={configs['nodes']}", f"--count={cluster.nodes}"],
     }
-
-
-def _start(cluster: Cluster, program: Path, tied: int, parts: dict[str, list[str]]) -> None:
-    for name, arguments in parts.items():
-        with (cluster.directory / f"{name}.log").open("ab") as log:
-            argv = [str(program), name, *arguments]
-            process = subprocess.Popen(argv, stdin=tied, stdout=log, stderr=log, cwd=cluster.directory, start_new_session=True)
-        cluster.parts[name] = process
-        (cluster.directory / f"{name}.pid").write_text(f"{process.pid}\n")
-
-
-def _await(cluster: Cluster, is_there: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + START_S
-    while not is_there():
-        for name, process in cluster.parts.items():
-            if process.poll() is not None:
-                raise RuntimeError(f"{name} ended with {process.returncode}:\n{_tail(cluster, name)}")
-        if time.monotonic() > deadline:
-            logs = "\n".join(f"{name}: {_tail(cluster, name)}" for name in cluster.parts)
-            raise TimeoutError(f"{what}: not there after {START_S:g} s\n{logs}")
-        time.sleep(0.05)
-
-
-def _end(cluster: Cluster) -> None:
-    """Wait for every part to end with its pipe; kill those that don't."""
-    for name, process in cluster.parts.items():
-        try:
-            process.wait(END_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        (cluster.directory / f"{name}.pid").unlink()
-
-
-def _tail(cluster: Cluster, name: str) -> str:
-    return "\n".join((cluster.directory / f"{name}.log").read_text(errors="replace").splitlines()[-5:])
 
 
 def _write(path: Path, document: dict) -> Path:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.cluster.namespaces import REGISTERED, condition, pod, waiting
 from tests.cluster.api import MERGE_PATCH, ApiError
+from tests.cluster.namespaces import REGISTERED, condition, pod, waiting
 
 pytestmark = pytest.mark.tier("cluster")
 

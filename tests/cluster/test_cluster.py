@@ -2,12 +2,14 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from tests.cluster import binary
@@ -15,6 +17,8 @@ from tests.cluster.api import Api, ApiError
 from tests.cluster.namespaces import create_all, fresh, pod
 
 pytestmark = pytest.mark.tier("cluster")
+
+KUBECTL = shutil.which("kubectl")
 
 
 def test_the_go_sources_are_formatted():
@@ -36,13 +40,11 @@ async def test_an_account_has_rights_in_its_namespace_and_nowhere_else(cluster, 
                 await refused
 
 
+@pytest.mark.skipif(KUBECTL is None, reason="kubectl is not on this machine")
 async def test_kubectl_takes_the_kubeconfig(namespace):
-    if not Path("/usr/bin/kubectl").exists():
-        pytest.skip("kubectl is not on this machine")
     account = await namespace.account()
-    process = await asyncio.create_subprocess_exec(
-        "kubectl", f"--kubeconfig={account.kubeconfig}", "auth", "can-i", "create", "pods", stdout=asyncio.subprocess.PIPE
-    )
+    argv = [KUBECTL, f"--kubeconfig={account.kubeconfig}", "auth", "can-i", "create", "pods"]
+    process = await asyncio.create_subprocess_exec(*argv, stdout=asyncio.subprocess.PIPE)
     out, _ = await process.communicate()
     assert out == b"yes\n"
 
@@ -53,9 +55,7 @@ async def test_the_record_says_who_did_what(cluster, namespace):
         await api.create(namespace.path("pods"), pod("a"))
         await api.get(namespace.path("pods"))
         await api.delete(namespace.path("pods/a"))
-    async with asyncio.timeout(5):
-        while len(seen := namespace.audit(account.user)) < 3:
-            await asyncio.sleep(0.05)
+    seen = await namespace.audited(account.user, at_least=3)
     assert [(event["verb"], event["objectRef"].get("name"), event["responseStatus"]["code"]) for event in seen] == [
         ("create", "a", 201),
         ("list", None, 200),
@@ -92,6 +92,16 @@ async def test_a_service_knows_its_ready_pods(namespace):
         namespace.path("endpoints"), "head", lambda it: bool(it and it.get("subsets", [{}])[0].get("addresses"))
     )
     assert served["subsets"][0]["addresses"][0]["ip"] == ready["status"]["podIP"]
+
+
+async def test_the_api_server_goes_and_comes_back_with_all_it_knew(cluster, namespace):
+    await namespace.api.create(namespace.path("pods"), pod("before"))
+    await namespace.settled("before", "Running")
+    with cluster.without("kube-apiserver"), pytest.raises(aiohttp.ClientConnectionError):
+        await namespace.api.get(namespace.path("pods"))
+    await namespace.settled("before", "Running")
+    await namespace.api.create(namespace.path("pods"), pod("after"))
+    await namespace.settled("after", "Running")
 
 
 async def test_a_thousand_pods_run_in_seconds(namespace, capsys):
