@@ -31,7 +31,6 @@ async def admin(cluster: servers.Cluster) -> AsyncIterator[Api]:
 
 
 @pytest.fixture
-async def namespace(cluster: servers.Cluster, admin: Api) -> AsyncIterator[namespaces.Namespace]:
+async def namespace(cluster: servers.Cluster, admin: Api) -> namespaces.Namespace:
     """A namespace of the test's own."""
-    async with namespaces.fresh(cluster, admin) as made:
-        yield made
+    return await namespaces.fresh(cluster, admin)

@@ -27,7 +27,8 @@ def test_the_go_sources_are_formatted():
 
 async def test_an_account_has_rights_in_its_namespace_and_nowhere_else(cluster, admin, namespace):
     account = await namespace.account()
-    async with fresh(cluster, admin) as other, Api(cluster, account.token) as api:
+    other = await fresh(cluster, admin)
+    async with Api(cluster, account.token) as api:
         await api.create(namespace.path("pods"), pod("mine"))
         for refused in (
             api.get(other.path("pods")),

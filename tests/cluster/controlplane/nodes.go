@@ -23,9 +23,9 @@ import (
 )
 
 const (
-	leaseS    = 40 // as a kubelet's
-	heartbeat = 10 * time.Second
-	inFlight  = 16 // more only makes the API server of a small machine slower
+	leaseS    = 40               // as a kubelet's
+	heartbeat = 10 * time.Second // likewise
+	inFlight  = 16               // more only makes the API server of a small machine slower
 )
 
 // kubelets plays the kubelets of all simulated nodes.
@@ -141,7 +141,7 @@ func (k *kubelets) live(ctx context.Context, pod *v1.Pod, news <-chan *v1.Pod) {
 	}
 }
 
-// carryOut does a step and tells whether the pod lives on. A step that fails for another reason comes again.
+// carryOut does a step and tells whether the pod lives on. A step that fails comes again.
 func (k *kubelets) carryOut(ctx context.Context, l *life, todo *step) bool {
 	k.slots <- struct{}{}
 	defer func() { <-k.slots }()
@@ -149,7 +149,7 @@ func (k *kubelets) carryOut(ctx context.Context, l *life, todo *step) bool {
 	if todo.change == nil {
 		zero := int64(0)
 		err := pods.Delete(ctx, l.pod.Name, meta.DeleteOptions{GracePeriodSeconds: &zero, Preconditions: meta.NewUIDPreconditions(string(l.pod.UID))})
-		return k.isToBeTriedAgain(l, err) && err != nil
+		return k.isThere(l, err) && err != nil
 	}
 	todo.change(l, time.Now())
 	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"uid": l.pod.UID}, "status": l.pod.Status})
@@ -159,10 +159,11 @@ func (k *kubelets) carryOut(ctx context.Context, l *life, todo *step) bool {
 	if err != nil {
 		l.pod = before
 	}
-	return k.isToBeTriedAgain(l, err)
+	return k.isThere(l, err)
 }
 
-func (k *kubelets) isToBeTriedAgain(l *life, err error) bool {
+// isThere tells whether a pod may still be there after a request; one that failed is asked again a little later.
+func (k *kubelets) isThere(l *life, err error) bool {
 	if err == nil {
 		return true
 	}
@@ -207,7 +208,7 @@ func (k *kubelets) beNode(ctx context.Context, name, zone string) {
 // node is as big as a test may need, whatever this machine has.
 func node(name, zone string) *v1.Node {
 	size := v1.ResourceList{
-		v1.ResourceCPU: resource.MustParse("4000"), v1.ResourceMemory: resource.MustParse("16Ti"), v1.ResourcePods: resource.MustParse("1000"),
+		v1.ResourceCPU: resource.MustParse("4000"), v1.ResourceMemory: resource.MustParse("16Ti"), v1.ResourcePods: resource.MustParse("10k"),
 		v1.ResourceEphemeralStorage: resource.MustParse("100Ti"), "nvidia.com/gpu": resource.MustParse("1000"),
 	}
 	now := meta.Now()
