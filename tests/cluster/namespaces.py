@@ -65,15 +65,17 @@ class Namespace:
         return done
 
     def audit(self, user: str = "", resource: str = "") -> list[JSON]:
-        """Return what the API server has on record of this namespace, oldest first: a user's deeds, on a resource ("pods"), or all."""
+        """Return the API server's record, oldest first, of what was done here and what this namespace's accounts did anywhere.
+
+        Only a user's deeds, or those on a resource ("pods"), if asked. A watch counts once, from its start on.
+        """
         whole, _, _ = self.cluster.audit_log.read_text().rpartition("\n")
         events: dict[str, JSON] = {}
         for line in whole.splitlines():
-            if f'"namespace":"{self.name}"' in line:
+            if f'"namespace":"{self.name}"' in line or f":{self.name}:" in line:
                 event = json.loads(line)
-                where = event["objectRef"]
-                if where["namespace"] == self.name and user in {"", event["user"]["username"]} and resource in {"", where["resource"]}:
-                    events[event["auditID"]] = event  # a watch is there from its start on, and once more at its end
+                if user in {"", event["user"]["username"]} and resource in {"", event["objectRef"]["resource"]}:
+                    events[event["auditID"]] = event
         return list(events.values())
 
     async def audited(self, user: str, at_least: int, resource: str = "") -> list[JSON]:

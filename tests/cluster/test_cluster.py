@@ -56,12 +56,16 @@ async def test_the_record_says_who_did_what(cluster, namespace):
         await api.create(namespace.path("pods"), pod("a"))
         await api.get(namespace.path("pods"))
         await api.delete(namespace.path("pods/a"))
-    seen = await namespace.audited(account.user, at_least=3)
+        with pytest.raises(ApiError):
+            await api.get("/api/v1/nodes")
+    seen = await namespace.audited(account.user, at_least=4)
     assert [(event["verb"], event["objectRef"].get("name"), event["responseStatus"]["code"]) for event in seen] == [
         ("create", "a", 201),
         ("list", None, 200),
         ("delete", "a", 200),
+        ("list", None, 403),
     ]
+    assert {event["verb"] for event in namespace.audit(account.user, "nodes")} == {"list"}
 
 
 async def test_what_an_object_owned_goes_with_it(namespace):
