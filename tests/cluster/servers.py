@@ -4,6 +4,7 @@ All hold the reading end of one pipe as their standard input and end with it: wh
 however it went, so are they. The API server writes its own certificate; users are told apart by bearer tokens.
 """
 
+import asyncio
 import contextlib
 import http.client
 import json
@@ -12,7 +13,7 @@ import secrets
 import ssl
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -85,14 +86,17 @@ class Cluster:
         }
         return _write(self.directory / f"{name}.kubeconfig", config)
 
-    @contextlib.contextmanager
-    def without(self, name: str) -> Iterator[None]:
+    @contextlib.asynccontextmanager
+    async def without(self, name: str) -> AsyncIterator[None]:
         """Kill a part ("kube-apiserver") for the length of the block, then have it back as it was."""
-        self.parts[name].kill()
-        self.parts[name].wait()
-        yield
-        self.start(name, list(self.parts[name].args))
-        self.wait(self.is_ready, "the API server and all nodes")
+        gone = self.parts[name]
+        gone.kill()
+        await asyncio.to_thread(gone.wait)
+        try:
+            yield
+        finally:
+            self.start(name, list(gone.args))
+            await asyncio.to_thread(self.wait, self.is_ready, "the API server and all nodes")
 
     def start(self, name: str, argv: Sequence[str]) -> None:
         """Start a part."""

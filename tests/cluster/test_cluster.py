@@ -102,8 +102,9 @@ async def test_a_service_knows_its_ready_pods(namespace):
 async def test_the_api_server_goes_and_comes_back_with_all_it_knew(cluster, namespace):
     await namespace.api.create(namespace.path("pods"), pod("before"))
     await namespace.settled("before", "Running")
-    with cluster.without("kube-apiserver"), pytest.raises(aiohttp.ClientConnectionError):
-        await namespace.api.get(namespace.path("pods"))
+    async with cluster.without("kube-apiserver"):
+        with pytest.raises(aiohttp.ClientConnectionError):
+            await namespace.api.get(namespace.path("pods"))
     await namespace.settled("before", "Running")
     await namespace.api.create(namespace.path("pods"), pod("after"))
     await namespace.settled("after", "Running")
