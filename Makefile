@@ -5,10 +5,11 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.stamp
 GO_STAMP := $(VENV)/.go
 GO_MONITOR := tests/protocol/go
+GO_CLUSTER := tests/cluster/controlplane
 export RAY_USAGE_STATS_ENABLED = 0
 export PYTHONHASHSEED = 0
 
-.PHONY: help demo test lint fmt gen gen-check docs lock bench soak verify deflake clean
+.PHONY: help demo test cluster-up cluster-down lint fmt gen gen-check docs lock bench soak verify deflake clean
 help:            ## print this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
@@ -18,13 +19,13 @@ $(STAMP): requirements.lock pyproject.toml
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-# A monitor in Go is among the tests: the machine's own Go if it is new enough for go.mod, else one beside the Python of $(VENV).
-$(GO_STAMP): $(STAMP) $(GO_MONITOR)/go.mod $(GO_MONITOR)/go.sum $(GO_MONITOR)/toolchain.lock
+# A monitor in Go and a Kubernetes are among the tests: the machine's own Go if it is new enough for go.mod, else one beside the Python of $(VENV).
+$(GO_STAMP): $(STAMP) $(GO_MONITOR)/go.mod $(GO_MONITOR)/go.sum $(GO_MONITOR)/toolchain.lock $(GO_CLUSTER)/go.mod $(GO_CLUSTER)/go.sum
 	@export GOTOOLCHAIN=local GOWORK=off PATH=$(CURDIR)/$(VENV)/bin:$$PATH; \
-	(cd $(GO_MONITOR) && go list -m >/dev/null 2>&1) || \
+	(cd $(GO_MONITOR) && go list -m && cd $(CURDIR)/$(GO_CLUSTER) && go list -m) >/dev/null 2>&1 || \
 	  $(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r $(GO_MONITOR)/toolchain.lock || \
-	  { echo "the tests build a monitor in Go: install Go as new as $(GO_MONITOR)/go.mod says"; exit 1; }; \
-	cd $(GO_MONITOR) && go mod download
+	  { echo "the tests build a monitor and a Kubernetes in Go: install Go as new as $(GO_CLUSTER)/go.mod says"; exit 1; }; \
+	(cd $(GO_MONITOR) && go mod download) && cd $(GO_CLUSTER) && go mod download
 	@touch $@
 
 demo: $(STAMP)   ## run the main job on this machine: a real Ray head, demand, workers, scale-down
@@ -32,7 +33,14 @@ demo: $(STAMP)   ## run the main job on this machine: a real Ray head, demand, w
 
 test: $(STAMP) $(GO_STAMP) ## set up everything and run the tests
 	@$(PY) -m tests.protocol.go_monitor >/dev/null  # some minutes with Go's own cache empty, which no test should take
+	@$(PY) -m tests.cluster.binary >/dev/null      # likewise
 	$(if $(ARGS),$(PY) -m pytest $(ARGS),$(PY) -m tests.lanes)
+
+cluster-up: $(STAMP) $(GO_STAMP) ## run a Kubernetes with 20 simulated nodes to play with; prints how to use it
+	@$(PY) -m tests.cluster up
+
+cluster-down: $(STAMP) ## end it
+	@$(PY) -m tests.cluster down
 
 lint: $(STAMP)   ## ruff, mypy strict, import contracts, buf lint and breaking
 	$(VENV)/bin/ruff format --check .
@@ -76,4 +84,5 @@ deflake: $(STAMP) $(GO_STAMP) ## run the tests (ARGS selects) until one fails
 	while $(PY) -m pytest $(ARGS); do :; done
 
 clean:           ## remove what the other targets made
+	@test ! -e build/cluster-keeper.json || $(PY) -m tests.cluster down
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("rayscaler", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("rayscaler")
 
-pytest_plugins = ["tests.ray_tier"]
+pytest_plugins = ["tests.cluster_tier", "tests.ray_tier"]
 
 TIERS = ("unit", "property", "protocol", "ray", "cluster", "e2e")
 
@@ -27,7 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Every test names its tier; a unit test has two seconds, the others their own limits."""
+    """Every test names its tier and has its limit; those of the cluster come last: it slows others while it runs."""
     for item in items:
         marker = item.get_closest_marker("tier")
         if marker is None or marker.args[0] not in TIERS:
@@ -35,6 +35,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if item.get_closest_marker("timeout") is None:
             seconds = {"unit": 10, "property": 300, "protocol": 60}.get(marker.args[0], 600)
             item.add_marker(pytest.mark.timeout(seconds))
+    items.sort(key=lambda item: tier_of(item) == "cluster")
     if lane := config.getoption("--lane"):
         here, other = [], []
         for item in items:
