@@ -4,7 +4,7 @@ Everything else in a template is the API server's to judge: fields newer than th
 """
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
@@ -43,7 +43,11 @@ def read(reader: Reader, path: str, raw: object) -> str:
 
 def ray_container(containers: list[dict[str, Any]]) -> int:
     """Return the index of Ray's container."""
-    names = [each.get("name") for each in containers]
+    return ray_index([each.get("name") for each in containers])
+
+
+def ray_index(names: Sequence[str | None]) -> int:
+    """Return the index of Ray's container by the names of all."""
     return next((names.index(name) for name in RAY_CONTAINERS if name in names), 0)
 
 
