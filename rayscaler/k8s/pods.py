@@ -32,8 +32,8 @@ SHM_SLACK = 128 << 20
 ENTRY_DIR, ENTRY = "/opt/rayscaler", "rejoin.py"
 ENTRY_VOLUME, SHM_VOLUME, TMP_VOLUME = "rayscaler-entry", "rayscaler-shm", "rayscaler-tmp"
 OVERWRITE = "ray.io/overwrite-container-cmd"
-"""KubeRay's annotation: the template's command stays as it is, and finds ours in COMMAND_VARIABLES (PT-8)."""
-COMMAND_VARIABLES = ("RAYSCALER_START_COMMAND", "KUBERAY_GEN_RAY_START_CMD")
+"""KubeRay's annotation: the template's command stays as it is, and finds ours in two variables (PT-8)."""
+SUPERVISED_VARIABLE, START_VARIABLE = "RAYSCALER_START_COMMAND", "KUBERAY_GEN_RAY_START_CMD"
 PORTS = {"metrics-export-port": "8080", "dashboard-agent-listen-port": "52365"}
 """Each pod has its own address, so ports are constant, as KubeRay has them (NW-9)."""
 
@@ -136,6 +136,7 @@ def _ray(container: Manifest, spec: LaunchSpec, namespace: str, *, is_kept: bool
     start = start_command(spec)
     supervisor = ["python3", "-I", "-S", f"{ENTRY_DIR}/{ENTRY}", "worker", "--gcs", spec.head_address]
     command = [*supervisor, *(["--prelude", shlex.join(prelude)] if prelude and not is_kept else []), "--", *start]
+    commands = {SUPERVISED_VARIABLE: shlex.join(command), START_VARIABLE: shlex.join(start)} if is_kept else {}
     mounts = [*(container.get("volumeMounts") or []), {"name": ENTRY_VOLUME, "mountPath": ENTRY_DIR, "readOnly": True}]
     mounts += [{"name": name, "mountPath": path} for name, path in _own_mounts(container, spec)]
     entry = {} if is_kept else {"command": command, "args": []}
@@ -143,12 +144,12 @@ def _ray(container: Manifest, spec: LaunchSpec, namespace: str, *, is_kept: bool
         "terminationMessagePolicy": "FallbackToLogsOnError",
         **container,
         **entry,
-        "env": _env(container.get("env") or [], spec, namespace, shlex.join(start)),
+        "env": _env(container.get("env") or [], spec, namespace, commands),
         "volumeMounts": mounts,
     }
 
 
-def _env(template: list[Manifest], spec: LaunchSpec, namespace: str, start: str) -> list[Manifest]:
+def _env(template: list[Manifest], spec: LaunchSpec, namespace: str, commands: Mapping[str, str]) -> list[Manifest]:
     """Return the variables: defaults, over them the template's, then the node type's, then who the node is."""
     host, _, port = spec.head_address.rpartition(":")
     defaults = {
@@ -160,7 +161,7 @@ def _env(template: list[Manifest], spec: LaunchSpec, namespace: str, start: str)
         "RAY_CLUSTER_NAMESPACE": namespace,
         "RAY_DASHBOARD_ENABLE_K8S_DISK_USAGE": "1",
         **raystart.CONNECT,
-        **dict.fromkeys(COMMAND_VARIABLES, start),
+        **commands,
     }
     theirs = {each["name"]: each for each in template}
     ours = {**dict(spec.node_type.env), **raystart.identity(spec)}
