@@ -5,7 +5,7 @@ from datetime import date
 
 import pytest
 
-from rayscaler.config import native
+from rayscaler.config import advice, native
 from rayscaler.errors import InvalidRequest
 
 pytestmark = pytest.mark.tier("unit")
@@ -104,6 +104,13 @@ def test_local_leaves_templates_aside_so_an_edit_of_one_replaces_no_process():
     document = definition({"anything": 1})
     document["spec"]["executor"] = "local"
     assert native.cluster(document).node_types[0].template == ""
+
+
+def test_only_local_warns_that_a_template_is_left_aside():
+    document = definition(POD, resources={"CPU": 1})
+    assert advice.of(native.cluster(document, "k8s"), document) == ()
+    document["spec"]["executor"] = "local"
+    assert len(advice.of(native.cluster(document), document)) == 2
 
 
 def test_a_definition_for_another_executor_is_refused():
