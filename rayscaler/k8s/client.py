@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 import aiohttp
 import msgspec
+import yaml
 from kubernetes.aio import config
 from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.client.rest import RESTClientObject
@@ -183,7 +184,7 @@ async def connect(kubeconfig: Path | None = None, *, call_s: float = CALL_S) -> 
             config.load_incluster_config(client_configuration=configuration)
         else:
             await config.load_kube_config(config_file=str(kubeconfig), client_configuration=configuration, persist_config=False)
-    except (config.ConfigException, OSError, ValueError) as error:
+    except (config.ConfigException, OSError, ValueError, yaml.YAMLError) as error:
         where = "the service account of this pod" if kubeconfig is None else str(kubeconfig)
         raise InvalidRequest(f"{where}: {error}; run in a pod, or name a kubeconfig") from error
     return Client(configuration, call_s=call_s)

@@ -106,15 +106,15 @@ class KubernetesExecutor:
         owner = self._owner(spec.cluster)
         entry = pods.entry_config_map(spec.cluster, self._entry_text, owner)
         manifest = pods.worker(spec, namespace=self._namespace, entry=entry["metadata"]["name"], owner=owner)
-        await self._make_sure_of(entry)
-        name = manifest["metadata"]["name"]
-        async with self._pace:
-            try:
-                pod = await self._client.create(PODS, self._namespace, manifest)
-            except AlreadyExists:
-                pod = await self._found(name, spec)
+        name = str(manifest["metadata"]["name"])
+        try:
+            await self._make_sure_of(entry)
+            async with self._pace:
+                pod = await self._create(name, manifest, spec)
+        except NotFound as error:
+            raise Unavailable(f"{error}; the namespace is missing, or is just ending") from error
         self._reflector.note(pod)
-        return str(name)
+        return name
 
     async def terminate(self, cluster: str, instance_id: str) -> None:
         """Delete the pod, with its own grace; asked again after that has passed without effect, without any."""
@@ -149,12 +149,12 @@ class KubernetesExecutor:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _found(self, name: str, spec: LaunchSpec) -> Pod:
-        """Return the pod that has the name already; raises Conflict if another spec made it."""
+    async def _create(self, name: str, manifest: pods.Manifest, spec: LaunchSpec) -> Pod:
+        """Return the pod, new or there already; raises Conflict if another spec made it."""
         try:
+            return await self._client.create(PODS, self._namespace, manifest)
+        except AlreadyExists:
             pod = await self._client.get(PODS, self._namespace, name)
-        except NotFound as error:
-            raise Unavailable(f"pod {name} has just gone; try again") from error
         if pod.metadata.labels.cluster != spec.cluster or pod.metadata.annotations.spec_hash != spec_hash(spec):
             raise Conflict(f"{spec.instance_id}: pod {name} exists with another spec; use a new instance_id")
         return pod
@@ -218,7 +218,12 @@ class KubernetesExecutor:
         worker = workers.get(meta.uid)
         if worker is None:
             worker = workers[meta.uid] = _Worker(
-                meta.annotations.instance_id, meta.labels.node_type, meta.name, meta.annotations.made_as, Standing(Phase.UNSCHEDULED, "new")
+                meta.annotations.instance_id,
+                meta.labels.node_type,
+                meta.name,
+                meta.annotations.made_as,
+                Standing(Phase.UNSCHEDULED, "new"),
+                is_asked=bool(meta.deletion_timestamp),  # before our time: nobody knows by whom
             )
         before = worker.standing.phase
         if is_gone:

@@ -1,0 +1,225 @@
+"""The executor on a real API server, with real admission, quota, scheduler and garbage collection; only the nodes are simulated."""
+
+import asyncio
+import contextlib
+import json
+import time
+from dataclasses import replace
+
+import pytest
+
+from rayscaler.errors import Denied, InsufficientCapacity, InvalidRequest, Unavailable
+from rayscaler.executor.base import LaunchSpec
+from rayscaler.k8s.executor import KubernetesExecutor, Options
+from rayscaler.k8s.objects import PODS
+from rayscaler.k8s.pods import Owner
+from rayscaler.k8s.reflector import Pauses
+from rayscaler.model.instance import InstanceObservation, Phase
+from rayscaler.model.nodetype import NodeType
+from rayscaler.model.resources import Resources
+from tests.k8s import bed
+from tests.k8s.test_pods import RESTRICTED
+
+pytestmark = [pytest.mark.tier("cluster"), pytest.mark.timeout(180)]
+SIM = "sim.rayscaler.io/"
+
+
+def template(sim=None, **container) -> str:
+    annotations = {f"{SIM}{key}": value for key, value in (sim or {}).items()}
+    containers = [{"name": "ray", "image": "rayproject/ray:2.60.0", **container}]
+    return json.dumps({"metadata": {"annotations": annotations}, "spec": {"containers": containers}})
+
+
+def spec(index: int = 0, sim=None, **container) -> LaunchSpec:
+    return LaunchSpec("c", f"c-small-1-{index}", NodeType("small", Resources.of(CPU=1), template=template(sim, **container)), "c-head:6379")
+
+
+@contextlib.asynccontextmanager
+async def running(made, *, client=None, options=None, owner=None):
+    ended = []
+    executor = KubernetesExecutor(client or made.client, made.namespace, on_end=ended.append, options=options, owner=lambda _: owner)
+    try:
+        yield executor
+    finally:
+        await executor.close()
+    assert ended == []
+
+
+async def until(watch, phase: Phase, *, count: int = 1, error: str = "", seconds: float = 60.0) -> InstanceObservation:
+    """Wait until so many instances were told to be in the phase, with an error that has these words; return the last."""
+    seen: set[str] = set()
+    async with asyncio.timeout(seconds):
+        async for each in watch:
+            if each.phase is phase and error in each.error:
+                seen.add(each.instance_id)
+                if len(seen) == count:
+                    return each
+    raise AssertionError("the watch ended")
+
+
+async def test_a_pod_is_made_runs_and_ends_with_no_right_but_the_role(kubeconfig):
+    async with bed.namespace(kubeconfig) as made, running(made) as executor:
+        watch = executor.watch("c")
+        assert await executor.list("c") == []
+        name = await executor.launch(spec())
+        await until(watch, Phase.REGISTERING)
+        pod = await made.call(f"/api/v1/namespaces/{made.namespace}/pods/{name}", method="GET")
+        assert pod["status"]["phase"] == "Running"
+        await executor.terminate("c", "c-small-1-0")
+        assert (await until(watch, Phase.GONE)).error == ""
+
+
+async def test_each_right_of_the_role_is_needed_and_its_lack_is_named(kubeconfig):
+    async with bed.namespace(kubeconfig) as made:
+        role = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{made.namespace}/roles/rayscaler"
+        await made.call(role, method="DELETE")
+        await asyncio.sleep(0.5)
+        async with running(made, options=Options(list_wait_s=1.0)) as executor:
+            with pytest.raises(Denied, match=r"lacks the right to list pods in t-"):
+                await executor.list("c")
+            with pytest.raises(Denied, match=r"lacks the right to create configmaps in t-"):
+                await executor.launch(spec())
+            with pytest.raises(Denied, match=r"lacks the right to get pods in t-"):
+                await executor.terminate("c", "c-small-1-0")
+
+
+async def test_a_quota_is_no_room_and_what_admission_refuses_says_why(kubeconfig):
+    async with bed.namespace(kubeconfig) as made, running(made) as executor:
+        quota = {"metadata": {"name": "q"}, "spec": {"hard": {"pods": "1"}}}
+        await made.call(f"/api/v1/namespaces/{made.namespace}/resourcequotas", quota)
+        await asyncio.sleep(1.0)
+        with pytest.raises(InvalidRequest, match=r"spec\.containers\[0\]\.image"):
+            await executor.launch(spec(image=" "))
+        await executor.launch(spec(1))
+        with pytest.raises(InsufficientCapacity, match="exceeded quota: q"):
+            await executor.launch(spec(2))
+        assert [each.instance_id for each in await executor.list("c")] == ["c-small-1-1"]
+
+
+async def test_pt1_the_restricted_profile_takes_a_restricted_template_with_all_that_is_ours(kubeconfig):
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    async with bed.namespace(kubeconfig, labels) as made, running(made) as executor:
+        with pytest.raises(InvalidRequest, match="violates PodSecurity"):
+            await executor.launch(spec())
+        watch = executor.watch("c")
+        await executor.launch(spec(1, securityContext=RESTRICTED))
+        await until(watch, Phase.REGISTERING)
+
+
+async def test_what_holds_an_instance_up_or_ended_it_is_told(kubeconfig):
+    async with bed.namespace(kubeconfig) as made, running(made) as executor:
+        watches = [executor.watch("c") for _ in range(5)]
+        await executor.launch(spec(0, {"image-pull": "fail"}))
+        await executor.launch(spec(1, {"unschedulable": "true"}))
+        await executor.launch(spec(2, {"exit-after": "0.2s", "exit-code": "91"}))
+        await executor.launch(spec(3, {"exit-after": "0.2s", "exit-code": "90"}))
+        await executor.launch(spec(4, {"spot-notice": "0.1s", "spot-grace": "0.2s"}))
+        assert (await until(watches[0], Phase.PULLING, error="ImagePullBackOff")).instance_id == "c-small-1-0"
+        assert (await until(watches[1], Phase.UNSCHEDULED, error="Unschedulable")).instance_id == "c-small-1-1"
+        assert (await until(watches[2], Phase.GONE, error="`ray` cannot be run")).instance_id == "c-small-1-2"
+        assert "TerminationByKubelet" in (await until(watches[3], Phase.GONE, error="TerminationByKubelet")).error
+        await until(watches[4], Phase.GONE, count=3)
+        assert sorted(each.instance_id for each in await executor.list("c")) == ["c-small-1-0", "c-small-1-1"]
+        for _ in range(100):
+            left, _ = await made.client.list(PODS, made.namespace)
+            if len(left) == 2:
+                return
+            await asyncio.sleep(0.05)
+        raise AssertionError("pods that ended are still there")
+
+
+async def test_a_pod_stuck_in_its_end_is_forced_when_that_is_asked_again(kubeconfig):
+    options = Options(force_after_s=0.0)
+    async with bed.namespace(kubeconfig) as made, running(made, options=options) as executor:
+        watch = executor.watch("c")
+        slow = spec(0, {"ends-after": "never"})
+        text = json.loads(slow.node_type.template)
+        text["spec"]["terminationGracePeriodSeconds"] = 1
+        slow = replace(slow, node_type=replace(slow.node_type, template=json.dumps(text)))
+        await executor.launch(slow)
+        await until(watch, Phase.REGISTERING)
+        await executor.terminate("c", "c-small-1-0")
+        await until(watch, Phase.ENDING)
+        await asyncio.sleep(2.1)
+        await executor.terminate("c", "c-small-1-0")
+        await until(watch, Phase.GONE)
+
+
+async def test_cd10_deleting_the_owner_deletes_pods_and_supervisor_without_rayscaler(kubeconfig):
+    async with bed.namespace(kubeconfig) as made:
+        maps = f"/api/v1/namespaces/{made.namespace}/configmaps"
+        found = await made.call(maps, {"metadata": {"name": "c"}})
+        owner = Owner("v1", "ConfigMap", "c", found["metadata"]["uid"])
+        async with running(made, owner=owner) as executor:
+            await executor.launch(spec())
+        await made.call(f"{maps}/c", method="DELETE")
+        for _ in range(600):
+            pods = await made.call(f"/api/v1/namespaces/{made.namespace}/pods", method="GET")
+            left = await made.call(f"{maps}?labelSelector=app.kubernetes.io/managed-by=rayscaler", method="GET")
+            if not pods["items"] and not left["items"]:
+                return
+            await asyncio.sleep(0.05)
+        raise AssertionError("something is left")
+
+
+async def test_a_cut_watch_and_an_api_server_that_is_away_lose_nothing(kubeconfig):
+    options = Options(list_wait_s=0.3, pauses=Pauses(first_s=0.05, longest_s=0.5, blind_s=0.5))
+    async with bed.namespace(kubeconfig) as made:
+        line = bed.Line(made.address)
+        await line.open()
+        client = made.through(line.port)
+        try:
+            async with running(made, client=client, options=options) as executor, running(made) as other:
+                watch = executor.watch("c")
+                await executor.launch(spec(0))
+                await until(watch, Phase.REGISTERING)
+                line.cut()
+                await other.launch(spec(1))
+                await until(watch, Phase.REGISTERING)
+                await line.close()
+                await other.launch(spec(2))
+                await other.terminate("c", "c-small-1-0")
+                await asyncio.sleep(1.0)
+                with pytest.raises(Unavailable):
+                    await executor.list("c")
+                with pytest.raises(Unavailable):
+                    await executor.launch(spec(3))
+                await line.open()
+                seen = {each.instance_id: each.phase async for each in _take(watch, Phase.GONE, Phase.REGISTERING)}
+                assert seen["c-small-1-0"] is Phase.GONE
+                assert seen["c-small-1-2"] is Phase.REGISTERING
+                assert sorted(each.instance_id for each in await executor.list("c")) == ["c-small-1-1", "c-small-1-2"]
+        finally:
+            await client.close()
+            await line.close()
+
+
+async def _take(watch, *phases: Phase):
+    """Yield observations until each of the phases was told."""
+    left = set(phases)
+    async with asyncio.timeout(30.0):
+        while left:
+            each = await anext(watch)
+            left.discard(each.phase)
+            yield each
+
+
+async def test_a_thousand_pods_from_one_burst(kubeconfig, capsys):
+    async with bed.namespace(kubeconfig) as made, running(made) as executor:
+        watch = executor.watch("c")
+        await executor.list("c")
+        began_at = time.monotonic()
+        async with asyncio.TaskGroup() as tasks:
+            for index in range(1000):
+                tasks.create_task(executor.launch(spec(index)))
+        created_s = time.monotonic() - began_at
+        await until(watch, Phase.REGISTERING, count=1000, seconds=120.0)
+        running_s = time.monotonic() - began_at
+        assert len(await executor.list("c")) == 1000
+        async with asyncio.TaskGroup() as tasks:
+            for index in range(1000):
+                tasks.create_task(executor.terminate("c", f"c-small-1-{index}"))
+        ending_s = time.monotonic() - began_at - running_s
+        await until(watch, Phase.GONE, count=1000, seconds=120.0)
+    with capsys.disabled():
+        print(f"\n1,000 pods: all created after {created_s:.1f} s, told running after {running_s:.1f} s; ends asked in {ending_s:.1f} s")
