@@ -12,6 +12,7 @@ from rayscaler.k8s.objects import PODS
 from rayscaler.model.nodetype import NodeType
 from rayscaler.model.resources import Resources
 from rayscaler.testing import conformance
+from tests.k8s import bed
 from tests.k8s.fake_api import serving
 
 TEMPLATE = json.dumps({"spec": {"containers": [{"name": "ray", "image": "rayproject/ray:2.60.0"}]}})
@@ -41,5 +42,14 @@ async def test_it_conforms_on_a_small_api_server(case):
     async with serving() as (api, client):
         api.has_kubelet = True
         harness = KubernetesHarness(client, "ns")
+        await case(harness)
+        assert harness.ended == []
+
+
+@pytest.mark.tier("cluster")
+@pytest.mark.parametrize("case", conformance.CASES, ids=conformance.name)
+async def test_it_conforms_on_a_real_api_server(case, namespace):
+    async with bed.entered(namespace) as client:
+        harness = KubernetesHarness(client, namespace.name)
         await case(harness)
         assert harness.ended == []

@@ -1,112 +1,38 @@
-"""A namespace of its own on a real API server, with an account that has the Role of deploy/role.yaml there and no other right."""
+"""Ways to a real API server: with the Role of deploy/role.yaml in one namespace and no other right; and a line that can be cut."""
 
 import asyncio
 import contextlib
-import json
-import secrets
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
-from kubernetes.aio.client.configuration import Configuration
 
 from rayscaler.k8s.client import Client, connect
+from tests.cluster.namespaces import Namespace
 
-ROLE = Path(__file__).parents[2] / "deploy" / "role.yaml"
-ACCOUNT = "rayscaler"
-
-
-@dataclass
-class Bed:
-    """A namespace; `client` has the Role's rights, `admin` every right."""
-
-    namespace: str
-    client: Client
-    admin: Client
-    token: str
-
-    async def call(self, path: str, body: dict[str, Any] | None = None, method: str = "POST") -> dict[str, Any]:
-        """Call as admin; `path` is below the API server's address."""
-        return await call(self.admin, path, body, method)
-
-    def through(self, port: int) -> Client:
-        """Return a client with the Role's rights that comes through another port of this machine."""
-        return _client(self.admin, self.token, f"https://127.0.0.1:{port}")
-
-    @property
-    def address(self) -> tuple[str, int]:
-        """The API server's host and port."""
-        host, _, port = self.admin._configuration.host.rpartition("://")[2].partition(":")
-        return host, int(port)
-
-
-async def call(client: Client, path: str, body: dict[str, Any] | None = None, method: str = "POST") -> dict[str, Any]:
-    """Call any path; an error is the API server's own text."""
-    session, headers = await client._opened()
-    url = f"{client._configuration.host}{path}"
-    async with session.request(method, url, json=body, headers=headers) as answer:
-        text = await answer.text()
-        if answer.status >= 400:
-            raise AssertionError(f"{method} {path}: {answer.status}: {text}")
-        return json.loads(text)
+ROLE = yaml.safe_load((Path(__file__).parents[2] / "deploy" / "role.yaml").read_text())
 
 
 @contextlib.asynccontextmanager
-async def namespace(kubeconfig: Path, labels: dict[str, str] | None = None, **options: Any) -> AsyncIterator[Bed]:
-    """Make a namespace and remove it; `options` are the client's."""
-    admin = await connect(kubeconfig)
-    name = f"t-{secrets.token_hex(4)}"
+async def entered(namespace: Namespace, *, port: int | None = None) -> AsyncIterator[Client]:
+    """Yield a client with the Role's rights, by way of another port of this machine if one is given."""
+    account = await namespace.account(f"rayscaler-{port or 0}", ROLE["rules"])
+    path = account.kubeconfig
+    if port is not None:
+        path = path.with_suffix(f".{port}")
+        path.write_text(account.kubeconfig.read_text().replace(namespace.cluster.url, f"https://127.0.0.1:{port}"))
+    client = await connect(path)
     try:
-        await call(admin, "/api/v1/namespaces", {"metadata": {"name": name, "labels": labels or {}}})
-        token = await _account(admin, name)
-        client = _client(admin, token, admin._configuration.host, **options)
-        try:
-            yield Bed(name, client, admin, token)
-        finally:
-            await client.close()
-            await call(admin, f"/api/v1/namespaces/{name}", method="DELETE")
+        yield client
     finally:
-        await admin.close()
-
-
-async def _account(admin: Client, name: str) -> str:
-    """Make the account, give it the Role, wait until pods may be created (their own account is made by a controller); return a token."""
-    rbac = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{name}"
-    role = yaml.safe_load(ROLE.read_text())
-    await call(admin, f"/api/v1/namespaces/{name}/serviceaccounts", {"metadata": {"name": ACCOUNT}})
-    await call(admin, f"{rbac}/roles", role)
-    subject = {"kind": "ServiceAccount", "name": ACCOUNT, "namespace": name}
-    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": role["metadata"]["name"]}
-    await call(admin, f"{rbac}/rolebindings", {"metadata": {"name": ACCOUNT}, "subjects": [subject], "roleRef": reference})
-    made = await call(admin, f"/api/v1/namespaces/{name}/serviceaccounts/{ACCOUNT}/token", {"spec": {"expirationSeconds": 3600}})
-    for _ in range(600):
-        if "default" in await _accounts(admin, name):
-            return made["status"]["token"]
-        await asyncio.sleep(0.05)
-    raise AssertionError(f"no account `default` in {name}: does the controller manager run?")
-
-
-async def _accounts(admin: Client, name: str) -> set[str]:
-    found = await call(admin, f"/api/v1/namespaces/{name}/serviceaccounts", method="GET")
-    return {each["metadata"]["name"] for each in found["items"]}
-
-
-def _client(admin: Client, token: str, host: str, **options: Any) -> Client:
-    known = admin._configuration
-    made = Configuration(
-        host=host, api_key={"BearerToken": f"Bearer {token}"}, ssl_ca_cert=known.ssl_ca_cert, ca_cert_data=known.ca_cert_data
-    )
-    made.disable_strict_ssl_verification = known.disable_strict_ssl_verification
-    return Client(made, **options)
+        await client.close()
 
 
 class Line:
     """A way to the API server that can be cut, and be dead for a while."""
 
-    def __init__(self, address: tuple[str, int]) -> None:
-        self._address = address
+    def __init__(self, namespace: Namespace) -> None:
+        self._address = namespace.cluster.url.removeprefix("https://").split(":")
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._pumps: set[asyncio.Task[None]] = set()

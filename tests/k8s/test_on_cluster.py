@@ -35,9 +35,9 @@ def spec(index: int = 0, sim=None, **container) -> LaunchSpec:
 
 
 @contextlib.asynccontextmanager
-async def running(made, *, client=None, options=None, owner=None):
+async def running(client, namespace, *, options=None, owner=None):
     ended = []
-    executor = KubernetesExecutor(client or made.client, made.namespace, on_end=ended.append, options=options, owner=lambda _: owner)
+    executor = KubernetesExecutor(client, namespace.name, on_end=ended.append, options=options, owner=lambda _: owner)
     try:
         yield executor
     finally:
@@ -57,36 +57,34 @@ async def until(watch, phase: Phase, *, count: int = 1, error: str = "", seconds
     raise AssertionError("the watch ended")
 
 
-async def test_a_pod_is_made_runs_and_ends_with_no_right_but_the_role(kubeconfig):
-    async with bed.namespace(kubeconfig) as made, running(made) as executor:
+async def test_a_pod_is_made_runs_and_ends_with_no_right_but_the_role(namespace):
+    async with bed.entered(namespace) as client, running(client, namespace) as executor:
         watch = executor.watch("c")
         assert await executor.list("c") == []
         name = await executor.launch(spec())
         await until(watch, Phase.REGISTERING)
-        pod = await made.call(f"/api/v1/namespaces/{made.namespace}/pods/{name}", method="GET")
-        assert pod["status"]["phase"] == "Running"
+        assert (await namespace.settled(name, "Running"))["metadata"]["name"] == name
         await executor.terminate("c", "c-small-1-0")
         assert (await until(watch, Phase.GONE)).error == ""
 
 
-async def test_each_right_of_the_role_is_needed_and_its_lack_is_named(kubeconfig):
-    async with bed.namespace(kubeconfig) as made:
-        role = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{made.namespace}/roles/rayscaler"
-        await made.call(role, method="DELETE")
+async def test_each_right_of_the_role_is_needed_and_its_lack_is_named(namespace):
+    async with bed.entered(namespace) as client:
+        await namespace.api.delete(namespace.path("roles/rayscaler-0", "rbac.authorization.k8s.io/v1"))
         await asyncio.sleep(0.5)
-        async with running(made, options=Options(list_wait_s=1.0)) as executor:
-            with pytest.raises(Denied, match=r"lacks the right to list pods in t-"):
+        async with running(client, namespace, options=Options(list_wait_s=1.0)) as executor:
+            with pytest.raises(Denied, match=r"lacks the right to list pods in t"):
                 await executor.list("c")
-            with pytest.raises(Denied, match=r"lacks the right to create configmaps in t-"):
+            with pytest.raises(Denied, match=r"lacks the right to create configmaps in t"):
                 await executor.launch(spec())
-            with pytest.raises(Denied, match=r"lacks the right to get pods in t-"):
+            with pytest.raises(Denied, match=r"lacks the right to get pods in t"):
                 await executor.terminate("c", "c-small-1-0")
 
 
-async def test_a_quota_is_no_room_and_what_admission_refuses_says_why(kubeconfig):
-    async with bed.namespace(kubeconfig) as made, running(made) as executor:
+async def test_a_quota_is_no_room_and_what_admission_refuses_says_why(namespace):
+    async with bed.entered(namespace) as client, running(client, namespace) as executor:
         quota = {"metadata": {"name": "q"}, "spec": {"hard": {"pods": "1"}}}
-        await made.call(f"/api/v1/namespaces/{made.namespace}/resourcequotas", quota)
+        await namespace.api.create(namespace.path("resourcequotas"), quota)
         await asyncio.sleep(1.0)
         with pytest.raises(InvalidRequest, match=r"spec\.containers\[0\]\.image"):
             await executor.launch(spec(image=" "))
@@ -96,9 +94,10 @@ async def test_a_quota_is_no_room_and_what_admission_refuses_says_why(kubeconfig
         assert [each.instance_id for each in await executor.list("c")] == ["c-small-1-1"]
 
 
-async def test_pt1_the_restricted_profile_takes_a_restricted_template_with_all_that_is_ours(kubeconfig):
+async def test_pt1_the_restricted_profile_takes_a_restricted_template_with_all_that_is_ours(namespace):
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
-    async with bed.namespace(kubeconfig, labels) as made, running(made) as executor:
+    await namespace.api.patch(f"/api/v1/namespaces/{namespace.name}", {"metadata": {"labels": labels}})
+    async with bed.entered(namespace) as client, running(client, namespace) as executor:
         with pytest.raises(InvalidRequest, match="violates PodSecurity"):
             await executor.launch(spec())
         watch = executor.watch("c")
@@ -106,8 +105,8 @@ async def test_pt1_the_restricted_profile_takes_a_restricted_template_with_all_t
         await until(watch, Phase.REGISTERING)
 
 
-async def test_what_holds_an_instance_up_or_ended_it_is_told(kubeconfig):
-    async with bed.namespace(kubeconfig) as made, running(made) as executor:
+async def test_what_holds_an_instance_up_or_ended_it_is_told(namespace):
+    async with bed.entered(namespace) as client, running(client, namespace) as executor:
         watches = [executor.watch("c") for _ in range(5)]
         await executor.launch(spec(0, {"image-pull": "fail"}))
         await executor.launch(spec(1, {"unschedulable": "true"}))
@@ -121,16 +120,16 @@ async def test_what_holds_an_instance_up_or_ended_it_is_told(kubeconfig):
         await until(watches[4], Phase.GONE, count=3)
         assert sorted(each.instance_id for each in await executor.list("c")) == ["c-small-1-0", "c-small-1-1"]
         for _ in range(100):
-            left, _ = await made.client.list(PODS, made.namespace)
+            left, _ = await client.list(PODS, namespace.name)
             if len(left) == 2:
                 return
             await asyncio.sleep(0.05)
         raise AssertionError("pods that ended are still there")
 
 
-async def test_a_pod_stuck_in_its_end_is_forced_when_that_is_asked_again(kubeconfig):
+async def test_a_pod_stuck_in_its_end_is_forced_when_that_is_asked_again(namespace):
     options = Options(force_after_s=0.0)
-    async with bed.namespace(kubeconfig) as made, running(made, options=options) as executor:
+    async with bed.entered(namespace) as client, running(client, namespace, options=options) as executor:
         watch = executor.watch("c")
         slow = spec(0, {"ends-after": "never"})
         text = json.loads(slow.node_type.template)
@@ -145,53 +144,53 @@ async def test_a_pod_stuck_in_its_end_is_forced_when_that_is_asked_again(kubecon
         await until(watch, Phase.GONE)
 
 
-async def test_cd10_deleting_the_owner_deletes_pods_and_supervisor_without_rayscaler(kubeconfig):
-    async with bed.namespace(kubeconfig) as made:
-        maps = f"/api/v1/namespaces/{made.namespace}/configmaps"
-        found = await made.call(maps, {"metadata": {"name": "c"}})
+async def test_cd10_deleting_the_owner_deletes_pods_and_supervisor_without_rayscaler(namespace):
+    async with bed.entered(namespace) as client:
+        maps = namespace.path("configmaps")
+        found = await namespace.api.create(maps, {"metadata": {"name": "c"}})
         owner = Owner("v1", "ConfigMap", "c", found["metadata"]["uid"])
-        async with running(made, owner=owner) as executor:
+        async with running(client, namespace, owner=owner) as executor:
             await executor.launch(spec())
-        await made.call(f"{maps}/c", method="DELETE")
+        await namespace.api.delete(f"{maps}/c")
         for _ in range(600):
-            pods = await made.call(f"/api/v1/namespaces/{made.namespace}/pods", method="GET")
-            left = await made.call(f"{maps}?labelSelector=app.kubernetes.io/managed-by=rayscaler", method="GET")
+            pods = await namespace.api.get(namespace.path("pods"))
+            left = await namespace.api.get(maps, labelSelector="app.kubernetes.io/managed-by=rayscaler")
             if not pods["items"] and not left["items"]:
                 return
             await asyncio.sleep(0.05)
         raise AssertionError("something is left")
 
 
-async def test_a_cut_watch_and_an_api_server_that_is_away_lose_nothing(kubeconfig):
+async def test_a_cut_watch_and_an_api_server_that_is_away_lose_nothing(namespace):
     options = Options(list_wait_s=0.3, pauses=Pauses(first_s=0.05, longest_s=0.5, blind_s=0.5))
-    async with bed.namespace(kubeconfig) as made:
-        line = bed.Line(made.address)
+    line = bed.Line(namespace)
+    await line.open()
+    async with (
+        bed.entered(namespace) as direct,
+        bed.entered(namespace, port=line.port) as client,
+        running(direct, namespace) as other,
+        running(client, namespace, options=options) as executor,
+    ):
+        watch = executor.watch("c")
+        await executor.launch(spec(0))
+        await until(watch, Phase.REGISTERING)
+        line.cut()
+        await other.launch(spec(1))
+        await until(watch, Phase.REGISTERING)
+        await line.close()
+        await other.launch(spec(2))
+        await other.terminate("c", "c-small-1-0")
+        await asyncio.sleep(1.0)
+        with pytest.raises(Unavailable):
+            await executor.list("c")
+        with pytest.raises(Unavailable):
+            await executor.launch(spec(3))
         await line.open()
-        client = made.through(line.port)
-        try:
-            async with running(made, client=client, options=options) as executor, running(made) as other:
-                watch = executor.watch("c")
-                await executor.launch(spec(0))
-                await until(watch, Phase.REGISTERING)
-                line.cut()
-                await other.launch(spec(1))
-                await until(watch, Phase.REGISTERING)
-                await line.close()
-                await other.launch(spec(2))
-                await other.terminate("c", "c-small-1-0")
-                await asyncio.sleep(1.0)
-                with pytest.raises(Unavailable):
-                    await executor.list("c")
-                with pytest.raises(Unavailable):
-                    await executor.launch(spec(3))
-                await line.open()
-                seen = {each.instance_id: each.phase async for each in _take(watch, Phase.GONE, Phase.REGISTERING)}
-                assert seen["c-small-1-0"] is Phase.GONE
-                assert seen["c-small-1-2"] is Phase.REGISTERING
-                assert sorted(each.instance_id for each in await executor.list("c")) == ["c-small-1-1", "c-small-1-2"]
-        finally:
-            await client.close()
-            await line.close()
+        seen = {each.instance_id: each.phase async for each in _take(watch, Phase.GONE, Phase.REGISTERING)}
+        assert seen["c-small-1-0"] is Phase.GONE
+        assert seen["c-small-1-2"] is Phase.REGISTERING
+        assert sorted(each.instance_id for each in await executor.list("c")) == ["c-small-1-1", "c-small-1-2"]
+    await line.close()
 
 
 async def _take(watch, *phases: Phase):
@@ -204,8 +203,8 @@ async def _take(watch, *phases: Phase):
             yield each
 
 
-async def test_a_thousand_pods_from_one_burst(kubeconfig, capsys):
-    async with bed.namespace(kubeconfig) as made, running(made) as executor:
+async def test_a_thousand_pods_from_one_burst(namespace, capsys):
+    async with bed.entered(namespace) as client, running(client, namespace) as executor:
         watch = executor.watch("c")
         await executor.list("c")
         began_at = time.monotonic()
@@ -216,10 +215,5 @@ async def test_a_thousand_pods_from_one_burst(kubeconfig, capsys):
         await until(watch, Phase.REGISTERING, count=1000, seconds=120.0)
         running_s = time.monotonic() - began_at
         assert len(await executor.list("c")) == 1000
-        async with asyncio.TaskGroup() as tasks:
-            for index in range(1000):
-                tasks.create_task(executor.terminate("c", f"c-small-1-{index}"))
-        ending_s = time.monotonic() - began_at - running_s
-        await until(watch, Phase.GONE, count=1000, seconds=120.0)
     with capsys.disabled():
-        print(f"\n1,000 pods: all created after {created_s:.1f} s, told running after {running_s:.1f} s; ends asked in {ending_s:.1f} s")
+        print(f"\n1,000 pods: all created after {created_s:.1f} s, all told to run after {running_s:.1f} s")
