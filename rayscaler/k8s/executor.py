@@ -109,7 +109,7 @@ class KubernetesExecutor:
         name = str(manifest["metadata"]["name"])
         try:
             await self._make_sure_of(entry)
-            async with self._pace:
+            async with self._pace.turn(spec.cluster):
                 pod = await self._create(name, manifest, spec)
         except NotFound as error:
             raise Unavailable(f"{error}; the namespace is missing, or is just ending") from error
@@ -171,7 +171,7 @@ class KubernetesExecutor:
         await self._delete(pod, grace_s=0 if ends_at else None)
 
     async def _delete(self, pod: Pod, *, grace_s: int | None = None) -> None:
-        async with self._pace:
+        async with self._pace.turn(pod.metadata.labels.cluster):
             try:
                 await self._client.delete(PODS, self._namespace, pod.metadata.name, uid=pod.metadata.uid, grace_s=grace_s)
             except (NotFound, Busy):  # gone, or the name has another pod now

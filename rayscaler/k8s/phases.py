@@ -37,7 +37,8 @@ def of(pod: Pod) -> Standing:
     if not pod.spec.node_name:
         return _unscheduled(pod)
     if ray is not None and ray.state.running is not None:
-        return Standing(Phase.STARTING if ray.started is False else Phase.REGISTERING, _where(pod))
+        # A running pod that somebody is about to end says so beforehand.
+        return Standing(Phase.STARTING if ray.started is False else Phase.REGISTERING, _where(pod), _why(pod))
     return _waiting(pod, ray)
 
 

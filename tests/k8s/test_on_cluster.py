@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import time
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -66,6 +67,19 @@ async def test_a_pod_is_made_runs_and_ends_with_no_right_but_the_role(namespace)
         assert (await namespace.settled(name, "Running"))["metadata"]["name"] == name
         await executor.terminate("c", "c-small-1-0")
         assert (await until(watch, Phase.GONE)).error == ""
+
+
+async def test_all_clusters_of_a_namespace_share_one_list_and_one_watch_and_nothing_is_polled(namespace):
+    async with bed.entered(namespace) as client, running(client, namespace) as executor:
+        watches = [executor.watch(f"c{index}") for index in range(3)]
+        for index, watch in enumerate(watches):
+            await executor.launch(replace(spec(), cluster=f"c{index}", instance_id=f"c{index}-small-1-0"))
+            await until(watch, Phase.REGISTERING)
+            assert len(await executor.list(f"c{index}")) == 1
+        await asyncio.sleep(3.0)
+        deeds = await namespace.audited(f"system:serviceaccount:{namespace.name}:rayscaler-0", at_least=8)
+    done = Counter((each["verb"], each["objectRef"]["resource"]) for each in deeds)
+    assert done == {("list", "pods"): 1, ("watch", "pods"): 1, ("create", "pods"): 3, ("create", "configmaps"): 3}
 
 
 async def test_each_right_of_the_role_is_needed_and_its_lack_is_named(namespace):

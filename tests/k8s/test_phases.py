@@ -60,6 +60,7 @@ RUNS = {"running": {"startedAt": "2026-01-01T00:00:00Z"}}
             Standing(Phase.STARTING, "ray: CreateContainerConfigError: m", "ray: CreateContainerConfigError: m"),
         ),
         (pod(ray=RUNS, side=waiting("CrashLoopBackOff")), Standing(Phase.REGISTERING, WHERE)),
+        (pod(ray=RUNS, conditions=[EVICTED]), Standing(Phase.REGISTERING, WHERE, "EvictionByEvictionAPI: drained")),
         (pod(ray=RUNS, deleted=True), Standing(Phase.ENDING, WHERE)),
         (
             pod(ray=RUNS, deleted=True, conditions=[EVICTED]),
