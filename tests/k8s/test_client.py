@@ -1,5 +1,7 @@
 """The door to the API server: what it needs, and what it says when that is missing."""
 
+import contextlib
+
 import pytest
 
 from rayscaler.errors import Busy, InvalidRequest, NotFound, Unavailable
@@ -52,15 +54,15 @@ async def test_a_name_cannot_lead_elsewhere():
 
 
 async def test_no_answer_and_nobody_there_are_unavailable():
-    async with serving() as (api, client):
-        hasty = Client(client._configuration, call_s=0.05)
+    async with serving() as (api, client), contextlib.AsyncExitStack() as stack:
+        hasty = Client(client._configuration, call_s=0.5)
+        stack.push_async_callback(hasty.close)
         api.refuse["get"] = [(429, {"Retry-After": "9"}, {"message": "busy"})]
         with pytest.raises(Unavailable, match="busy"):
             await hasty.get(PODS, "ns", "a")
         async with api._news:
-            with pytest.raises(Unavailable, match=r"create pods in ns: no answer within 0\.05 s"):
+            with pytest.raises(Unavailable, match=r"create pods in ns: no answer within 0\.5 s"):
                 await hasty.create(PODS, "ns", pod("a"))
         await api.stop()
         with pytest.raises(Unavailable, match="get pods in ns: "):
             await client.get(PODS, "ns", "a")
-        await hasty.close()

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+from typing import Self
 
 import pytest
 
@@ -26,6 +27,14 @@ class Following:
         self._news = asyncio.Event()
         self.reflector = Reflector(client, PODS, "ns", labels.PODS_SELECTOR, tell=self._tell, clock=SystemClock(), pauses=QUICK)
 
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self.reflector.run())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
     def _tell(self, found: Pod, is_gone: bool) -> None:
         self.told.append((found.metadata.name, is_gone))
         self._news.set()
@@ -39,15 +48,12 @@ class Following:
 
 
 @contextlib.asynccontextmanager
-async def following():
+async def following(**refuse):
+    """Follow a small API server that refuses as told from its start on."""
     async with serving() as (api, client):
-        made = Following(client)
-        task = asyncio.create_task(made.reflector.run())
-        try:
+        api.refuse |= refuse
+        async with Following(client) as made:
             yield api, made
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_what_is_there_and_what_comes_is_told_by_one_list_and_one_watch():
@@ -55,16 +61,15 @@ async def test_what_is_there_and_what_comes_is_told_by_one_list_and_one_watch():
         for index in range(1001):
             await api.put(pod(f"a{index}"))
         made = Following(client)
-        task = asyncio.create_task(made.reflector.run())
-        await made.reflector.synced(5.0)
-        assert len(made.reflector.objects) == 1001
-        assert api.calls == {"list": 3, "watch": 1}, "pages of 500"
-        await api.put(pod("b"))
-        await api.drop("a0")
-        await made.until(*(f"a{index}" for index in range(1, 1001)), "b")
-        assert made.told[-2:] == [("b", False), ("a0", True)]
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        async with made:
+            await made.reflector.synced(5.0)
+            assert len(made.reflector.objects) == 1001
+            assert api.calls["list"] == 3, "pages of 500"
+            await api.put(pod("b"))
+            await api.drop("a0")
+            await made.until(*(f"a{index}" for index in range(1, 1001)), "b")
+            assert made.told[-2:] == [("b", False), ("a0", True)]
+            assert api.calls == {"list": 3, "watch": 1}
 
 
 async def test_an_event_may_come_in_any_pieces():
@@ -108,21 +113,15 @@ async def test_a_forgotten_version_means_listing_again_and_what_vanished_is_told
 
 
 async def test_a_storm_of_429_is_waited_out_as_it_asks():
-    async with serving() as (api, client):
-        api.refuse["list"] = [(429, {"Retry-After": "1"}, {"message": "too many requests"})] * 2
-        began_at = asyncio.get_running_loop().time()
-        await client.list(PODS, "ns")
-        assert api.calls["list"] == 3
+    busy = (429, {"Retry-After": "1"}, {"message": "too many requests"})
+    began_at = asyncio.get_running_loop().time()
+    async with following(list=[busy], watch=[busy]) as (api, made):
+        await made.reflector.synced(10.0)
+        assert asyncio.get_running_loop().time() - began_at >= 1.0
+        await api.put(pod("a"))
+        await made.until("a")
+        assert api.calls == {"list": 2, "watch": 2}
         assert asyncio.get_running_loop().time() - began_at >= 2.0
-        api.refuse["watch"] = [(429, {"Retry-After": "1"}, {})]
-        made = Following(client)
-        task = asyncio.create_task(made.reflector.run())
-        refused_at = asyncio.get_running_loop().time()
-        await made.reflector.synced(5.0)
-        assert api.calls["watch"] == 2
-        assert asyncio.get_running_loop().time() - refused_at >= 1.0
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_an_api_server_that_is_away_makes_the_copy_unknown_until_it_is_back():
@@ -139,15 +138,10 @@ async def test_an_api_server_that_is_away_makes_the_copy_unknown_until_it_is_bac
 
 
 async def test_a_missing_right_is_told_as_such():
-    async with serving() as (api, client):
-        api.refuse["list"] = [(403, {}, FORBIDDEN)] * 100
-        made = Following(client)
-        task = asyncio.create_task(made.reflector.run())
+    async with following(list=[(403, {}, FORBIDDEN)] * 100) as (api, made):
         with pytest.raises(Denied, match=r"the Role of the service's account lacks the right to list pods in ns"):
             await made.reflector.synced(0.6)
         assert 2 <= api.calls["list"] <= 10, "with growing pauses"
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_what_a_call_returns_is_known_at_once_unless_the_watch_is_past_it():
