@@ -108,7 +108,7 @@ def worker(spec: LaunchSpec, *, namespace: str, entry: str, owner: Owner | None 
 def start_command(spec: LaunchSpec) -> list[str]:
     """Return the `ray start` of a worker; the type's own start parameters win."""
     flags = {"address": spec.head_address, **PORTS, **raystart.node_flags(spec.node_type)}
-    return ["ray", "start", "--block", *raystart.spelled(flags)]
+    return [*raystart.ray_command("ray", spec.node_type.resources), "start", "--block", *raystart.spelled(flags)]
 
 
 def _annotations(spec: LaunchSpec) -> dict[str, str]:

@@ -2,12 +2,14 @@
 
 import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
 from rayscaler.errors import InvalidRequest
+from rayscaler.executor import raystart
 from rayscaler.executor.base import LaunchSpec
 from rayscaler.executor.record import spec_hash
 from rayscaler.k8s import pods
@@ -111,6 +113,11 @@ def test_pt8_a_command_of_the_template_runs_once_before_ray_start_or_instead_of_
     env = {each["name"]: each.get("value") for each in container["env"]}
     assert shlex.split(env["KUBERAY_GEN_RAY_START_CMD"]) == pods.start_command(spec(RICH))
     assert shlex.split(env["RAYSCALER_START_COMMAND"]) == ray_of(worker(PLAIN))["command"]
+
+
+def test_decimals_are_passed_on_by_the_images_python():
+    found = pods.start_command(replace(spec(PLAIN), node_type=NodeType("t", Resources.of(disk=0.5), template="{}")))
+    assert found[:4] == ["python3", "-c", raystart.START, "start"]
 
 
 def test_what_the_template_mounts_is_not_mounted_twice():
