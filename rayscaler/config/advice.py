@@ -20,7 +20,7 @@ def _all(config: ClusterConfig, spec: Mapping[str, Any]) -> Iterator[Problem]:
     if config.max_workers == 0:
         yield Problem("spec.maxWorkers", "0", "no worker of any type will ever be launched; leave it out if there is no limit")
     yield from _hasty("spec.idleTimeout", spec.get("idleTimeout"), config.idle_timeout_s)
-    yield from _unused("spec.head.template", (spec.get("head") or {}).get("template"))
+    yield from _unused(config, "spec.head.template", (spec.get("head") or {}).get("template"))
     costs = [each.cost is not None for each in config.node_types]
     for index, (each, raw) in enumerate(zip(config.node_types, spec.get("nodeTypes") or (), strict=True)):
         path = f"spec.nodeTypes[{index}]"
@@ -31,7 +31,7 @@ def _all(config: ClusterConfig, spec: Mapping[str, Any]) -> Iterator[Problem]:
         if any(costs) and each.cost is None:
             yield Problem(f"{path}.cost", "None", "other types have a cost; it is compared only where every type that fits has one")
         yield from _hasty(f"{path}.idleTimeout", raw.get("idleTimeout"), each.idle_timeout_s)
-        yield from _unused(f"{path}.template", raw.get("template"))
+        yield from _unused(config, f"{path}.template", raw.get("template"))
 
 
 def _hasty(path: str, raw: object, timeout_s: float | None) -> Iterator[Problem]:
@@ -39,6 +39,6 @@ def _hasty(path: str, raw: object, timeout_s: float | None) -> Iterator[Problem]
         yield Problem(path, shown.value(raw), f"is below {HASTY_S:.0f}s: nodes will end between two tasks and be launched again")
 
 
-def _unused(path: str, raw: object) -> Iterator[Problem]:
-    if raw:
+def _unused(config: ClusterConfig, path: str, raw: object) -> Iterator[Problem]:
+    if raw and config.executor == "local":
         yield Problem(path, shown.value(raw), "the executor 'local' starts no pods and leaves it aside")

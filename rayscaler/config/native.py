@@ -1,7 +1,9 @@
 """The native dialect: a mapping as read from YAML becomes a ClusterConfig. Every problem is told at once, with path, value and rule."""
 
 import re
+from dataclasses import replace
 
+from rayscaler.config import podtemplate
 from rayscaler.config.reader import MOST, Reader, near
 from rayscaler.errors import InvalidRequest
 from rayscaler.model.nodetype import (
@@ -14,6 +16,8 @@ from rayscaler.model.nodetype import (
     UpdatePolicy,
 )
 
+LOCAL, KUBERNETES = "local", "k8s"
+"""Executors."""
 API_VERSION = "rayscaler.io/v1"
 ROOT = {"apiVersion", "kind", "metadata", "spec"}
 METADATA = {"name"}
@@ -51,8 +55,11 @@ def name_in(document: object) -> str | None:
     return read.name("metadata.name", read.mapping("metadata", metadata).get("name")) or None
 
 
-def cluster(document: object) -> ClusterConfig:
-    """Return the definition in `document`; raises InvalidRequest with every problem."""
+def cluster(document: object, executor: str = LOCAL) -> ClusterConfig:
+    """Return the definition in `document` for a service that has this executor; raises InvalidRequest with every problem.
+
+    Only an executor that makes pods reads the pod templates; with it, what a type leaves out of its resources is read there.
+    """
     read = Reader(_hint)
     root = read.mapping("", document, ROOT)
     if root.get("apiVersion") != API_VERSION:
@@ -67,9 +74,9 @@ def cluster(document: object) -> ClusterConfig:
         upscaling_speed=read.number("spec.upscalingSpeed", spec.get("upscalingSpeed"), None, low=0, whole=False),
         idle_timeout_s=read.idle_timeout("spec.idleTimeout", spec.get("idleTimeout"), IDLE_TIMEOUT_S) or 0.0,
         floor_after_driver_s=read.idle_timeout("spec.floorAfterDriver", spec.get("floorAfterDriver"), FLOOR_AFTER_DRIVER_S) or 0.0,
-        executor=_executor(read, spec.get("executor")),
-        head=_head(read, spec.get("head")),
-        node_types=_node_types(read, spec.get("nodeTypes")),
+        executor=_executor(read, spec.get("executor"), executor),
+        head=_head(read, spec.get("head"), executor),
+        node_types=_node_types(read, spec.get("nodeTypes"), executor),
     )
     _check_limits(read, config)
     if read.problems:
@@ -77,27 +84,39 @@ def cluster(document: object) -> ClusterConfig:
     return config
 
 
-def _executor(read: Reader, value: object) -> str:
-    if value not in (None, "local"):
-        read.problem("spec.executor", value, "not yet: this version of rayscaler has the executor 'local' only")
-    return "local"
+def _executor(read: Reader, value: object, executor: str) -> str:
+    if value not in (None, executor):
+        rule = (
+            "not yet: this version of rayscaler has the executor 'local' only"
+            if executor == LOCAL
+            else f"this service has {executor!r} only"
+        )
+        read.problem("spec.executor", value, rule)
+    return executor
 
 
-def _head(read: Reader, value: object) -> Head:
+def _template(read: Reader, path: str, value: object, executor: str) -> str:
+    if executor == KUBERNETES:
+        return podtemplate.read(read, path, value)
+    read.mapping(path, value)
+    return ""
+
+
+def _head(read: Reader, value: object, executor: str) -> Head:
     raw = read.mapping("spec.head", value, HEAD)
-    read.mapping("spec.head.template", raw.get("template"))
     return Head(
         resources=read.resources("spec.head.resources", raw.get("resources")),
         start_params=read.pairs("spec.head", "startParams", raw.get("startParams"), PORTS),
         env=read.pairs("spec.head", "env", raw.get("env")),
+        template=_template(read, "spec.head.template", raw.get("template"), executor),
     )
 
 
-def _node_types(read: Reader, value: object) -> tuple[NodeType, ...]:
+def _node_types(read: Reader, value: object, executor: str) -> tuple[NodeType, ...]:
     if value is not None and not isinstance(value, list):
         read.problem("spec.nodeTypes", value, "must be a list")
         return ()
-    found = tuple(_node_type(read, f"spec.nodeTypes[{index}]", raw) for index, raw in enumerate(value or ()))
+    found = tuple(_node_type(read, f"spec.nodeTypes[{index}]", raw, executor) for index, raw in enumerate(value or ()))
     seen: set[str] = set()
     for index, each in enumerate(found):
         if each.name and each.name in seen:
@@ -106,7 +125,7 @@ def _node_types(read: Reader, value: object) -> tuple[NodeType, ...]:
     return found
 
 
-def _node_type(read: Reader, path: str, value: object) -> NodeType:
+def _node_type(read: Reader, path: str, value: object, executor: str) -> NodeType:
     raw = read.mapping(path, value, TYPE)
     node_type = NodeType(
         name=read.name(f"{path}.name", raw.get("name")),
@@ -125,8 +144,9 @@ def _node_type(read: Reader, path: str, value: object) -> NodeType:
     hosts = raw.get("hostsPerReplica")
     if hosts is not None and (isinstance(hosts, bool) or hosts != 1):
         read.problem(f"{path}.hostsPerReplica", hosts, "not yet: only 1 in this version of rayscaler")
-    read.mapping(f"{path}.template", raw.get("template"))
-    return node_type
+    template = _template(read, f"{path}.template", raw.get("template"), executor)
+    stated = raw["resources"] if isinstance(raw.get("resources"), dict) else {}
+    return replace(node_type, template=template, resources=podtemplate.resources(template, node_type.resources, stated))
 
 
 def _check_limits(read: Reader, config: ClusterConfig) -> None:

@@ -10,6 +10,15 @@ _DURATION = re.compile(r"(?:([0-9]{1,9})h)?(?:([0-9]{1,9})m)?(?:([0-9]{1,9}(?:\.
 _SUFFIXES = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40, "Pi": 1 << 50, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?")
 """Without an exponent that a Decimal could not hold."""
+_POWERS: dict[str, int | Decimal] = {
+    **_SUFFIXES,
+    "Ei": 1 << 60,
+    "E": 10**18,
+    "m": Decimal("1e-3"),
+    "u": Decimal("1e-6"),
+    "n": Decimal("1e-9"),
+}
+"""All suffixes of a Kubernetes quantity; two letters come before one when they are looked for."""
 _MAX_UNITS = 1 << 62
 """As much as the protocol takes of one resource."""
 _MAX_DURATION_S = 366 * 86_400
@@ -40,6 +49,21 @@ def amount(name: str, value: object) -> int:
     if units != int(units):
         raise ValueError("Ray counts in steps of 0.0001")
     return int(units)
+
+
+def kubernetes(value: object) -> Decimal:
+    """Return the number of a Kubernetes quantity: 2, 0.5, 500m, 64Gi, 1e9."""
+    rule = "a quantity is written like 2, 500m or 64Gi"
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError(rule)  # noqa: TRY004 - every problem with a value is a ValueError here
+    text = str(value)
+    suffix = next((each for each in sorted(_POWERS, key=len, reverse=True) if text.endswith(each)), "")
+    if not _NUMBER.fullmatch(text.removesuffix(suffix)):
+        raise ValueError(rule)
+    found = Decimal(text.removesuffix(suffix)) * _POWERS.get(suffix, 1)
+    if found * UNIT > _MAX_UNITS:
+        raise ValueError(f"an amount is {_MAX_UNITS // UNIT} at most")
+    return found
 
 
 def _number(name: str, value: float | str) -> Decimal:

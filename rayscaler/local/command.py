@@ -1,28 +1,17 @@
-"""The command lines and environments of `ray start`: pure but for finding the executable. Runs nothing.
+"""The command lines and environments of `ray start` on this machine: pure but for finding the executable. Runs nothing."""
 
-What is planned must be what Ray registers, so nothing is left to Ray's detection: undeclared CPU, GPU and memory are given
-as 0, which Ray leaves out of the node. An object store cannot be 0: undeclared it is OBJECT_STORE_BYTES.
-A raylet takes decimals of other resources, but `ray start` refuses to pass them on: with any, START runs in its place.
-"""
-
-import json
-import math
 import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from rayscaler.errors import InvalidRequest, Unavailable
+from rayscaler.errors import Unavailable
+from rayscaler.executor import raystart
 from rayscaler.executor.base import LaunchSpec
-from rayscaler.model.resources import UNIT, WHOLE, Resources
 
-OBJECT_STORE_BYTES = 80_000_000
-"""An object store that nobody declared: a little above Ray's minimum (75 MiB), so that many workers share one machine."""
 HEAD = "head"
 """Instance id and node type of a head."""
-FLAG_OF = {"CPU": "num-cpus", "GPU": "num-gpus", "memory": "memory"}
-"""Resources with a flag of their own; 0 where undeclared."""
 NOT_INHERITED = frozenset(
     {
         "RAY_ADDRESS",  # would lead `ray start` elsewhere
@@ -38,24 +27,6 @@ NOT_INHERITED = frozenset(
 ANY_PORT = {"dashboard-agent-listen-port": "0", "min-worker-port": "0", "max-worker-port": "0"}
 """0 lets the kernel choose: Ray's fixed ports clash as soon as two nodes share a machine."""
 
-CONNECT = {"RAY_raylet_client_connect_timeout_milliseconds": "20", "RAY_raylet_client_num_connect_attempts": "500"}
-"""How often a raylet tries to reach its own object store: 500 times 20 ms in place of 10 times 1 s. The first try is often too early,
-and a quarter of all starts then slept for the whole second (9 of 33; 0 of 16 so)."""
-
-START = """
-import copy, math, sys; sys.path[:] = filter(None, sys.path)
-from ray._private.resource_and_label_spec import ResourceAndLabelSpec as Spec
-from ray.scripts.scripts import main
-check = Spec.to_resource_dict
-def amounts(spec):
-    rounded = copy.copy(spec); rounded.resources = {name: math.ceil(amount) for name, amount in spec.resources.items()}
-    return {name: spec.resources.get(name, amount) for name, amount in check(rounded).items()}
-Spec.to_resource_dict = amounts
-sys.exit(main())
-"""
-"""`ray` itself, in which the check of a node's amounts sees them rounded up (Ray 2.52 to 2.60). So a node has its decimals from the
-moment it registers, after each restart too; a resource added to a node that runs comes later, and groups did not find it."""
-
 Builder = Callable[[LaunchSpec], tuple[list[str], dict[str, str]]]
 """Makes a worker's argv and environment from its spec; raises InvalidRequest or Unavailable."""
 
@@ -70,74 +41,24 @@ def worker_argv(spec: LaunchSpec, ray: str) -> list[str]:
 
     The head's log monitor reads the logs of the whole machine; a second one would print every line twice at the driver.
     """
-    node_type = spec.node_type
-    flags = {
-        "address": spec.head_address,
-        **ANY_PORT,
-        "include-log-monitor": "false",
-        **resource_flags(node_type.resources),
-        **label_flags(node_type.labels),
-        **dict(node_type.start_params),
-    }
-    return [*ray_command(ray, node_type.resources), "start", "--block", *spelled(flags)]
+    flags = {"address": spec.head_address, **ANY_PORT, "include-log-monitor": "false", **raystart.node_flags(spec.node_type)}
+    return [*raystart.ray_command(ray, spec.node_type.resources), "start", "--block", *raystart.spelled(flags)]
 
 
 def worker_env(spec: LaunchSpec, base: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of a worker: `base` without what would change it, who it is, and the node type's own."""
-    market = {"RAY_NODE_MARKET_TYPE": "spot"} if spec.node_type.is_spot else {}
     return {
         **inherited(base),
         "RAY_USAGE_STATS_ENABLED": "0",
-        **CONNECT,
+        **raystart.CONNECT,
         **dict(spec.node_type.env),
-        "RAY_CLOUD_INSTANCE_ID": spec.instance_id,
-        "RAY_NODE_TYPE_NAME": spec.node_type.name,
-        **market,
+        **raystart.identity(spec),
     }
 
 
 def inherited(base: Mapping[str, str]) -> dict[str, str]:
     """Return `base` without what would make a node another than the planned one."""
     return {name: value for name, value in base.items() if name not in NOT_INHERITED}
-
-
-def resource_flags(resources: Resources) -> dict[str, str]:
-    """Return the flags that register exactly `resources`; raises InvalidRequest for amounts that no node can have."""
-    problems = [
-        f"resources.{name}: {units / UNIT:g}: a node has whole amounts of {name}; round it, tasks may still ask for fractions"
-        for name, units in resources.items_sorted
-        if name in WHOLE and units % UNIT
-    ]
-    if problems:
-        raise InvalidRequest(*problems)
-    left = {name: _as_ray_reads(units) for name, units in resources.items_sorted}
-    flags = {flag: str(left.pop(name, 0)) for name, flag in FLAG_OF.items()}
-    flags["object-store-memory"] = str(left.pop("object_store_memory", OBJECT_STORE_BYTES))
-    return {**flags, "resources": json.dumps(left)} if left else flags
-
-
-def ray_command(ray: str, resources: Resources) -> list[str]:
-    """Return how to run `ray` for a node with `resources`: with decimals, the Python beside it runs START."""
-    is_whole = all(units % UNIT == 0 for units in resources.values())
-    return [ray] if is_whole else [str(Path(ray).with_name("python3")), "-c", START]
-
-
-def _as_ray_reads(units: int) -> float:
-    """Return the number that Ray turns into these units: it cuts off where we round, and 10000 x 0.57 is a little below 5700."""
-    amount = units / UNIT
-    if units % UNIT == 0:
-        return units // UNIT
-    return amount if int(amount * UNIT) == units else math.nextafter(amount, math.inf)
-
-
-def label_flags(labels: tuple[tuple[str, str], ...]) -> dict[str, str]:
-    """Return the flag that sets a node's labels, none if there are none."""
-    return {"labels": ",".join(f"{key}={value}" for key, value in labels)} if labels else {}
-
-
-def spelled(flags: Mapping[str, str]) -> list[str]:
-    """Return flags as `ray start` reads them: an empty value is a flag without one."""
-    return [f"--{name}={value}" if value else f"--{name}" for name, value in flags.items()]
 
 
 def ray_executable() -> str:

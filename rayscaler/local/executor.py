@@ -11,17 +11,19 @@ from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from weakref import WeakSet
 
 import structlog
 
 from rayscaler import rejoin
 from rayscaler.clock import Clock, SystemClock
 from rayscaler.errors import Conflict, RayscalerError, Unavailable
+from rayscaler.executor import exits
 from rayscaler.executor.base import LaunchSpec
+from rayscaler.executor.feed import Feed
+from rayscaler.executor.record import spec_hash
 from rayscaler.local import command, startup, supervisor
 from rayscaler.local.processes import Identity, Processes, end, end_stragglers
-from rayscaler.local.rundir import Record, RunDir, spec_hash
+from rayscaler.local.rundir import Record, RunDir
 from rayscaler.local.supervisor import Status
 from rayscaler.model.instance import InstanceObservation, Phase
 
@@ -77,22 +79,6 @@ class _Worker:
         return f"{says}pid {identity.pid}, log {self.record.log_path}"
 
 
-class _Watch:
-    """What one watcher has not read yet; forgotten as soon as the watcher is."""
-
-    def __init__(self) -> None:
-        self._queue: asyncio.Queue[InstanceObservation] = asyncio.Queue()
-
-    def tell(self, seen: InstanceObservation) -> None:
-        self._queue.put_nowait(seen)
-
-    def __aiter__(self) -> "_Watch":
-        return self
-
-    async def __anext__(self) -> InstanceObservation:
-        return await self._queue.get()
-
-
 class LocalExecutor:
     """Launches and ends Ray workers on this machine; `root` is the run directory of this service alone."""
 
@@ -112,7 +98,7 @@ class LocalExecutor:
         self._clock = clock or SystemClock()
         self._slots = asyncio.Semaphore(self._timings.starting_at_once)
         self._clusters: dict[str, dict[str, _Worker]] = {}
-        self._watches: dict[str, WeakSet[_Watch]] = {}
+        self._feed = Feed()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def launch(self, spec: LaunchSpec) -> str:
@@ -153,9 +139,7 @@ class LocalExecutor:
     def watch(self, cluster: str) -> AsyncIterator[InstanceObservation]:
         """Yield an observation at each change of phase, from this call on."""
         self._workers(cluster)
-        watch = _Watch()
-        self._watches.setdefault(cluster, WeakSet()).add(watch)
-        return watch
+        return self._feed.watch(cluster)
 
     async def close(self) -> None:
         """Stop following; the workers live on, and queued ones are started by the next executor of this run directory."""
@@ -206,7 +190,7 @@ class LocalExecutor:
         if code is None and worker.is_drained:
             code = rejoin.DRAINED
         end_of_log = "" if code == rejoin.DRAINED else startup.tail(worker.record.log_path)
-        self._gone(worker, f"{what}, {supervisor.meaning(code)}", error=end_of_log)
+        self._gone(worker, f"{what}, {exits.meaning(code)}", error=end_of_log)
 
     async def _await_end(self, worker: _Worker) -> int | None:
         identity = worker.record.identity
@@ -294,9 +278,7 @@ class LocalExecutor:
             log.error("task.failed", task=task.get_name(), exc_info=error)
 
     def _tell(self, worker: _Worker, detail: str = "", error: str = "") -> None:
-        seen = self._observation(worker, detail, error)
-        for watch in tuple(self._watches.get(worker.record.spec.cluster, ())):
-            watch.tell(seen)
+        self._feed.tell(worker.record.spec.cluster, self._observation(worker, detail, error))
 
     def _observation(self, worker: _Worker, detail: str = "", error: str = "") -> InstanceObservation:
         spec = worker.record.spec

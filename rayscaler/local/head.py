@@ -9,8 +9,9 @@ from pathlib import Path
 import structlog
 
 from rayscaler.errors import Unavailable
+from rayscaler.executor import raystart
 from rayscaler.local import startup
-from rayscaler.local.command import ANY_PORT, HEAD, inherited, ray_command, ray_executable, resource_flags, spelled
+from rayscaler.local.command import ANY_PORT, HEAD, inherited, ray_executable
 from rayscaler.local.processes import Identity, Processes, end
 from rayscaler.local.startup import Startup
 from rayscaler.model.resources import Resources
@@ -105,10 +106,10 @@ def head_argv(ray: str, options: HeadOptions, *, port: int, temp_dir: Path, clie
         "include-dashboard": "false",
         "ray-client-server-port": str(client_port),
         **ANY_PORT,
-        **resource_flags(options.resources),
+        **raystart.resource_flags(options.resources),
         **dict(options.start_params),
     }
-    return [*ray_command(ray, options.resources), "start", "--head", "--block", "--no-monitor", *spelled(flags)]
+    return [*raystart.ray_command(ray, options.resources), "start", "--head", "--block", "--no-monitor", *raystart.spelled(flags)]
 
 
 def head_env(options: HeadOptions, base: Mapping[str, str]) -> dict[str, str]:

@@ -8,16 +8,14 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from rayscaler.errors import InvalidRequest, Unavailable
 from rayscaler.executor.base import LaunchSpec
+from rayscaler.executor.record import spec_document, spec_from, spec_hash
 from rayscaler.local.processes import Identity
-from rayscaler.model.nodetype import NodeType
-from rayscaler.model.resources import Resources
 
 FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
 """What may become a file's name: no separators, nothing hidden, below the 255 bytes of file systems."""
@@ -38,11 +36,6 @@ class Record:
     def spec_hash(self) -> str:
         """What tells one spec from another."""
         return spec_hash(self.spec)
-
-
-def spec_hash(spec: LaunchSpec) -> str:
-    """Hash what makes the instance; limits and prices of its node type may change meanwhile."""
-    return hashlib.sha256(json.dumps(_spec_document(spec), sort_keys=True).encode()).hexdigest()
 
 
 class RunDir:
@@ -124,27 +117,10 @@ def _sync_directory(directory: Path) -> None:
 def _document(record: Record) -> dict[str, Any]:
     return {
         "spec_hash": record.spec_hash,
-        "spec": _spec_document(record.spec),
+        "spec": spec_document(record.spec),
         "log_path": str(record.log_path),
         "identity": None if record.identity is None else asdict(record.identity),
         "is_ending": record.is_ending,
-    }
-
-
-def _spec_document(spec: LaunchSpec) -> dict[str, Any]:
-    node_type = spec.node_type
-    return {
-        "cluster": spec.cluster,
-        "instance_id": spec.instance_id,
-        "head_address": spec.head_address,
-        "node_type": {
-            "name": node_type.name,
-            "resources": node_type.resources.amounts,
-            "labels": dict(node_type.labels),
-            "env": dict(node_type.env),
-            "start_params": dict(node_type.start_params),
-            "is_spot": node_type.is_spot,
-        },
     }
 
 
@@ -153,27 +129,10 @@ def _read(path: Path) -> Record:
         document = json.loads(path.read_text())
         identity = document["identity"]
         return Record(
-            spec=_spec(document["spec"]),
+            spec=spec_from(document["spec"]),
             log_path=Path(document["log_path"]),
             identity=None if identity is None else Identity(**identity),
             is_ending=document["is_ending"],
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Unavailable(f"{path} is not readable as a record ({error}); end its process by hand and remove the file") from error
-
-
-def _spec(document: Mapping[str, Any]) -> LaunchSpec:
-    kind = document["node_type"]
-    return LaunchSpec(
-        cluster=document["cluster"],
-        instance_id=document["instance_id"],
-        head_address=document["head_address"],
-        node_type=NodeType(
-            name=kind["name"],
-            resources=Resources(kind["resources"]),
-            labels=tuple(kind["labels"].items()),
-            env=tuple(kind["env"].items()),
-            start_params=tuple(kind["start_params"].items()),
-            is_spot=kind["is_spot"],
-        ),
-    )

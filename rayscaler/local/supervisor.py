@@ -21,13 +21,6 @@ LAST_WORD_S = 0.1
 """For what an ended supervisor told to be read."""
 PHASES = {"running": Phase.REGISTERING}
 """What a state means for the instance; in all others there is no node yet, or none any more."""
-MEANINGS = {
-    rejoin.ENDED: "ended by a SIGTERM that was not ours",
-    rejoin.DRAINED: "its node was drained",
-    rejoin.NOT_RUNNABLE: "`ray` cannot be run",
-    rejoin.PRELUDE_FAILED: "its prelude failed",
-    rejoin.USAGE: "its supervisor was started wrongly",
-}
 
 
 @dataclass(frozen=True)
@@ -77,15 +70,6 @@ async def follow(socket_path: Path) -> AsyncGenerator[Status, None]:
                 yield _status(line)
     finally:
         writer.close()
-
-
-def meaning(code: int | None) -> str:
-    """Say what an exit code of a supervisor means; negative: a signal that killed the supervisor itself."""
-    if code is None:
-        return "exit code unknown (started by an earlier process)"
-    if code < 0:
-        return f"killed by signal {-code}"
-    return MEANINGS.get(code, f"exit code {code}")
 
 
 def _status(line: bytes) -> Status:

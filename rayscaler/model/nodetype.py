@@ -29,7 +29,10 @@ class UpdatePolicy(StrEnum):
 
 @dataclass(frozen=True)
 class NodeType:
-    """A kind of node: what it brings, how many there may be. `idle_timeout_s` None means the cluster's, NEVER none at all."""
+    """A kind of node: what it brings, how many there may be. `idle_timeout_s` None means the cluster's, NEVER none at all.
+
+    `template` is a pod template as JSON text, "" where there is none: only an executor that makes pods reads it.
+    """
 
     name: str
     resources: Resources
@@ -43,13 +46,14 @@ class NodeType:
     env: tuple[tuple[str, str], ...] = ()
     start_params: tuple[tuple[str, str], ...] = ()
     update_policy: UpdatePolicy = UpdatePolicy.ROLLING
+    template: str = ""
 
     def is_made_like(self, other: "NodeType") -> bool:
         """Whether a worker launched as one could as well have been launched as the other; limits, prices, timeouts and policies are no part of it."""
         return self is other or self._make() == other._make()
 
     def _make(self) -> tuple[object, ...]:
-        return (self.name, self.resources, dict(self.labels), dict(self.env), dict(self.start_params), self.is_spot)
+        return (self.name, self.resources, dict(self.labels), dict(self.env), dict(self.start_params), self.is_spot, self.template)
 
     def node_labels(self) -> dict[str, str]:
         """Return the labels its nodes will carry: the definition's and those that Ray derives from our environment."""
@@ -64,6 +68,7 @@ class Head:
     resources: Resources = field(default_factory=Resources)
     start_params: tuple[tuple[str, str], ...] = ()
     env: tuple[tuple[str, str], ...] = ()
+    template: str = ""
 
 
 @dataclass(frozen=True)

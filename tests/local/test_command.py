@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from rayscaler.errors import InvalidRequest
+from rayscaler.executor import raystart
 from rayscaler.executor.base import LaunchSpec
 from rayscaler.local import command
 from rayscaler.local.head import HeadOptions, head_argv, head_env
@@ -59,22 +60,22 @@ def test_start_params_win_and_an_empty_one_is_a_bare_flag():
 def test_decimals_are_passed_on_by_the_python_beside_ray():
     spec = launch(NodeType("t", Resources.of(CPU=2, disk=0.5, whole=3)))
     argv = command.worker_argv(spec, "/opt/bin/ray")
-    assert argv[:4] == ["/opt/bin/python3", "-c", command.START, "start"]
+    assert argv[:4] == ["/opt/bin/python3", "-c", raystart.START, "start"]
     assert argv[-1] == '--resources={"disk": 0.5, "whole": 3}'
     assert command.worker_argv(spec, "ray")[0] == "python3"
     head = HeadOptions(Resources.of(disk=0.5))
-    assert head_argv("ray", head, port=1, temp_dir=Path("t"), client_port=2)[:5] == ["python3", "-c", command.START, "start", "--head"]
+    assert head_argv("ray", head, port=1, temp_dir=Path("t"), client_port=2)[:5] == ["python3", "-c", raystart.START, "start", "--head"]
 
 
 @pytest.mark.parametrize("units", [1, 3, 5_000, 5_700, 6_900, 12_345, 29 * 10**8 + 3, 2**49 + 1])
 def test_ray_which_cuts_off_reads_the_planned_amount(units):
-    said = json.loads(command.resource_flags(Resources({"disk": units}))["resources"])["disk"]
+    said = json.loads(raystart.resource_flags(Resources({"disk": units}))["resources"])["disk"]
     assert int(said * 10_000) == units
 
 
 def test_every_fraction_of_what_ray_has_whole_is_refused_by_name():
     with pytest.raises(InvalidRequest) as refused:
-        command.resource_flags(Resources.of(CPU=1.5, memory=0.5, neuron_cores=0.5, x=0.5, GPU=2))
+        raystart.resource_flags(Resources.of(CPU=1.5, memory=0.5, neuron_cores=0.5, x=0.5, GPU=2))
     assert [problem.path for problem in refused.value.problems] == ["resources.CPU", "resources.memory", "resources.neuron_cores"]
 
 
@@ -85,7 +86,7 @@ def test_a_worker_knows_who_it_is_whatever_our_own_environment_says():
         "PATH": "/bin",
         "A": "2",
         "RAY_USAGE_STATS_ENABLED": "0",
-        **command.CONNECT,
+        **raystart.CONNECT,
         "RAY_CLOUD_INSTANCE_ID": "i-1",
         "RAY_NODE_TYPE_NAME": "spotty",
         "RAY_NODE_MARKET_TYPE": "spot",

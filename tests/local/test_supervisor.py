@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from rayscaler import rejoin
+from rayscaler.executor import exits
 from rayscaler.local import supervisor
 from rayscaler.local.rundir import RunDir
 from rayscaler.model.instance import Phase
@@ -32,7 +33,7 @@ def test_a_worker_runs_under_the_file_itself():
     ],
 )
 def test_an_exit_code_is_told_in_words(code, words):
-    assert supervisor.meaning(code) == words
+    assert exits.meaning(code) == words
 
 
 @pytest.mark.parametrize(

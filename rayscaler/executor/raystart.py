@@ -1,0 +1,88 @@
+"""What every executor tells `ray start` about a worker: its amounts, its labels, who it is. Pure; runs nothing.
+
+What is planned must be what Ray registers, so nothing is left to Ray's detection: undeclared CPU, GPU and memory are given
+as 0, which Ray leaves out of the node. An object store cannot be 0: undeclared it is OBJECT_STORE_BYTES.
+A raylet takes decimals of other resources, but `ray start` refuses to pass them on: with any, START runs in its place.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+from rayscaler.errors import InvalidRequest
+from rayscaler.executor.base import LaunchSpec
+from rayscaler.model.nodetype import NodeType
+from rayscaler.model.resources import UNIT, WHOLE, Resources
+
+OBJECT_STORE_BYTES = 80_000_000
+"""An object store that nobody declared: a little above Ray's minimum (75 MiB), so that many workers share one machine."""
+FLAG_OF = {"CPU": "num-cpus", "GPU": "num-gpus", "memory": "memory"}
+"""Resources with a flag of their own; 0 where undeclared."""
+CONNECT = {"RAY_raylet_client_connect_timeout_milliseconds": "20", "RAY_raylet_client_num_connect_attempts": "500"}
+"""How often a raylet tries to reach its own object store: 500 times 20 ms in place of 10 times 1 s. The first try is often too early,
+and a quarter of all starts then slept for the whole second (9 of 33; 0 of 16 so)."""
+
+START = """
+import copy, math, sys; sys.path[:] = filter(None, sys.path)
+from ray._private.resource_and_label_spec import ResourceAndLabelSpec as Spec
+from ray.scripts.scripts import main
+check = Spec.to_resource_dict
+def amounts(spec):
+    rounded = copy.copy(spec); rounded.resources = {name: math.ceil(amount) for name, amount in spec.resources.items()}
+    return {name: spec.resources.get(name, amount) for name, amount in check(rounded).items()}
+Spec.to_resource_dict = amounts
+sys.exit(main())
+"""
+"""`ray` itself, in which the check of a node's amounts sees them rounded up (Ray 2.52 to 2.60). So a node has its decimals from the
+moment it registers, after each restart too; a resource added to a node that runs comes later, and groups did not find it."""
+
+
+def node_flags(node_type: NodeType) -> dict[str, str]:
+    """Return the flags that make a node one of the type; its own start parameters win."""
+    return {**resource_flags(node_type.resources), **label_flags(node_type.labels), **dict(node_type.start_params)}
+
+
+def identity(spec: LaunchSpec) -> dict[str, str]:
+    """Return the variables by which a node says who it is; nothing may overrule them."""
+    market = {"RAY_NODE_MARKET_TYPE": "spot"} if spec.node_type.is_spot else {}
+    return {"RAY_CLOUD_INSTANCE_ID": spec.instance_id, "RAY_NODE_TYPE_NAME": spec.node_type.name, **market}
+
+
+def resource_flags(resources: Resources) -> dict[str, str]:
+    """Return the flags that register exactly `resources`; raises InvalidRequest for amounts that no node can have."""
+    problems = [
+        f"resources.{name}: {units / UNIT:g}: a node has whole amounts of {name}; round it, tasks may still ask for fractions"
+        for name, units in resources.items_sorted
+        if name in WHOLE and units % UNIT
+    ]
+    if problems:
+        raise InvalidRequest(*problems)
+    left = {name: _as_ray_reads(units) for name, units in resources.items_sorted}
+    flags = {flag: str(left.pop(name, 0)) for name, flag in FLAG_OF.items()}
+    flags["object-store-memory"] = str(left.pop("object_store_memory", OBJECT_STORE_BYTES))
+    return {**flags, "resources": json.dumps(left)} if left else flags
+
+
+def ray_command(ray: str, resources: Resources) -> list[str]:
+    """Return how to run `ray` for a node with `resources`: with decimals, the Python beside it runs START."""
+    is_whole = all(units % UNIT == 0 for units in resources.values())
+    return [ray] if is_whole else [str(Path(ray).with_name("python3")), "-c", START]
+
+
+def _as_ray_reads(units: int) -> float:
+    """Return the number that Ray turns into these units: it cuts off where we round, and 10000 x 0.57 is a little below 5700."""
+    amount = units / UNIT
+    if units % UNIT == 0:
+        return units // UNIT
+    return amount if int(amount * UNIT) == units else math.nextafter(amount, math.inf)
+
+
+def label_flags(labels: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    """Return the flag that sets a node's labels, none if there are none."""
+    return {"labels": ",".join(f"{key}={value}" for key, value in labels)} if labels else {}
+
+
+def spelled(flags: Mapping[str, str]) -> list[str]:
+    """Return flags as `ray start` reads them: an empty value is a flag without one."""
+    return [f"--{name}={value}" if value else f"--{name}" for name, value in flags.items()]

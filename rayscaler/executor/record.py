@@ -1,0 +1,65 @@
+"""What an executor writes down beside an instance, so that whoever finds it later knows what it was launched with. Pure.
+
+Limits and prices are no part of it: they may change while the instance lives.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from rayscaler.executor.base import LaunchSpec
+from rayscaler.model.nodetype import NodeType
+from rayscaler.model.resources import Resources
+
+
+def spec_document(spec: LaunchSpec) -> dict[str, Any]:
+    """Return what makes the instance, as JSON values."""
+    return {
+        "cluster": spec.cluster,
+        "instance_id": spec.instance_id,
+        "head_address": spec.head_address,
+        "node_type": make_document(spec.node_type),
+    }
+
+
+def make_document(node_type: NodeType) -> dict[str, Any]:
+    """Return what makes a worker of the type, as JSON values."""
+    template = {"template": node_type.template} if node_type.template else {}
+    return {
+        "name": node_type.name,
+        "resources": node_type.resources.amounts,
+        "labels": dict(node_type.labels),
+        "env": dict(node_type.env),
+        "start_params": dict(node_type.start_params),
+        "is_spot": node_type.is_spot,
+        **template,
+    }
+
+
+def spec_hash(spec: LaunchSpec) -> str:
+    """Hash what makes the instance: what tells one spec from another."""
+    return hashlib.sha256(json.dumps(spec_document(spec), sort_keys=True).encode()).hexdigest()
+
+
+def spec_from(found: Mapping[str, Any]) -> LaunchSpec:
+    """Return the spec of a document; raises ValueError, KeyError, TypeError or AttributeError when it is none."""
+    return LaunchSpec(
+        cluster=found["cluster"],
+        instance_id=found["instance_id"],
+        head_address=found["head_address"],
+        node_type=make_from(found["node_type"]),
+    )
+
+
+def make_from(found: Mapping[str, Any]) -> NodeType:
+    """Return the node type of a document by `make_document`; raises as `spec_from`."""
+    return NodeType(
+        name=found["name"],
+        resources=Resources(found["resources"]),
+        labels=tuple(found["labels"].items()),
+        env=tuple(found["env"].items()),
+        start_params=tuple(found["start_params"].items()),
+        is_spot=found["is_spot"],
+        template=found.get("template", ""),
+    )

@@ -1,0 +1,237 @@
+"""The one door to the API server: seven verbs over any kind of object. Bytes go in as JSON, come out as the kind's own values.
+
+Each call has a deadline, within which a 429 is waited out as the API server asks; what it refuses is an error of our tree.
+kubernetes.aio gives credentials, certificates and the connection pool; its models and its watch are left aside, as decoding with
+only the used fields is 10 to 50 times faster (design §6), and its watch asks for an expired version for ever.
+"""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+from urllib.parse import quote
+
+import aiohttp
+import msgspec
+import yaml
+from kubernetes.aio import config
+from kubernetes.aio.client.configuration import Configuration
+from kubernetes.aio.client.rest import RESTClientObject
+
+from rayscaler.errors import InvalidRequest, Unavailable
+from rayscaler.k8s import failures
+from rayscaler.k8s.objects import Event, Kind, Page
+
+T = TypeVar("T")
+
+MERGE, APPLY = "application/merge-patch+json", "application/apply-patch+yaml"
+"""Forms of a patch; JSON is YAML."""
+CALL_S = 20.0
+"""Deadline of a call, its waits after a 429 included."""
+SILENCE_S = 100.0
+"""A watch without a word for so long is broken: bookmarks come every minute."""
+WATCH_S = 540
+"""The API server is asked to end a watch after so long, so that connections spread over its replicas."""
+PAGE = 500
+"""Objects per page of a list: a few MB at a time."""
+KEEPALIVE = ((socket.TCP_KEEPIDLE, 10), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 3), (socket.TCP_USER_TIMEOUT, 20_000))
+"""A machine that died says nothing; the kernel notices within half a minute."""
+_EVENTS = msgspec.json.Decoder(Event)
+
+
+class Client:
+    """Speaks to one API server."""
+
+    def __init__(self, configuration: Configuration, *, call_s: float = CALL_S) -> None:
+        self._configuration = configuration
+        self._call_s = call_s
+        self._session: aiohttp.ClientSession | None = None
+
+    async def create(self, kind: Kind[T], namespace: str, body: Mapping[str, Any]) -> T:
+        """Create an object and return it; raises AlreadyExists."""
+        return kind.one.decode(await self._call("create", kind, namespace, data=body))
+
+    async def get(self, kind: Kind[T], namespace: str, name: str) -> T:
+        """Return an object; raises NotFound."""
+        return kind.one.decode(await self._call("get", kind, namespace, name))
+
+    async def replace(self, kind: Kind[T], namespace: str, name: str, body: Mapping[str, Any]) -> T:
+        """Put another object in an object's place; raises Busy if `body` has a version that is not the newest."""
+        return kind.one.decode(await self._call("update", kind, namespace, name, data=body))
+
+    async def patch(
+        self,
+        kind: Kind[T],
+        namespace: str,
+        name: str,
+        body: Mapping[str, Any],
+        *,
+        form: str = MERGE,
+        query: Mapping[str, str] | None = None,
+    ) -> T:
+        """Change a part of an object; `query` has the field manager of a server-side apply."""
+        return kind.one.decode(await self._call("patch", kind, namespace, name, data=body, form=form, query=query))
+
+    async def delete(self, kind: Kind[T], namespace: str, name: str, *, uid: str = "", grace_s: int | None = None) -> None:
+        """Begin the end of an object; with `uid` only of that one, else raises Busy. `grace_s` None leaves the object's own."""
+        options = {"preconditions": {"uid": uid}} if uid else {}
+        grace = {} if grace_s is None else {"gracePeriodSeconds": grace_s}
+        await self._call("delete", kind, namespace, name, data={**options, **grace})
+
+    async def list(self, kind: Kind[T], namespace: str, *, selector: str = "") -> tuple[list[T], str]:
+        """Return every object that the label selector selects, and the version they are of; raises Expired if it took too long."""
+        found: list[T] = []
+        query = {"limit": str(PAGE), **({"labelSelector": selector} if selector else {})}
+        while True:
+            page: Page[T] = kind.page.decode(await self._call("list", kind, namespace, query=query))
+            found += page.items
+            if not page.metadata.continue_:
+                return found, page.metadata.resource_version
+            query["continue"] = page.metadata.continue_
+
+    @contextlib.asynccontextmanager
+    async def watch(
+        self, kind: Kind[T], namespace: str, *, version: str, selector: str = ""
+    ) -> AsyncIterator[AsyncIterator[tuple[str, T]]]:
+        """Open a watch from `version` on: it is open once the block begins. Yields event types and objects, bookmarks too.
+
+        Ends when the API server ends it; raises Expired, Overloaded, Denied, Unavailable.
+        """
+        what = f"watch {kind.plural} in {namespace}"
+        query = {"watch": "1", "resourceVersion": version, "allowWatchBookmarks": "true", "timeoutSeconds": str(WATCH_S)}
+        if selector:
+            query["labelSelector"] = selector
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._call_s, sock_read=SILENCE_S)
+        with _translated(what, self._call_s):
+            session, headers = await self._opened()
+            async with asyncio.timeout(self._call_s) as patience:
+                answer = await session.get(self._url(kind, namespace), params=query, headers=headers, timeout=timeout)
+                if answer.status >= 400:
+                    await _refuse(answer, what)
+                patience.reschedule(None)
+            try:
+                _keep_alive(answer)
+                yield _events(answer, kind, what)
+            finally:
+                answer.close()
+
+    async def close(self) -> None:
+        """Close every connection."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def _call(
+        self,
+        verb: str,
+        kind: Kind[T],
+        namespace: str,
+        name: str = "",
+        *,
+        data: Mapping[str, Any] | None = None,
+        form: str = "application/json",
+        query: Mapping[str, str] | None = None,
+    ) -> bytes:
+        """Call until the answer is no 429, or the deadline has come; return the body."""
+        what = f"{verb} {kind.plural} in {namespace}"
+        body = None if data is None else msgspec.json.encode(data)
+        deadline = asyncio.get_running_loop().time() + self._call_s
+        while True:
+            try:
+                with _translated(what, self._call_s):
+                    async with asyncio.timeout_at(deadline):
+                        session, headers = await self._opened()
+                        request = session.request(
+                            _METHODS[verb],
+                            self._url(kind, namespace, name),
+                            params=query,
+                            data=body,
+                            headers={**headers, "Content-Type": form},
+                            timeout=_NO_TIMEOUT,
+                        )
+                        async with request as answer:
+                            return await _body(answer, what)
+            except failures.Overloaded as error:
+                if asyncio.get_running_loop().time() + error.retry_after_s >= deadline:
+                    raise
+                await asyncio.sleep(error.retry_after_s)
+
+    async def _opened(self) -> tuple[aiohttp.ClientSession, dict[str, str]]:
+        """Return the connections and the credentials of this moment: a token in a file is read again each minute."""
+        if self._session is None:
+            self._session = RESTClientObject(self._configuration)._create_pool_manager()  # noqa: SLF001 - made to be overridden
+        settings = (await self._configuration.auth_settings()).get("BearerToken")
+        token = None if settings is None else settings["value"]
+        return self._session, {"Accept": "application/json", **({"Authorization": token} if token else {})}
+
+    def _url(self, kind: Kind[T], namespace: str, name: str = "") -> str:
+        path = f"{kind.group}/namespaces/{quote(namespace, safe='')}/{kind.plural}"
+        return f"{self._configuration.host}/{path}{'/' if name else ''}{quote(name, safe='')}"
+
+
+_METHODS = {"create": "POST", "get": "GET", "list": "GET", "update": "PUT", "patch": "PATCH", "delete": "DELETE"}
+"""HTTP methods of the verbs, as a Role names them."""
+_NO_TIMEOUT = aiohttp.ClientTimeout(total=None)
+"""The deadline around the call counts."""
+
+
+async def connect(kubeconfig: Path | None = None, *, call_s: float = CALL_S) -> Client:
+    """Return a client of the cluster that this process runs in, or of a kubeconfig's current context; raises InvalidRequest."""
+    configuration = Configuration()
+    # Python 3.13 refuses the certificates of many clusters' own authorities for a field that they lack.
+    configuration.disable_strict_ssl_verification = True
+    try:
+        if kubeconfig is None:
+            config.load_incluster_config(client_configuration=configuration)
+        else:
+            await config.load_kube_config(config_file=str(kubeconfig), client_configuration=configuration, persist_config=False)
+    except (config.ConfigException, OSError, ValueError, yaml.YAMLError) as error:
+        where = "the service account of this pod" if kubeconfig is None else str(kubeconfig)
+        raise InvalidRequest(f"{where}: {error}; run in a pod, or name a kubeconfig") from error
+    return Client(configuration, call_s=call_s)
+
+
+@contextlib.contextmanager
+def _translated(what: str, call_s: float) -> Any:
+    """Turn what the connection does into our errors."""
+    try:
+        yield
+    except TimeoutError as error:
+        raise Unavailable(f"{what}: no answer within {call_s:g} s") from error
+    except (aiohttp.ClientError, OSError) as error:
+        raise Unavailable(f"{what}: {type(error).__name__}: {error}") from error
+    except msgspec.DecodeError as error:
+        raise Unavailable(f"{what}: the answer is not what the API server says: {error}") from error
+
+
+async def _body(answer: aiohttp.ClientResponse, what: str) -> bytes:
+    if answer.status >= 400:
+        await _refuse(answer, what)
+    return await answer.read()
+
+
+async def _refuse(answer: aiohttp.ClientResponse, what: str) -> NoReturn:
+    raise failures.of(answer.status, failures.read(await answer.read()), what, answer.headers.get("Retry-After"))
+
+
+async def _events(answer: aiohttp.ClientResponse, kind: Kind[T], what: str) -> AsyncIterator[tuple[str, T]]:
+    """Yield the events of a watch: one JSON text a line, however the bytes come."""
+    rest = b""
+    async for chunk in answer.content.iter_any():
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in filter(None, lines):
+            event = _EVENTS.decode(line)
+            if event.type == "ERROR":
+                failure = failures.read(bytes(event.object))
+                raise failures.of(failure.code, failure, what)
+            yield event.type, kind.one.decode(event.object)
+
+
+def _keep_alive(answer: aiohttp.ClientResponse) -> None:
+    transport = None if answer.connection is None else answer.connection.transport
+    line = None if transport is None else transport.get_extra_info("socket")
+    if line is not None:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in KEEPALIVE:
+            line.setsockopt(socket.IPPROTO_TCP, option, value)

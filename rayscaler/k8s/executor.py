@@ -1,0 +1,278 @@
+"""KubernetesExecutor: each instance is a pod in one namespace. Knows nothing of demand or plans.
+
+The pods are the memory: what an instance was launched with stands in its annotations. One reflector follows the pods of all clusters;
+what it tells becomes observations. A pod whose Ray container has ended is gone as an instance, and is deleted here: it is never
+started again, and nobody else would.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Any
+
+import structlog
+
+from rayscaler.clock import Clock, SystemClock
+from rayscaler.errors import Busy, Conflict, NotFound, RayscalerError, Unavailable
+from rayscaler.executor.base import LaunchSpec
+from rayscaler.executor.feed import Feed
+from rayscaler.executor.record import make_from, spec_hash
+from rayscaler.k8s import labels, phases, pods
+from rayscaler.k8s.client import Client
+from rayscaler.k8s.failures import AlreadyExists
+from rayscaler.k8s.objects import CONFIG_MAPS, PODS, Pod
+from rayscaler.k8s.phases import Standing
+from rayscaler.k8s.reflector import Pauses, Reflector
+from rayscaler.model.instance import InstanceObservation, Phase
+from rayscaler.model.nodetype import NodeType
+from rayscaler.tasks import guard
+from rayscaler.throttle import Pace, Throttle
+
+log = structlog.get_logger(__name__)
+
+ORDER = (Phase.UNSCHEDULED, Phase.PULLING, Phase.STARTING, Phase.REGISTERING, Phase.ENDING, Phase.GONE)
+"""A pod may skip phases; it never goes back."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the executor treats the API server; seconds."""
+
+    per_second: int = 500
+    """Creates and deletes: about what one API server with one etcd takes (2.4 to 3.5 s for 1,000, testbed)."""
+    in_flight: int = 64
+    """At the same time: above 32 the API server got hardly faster."""
+    list_wait_s: float = 10.0
+    """A list waits so long for the first complete one, or for a broken watch."""
+    force_after_s: float = 30.0
+    """A pod that outlasts its grace by so long is deleted without one when its end is asked again: its node is lost."""
+    entry_again_s: float = 60.0
+    """The supervisor's ConfigMap is made again so long after: somebody may have deleted it."""
+    clean_retry_s: float = 60.0
+    """Longest pause between two tries to delete a pod that has ended."""
+    pauses: Pauses = field(default_factory=Pauses)
+
+
+@dataclass(slots=True)
+class _Worker:
+    """An instance in memory: what was told of it last, and whether its end was asked for."""
+
+    instance_id: str
+    node_type: str
+    pod_name: str
+    made_as: str
+    standing: Standing
+    is_asked: bool = False
+
+
+class KubernetesExecutor:
+    """Launches and ends Ray workers as pods of `namespace`; the client stays the caller's. `on_end` hears of a bug that ended the watch."""
+
+    def __init__(
+        self,
+        client: Client,
+        namespace: str,
+        *,
+        on_end: Callable[[str], None],
+        owner: Callable[[str], pods.Owner | None] = lambda _: None,
+        options: Options | None = None,
+        pace: Pace | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        """Take what the objects of a cluster belong to as `owner`, by the cluster's name."""
+        self._client = client
+        self._namespace = namespace
+        self._on_end = on_end
+        self._owner = owner
+        self._options = options or Options()
+        self._pace = pace or Throttle(per_second=self._options.per_second, in_flight=self._options.in_flight)
+        self._clock = clock or SystemClock()
+        self._feed = Feed()
+        self._workers: dict[str, dict[str, _Worker]] = {}  # by cluster, then by the pod's uid
+        self._entry_text = pods.entry_text()
+        self._entries: dict[str, float] = {}  # names of ConfigMaps, and when each was made sure of
+        self._making: dict[str, asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_following = False
+        self._reflector = Reflector(
+            client, PODS, namespace, labels.PODS_SELECTOR, tell=self._changed, clock=self._clock, pauses=self._options.pauses
+        )
+
+    async def launch(self, spec: LaunchSpec) -> str:
+        """Create the pod; one that is there already is success if it was made by the same spec."""
+        self._follow()
+        owner = self._owner(spec.cluster)
+        entry = pods.entry_config_map(spec.cluster, self._entry_text, owner)
+        manifest = pods.worker(spec, namespace=self._namespace, entry=entry["metadata"]["name"], owner=owner)
+        name = str(manifest["metadata"]["name"])
+        try:
+            await self._make_sure_of(entry)
+            async with self._pace.turn(spec.cluster):
+                pod = await self._create(name, manifest, spec)
+        except NotFound as error:
+            raise Unavailable(f"{error}; the namespace is missing, or is just ending") from error
+        self._reflector.note(pod)
+        return name
+
+    async def terminate(self, cluster: str, instance_id: str) -> None:
+        """Delete the pod, with its own grace; asked again after that has passed without effect, without any."""
+        self._follow()
+        name = labels.pod_name(cluster, instance_id)
+        pod = self._reflector.objects.get(name)
+        try:
+            if pod is None:
+                pod = await self._client.get(PODS, self._namespace, name)
+                self._reflector.note(pod)
+            if pod.metadata.labels.cluster != cluster or pod.metadata.annotations.instance_id != instance_id:
+                return
+            await self._end(pod)
+        except NotFound:
+            return
+
+    async def list(self, cluster: str) -> list[InstanceObservation]:
+        """Tell every instance of the cluster that is not gone, from the followed copy of the namespace."""
+        self._follow()
+        await self._reflector.synced(self._options.list_wait_s)
+        workers = self._workers.get(cluster, {}).values()
+        return [self._observation(each, each.standing) for each in workers if each.standing.phase is not Phase.GONE]
+
+    def watch(self, cluster: str) -> AsyncIterator[InstanceObservation]:
+        """Yield an observation at each change of phase, from this call on."""
+        self._follow()
+        return self._feed.watch(cluster)
+
+    async def close(self) -> None:
+        """Stop following; the pods live on."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _create(self, name: str, manifest: pods.Manifest, spec: LaunchSpec) -> Pod:
+        """Return the pod, new or there already; raises Conflict if another spec made it."""
+        try:
+            return await self._client.create(PODS, self._namespace, manifest)
+        except AlreadyExists:
+            pod = await self._client.get(PODS, self._namespace, name)
+        if pod.metadata.labels.cluster != spec.cluster or pod.metadata.annotations.spec_hash != spec_hash(spec):
+            raise Conflict(f"{spec.instance_id}: pod {name} exists with another spec; use a new instance_id")
+        return pod
+
+    async def _end(self, pod: Pod) -> None:
+        ends_at = pod.metadata.deletion_timestamp
+        if ends_at and self._clock.now() < phases.seconds(ends_at) + self._options.force_after_s:
+            return
+        worker = self._workers.get(pod.metadata.labels.cluster, {}).get(pod.metadata.uid)
+        if worker is not None:
+            worker.is_asked = True
+        if ends_at:
+            log.warning("pod.forced", pod=pod.metadata.name, detail="it outlasted its grace; its node is lost or its kubelet stuck")
+        await self._delete(pod, grace_s=0 if ends_at else None)
+
+    async def _delete(self, pod: Pod, *, grace_s: int | None = None) -> None:
+        async with self._pace.turn(pod.metadata.labels.cluster):
+            try:
+                await self._client.delete(PODS, self._namespace, pod.metadata.name, uid=pod.metadata.uid, grace_s=grace_s)
+            except (NotFound, Busy):  # gone, or the name has another pod now
+                return
+
+    async def _make_sure_of(self, entry: pods.Manifest) -> None:
+        """Create the supervisor's ConfigMap unless that was done lately; who comes meanwhile waits for the same call."""
+        name = str(entry["metadata"]["name"])
+        made_at = self._entries.get(name)
+        if made_at is not None and self._clock.mono() - made_at < self._options.entry_again_s:
+            return
+        making = self._making.get(name)
+        if making is None:
+            making = self._making[name] = self._own(self._make(name, entry), f"make {name}")
+            making.add_done_callback(lambda _: self._making.pop(name))
+        await asyncio.shield(making)
+
+    async def _make(self, name: str, entry: pods.Manifest) -> None:
+        try:
+            await self._client.create(CONFIG_MAPS, self._namespace, entry)
+        except AlreadyExists:
+            log.debug("entry.exists", name=name)
+        self._entries[name] = self._clock.mono()
+
+    def _follow(self) -> None:
+        """Begin to follow the pods, at the first call that needs it."""
+        if not self._is_following:
+            self._is_following = True
+            name = f"pods of {self._namespace}"
+            self._own(guard(name, self._reflector.run(), self._on_end), name)
+
+    def _own(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _changed(self, pod: Pod, is_gone: bool) -> None:
+        """Take a change of a pod: tell what is new of its instance."""
+        meta = pod.metadata
+        if meta.labels.role != labels.WORKER or not meta.annotations.instance_id:
+            return
+        workers = self._workers.setdefault(meta.labels.cluster, {})
+        worker = workers.get(meta.uid)
+        if worker is None:
+            worker = workers[meta.uid] = _Worker(
+                meta.annotations.instance_id,
+                meta.labels.node_type,
+                meta.name,
+                meta.annotations.made_as,
+                Standing(Phase.UNSCHEDULED, "new"),
+                is_asked=bool(meta.deletion_timestamp),  # before our time: nobody knows by whom
+            )
+        before = worker.standing.phase
+        if is_gone:
+            del workers[meta.uid]
+        if before is Phase.GONE:
+            return
+        standing = phases.deleted(pod, was_asked=worker.is_asked) if is_gone else phases.of(pod)
+        if is_gone and worker.is_asked and before is not Phase.ENDING:
+            # A pod that no kubelet had is deleted at once, without a moment in which it ends.
+            self._tell(meta.labels.cluster, worker, Standing(Phase.ENDING, standing.detail))
+        self._tell(meta.labels.cluster, worker, replace(standing, phase=max(before, standing.phase, key=ORDER.index)))
+        if standing.phase is Phase.GONE and not is_gone:
+            self._own(self._clean(pod), f"delete {meta.name}")
+
+    async def _clean(self, pod: Pod) -> None:
+        """Delete a pod that has ended, however often that fails."""
+        pause_s = 1.0
+        while True:
+            try:
+                await self._delete(pod)
+            except RayscalerError as error:
+                log.warning("pod.clean.failed", pod=pod.metadata.name, error=str(error))
+            else:
+                return
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, self._options.clean_retry_s)
+
+    def _tell(self, cluster: str, worker: _Worker, standing: Standing) -> None:
+        if standing != worker.standing:
+            worker.standing = standing
+            self._feed.tell(cluster, self._observation(worker, standing))
+
+    def _observation(self, worker: _Worker, standing: Standing) -> InstanceObservation:
+        return InstanceObservation(
+            instance_id=worker.instance_id,
+            node_type=worker.node_type,
+            external_id=worker.pod_name,
+            phase=standing.phase,
+            detail=standing.detail,
+            observed_at=self._clock.now(),
+            error=standing.error,
+            made_as=_made_as(worker.made_as),
+        )
+
+
+@lru_cache(maxsize=1024)
+def _made_as(text: str) -> NodeType | None:
+    """Return what an annotation says a pod was made with; None if it is not ours any more. Pods of a type share one."""
+    try:
+        return make_from(json.loads(text))
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return None

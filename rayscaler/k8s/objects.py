@@ -1,0 +1,182 @@
+"""Kubernetes objects, with only the fields that are read: decoded straight from the API server's bytes.
+
+A field that is absent has its zero value, as in Kubernetes itself. What thousands of objects say alike is kept once.
+"""
+
+import sys
+from typing import Generic, TypeVar
+
+import msgspec
+
+T = TypeVar("T")
+
+
+class _Object(msgspec.Struct, rename="camel", gc=False):
+    """Base: JSON names in camelCase; objects have no cycles, so the garbage collector need not look at them."""
+
+
+class Labels(_Object):
+    """Our labels."""
+
+    cluster: str = msgspec.field(name="rayscaler.io/cluster", default="")
+    node_type: str = msgspec.field(name="rayscaler.io/node-type", default="")
+    role: str = msgspec.field(name="rayscaler.io/role", default="")
+
+    def __post_init__(self) -> None:
+        self.cluster, self.node_type = sys.intern(self.cluster), sys.intern(self.node_type)
+
+
+class Annotations(_Object):
+    """Our annotations."""
+
+    instance_id: str = msgspec.field(name="rayscaler.io/instance-id", default="")
+    spec_hash: str = msgspec.field(name="rayscaler.io/spec-hash", default="")
+    made_as: str = msgspec.field(name="rayscaler.io/made-as", default="")
+
+    def __post_init__(self) -> None:
+        self.made_as = sys.intern(self.made_as)
+
+
+class Meta(_Object):
+    """Metadata of any object; times are RFC 3339."""
+
+    name: str = ""
+    uid: str = ""
+    resource_version: str = ""
+    deletion_timestamp: str = ""
+    labels: Labels = msgspec.field(default_factory=Labels)
+    annotations: Annotations = msgspec.field(default_factory=Annotations)
+
+
+class Named(_Object):
+    """Any object of which only the metadata is read."""
+
+    metadata: Meta = msgspec.field(default_factory=Meta)
+
+
+class Waiting(_Object):
+    """Why a container does not run yet."""
+
+    reason: str = ""
+    message: str = ""
+
+
+class Terminated(_Object):
+    """How a container ended."""
+
+    exit_code: int = 0
+    signal: int = 0
+    reason: str = ""
+    message: str = ""
+
+
+class Running(_Object):
+    """A container runs."""
+
+
+class ContainerState(_Object):
+    """One of three."""
+
+    waiting: Waiting | None = None
+    running: Running | None = None
+    terminated: Terminated | None = None
+
+
+class ContainerStatus(_Object):
+    """What kubelet says of a container; `started` is False only while a startup probe has not succeeded."""
+
+    name: str = ""
+    started: bool | None = None
+    state: ContainerState = msgspec.field(default_factory=ContainerState)
+
+
+class Condition(_Object):
+    """A condition of a pod."""
+
+    type: str = ""
+    status: str = ""
+    reason: str = ""
+    message: str = ""
+
+
+class Container(_Object):
+    """A container's name."""
+
+    name: str = ""
+
+
+class PodSpec(_Object):
+    """Where a pod is, and its containers in their order."""
+
+    node_name: str = ""
+    containers: list[Container] = []
+
+
+class PodStatus(_Object):
+    """What became of a pod."""
+
+    phase: str = ""
+    reason: str = ""
+    message: str = ""
+    conditions: list[Condition] = []
+    container_statuses: list[ContainerStatus] = []
+    init_container_statuses: list[ContainerStatus] = []
+
+
+class Pod(Named):
+    """A pod."""
+
+    spec: PodSpec = msgspec.field(default_factory=PodSpec)
+    status: PodStatus = msgspec.field(default_factory=PodStatus)
+
+
+class PageMeta(_Object):
+    """Where a list stands: its version, and the token of the next page, if any."""
+
+    resource_version: str = ""
+    continue_: str = msgspec.field(name="continue", default="")
+
+
+class Page(_Object, Generic[T]):
+    """A page of a list."""
+
+    metadata: PageMeta = msgspec.field(default_factory=PageMeta)
+    items: list[T] = []
+
+
+class Event(_Object):
+    """An event of a watch; `object` is decoded by its type."""
+
+    type: str = ""
+    object: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+class FailureDetails(_Object):
+    """More about a refusal."""
+
+    kind: str = ""
+    retry_after_seconds: float = 0.0
+
+
+class Failure(_Object):
+    """The API server's `Status`: why it did not do it."""
+
+    code: int = 0
+    reason: str = ""
+    message: str = ""
+    details: FailureDetails | None = None
+
+
+class Kind(Generic[T]):
+    """A kind of object: where it stands in the API, and how it is read."""
+
+    def __init__(self, group: str, plural: str, read_as: type[T]) -> None:
+        """Take the API group and version as in `api/v1` or `apis/coordination.k8s.io/v1`."""
+        self.group = group
+        self.plural = plural
+        self.one = msgspec.json.Decoder(read_as)
+        self.page: msgspec.json.Decoder[Page[T]] = msgspec.json.Decoder(Page[read_as])  # type: ignore[valid-type]
+
+
+PODS = Kind("api/v1", "pods", Pod)
+CONFIG_MAPS = Kind("api/v1", "configmaps", Named)

@@ -1,0 +1,219 @@
+"""A small API server on a socket, for the answers that a real one gives rarely: cut watches, 410, 429 storms, silence.
+
+Pods only, without admission or rights; `has_kubelet` makes their containers run and end. Everything else is tried on the real one (tier cluster).
+"""
+
+import asyncio
+import contextlib
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any
+
+from aiohttp import web
+from kubernetes.aio.client.configuration import Configuration
+
+from rayscaler.k8s import labels
+from rayscaler.k8s.client import Client
+
+MINE = {labels.MANAGED_BY: labels.MANAGER, labels.CLUSTER: "c", labels.NODE_TYPE: "small", labels.ROLE: labels.WORKER}
+
+
+def pod(name: str, **status) -> dict:
+    """Return a worker's pod as somebody else would create it."""
+    annotations = {labels.INSTANCE_ID: name, labels.SPEC_HASH: "h", labels.MADE_AS: "{}"}
+    return {
+        "metadata": {"name": name, "labels": MINE, "annotations": annotations},
+        "spec": {"containers": [{"name": "ray"}]},
+        "status": status,
+    }
+
+
+class FakeApi:
+    """`calls` counts what was asked; `refuse` has (status, headers, body) for the next calls of a verb."""
+
+    def __init__(self) -> None:
+        self.pods: dict[str, dict] = {}
+        self.calls: Counter[str] = Counter()
+        self.refuse: dict[str, list[tuple[int, dict[str, str], dict]]] = {}
+        self.oldest = 0
+        self.version = 100
+        self.chunk = 1 << 20
+        self.has_kubelet = False
+        self._kubelets: set[asyncio.Task[None]] = set()
+        self._events: list[tuple[int, bytes]] = []
+        self._news = asyncio.Condition()
+        self._watches: set[web.StreamResponse] = set()
+        self._runner: web.AppRunner | None = None
+        self.port = 0
+
+    async def start(self) -> None:
+        """Listen, on the same port as before."""
+        app = web.Application()
+        app.router.add_route("*", "/api/v1/namespaces/ns/{plural}", self._many)
+        app.router.add_route("*", "/api/v1/namespaces/ns/{plural}/{name}", self._one)
+        self._runner = web.AppRunner(app, shutdown_timeout=0.0, handler_cancellation=True)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True)
+        await site.start()
+        self.port = site._server.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        """Be away."""
+        for task in self._kubelets:
+            task.cancel()
+        await self._runner.cleanup()
+
+    async def put(self, body: dict) -> dict:
+        """Create or change a pod."""
+        known = self.pods.get(body["metadata"]["name"])
+        self.version += 1
+        uid = known["metadata"]["uid"] if known else f"uid-{self.version}"
+        stored = {**body, "metadata": {**body["metadata"], "uid": uid, "resourceVersion": str(self.version)}}
+        self.pods[body["metadata"]["name"]] = stored
+        await self._tell("MODIFIED" if known else "ADDED", stored)
+        return stored
+
+    async def drop(self, name: str, *, silently: bool = False) -> None:
+        """Delete a pod; silently: nobody who watches is told."""
+        self.version += 1
+        gone = self.pods.pop(name)
+        gone["metadata"]["resourceVersion"] = str(self.version)
+        if not silently:
+            await self._tell("DELETED", gone)
+
+    async def cut(self) -> None:
+        """Break every watch in the middle."""
+        for watch in self._watches:
+            if watch._req.transport is not None:
+                watch._req.transport.abort()
+
+    async def until_empty(self) -> None:
+        """Wait until no pod is left."""
+        async with self._news:
+            while self.pods:
+                await self._news.wait()
+
+    async def say(self, line: dict) -> None:
+        """Put any event into the watches."""
+        await self._append(json.dumps(line).encode() + b"\n")
+
+    async def _tell(self, what: str, stored: dict) -> None:
+        await self._append(json.dumps({"type": what, "object": stored}).encode() + b"\n")
+
+    async def _append(self, line: bytes) -> None:
+        async with self._news:
+            self._events.append((self.version, line))
+            self._news.notify_all()
+
+    async def _many(self, request: web.Request) -> web.StreamResponse:
+        verb = "create" if request.method == "POST" else "watch" if "watch" in request.query else "list"
+        if (refused := self._refused(verb)) is not None:
+            return refused
+        if verb == "create":
+            body = await request.json()
+            if body["metadata"]["name"] in self.pods:
+                return _status(409, "AlreadyExists", "it exists")
+            return web.json_response(await self._create(body) if request.match_info["plural"] == "pods" else body, status=201)
+        return await (self._watch(request) if verb == "watch" else self._list(request))
+
+    async def _create(self, body: dict) -> dict:
+        stored = await self.put(body)
+        if self.has_kubelet:
+            self._spawn(self._run(body["metadata"]["name"]))
+        return stored
+
+    async def _delete(self, name: str) -> None:
+        found = self.pods[name]
+        if not self.has_kubelet or "nodeName" not in found["spec"]:
+            await self.drop(name)
+        elif "deletionTimestamp" not in found["metadata"]:
+            await self.put({**found, "metadata": {**found["metadata"], "deletionTimestamp": "2100-01-01T00:00:00Z"}})
+            self._spawn(self._stop_pod(name))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._kubelets.add(task)
+        task.add_done_callback(self._kubelets.discard)
+
+    async def _run(self, name: str) -> None:
+        for state in ({"waiting": {"reason": "ContainerCreating"}}, {"running": {}}):
+            await asyncio.sleep(0.02)
+            if name in self.pods:
+                found = self.pods[name]
+                statuses = [{"name": each["name"], "state": state} for each in found["spec"]["containers"]]
+                await self.put({**found, "spec": {**found["spec"], "nodeName": "n"}, "status": {"containerStatuses": statuses}})
+
+    async def _stop_pod(self, name: str) -> None:
+        await asyncio.sleep(0.02)
+        await self.drop(name)
+
+    async def _list(self, request: web.Request) -> web.Response:
+        begin = int(request.query.get("continue", 0))
+        limit = int(request.query["limit"])
+        names = sorted(self.pods)
+        more = {"continue": str(begin + limit)} if begin + limit < len(names) else {}
+        items = [self.pods[name] for name in names[begin : begin + limit]]
+        return web.json_response({"metadata": {"resourceVersion": str(self.version), **more}, "items": items})
+
+    async def _watch(self, request: web.Request) -> web.StreamResponse:
+        version = int(request.query["resourceVersion"])
+        if version < self.oldest:
+            return _status(410, "Expired", "too old resource version")
+        answer = web.StreamResponse()
+        await answer.prepare(request)
+        self._watches.add(answer)
+        at = next((index for index, (of, _) in enumerate(self._events) if of > version), len(self._events))
+        try:
+            while True:
+                async with self._news:
+                    while len(self._events) <= at:
+                        await self._news.wait()
+                _, line = self._events[at]
+                at += 1
+                for begin in range(0, len(line), self.chunk):
+                    await answer.write(line[begin : begin + self.chunk])
+        except ConnectionError:
+            return answer
+        finally:
+            self._watches.discard(answer)
+
+    async def _one(self, request: web.Request) -> web.Response:
+        verb = {"GET": "get", "DELETE": "delete"}[request.method]
+        if (refused := self._refused(verb)) is not None:
+            return refused
+        name = request.match_info["name"]
+        if name not in self.pods:
+            return _status(404, "NotFound", f"pods {name} not found")
+        if verb == "delete":
+            options = await request.json()
+            if options.get("preconditions", {}).get("uid") not in (None, self.pods[name]["metadata"]["uid"]):
+                return _status(409, "Conflict", "the UID in the precondition does not match")
+            await self._delete(name)
+            return web.json_response({})
+        return web.json_response(self.pods[name])
+
+    def _refused(self, verb: str) -> web.Response | None:
+        self.calls[verb] += 1
+        waiting = self.refuse.get(verb)
+        if not waiting:
+            return None
+        status, headers, body = waiting.pop(0)
+        return web.json_response(body, status=status, headers=headers)
+
+
+def _status(code: int, reason: str, message: str) -> web.Response:
+    return web.json_response({"kind": "Status", "code": code, "reason": reason, "message": message}, status=code)
+
+
+@contextlib.asynccontextmanager
+async def serving() -> AsyncIterator[tuple[FakeApi, Client]]:
+    """Run one, with a client of it."""
+    api = FakeApi()
+    await api.start()
+    client = Client(Configuration(host=f"http://127.0.0.1:{api.port}"), call_s=5.0)
+    try:
+        yield api, client
+    finally:
+        await client.close()
+        await api.stop()

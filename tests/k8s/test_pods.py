@@ -1,0 +1,137 @@
+"""Manifests are goldens: the template, with what rayscaler owns put in."""
+
+import json
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from rayscaler.errors import InvalidRequest
+from rayscaler.executor import raystart
+from rayscaler.executor.base import LaunchSpec
+from rayscaler.executor.record import spec_hash
+from rayscaler.k8s import pods
+from rayscaler.model.nodetype import NodeType
+from rayscaler.model.resources import Resources
+
+pytestmark = pytest.mark.tier("unit")
+GOLDEN = Path(__file__).parent / "golden"
+OWNER = pods.Owner("v1", "ConfigMap", "demo", "0b6a")
+RESTRICTED = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "runAsNonRoot": True,
+    "capabilities": {"drop": ["ALL"]},
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+RICH = {
+    "metadata": {"labels": {"team": "x", "rayscaler": "no"}, "annotations": {"note": "y"}},
+    "spec": {
+        "serviceAccountName": "workers",
+        "nodeSelector": {"disk": "ssd"},
+        "tolerations": [{"key": "spot", "operator": "Exists"}],
+        "initContainers": [{"name": "fetch", "image": "fetch:1"}],
+        "restartPolicy": "Always",
+        "terminationGracePeriodSeconds": 120,
+        "volumes": [{"name": "data", "emptyDir": {}}],
+        "fieldOfTomorrow": {"a": [1, None]},
+        "containers": [
+            {"name": "proxy", "image": "proxy:1"},
+            {
+                "name": "ray-worker",
+                "image": "rayproject/ray:2.60.0",
+                "command": ["/bin/sh", "-c"],
+                "args": ["pip install 'my lib'"],
+                "env": [
+                    {"name": "SECRET", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
+                    {"name": "RAY_NODE_TYPE_NAME", "value": "liar"},
+                    {"name": "RAY_CLUSTER_NAME", "value": "theirs"},
+                ],
+                "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+                "securityContext": RESTRICTED,
+            },
+        ],
+    },
+}
+PLAIN = {"spec": {"containers": [{"name": "main", "image": "ray"}]}}
+
+
+def spec(template=None, **fields) -> LaunchSpec:
+    amounts = Resources.of(CPU=2, memory=1 << 30, object_store_memory=1 << 28, licence=1)
+    node_type = NodeType("gpu-a100", amounts, **fields, template="" if template is None else json.dumps(template))
+    return LaunchSpec("demo", "demo-gpu-a100-3-0", node_type, "demo-head.ml.svc:6379")
+
+
+def worker(template, **fields):
+    return pods.worker(spec(template, **fields), namespace="ml", entry="demo-rejoin-0", owner=OWNER)
+
+
+def ray_of(pod):
+    return next(each for each in pod["spec"]["containers"] if each["name"] in ("ray-worker", "main"))
+
+
+@pytest.mark.parametrize(
+    ("name", "template", "fields"),
+    [
+        ("plain", PLAIN, {}),
+        (
+            "rich",
+            RICH,
+            {"env": (("A", "$(no) expansion"),), "labels": (("zone", "a"),), "is_spot": True, "start_params": (("temp-dir", "/data"),)},
+        ),
+    ],
+)
+def test_a_pod_is_its_template_with_what_is_ours(name, template, fields):
+    made = worker(template, **fields)
+    made["metadata"]["annotations"] = {key: value if len(value) < 100 else "…" for key, value in made["metadata"]["annotations"].items()}
+    made["metadata"]["annotations"]["rayscaler.io/spec-hash"] = "…"
+    path = GOLDEN / f"{name}.yaml"
+    assert yaml.safe_load(path.read_text()) == made, "if that is meant, write:\n" + yaml.safe_dump(
+        made, sort_keys=False, allow_unicode=True
+    )
+
+
+def test_the_same_spec_makes_the_same_pod_and_its_template_is_part_of_the_spec():
+    assert worker(RICH) == worker(RICH)
+    assert spec_hash(spec(RICH)) != spec_hash(spec(PLAIN))
+    assert json.loads(worker(RICH)["metadata"]["annotations"]["rayscaler.io/made-as"])["template"] == spec(RICH).node_type.template
+
+
+def test_without_a_template_there_is_no_image():
+    with pytest.raises(InvalidRequest, match=r"nodeTypes\.gpu-a100\.template: is missing"):
+        worker(None)
+
+
+def test_pt8_a_command_of_the_template_runs_once_before_ray_start_or_instead_of_it():
+    command = ray_of(worker(RICH))["command"]
+    assert shlex.split(command[command.index("--prelude") + 1]) == ["/bin/sh", "-c", "pip install 'my lib'"]
+    kept = {**RICH, "metadata": {"annotations": {"ray.io/overwrite-container-cmd": "true"}}}
+    container = ray_of(worker(kept))
+    assert (container["command"], container["args"]) == (["/bin/sh", "-c"], ["pip install 'my lib'"])
+    env = {each["name"]: each.get("value") for each in container["env"]}
+    assert shlex.split(env["KUBERAY_GEN_RAY_START_CMD"]) == pods.start_command(spec(RICH))
+    assert shlex.split(env["RAYSCALER_START_COMMAND"]) == ray_of(worker(PLAIN))["command"]
+
+
+def test_decimals_are_passed_on_by_the_images_python():
+    found = pods.start_command(replace(spec(PLAIN), node_type=NodeType("t", Resources.of(disk=0.5), template="{}")))
+    assert found[:4] == ["python3", "-c", raystart.START, "start"]
+
+
+def test_what_the_template_mounts_is_not_mounted_twice():
+    mounts = [{"name": "a", "mountPath": "/dev/shm/"}, {"name": "b", "mountPath": "/tmp/ray"}]
+    container = {"name": "main", "image": "ray", "volumeMounts": mounts, "securityContext": RESTRICTED}
+    made = worker({"spec": {"containers": [container]}})
+    assert [each["mountPath"] for each in ray_of(made)["volumeMounts"]] == ["/dev/shm/", "/tmp/ray", "/opt/rayscaler"]
+    assert [each["name"] for each in made["spec"]["volumes"]] == ["rayscaler-entry"]
+
+
+def test_the_supervisors_config_map_is_the_file_and_another_text_or_owner_is_another():
+    text = pods.entry_text()
+    made = pods.entry_config_map("demo", text, OWNER)
+    assert (made["data"]["rejoin.py"], made["immutable"]) == (text, True)
+    compile(text, "rejoin.py", "exec")
+    names = {pods.entry_config_map("demo", *each)["metadata"]["name"] for each in [(text, OWNER), (text, None), (text + "#", OWNER)]}
+    assert len(names) == 3
