@@ -115,7 +115,7 @@ class Client:
                 _keep_alive(answer)
                 yield _events(answer, kind, what)
             finally:
-                answer.close()
+                _abort(answer)
 
     async def close(self) -> None:
         """Close every connection."""
@@ -228,8 +228,20 @@ async def _events(answer: aiohttp.ClientResponse, kind: Kind[T], what: str) -> A
             yield event.type, kind.one.decode(event.object)
 
 
+def _abort(answer: aiohttp.ClientResponse) -> None:
+    """End a watch's connection at once: TLS would wait for the API server's goodbye, longer than the caller may live."""
+    transport = _transport(answer)
+    if transport is not None:
+        transport.abort()
+    answer.close()
+
+
+def _transport(answer: aiohttp.ClientResponse) -> asyncio.Transport | None:
+    return None if answer.connection is None else answer.connection.transport
+
+
 def _keep_alive(answer: aiohttp.ClientResponse) -> None:
-    transport = None if answer.connection is None else answer.connection.transport
+    transport = _transport(answer)
     line = None if transport is None else transport.get_extra_info("socket")
     if line is not None:
         line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
