@@ -34,7 +34,7 @@ demo: $(STAMP)   ## run the main job on this machine: a real Ray head, demand, w
 test: $(STAMP) $(GO_STAMP) ## set up everything and run the tests
 	@$(PY) -m tests.protocol.go_monitor >/dev/null  # some minutes with Go's own cache empty, which no test should take
 	@$(PY) -m tests.cluster.binary >/dev/null      # likewise
-	$(if $(ARGS),$(PY) -m pytest $(ARGS),$(PY) -m tests.lanes)
+	$(PY) -m pytest $(ARGS)
 
 cluster-up: $(STAMP) $(GO_STAMP) ## run a Kubernetes with 20 simulated nodes to play with; prints how to use it
 	@$(PY) -m tests.cluster up

@@ -21,12 +21,7 @@ def pytest_configure() -> None:
     asyncio.set_event_loop(None)
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Half of the tests may be asked for (tests/lanes.py)."""
-    parser.addoption("--lane", choices=("ray", "rest"), help="only the tests on real Ray, or all others")
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Every test names its tier and has its limit; those of the cluster come last: it slows others while it runs."""
     for item in items:
         marker = item.get_closest_marker("tier")
@@ -36,12 +31,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             seconds = {"unit": 10, "property": 300, "protocol": 60}.get(marker.args[0], 600)
             item.add_marker(pytest.mark.timeout(seconds))
     items.sort(key=lambda item: tier_of(item) == "cluster")
-    if lane := config.getoption("--lane"):
-        here, other = [], []
-        for item in items:
-            (here if (tier_of(item) == "ray") == (lane == "ray") else other).append(item)
-        items[:] = here
-        config.hook.pytest_deselected(items=other)
 
 
 def tier_of(item: pytest.Item) -> str:
