@@ -7,6 +7,7 @@ import pytest
 from rayscaler.model.command import AskedDrain, DrainCommand
 from rayscaler.model.demand import Outcome
 from rayscaler.model.instance import Reason
+from rayscaler.model.node import NodeStatus
 from rayscaler.model.nodetype import IDLE_TIMEOUT_S, NEVER, NodeType
 from rayscaler.model.resources import Resources
 from rayscaler.model.state import Backoff, Hold
@@ -133,3 +134,25 @@ async def test_scenario_9d_a_killed_clients_thousand_cpus_wait_for_nobody():
         assert w.reconciler.status().pending == ()
         await w.live(20)
         assert w.instances == {}
+
+
+async def test_l2_the_same_definition_applied_every_minute_reverts_and_restarts_nothing():
+    """Half an hour of a tool that puts its whole text back again and again, while 50 nodes come, work and go."""
+    definition = config(NodeType("small", Resources.of(CPU=1), max_workers=60), idle_timeout_s=60.0)
+    async with world(definition) as w:
+        for minute in range(30):
+            w.reconciler.redefine(definition, "the same")
+            w.ray.demands = tasks(50, Resources.of(CPU=1)) if minute == 5 else ()
+            await w.live(6)
+            w.ray.demands = ()
+            for name in w.instances if 5 <= minute < 15 else ():
+                w.ray.busy(name)
+            if minute == 15:
+                for name in w.instances:
+                    row = w.ray.row(name)
+                    w.ray.idle_since[row.ray_node_id] = asyncio.get_running_loop().time()
+                    w.ray.set(name, status=NodeStatus.IDLE, available=row.total)
+            await w.live(54, every_s=BEAT_S)
+            assert len(w.instances) == (50 if 5 <= minute <= 15 else 0), minute
+        assert len(w.launched) == 50
+        assert len(w.commands) == 50
