@@ -10,14 +10,12 @@ from typing import Any
 
 from rayscaler.config import quantity, shown
 from rayscaler.config.reader import Reader
-from rayscaler.model.resources import UNIT, Resources
+from rayscaler.model.resources import OBJECT_STORE_BYTES, UNIT, Resources
 
 RAY_CONTAINERS = ("ray-worker", "ray-head", "ray")
 """Names by which Ray's container is found, wherever it stands in the list; else it is the first."""
 OBJECT_STORE_SHARE = Decimal("0.3")
 """Of a pod's memory, as Ray itself takes it."""
-LEAST_OBJECT_STORE = 80_000_000
-"""A little above Ray's own minimum (75 MiB)."""
 ACCELERATORS = (("aws.amazon.com/neuroncore", "neuron_cores"), ("google.com/tpu", "TPU"))
 """Extended resources of Kubernetes, and what Ray calls them; the first that is there counts, as KubeRay has it."""
 OURS = "rayscaler.io/"
@@ -86,7 +84,7 @@ def _memory(total: int, declared: Mapping[str, int]) -> Iterator[tuple[str, int]
     store = int(total * OBJECT_STORE_SHARE)
     if "memory" in declared:
         store = min(store, total - declared["memory"] // UNIT)
-    store = max(store, LEAST_OBJECT_STORE)
+    store = max(store, OBJECT_STORE_BYTES)
     yield "object_store_memory", store
     yield "memory", max(0, total - declared.get("object_store_memory", store * UNIT) // UNIT)
 

@@ -13,10 +13,8 @@ from pathlib import Path
 from rayscaler.errors import InvalidRequest
 from rayscaler.executor.base import LaunchSpec
 from rayscaler.model.nodetype import NodeType
-from rayscaler.model.resources import UNIT, WHOLE, Resources
+from rayscaler.model.resources import OBJECT_STORE_BYTES, UNIT, WHOLE, Resources
 
-OBJECT_STORE_BYTES = 80_000_000
-"""An object store that nobody declared: a little above Ray's minimum (75 MiB), so that many workers share one machine."""
 FLAG_OF = {"CPU": "num-cpus", "GPU": "num-gpus", "memory": "memory"}
 """Resources with a flag of their own; 0 where undeclared."""
 CONNECT = {"RAY_raylet_client_connect_timeout_milliseconds": "20", "RAY_raylet_client_num_connect_attempts": "500"}

@@ -21,7 +21,7 @@ from rayscaler.executor import raystart
 from rayscaler.executor.base import LaunchSpec
 from rayscaler.executor.record import make_document, spec_hash
 from rayscaler.k8s import labels
-from rayscaler.model.resources import UNIT
+from rayscaler.model.resources import OBJECT_STORE_BYTES, UNIT
 
 Manifest = dict[str, Any]
 
@@ -186,7 +186,7 @@ def _own_mounts(container: Manifest, spec: LaunchSpec) -> list[tuple[str, str]]:
 
 
 def _own_volumes(container: Manifest, spec: LaunchSpec) -> list[Manifest]:
-    store = spec.node_type.resources.get("object_store_memory", raystart.OBJECT_STORE_BYTES * UNIT) // UNIT
+    store = spec.node_type.resources.get("object_store_memory", OBJECT_STORE_BYTES * UNIT) // UNIT
     made: dict[str, Manifest] = {
         SHM_VOLUME: {"emptyDir": {"medium": "Memory", "sizeLimit": str(store + SHM_SLACK)}},
         TMP_VOLUME: {"emptyDir": {}},

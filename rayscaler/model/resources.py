@@ -9,6 +9,9 @@ from typing import Self
 UNIT = 10_000
 """One of anything (1 CPU, 1 byte of memory) in the units counted here."""
 
+OBJECT_STORE_BYTES = 80_000_000
+"""The least object store of a node: a little above Ray's minimum (75 MiB), so that many workers share one machine."""
+
 IMPLICIT_PREFIX = "node:__internal_implicit_resource_"
 """Every node has 1.0 of each resource of this prefix without declaring it (Ray Serve's max_replicas_per_node)."""
 

@@ -1,7 +1,6 @@
 """What a report has of a reading: the GCS's own messages, thinned of what no one needs, and what tells a change. Pure; knows no channel."""
 
 import hashlib
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -10,13 +9,11 @@ from google.protobuf.message import Message
 
 from rayscaler.api.gcs.v1 import gcs_pb2
 from rayscaler.api.head.v1 import head_pb2
-from rayscaler.monitor.gcs import GROUP_MARK, GcsReading
+from rayscaler.model.raynames import is_synthetic
+from rayscaler.monitor.gcs import GcsReading
 
 IDLE_TOLERANCE_S = 1.0
 """How much later an idle time may seem to have begun before it counts as begun anew: clocks of two machines and rounding."""
-
-SYNTHETIC = re.compile(r".+_group_(\d+_)?[0-9a-f]{36}")
-"""Ray's resources of a placed group, many on each node of it. The service drops them; here only their bytes are spared."""
 
 
 def snapshot(reading: GcsReading) -> head_pb2.Snapshot:
@@ -35,7 +32,7 @@ def snapshot(reading: GcsReading) -> head_pb2.Snapshot:
     result.DiscardUnknownFields()
     for row in result.state.node_states:
         for resources in (row.total_resources, row.available_resources):
-            for name in [each for each in resources if GROUP_MARK in each and SYNTHETIC.fullmatch(each)]:
+            for name in [each for each in resources if is_synthetic(each)]:  # many; the service drops them, here their bytes are spared
                 del resources[name]
         if row.status in (gcs_pb2.NODE_STATUS_IDLE, gcs_pb2.NODE_STATUS_DEAD):
             row.ClearField("node_activity")  # old texts, which the service does not read

@@ -12,6 +12,7 @@ from typing import Protocol
 from rayscaler import errors
 from rayscaler.api.gcs.v1 import gcs_pb2
 from rayscaler.clock import Clock
+from rayscaler.model.raynames import GROUP_MARK
 from rayscaler.model.resources import from_float
 from rayscaler.monitor import events, kv
 from rayscaler.monitor.auth import TokenSource
@@ -27,12 +28,6 @@ MODE_EVERY_S = 2.0
 
 RECENT_DRAIN_S = 10.0
 """So long after a drain of ours the list of drains is asked for, even where no node shows as draining yet."""
-
-HEAD_RESOURCE = "node:__internal_head__"
-"""The resource that Ray gives to the head's node only."""
-
-GROUP_MARK = "_group_"
-"""Part of every resource name that Ray makes for a placed group; never reported as infeasible."""
 
 HAS_ONE = "the GCS has one already"
 """Why a constraint is not replayed: what is there is newer."""

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Iterable
 
 from rayscaler.api.gcs.v1 import gcs_pb2
+from rayscaler.model.raynames import INTERNAL_NAMESPACE, JOB_BYTES
 from rayscaler.monitor.link import ClusterLine
 
 JOBS = "/ray.rpc.JobInfoGcsService"
@@ -19,14 +20,8 @@ READ_EVERY_S = 2.0
 FLOORED_EVERY_S = 10.0
 """While jobs live the reply may be long, and what it tells is wanted only once those that asked for the constraint have gone."""
 
-INTERNAL_NAMESPACE = "_ray_internal_"
-"""The namespaces of Ray's own jobs start so."""
-
 LIVING_STATES = (0, 1, 2, 3)
 """Of an actor: dependencies unready, pending, alive, restarting; one call for each, since the dead would come with them otherwise."""
-
-JOB_BYTES = 4
-"""A placement group's id ends with the id of the job that made it."""
 
 
 class Waiters:

@@ -12,22 +12,12 @@ from rayscaler.api.gcs.v1 import gcs_pb2 as ray
 from rayscaler.api.head.v1 import head_pb2 as pb
 from rayscaler.model.demand import Bundle, Constraint, Demand, Gang, LabelCondition, LabelSelector, Operator, Snapshot, Strategy
 from rayscaler.model.node import DeathReason, NodeStatus, RayNode
+from rayscaler.model.raynames import GROUP_BYTES, HEAD_RESOURCE, INTERNAL_NAMESPACE, JOB_BYTES, SYNTHETIC_WITHIN, is_synthetic
 from rayscaler.model.resources import UNIT, Resources, from_float
 from rayscaler.server.rules import MAX_AMOUNT, MAX_AT, MAX_COUNT, MAX_DETAIL, MAX_GANG, MAX_JOBS, Rules, is_sayable
 
-HEAD_RESOURCE = "node:__internal_head__"
-"""The resource that Ray gives to the head's node only."""
-GROUP_MARK = "_group_"
-"""Part of every resource name that Ray makes for a placed group."""
-SYNTHETIC_WITHIN = re.compile(r"_group_(\d+_)?[0-9a-f]{36}\b")
-SYNTHETIC = re.compile(rf".+{SYNTHETIC_WITHIN.pattern}")
-"""Ray's resources of a placed group, `CPU_group_<id>` or `CPU_group_<index>_<id>`: 18 bytes of id, so that a user's own name passes."""
 DETAILS = re.compile(r"(?P<id>[0-9a-f]+):(?P<strategy>[A-Z_]+)\|(?P<state>[A-Z]+)")
 """Form of a gang's `details`; the only place where PACK and SPREAD are told."""
-INTERNAL_NAMESPACE = "_ray_internal_"
-"""The namespaces of Ray's own jobs start so."""
-GROUP_BYTES, JOB_BYTES = 18, 4
-"""A placement group's id has 18 bytes, and ends with the id of the job that made it."""
 
 _STATUS = {
     ray.NODE_STATUS_RUNNING: NodeStatus.RUNNING,
@@ -116,7 +106,7 @@ class _Reader:
     def _is_own(self, name: str) -> bool:
         found = self._own.get(name)
         if found is None:
-            found = self._own[name] = is_sayable(name) and not _is_synthetic(name)
+            found = self._own[name] = is_sayable(name) and not is_synthetic(name)
         return found
 
     def _amounts(self, path: str, resources: Mapping[str, float]) -> dict[str, int]:
@@ -201,10 +191,6 @@ def _sorted(counts: Mapping[Bundle, int]) -> tuple[Demand, ...]:
 
 def _activity(row: ray.NodeState) -> tuple[str, ...]:
     return tuple(sorted(text for text in row.node_activity if not SYNTHETIC_WITHIN.search(text)))
-
-
-def _is_synthetic(name: str) -> bool:
-    return GROUP_MARK in name and SYNTHETIC.fullmatch(name) is not None
 
 
 def _strategy(told: str, first: ray.ResourceRequest) -> Strategy:

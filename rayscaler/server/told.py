@@ -7,10 +7,9 @@ from rayscaler.api.gcs.v1 import gcs_pb2 as ray
 from rayscaler.api.head.v1 import head_pb2 as pb
 from rayscaler.model.command import AutoscalingState, DrainCommand, ReachableConfig, TellCommand
 from rayscaler.model.demand import Bundle, Constraint, Gang, Operator
+from rayscaler.model.raynames import GROUP_MARK
 from rayscaler.model.resources import UNIT
 
-GROUP_MARK = "_group_"
-"""Part of every resource name that Ray makes for a placed group; never told as infeasible."""
 AUTOSCALER = "autoscaler"
 """The `pid` by which drivers know events, from whichever process they come."""
 V1_EVENT = ":event_summary:"

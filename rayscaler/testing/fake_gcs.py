@@ -13,8 +13,9 @@ from rayscaler import errors
 from rayscaler.api.gcs.v1 import gcs_pb2
 from rayscaler.clock import Clock
 from rayscaler.model.demand import Bundle, Strategy
+from rayscaler.model.raynames import HEAD_RESOURCE
 from rayscaler.model.resources import UNIT, Resources
-from rayscaler.monitor.gcs import HAS_ANOTHER, HAS_ONE, HEAD_RESOURCE, GcsReading, check_state, drain_request, may_replay
+from rayscaler.monitor.gcs import HAS_ANOTHER, HAS_ONE, GcsReading, check_state, drain_request, may_replay
 from rayscaler.monitor.kv import OURS
 from rayscaler.testing import fake_ray
 from rayscaler.testing.fake_ray import FakeGang, FakeNode, FakeTask
