@@ -170,13 +170,13 @@ class Failure(_Object):
 class Kind(Generic[T]):
     """A kind of object: where it stands in the API, and how it is read."""
 
-    def __init__(self, group: str, plural: str, read_as: type[T]) -> None:
+    def __init__(self, group: str, plural: str, one: type[T], page: type[Page[T]]) -> None:
         """Take the API group and version as in `api/v1` or `apis/coordination.k8s.io/v1`."""
         self.group = group
         self.plural = plural
-        self.one = msgspec.json.Decoder(read_as)
-        self.page: msgspec.json.Decoder[Page[T]] = msgspec.json.Decoder(Page[read_as])  # type: ignore[valid-type]
+        self.one = msgspec.json.Decoder(one)
+        self.page = msgspec.json.Decoder(page)
 
 
-PODS = Kind("api/v1", "pods", Pod)
-CONFIG_MAPS = Kind("api/v1", "configmaps", Named)
+PODS = Kind("api/v1", "pods", Pod, Page[Pod])
+CONFIG_MAPS = Kind("api/v1", "configmaps", Named, Page[Named])

@@ -40,7 +40,7 @@ class Serving:
         deadline = time.monotonic() + PATIENCE_S
         while not (found := [line for line in self.log_path.read_text().splitlines() if all(word in line for word in words)]):
             assert time.monotonic() < deadline, self.log_path.read_text()
-            time.sleep(0.05)
+            time.sleep(0.05)  # the service is another process, and a log file tells nobody when it grows
         return found[-1]
 
 
