@@ -122,14 +122,17 @@ def _end_excess(draft: Draft, candidates: Iterable[Instance], count: int, reason
     if draft.state.no_end is not None:
         return
     minimum = {view.name: view.node_type.min_workers for view in draft.views}
-    for instance in sorted(candidates, key=lambda each: _excess_order(draft, each)):
+    in_order = sorted(candidates, key=lambda each: _excess_order(draft, each))
+    dead = Counter(each.node_type for each in in_order if each.node_dead_since is not None)
+    for instance in in_order:
         if count <= 0:
             return
-        if draft.staying[instance.node_type] <= minimum.get(instance.node_type, 0) and reason is Reason.MAX_WORKERS:
-            continue
-        count -= 1
         if instance.node_dead_since is None:
+            living = draft.staying[instance.node_type] - dead[instance.node_type]  # the dead keep no minimum
+            if living <= minimum.get(instance.node_type, 0) and reason is Reason.MAX_WORKERS:
+                continue
             _end_or_drain(draft, instance, reason, detail, is_idle_enough=_idle_s(draft, instance) is not None)
+        count -= 1
 
 
 def _excess_order(draft: Draft, instance: Instance) -> tuple[int, float, str]:

@@ -378,3 +378,16 @@ def test_cd_6_a_node_whose_drain_was_refused_is_asked_again_only_after_its_time_
     known = state(new, instances=(refused,), nodes=(node("a", R(CPU=4), R(CPU=1)),))
     assert plan(known).drains == ()
     assert [each.instance_id for each in plan(replace(known, now=NOW + 3)).drains] == ["a"]
+
+
+def test_cd_7_a_dead_node_keeps_no_minimum_where_the_maximum_is_lowered():
+    """Counted as the one that stays, it took the last living one along, and that was made anew once the dead one had gone."""
+    ant, bee = NodeType("ant", R(CPU=1), min_workers=1), NodeType("bee", R(CPU=1))
+    ants = [running(name, "ant") for name in "abcd"]
+    instances = (replace(ants[0], node_dead_since=NOW - 1), *ants[1:], running("e", "bee"))
+    full = [replace(node(each.instance_id, R(CPU=1), R()), node_type=each.node_type) for each in instances]
+    nodes = (replace(full[0], status=NodeStatus.DEAD), *full[1:])
+    found = plan(state(ant, bee, max_workers=1, instances=instances, nodes=nodes, node_dead_grace_s=5.0))
+    drained = {each.instance_id for each in found.drains}
+    assert len(drained & {"b", "c", "d"}) == 2
+    assert drained - {"b", "c", "d"} == {"e"}
