@@ -1,6 +1,7 @@
 """A small API server on a socket, for the answers that a real one gives rarely: cut watches, 410, 429 storms, silence.
 
-Pods only, without admission or rights; `has_kubelet` makes their containers run and end. Everything else is tried on the real one (tier cluster).
+One kind of object at a time, in `pods` whatever it is, without selectors, admission or rights; `has_kubelet` makes containers run and end.
+What is patched, or created as something else than a pod, is only noted in `written`. Everything else is tried on the real one (tier cluster).
 """
 
 import asyncio
@@ -36,6 +37,8 @@ class FakeApi:
         self.pods: dict[str, dict] = {}
         self.calls: Counter[str] = Counter()
         self.refuse: dict[str, list[tuple[int, dict[str, str], dict]]] = {}
+        self.written: list[tuple[str, str, dict]] = []
+        self.hang_s = 0.0
         self.oldest = 0
         self.version = 100
         self.chunk = 1 << 20
@@ -62,6 +65,7 @@ class FakeApi:
         """Be away."""
         for task in self._kubelets:
             task.cancel()
+        await self.cut()  # the runner would wait for a watch that has not written yet
         await self._runner.cleanup()
 
     async def put(self, body: dict) -> dict:
@@ -81,6 +85,11 @@ class FakeApi:
         gone["metadata"]["resourceVersion"] = str(self.version)
         if not silently:
             await self._tell("DELETED", gone)
+
+    async def hide(self, name: str) -> None:
+        """Let a label selector select an object no more: who watches is told that it is deleted."""
+        self.version += 1
+        await self._tell("DELETED", self.pods[name])
 
     async def cut(self) -> None:
         """Break every watch in the middle."""
@@ -114,6 +123,8 @@ class FakeApi:
             body = await request.json()
             if body["metadata"]["name"] in self.pods:
                 return _status(409, "AlreadyExists", "it exists")
+            if request.match_info["plural"] != "pods":
+                self.written.append(("create", body["metadata"]["name"], body))
             return web.json_response(await self._create(body) if request.match_info["plural"] == "pods" else body, status=201)
         return await (self._watch(request) if verb == "watch" else self._list(request))
 
@@ -179,10 +190,14 @@ class FakeApi:
             self._watches.discard(answer)
 
     async def _one(self, request: web.Request) -> web.Response:
-        verb = {"GET": "get", "DELETE": "delete"}[request.method]
+        verb = {"GET": "get", "DELETE": "delete", "PATCH": "patch"}[request.method]
         if (refused := self._refused(verb)) is not None:
             return refused
         name = request.match_info["name"]
+        if verb == "patch":
+            await asyncio.sleep(self.hang_s)
+            self.written.append(("patch", name, await request.json(content_type=None)))
+            return web.json_response({"metadata": {"name": name}})
         if name not in self.pods:
             return _status(404, "NotFound", f"pods {name} not found")
         if verb == "delete":
