@@ -196,7 +196,7 @@ class FakeApi:
         name = request.match_info["name"]
         if verb == "patch":
             await asyncio.sleep(self.hang_s)
-            self.written.append(("patch", name, await request.json(content_type=None)))
+            self.written.append(("patch", name, json.loads(await request.read())))
             return web.json_response({"metadata": {"name": name}})
         if name not in self.pods:
             return _status(404, "NotFound", f"pods {name} not found")

@@ -257,8 +257,8 @@ def with_spec(**spec) -> dict:
 
 @pytest.mark.parametrize(("found", "says"), [
     ({}, ["configmap demo: data: has no key; put the definition under cluster.yaml"]),
-    ({"binaryData": {"x": "AA=="}}, ["configmap demo: binaryData: is left aside, a definition is text; data: has no key; "
-                                     "put the definition under cluster.yaml"]),
+    ({"binaryData": {"x": "AA=="}}, [
+        "configmap demo: binaryData: is left aside, a definition is text; data: has no key; put the definition under cluster.yaml"]),
     ({"data": {"b": GOOD, "a": ""}}, ["configmap demo: data: has the keys a, b; have one, or call that of the definition cluster.yaml"]),
     ({"data": {"a": ""}}, ["configmap demo: data.a: is empty; there must be one document"]),
     ({"data": {"cluster.yaml": GOOD + "#" * MOST_BYTES, "a": ""}},
