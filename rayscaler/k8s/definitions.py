@@ -29,8 +29,8 @@ log = structlog.get_logger(__name__)
 
 KEY = "cluster.yaml"
 """Where the definition stands in a ConfigMap that has more than one key."""
-MOST_BYTES = 768 << 10
-"""The last good text must fit beside the record, into one ConfigMap of 1 MiB."""
+MOST_BYTES = 256 << 10
+"""As much as `kubectl apply` takes: some 600 node types with their templates. To read it takes 1.5 s, in which the lease waits."""
 ENDING = "its ConfigMap is being deleted"
 UNLABELLED = f"its ConfigMap is there and has lost its label: put {labels.CLUSTER} back, or delete the ConfigMap to end the cluster"
 _KUSTOMIZED = re.compile(r"-[2456789bcdfghkmt]{10}")
@@ -107,7 +107,7 @@ class Definitions:
         self._wake.set()
 
     async def _work(self) -> NoReturn:
-        """Look at what has changed, one at a time: to read a huge definition takes a second, and the lease cannot wait for a hundred."""
+        """Look at what has changed, one at a time: between two definitions, which may be huge, everybody else gets a turn."""
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -171,6 +171,7 @@ class Definitions:
             self._sink.defined(case.in_force, Owner("v1", "ConfigMap", name, case.uid))
 
     def _hold(self, name: str, case: _Case, why: str) -> None:
+        self._stop(case, _RESUME)
         if case.held != why:
             case.held = why
             log.warning("definition.held", cluster=name, why=why)

@@ -179,6 +179,21 @@ async def test_a_label_that_comes_back_to_a_bad_text_puts_the_last_good_one_in_f
         assert defined == ("defined", "demo", "a")
 
 
+async def test_what_was_good_last_is_not_put_in_force_while_held():
+    kept = MemoryStore()
+    await kept.keep_good(source("demo"), GOOD)
+    kept.is_down = True
+    async with world(config_map("demo", BAD), kept=kept) as (api, sink):
+        await sink.until("refused")
+        await api.hide("demo")
+        await sink.until("held")
+        kept.is_down = False
+        await settle()
+        assert sink.told == []
+        await api.put(config_map("demo", BAD))
+        await sink.until("defined", "refused")
+
+
 async def test_an_unlabelled_one_that_is_deleted_later_is_gone():
     async with world(config_map("demo", GOOD)) as (api, sink):
         await sink.until("defined")
@@ -262,7 +277,7 @@ def with_spec(**spec) -> dict:
     ({"data": {"b": GOOD, "a": ""}}, ["configmap demo: data: has the keys a, b; have one, or call that of the definition cluster.yaml"]),
     ({"data": {"a": ""}}, ["configmap demo: data.a: is empty; there must be one document"]),
     ({"data": {"cluster.yaml": GOOD + "#" * MOST_BYTES, "a": ""}},
-     ["configmap demo: data.cluster.yaml: is larger than 768 KiB, as no definition is"]),
+     ["configmap demo: data.cluster.yaml: is larger than 256 KiB, as no definition is"]),
     (with_spec(executor="local"), ["configmap demo: data.cluster.yaml: spec.executor: 'local': this service has 'k8s' only"]),
     ({"data": {"c": text("a", name="other", idleTimeout=0.5)}},
      ["configmap demo: data.c: spec.idleTimeout: 0.5: a duration is written like 30s, 5m or 1h30m; never means no timeout",
