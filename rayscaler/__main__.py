@@ -60,7 +60,7 @@ def cli() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the address as JSON.")
 def serve(files: tuple[Path, ...], listen: str | None, state_dir: Path | None, as_json: bool) -> None:
     """Run the service."""
-    from rayscaler import app
+    from rayscaler.app import local
 
     settings = ServiceSettings.from_env(listen=listen, state_dir=state_dir)
     host = settings.listen.rpartition(":")[0]
@@ -71,7 +71,7 @@ def serve(files: tuple[Path, ...], listen: str | None, state_dir: Path | None, a
     def warn(problem: str) -> None:
         click.echo(f"warning: {problem}", err=True)
 
-    sys.exit(asyncio.run(app.serve(files, settings, tell, warn)))
+    sys.exit(asyncio.run(local.serve(files, settings, tell, warn)))
 
 
 @cli.command()

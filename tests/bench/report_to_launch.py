@@ -17,7 +17,8 @@ from pathlib import Path
 
 import structlog
 
-from rayscaler.app import Service, calm_collector
+from rayscaler.app.local import head_address
+from rayscaler.app.service import Service, calm_collector
 from rayscaler.clock import SystemClock
 from rayscaler.executor.base import LaunchSpec
 from rayscaler.model.instance import InstanceObservation, Phase
@@ -107,7 +108,9 @@ async def _ours(made: Workload, samples: int, seed: int, directory: Path) -> tup
     configs = [ClusterConfig(cluster_name(index), made.node_types) for index in range(samples)]
     settings = ServiceSettings(listen="127.0.0.1:0", state_dir=directory)
     store = SqliteStore(directory / "record.sqlite")
-    service = Service(configs, settings, executor=executor, store=store, kept=store, clock=SystemClock())
+    service = Service(settings, executor=executor, store=store, clock=SystemClock())
+    for config in configs:
+        service.add(config, head_address=head_address)
     listening: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     serving = asyncio.create_task(service.run(listening.set_result))
     try:
