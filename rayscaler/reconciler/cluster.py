@@ -123,6 +123,11 @@ class ClusterReconciler:
         self._tell(partial(_refuse, problems), wakes=False)
         log.warning("definition.refused", cluster=self.name, in_force=self._memory.definition.content_hash, problems=list(problems))
 
+    def withhold(self, why: str) -> None:
+        """Launch and end nothing from now on, for this reason; "" ends that."""
+        self._tell(partial(_withhold, why), wakes=True)
+        log.warning("definition.withheld", cluster=self.name, why=why)
+
     def advise(self, warnings: tuple[str, ...]) -> None:
         """Say what somebody should look at in the definition that is in force, until another one is."""
         self._tell(partial(_advise, warnings), wakes=False)
@@ -282,6 +287,10 @@ def _redefine(config: ClusterConfig, content_hash: str, memory: Memory, now: flo
 
 def _refuse(problems: tuple[str, ...], memory: Memory, now: float) -> None:  # noqa: ARG001 - the form of a Fact
     memory.refuse(problems)
+
+
+def _withhold(why: str, memory: Memory, now: float) -> None:  # noqa: ARG001 - the form of a Fact
+    memory.withheld = why
 
 
 def _advise(warnings: tuple[str, ...], memory: Memory, now: float) -> None:  # noqa: ARG001 - the form of a Fact

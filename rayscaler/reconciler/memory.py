@@ -55,6 +55,7 @@ class Memory:
     is_listed: bool = False
     listed_at: float = 0.0
     executor_error: str = ""
+    withheld: str = ""
     instances: dict[str, Instance] = field(default_factory=dict)
     expectations: dict[str, Expectation] = field(default_factory=dict)
     backoffs: dict[str, Backoff] = field(default_factory=dict)
