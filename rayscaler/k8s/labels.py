@@ -15,6 +15,8 @@ INSTANCE_ID, SPEC_HASH, MADE_AS = "rayscaler.io/instance-id", "rayscaler.io/spec
 WORKER = "worker"
 PODS_SELECTOR = f"{MANAGED_BY}={MANAGER},{CLUSTER}"
 """Everything of ours and nothing else: foreign pods never cross the wire."""
+DEFINITIONS_SELECTOR = f"{CLUSTER},{MANAGED_BY}!={MANAGER}"
+"""ConfigMaps with a cluster's definition: the label's key counts, and what rayscaler writes itself is none."""
 LONGEST = 63
 """A pod's name is its host name too, which Linux cuts there."""
 HASH_LENGTH = 8

@@ -130,6 +130,13 @@ class Pod(Named):
     status: PodStatus = msgspec.field(default_factory=PodStatus)
 
 
+class ConfigMap(Named):
+    """A ConfigMap; of binary data only the keys are read."""
+
+    data: dict[str, str] = {}
+    binary_data: dict[str, msgspec.Raw] = {}
+
+
 class PageMeta(_Object):
     """Where a list stands: its version, and the token of the next page, if any."""
 
@@ -179,4 +186,5 @@ class Kind(Generic[T]):
 
 
 PODS = Kind("api/v1", "pods", Pod, Page[Pod])
-CONFIG_MAPS = Kind("api/v1", "configmaps", Named, Page[Named])
+CONFIG_MAPS = Kind("api/v1", "configmaps", ConfigMap, Page[ConfigMap])
+EVENTS = Kind("api/v1", "events", Named, Page[Named])
