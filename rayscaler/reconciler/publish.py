@@ -133,7 +133,7 @@ def _about_floor(memory: Memory) -> list[tuple[bool, str]]:
     owners, limit_s = memory.floor_owners, memory.config.floor_after_driver_s
     gone = floor.ended(memory.floor) if memory.floor is not None else ""
     return [
-        (owners.is_over, f"{gone}: it is ignored until something else is asked for"),
+        (owners.is_over, f"{gone}: it is ignored, and {floor.afterlife(memory.replay)}"),
         (owners.unowned_s is not None and not owners.is_over, f"{gone}: it ends after {limit_s:g} s of that (floorAfterDriver)"),
     ]
 
