@@ -134,7 +134,8 @@ class ClusterReconciler:
 
     def explanation(self) -> Explanation:
         """Tell of each pending shape, node and node type why it stands as it does, as of the last cycle."""
-        return self._memory.explanation or explain(self._memory, build_state(self._memory, self._clock.now()), Plan())
+        found = self._memory.explanation or explain(self._memory, build_state(self._memory, self._clock.now()), Plan())
+        return replace(found, definition=self._memory.definition)
 
     async def run(self) -> None:
         """Run for ever: adopt what the record and the executor have, then a cycle whenever one is due."""
