@@ -13,6 +13,7 @@ from rayscaler.cli.completion import clusters
 from rayscaler.cli.moments import clock_time
 from rayscaler.cli.source import DEFAULT_SERVICE, chosen
 from rayscaler.cli.subject import about
+from rayscaler.model.status import DefinitionStatus
 
 MOVERS = {
     pb.MOVER_NOBODY: "",
@@ -47,6 +48,9 @@ def explain(subject: str, cluster: str, service: str | None, as_json: bool) -> N
 def render(cluster: pb.ClusterExplanation) -> Group:
     """Return one cluster's explanation as tables; kinds with nothing to tell are left out."""
     parts: list[RenderableType] = [Text(f"{cluster.cluster}, as decided at {clock_time(cluster.at)}", style="bold")]
+    definition = cluster.definition
+    notices = DefinitionStatus(definition.hash, problems=tuple(definition.problems), warnings=tuple(definition.warnings)).notices
+    parts += [Text(each, "yellow") for each in notices]
     if cluster.shapes:
         parts.append(_table("pending", [((each.shape, f"x {each.count}"), each.because) for each in cluster.shapes]))
     if cluster.nodes:
@@ -56,7 +60,7 @@ def render(cluster: pb.ClusterExplanation) -> Group:
         parts.append(_table("node", nodes))
     if cluster.node_types:
         parts.append(_table("node type", [((each.name, _workers(each)), each.because) for each in cluster.node_types]))
-    if len(parts) == 1:
+    if not (cluster.shapes or cluster.nodes or cluster.node_types):
         parts.append(Text("nothing waits, no node is there, no node type is defined"))
     return Group(*parts)
 

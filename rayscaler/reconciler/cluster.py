@@ -21,7 +21,7 @@ from rayscaler.model.plan import Plan
 from rayscaler.model.state import ClusterState
 from rayscaler.model.status import ClusterStatus, DefinitionStatus
 from rayscaler.planner.plan import plan
-from rayscaler.reconciler import drivers, floor, publish
+from rayscaler.reconciler import drivers, publish
 from rayscaler.reconciler.admission import Order, admit
 from rayscaler.reconciler.apply import apply, end_overdue
 from rayscaler.reconciler.calls import Calls, Fact
@@ -68,7 +68,6 @@ class ClusterReconciler:
         self._retry_at: float | None = None
         self._blind: Reason | None = None
         self._blind_since: float | None = None
-        self._is_floor_over = False
         self._cycle_at = 0.0
 
     @property
@@ -140,7 +139,8 @@ class ClusterReconciler:
 
     def explanation(self) -> Explanation:
         """Tell of each pending shape, node and node type why it stands as it does, as of the last cycle."""
-        return self._memory.explanation or explain(self._memory, build_state(self._memory, self._clock.now()), Plan())
+        found = self._memory.explanation or explain(self._memory, build_state(self._memory, self._clock.now()), Plan())
+        return replace(found, definition=self._memory.definition)
 
     async def run(self) -> None:
         """Run for ever: adopt what the record and the executor have, then a cycle whenever one is due."""
@@ -257,14 +257,6 @@ class ClusterReconciler:
             if self._blind is None or blind is None:
                 self._blind_since = None if blind is None else now
             self._blind = blind
-        self._note_floor()
-
-    def _note_floor(self) -> None:
-        """Log once that the floor has ended, though nobody took it back."""
-        is_over = self._memory.floor_owners.is_over
-        if is_over and not self._is_floor_over and self._memory.floor is not None:
-            log.info("floor.ended", cluster=self.name, detail=floor.ended(self._memory.floor))
-        self._is_floor_over = is_over
 
     def _is_worth_a_cycle(self, report: DemandReport) -> bool:
         """Whether a heartbeat alone is reason to decide again: it says that somebody is idle for long enough, or sight has come back."""

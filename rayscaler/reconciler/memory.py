@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
+import structlog
+
 from rayscaler.errors import RayscalerError
 from rayscaler.lifecycle import backoff, observe
 from rayscaler.lifecycle.table import Fact, can, move
@@ -23,6 +25,8 @@ from rayscaler.reconciler import backlog, floor, landing, usage
 from rayscaler.reconciler.admission import Order
 from rayscaler.settings import Timings
 from rayscaler.store.base import ClusterRecord
+
+log = structlog.get_logger(__name__)
 
 FAILURES = frozenset({Reason.OVERDUE, Reason.LAUNCH_ERROR})
 """Ends of a launch that count as a failure of its node type."""
@@ -153,7 +157,9 @@ class Memory:
         was_over = self.floor_owners.is_over
         self.floor_owners = floor.follow(self.floor_owners, self.snapshot, seen_s, self.config.floor_after_driver_s)
         if self.floor_owners.is_over and not was_over:
-            self.actions.append(Action(now, "FLOOR_ENDED", "", "", Reason.NOBODY_WAITS, floor.ended(self.floor), self.cycle))
+            detail = floor.ended(self.floor)
+            self.actions.append(Action(now, "FLOOR_ENDED", "", "", Reason.NOBODY_WAITS, detail, self.cycle))
+            log.info("floor.ended", cluster=self.config.name, detail=detail)
 
     def _is_break(self, read_at: float) -> bool:
         """Whether Ray was out of sight before this report, so that its first words may lack nodes (WC-8)."""

@@ -11,7 +11,7 @@ from rayscaler.model.plan import Infeasible
 from rayscaler.planner.door import is_synthetic
 from rayscaler.reconciler import backlog
 from rayscaler.reconciler.apply import instance_name
-from rayscaler.reconciler.explain.floor import OVER
+from rayscaler.reconciler.explain import floor
 from rayscaler.reconciler.explain.scene import Scene, shape_key
 from rayscaler.reconciler.state import seen_at
 
@@ -107,7 +107,7 @@ def _constraint(scene: Scene, tallies: dict[Key, _Tally]) -> Iterator[ShapeExpla
         counts[each.bundle] += each.count
     if scene.memory.floor_owners.is_over:
         for each in scene.memory.floor.demands if scene.memory.floor else ():
-            because = scene.because(shape_key(DemandKind.CONSTRAINT, each.bundle), Reason.NOBODY_WAITS, OVER)
+            because = scene.because(shape_key(DemandKind.CONSTRAINT, each.bundle), Reason.NOBODY_WAITS, floor.over(scene))
             yield ShapeExplanation(DemandKind.CONSTRAINT, str(each.bundle), each.bundle, "", each.count, because)
     for bundle, count in sorted(counts.items(), key=lambda each: str(each[0])):
         tally = tallies.get((DemandKind.CONSTRAINT, bundle)) or _Tally()
