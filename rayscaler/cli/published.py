@@ -1,6 +1,7 @@
 """What the service of a namespace has written back there, read with the rights of whoever asks: to read ConfigMaps is enough."""
 
 import asyncio
+from collections.abc import Mapping
 from typing import TypeVar
 
 from google.protobuf.json_format import Parse, ParseError
@@ -39,7 +40,7 @@ def _read(namespace: str, cluster: str, key: str) -> dict[str, str]:
     return {name: documents[key] for name, documents in chosen.items() if key in documents}
 
 
-async def _fetch(namespace: str) -> dict[str, dict[str, str]]:
+async def _fetch(namespace: str) -> dict[str, Mapping[str, str]]:
     door = await client.connect(kubeconfig(), call_s=CALL_S)
     try:
         return await statuses.read(door, namespace)
