@@ -5,10 +5,12 @@ RayscalerError
 ├── NotFound              NOT_FOUND            never     success for terminate
 ├── Conflict              ALREADY_EXISTS       never     same id, other spec: the operator looks
 ├── Superseded            FAILED_PRECONDITION  never     a newer monitor or session has taken over; this one stops
+├── Fenced                FAILED_PRECONDITION  never     another service leads; this process ends, and is started again as a standby
 ├── Busy                  ABORTED              backoff
 ├── InsufficientCapacity  RESOURCE_EXHAUSTED   elsewhere that node type is backed off, another planned
 ├── Denied                PERMISSION_DENIED    long
 ├── Unsupported           UNIMPLEMENTED        never     the capability is dropped
+├── NotLeader             UNAVAILABLE          backoff   over a fresh connection, which may reach the one that leads
 └── Unavailable           UNAVAILABLE          backoff
 """
 
@@ -86,6 +88,19 @@ class Superseded(RayscalerError):
     """A newer monitor, or a newer session, has taken over."""
 
     code = "FAILED_PRECONDITION"
+
+
+class Fenced(RayscalerError):
+    """Another service leads, or may: nothing more is written or sent, and this process ends."""
+
+    code = "FAILED_PRECONDITION"
+
+
+class NotLeader(RayscalerError):
+    """This replica does not lead; another one takes the report."""
+
+    code = "UNAVAILABLE"
+    retry = Retry.BACKOFF
 
 
 class Busy(RayscalerError):

@@ -9,7 +9,7 @@ from functools import partial
 import structlog
 
 from rayscaler.clock import Clock
-from rayscaler.errors import InvalidRequest, Unavailable
+from rayscaler.errors import Fenced, InvalidRequest, Unavailable
 from rayscaler.executor.base import Executor
 from rayscaler.lifecycle.table import IllegalTransition
 from rayscaler.model.command import AutoscalingState, ReportAnswer
@@ -21,7 +21,7 @@ from rayscaler.model.plan import Plan
 from rayscaler.model.state import ClusterState
 from rayscaler.model.status import ClusterStatus, DefinitionStatus
 from rayscaler.planner.plan import plan
-from rayscaler.reconciler import drivers, publish
+from rayscaler.reconciler import drivers, publish, unfinished
 from rayscaler.reconciler.admission import Order, admit
 from rayscaler.reconciler.apply import apply, end_overdue
 from rayscaler.reconciler.calls import Calls, Fact
@@ -162,11 +162,12 @@ class ClusterReconciler:
             memory = self._memory
             self._fold(now)
             self._note_sight(now)
+            unfinished.finish(memory, calls, self._head_address(), now)
             if not memory.is_listed or memory.snapshot is None:
                 scene = build_state(memory, now), Plan()
                 return
             memory.cycle += 1
-            end_overdue(memory, calls, now)
+            end_overdue(memory, now)
             state = build_state(memory, now)
             decided = plan(state)
             scene = state, decided
@@ -174,16 +175,13 @@ class ClusterReconciler:
             await apply(decided, memory, store=self._store, calls=calls, head_address=self._head_address(), now=now)
             memory.ask_replay(now)
             drivers.tell(memory, now)
-            self._state = publish.autoscaling_state(memory, self._state, now)
-            memory.state_version = self._state.version
-            memory.end_cycle(now)
-            self._fresh_due = next_fresh(memory)
-            if not decided.is_empty:
-                log.info("cycle", cluster=self.name, cycle=memory.cycle, **publish.summary(decided))
+            self._conclude(decided, now)
         except Unavailable as error:
             # Nothing was sent; the next cycle starts from facts again.
             log.warning("cycle.unwritten", cluster=self.name, cycle=self._memory.cycle, error=str(error))
             self._retry_at = self._clock.now() + self._timings.executor_retry_s
+        except Fenced:
+            raise  # another service leads: this one has sent nothing, and ends
         except Exception:
             # A bug in deciding for one cluster must not stop the others (FH-10); it is told, and tried again later.
             log.exception("cycle.failed", cluster=self.name, cycle=self._memory.cycle)
@@ -192,6 +190,16 @@ class ClusterReconciler:
             if scene is not None:
                 asyncio.get_running_loop().call_soon(self._explain, *scene)  # after the calls that are to go out
             self._is_in_cycle = False
+
+    def _conclude(self, decided: Plan, now: float) -> None:
+        """Note what the cycle leaves: the state for the GCS, what is over, when more may be decided."""
+        memory = self._memory
+        self._state = publish.autoscaling_state(memory, self._state, now)
+        memory.state_version = self._state.version
+        memory.end_cycle(now)
+        self._fresh_due = next_fresh(memory)
+        if not decided.is_empty:
+            log.info("cycle", cluster=self.name, cycle=memory.cycle, **publish.summary(decided))
 
     def _explain(self, state: ClusterState, decided: Plan) -> None:
         """Note why all stands as it does. A bug in that stops nothing."""

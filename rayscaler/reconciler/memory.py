@@ -24,7 +24,7 @@ from rayscaler.model.status import Action, DefinitionStatus
 from rayscaler.reconciler import backlog, floor, landing, usage
 from rayscaler.reconciler.admission import Order
 from rayscaler.settings import Timings
-from rayscaler.store.base import ClusterRecord
+from rayscaler.store.base import ClusterRecord, OpenBatch
 
 log = structlog.get_logger(__name__)
 
@@ -40,7 +40,9 @@ class Memory:
 
     `contact_at` is the first report since which they came without a break: of one session, one monitor, one life of the GCS;
     `listed_at` is the same for the executor's lists. `floor` is the constraint that counts; once its cluster has ended it counts
-    until `floor_until`, or until the new one has one; before that, while `floor_owners` are not over.
+    until `floor_until`, or until the new one has one; before that, while `floor_owners` are not over. `written` is the record as the store
+    has it, `write_due` when what `record` says more is to be written; `unfinished` are launches of an earlier life, until they are sent again,
+    and `ends_due` the instances whose end is noted and not yet sent.
     """
 
     config: ClusterConfig
@@ -58,6 +60,11 @@ class Memory:
     is_v1_mode: bool = False
     is_listed: bool = False
     listed_at: float = 0.0
+    written: ClusterRecord | None = None
+    written_at: float = 0.0
+    write_due: float | None = None
+    unfinished: tuple[OpenBatch, ...] = ()
+    ends_due: dict[str, None] = field(default_factory=dict)
     executor_error: str = ""
     withheld: str = ""
     instances: dict[str, Instance] = field(default_factory=dict)
@@ -86,7 +93,8 @@ class Memory:
 
     def take_record(self, record: ClusterRecord) -> None:
         """Take up what an earlier life of the service has left."""
-        self.record = record
+        self.record = self.written = record
+        self.unfinished = record.open_batches
         self.backoffs = {each.node_type: each for each in record.backoffs if self.config.node_type(each.node_type) is not None}
         self.order = Order(
             session=record.session,
@@ -241,8 +249,9 @@ class Memory:
             self._set(move(instance, Fact.END_ASKED, now, reason=Reason.LAUNCH_ERROR, detail=f"{error.name}: {error}"), now)
 
     def ask_end(self, instance_id: str, reason: Reason, detail: str, now: float) -> None:
-        """Note that the executor is asked to end the instance."""
+        """Note that the executor is to be asked to end the instance."""
         instance = self.instances[instance_id]
+        self.ends_due[instance_id] = None
         if instance.status is InstanceStatus.TERMINATING:
             self._set(replace(instance, since=now), now)
         else:

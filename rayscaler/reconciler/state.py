@@ -133,6 +133,8 @@ def next_due(memory: Memory, now: float) -> float:
     moments += [each.until for each in memory.backoffs.values()]
     if memory.fresh_at is not None:
         moments.append(memory.fresh_at + timings.blind_after_s)
+    if memory.write_due is not None:
+        moments.append(memory.write_due)
     if memory.hold is not None:
         moments += [memory.hold.since + memory.config.hold_of(name) for name, _ in memory.hold.targets]
     if memory.floor_until is not None:

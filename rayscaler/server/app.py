@@ -1,5 +1,6 @@
 """The grpc.aio server: services, interceptors, health, reflection."""
 
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -16,9 +17,9 @@ HEAD_SERVICE = head_pb2.DESCRIPTOR.services_by_name["HeadService"].full_name
 
 
 class Server:
-    """Serves the registry's clusters at one address."""
+    """Serves the registry's clusters at one address; while `leads` says no, it takes no reports."""
 
-    def __init__(self, registry: Registry, *, listen: str, max_message_bytes: int) -> None:
+    def __init__(self, registry: Registry, *, listen: str, max_message_bytes: int, leads: Callable[[], bool] = lambda: True) -> None:
         self._listen = listen
         self._health = health.aio.HealthServicer()
         self._server: Any = grpc.aio.server(
@@ -30,7 +31,7 @@ class Server:
                 ("grpc.so_reuseport", 0),
             ],
         )
-        head_pb2_grpc.add_HeadServiceServicer_to_server(HeadService(registry), self._server)
+        head_pb2_grpc.add_HeadServiceServicer_to_server(HeadService(registry, leads), self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((HEAD_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
 

@@ -10,10 +10,10 @@ from rayscaler.model.instance import Instance, InstanceStatus, Reason
 from rayscaler.model.plan import Infeasible
 from rayscaler.planner.door import is_synthetic
 from rayscaler.reconciler import backlog
-from rayscaler.reconciler.apply import instance_name
 from rayscaler.reconciler.explain import floor
 from rayscaler.reconciler.explain.scene import Scene, shape_key
 from rayscaler.reconciler.state import seen_at
+from rayscaler.reconciler.unfinished import instance_name
 
 Key = tuple[DemandKind, Bundle | str]
 """Kind, and the bundle or a gang's id."""
@@ -56,7 +56,7 @@ def _carrier(scene: Scene, node: str) -> Instance | None:
     """Return the instance that `node` of a placement names; of a launch, the instance that it has become."""
     if node.startswith("new:"):
         index = int(node.removeprefix("new:"))
-        node = instance_name(scene.memory, scene.plan.launches[index], scene.memory.record.batch, index)
+        node = instance_name(scene.memory, scene.plan.launches[index].node_type, scene.memory.record.batch, index)
     return scene.memory.instances.get(node)
 
 
