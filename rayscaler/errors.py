@@ -8,6 +8,7 @@ RayscalerError
 ├── Busy                  ABORTED              backoff
 ├── InsufficientCapacity  RESOURCE_EXHAUSTED   elsewhere that node type is backed off, another planned
 ├── Denied                PERMISSION_DENIED    long
+├── Unauthenticated       UNAUTHENTICATED      long       the caller renews its credential, or the operator does
 ├── Unsupported           UNIMPLEMENTED        never     the capability is dropped
 └── Unavailable           UNAVAILABLE          backoff
 """
@@ -106,6 +107,13 @@ class Denied(RayscalerError):
     """Rights are missing; an operator must act."""
 
     code = "PERMISSION_DENIED"
+    retry = Retry.LONG
+
+
+class Unauthenticated(RayscalerError):
+    """The caller's credential is missing or not valid: the caller renews it, or an operator gives it another."""
+
+    code = "UNAUTHENTICATED"
     retry = Retry.LONG
 
 

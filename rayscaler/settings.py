@@ -101,12 +101,17 @@ class ServiceSettings:
 
 @dataclass(frozen=True)
 class MonitorSettings:
-    """Settings of `rayscaler monitor`. `service` and `gcs` are gRPC targets; `incarnation` "" is a head that nobody named."""
+    """Settings of `rayscaler monitor`. `service` and `gcs` are gRPC targets; `incarnation` "" is a head that nobody named.
+
+    `ca` is the file of the authority that vouches for the service, None for plain text; `token` the file of this pod's token.
+    """
 
     cluster: str
     gcs: str
     service: str
     incarnation: str = ""
+    ca: Path | None = None
+    token: Path | None = None
 
 
 def _positive(env: Mapping[str, str], name: str, default: float, *, most: float = 1e9) -> float:
