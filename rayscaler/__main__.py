@@ -81,7 +81,7 @@ def serve(files: tuple[Path, ...], listen: str | None, state_dir: Path | None, a
 @click.option("--incarnation", default="", help="Which head this is: its reports are refused once another one has taken over.")
 @click.option("--ca", type=click.Path(path_type=Path), help="Dial the service over TLS, trusting this authority's certificates (PEM).")
 @click.option("--token", type=click.Path(path_type=Path), help="Show the service the token in this file, as it is at each report.")
-def monitor(cluster: str, gcs: str, service: str, incarnation: str, ca: Path | None, token: Path | None) -> None:
+def monitor(*, cluster: str, gcs: str, service: str, incarnation: str, ca: Path | None, token: Path | None) -> None:
     """Run beside a Ray head: read its demand, report it, carry out commands."""
     from rayscaler.monitor import main as monitor_main
 

@@ -130,6 +130,18 @@ class Pod(Named):
     status: PodStatus = msgspec.field(default_factory=PodStatus)
 
 
+class ConfigMap(Named):
+    """A ConfigMap."""
+
+    data: dict[str, str] = {}
+
+
+class Secret(Named):
+    """A Secret; its data travel in base64."""
+
+    data: dict[str, bytes] = {}
+
+
 class PageMeta(_Object):
     """Where a list stands: its version, and the token of the next page, if any."""
 
@@ -179,4 +191,5 @@ class Kind(Generic[T]):
 
 
 PODS = Kind("api/v1", "pods", Pod, Page[Pod])
-CONFIG_MAPS = Kind("api/v1", "configmaps", Named, Page[Named])
+CONFIG_MAPS = Kind("api/v1", "configmaps", ConfigMap, Page[ConfigMap])
+SECRETS = Kind("api/v1", "secrets", Secret, Page[Secret])
