@@ -89,11 +89,14 @@ def serve(context: click.Context, files: tuple[Path, ...], listen: str | None, s
 @click.option("--gcs", default="127.0.0.1:6379", show_default=True, help="The head's GCS.")
 @click.option("--service", default="127.0.0.1:6380", show_default=True, help="The rayscaler service.")
 @click.option("--incarnation", default="", help="Which head this is: its reports are refused once another one has taken over.")
-def monitor(cluster: str, gcs: str, service: str, incarnation: str) -> None:
+@click.option("--ca", type=click.Path(path_type=Path), help="Dial the service over TLS, trusting this authority's certificates (PEM).")
+@click.option("--token", type=click.Path(path_type=Path), help="Show the service the token in this file, as it is at each report.")
+def monitor(*, cluster: str, gcs: str, service: str, incarnation: str, ca: Path | None, token: Path | None) -> None:
     """Run beside a Ray head: read its demand, report it, carry out commands."""
     from rayscaler.monitor import main as monitor_main
 
-    asyncio.run(monitor_main.run(MonitorSettings(cluster=cluster, gcs=gcs, service=service, incarnation=incarnation)))
+    settings = MonitorSettings(cluster=cluster, gcs=gcs, service=service, incarnation=incarnation, ca=ca, token=token)
+    asyncio.run(monitor_main.run(settings))
 
 
 for command in (up, down, status, explain, validate, plan, demo, version, completion):

@@ -9,6 +9,7 @@ RayscalerError
 ├── Busy                  ABORTED              backoff
 ├── InsufficientCapacity  RESOURCE_EXHAUSTED   elsewhere that node type is backed off, another planned
 ├── Denied                PERMISSION_DENIED    long
+├── Unauthenticated       UNAUTHENTICATED      long       the caller renews its credential, or the operator does
 ├── Unsupported           UNIMPLEMENTED        never     the capability is dropped
 ├── NotLeader             UNAVAILABLE          backoff   over a fresh connection, which may reach the one that leads
 └── Unavailable           UNAVAILABLE          backoff
@@ -121,6 +122,13 @@ class Denied(RayscalerError):
     """Rights are missing; an operator must act."""
 
     code = "PERMISSION_DENIED"
+    retry = Retry.LONG
+
+
+class Unauthenticated(RayscalerError):
+    """The caller's credential is missing or not valid: the caller renews it, or an operator gives it another."""
+
+    code = "UNAUTHENTICATED"
     retry = Retry.LONG
 
 

@@ -140,12 +140,17 @@ def kubeconfig(env: Mapping[str, str] | None = None) -> Path | None:
 
 @dataclass(frozen=True)
 class MonitorSettings:
-    """Settings of `rayscaler monitor`. `service` and `gcs` are gRPC targets; `incarnation` "" is a head that nobody named."""
+    """Settings of `rayscaler monitor`. `service` and `gcs` are gRPC targets; `incarnation` "" is a head that nobody named.
+
+    `ca` is the file of the authority that vouches for the service, None for plain text; `token` the file of this pod's token.
+    """
 
     cluster: str
     gcs: str
     service: str
     incarnation: str = ""
+    ca: Path | None = None
+    token: Path | None = None
 
 
 def _on(env: Mapping[str, str], name: str) -> bool:

@@ -137,6 +137,12 @@ class ConfigMap(Named):
     binary_data: dict[str, msgspec.Raw] = {}
 
 
+class Secret(Named):
+    """A Secret; its data travel in base64."""
+
+    data: dict[str, bytes] = {}
+
+
 class PageMeta(_Object):
     """Where a list stands: its version, and the token of the next page, if any."""
 
@@ -188,3 +194,4 @@ class Kind(Generic[T]):
 PODS = Kind("api/v1", "pods", Pod, Page[Pod])
 CONFIG_MAPS = Kind("api/v1", "configmaps", ConfigMap, Page[ConfigMap])
 EVENTS = Kind("api/v1", "events", Named, Page[Named])
+SECRETS = Kind("api/v1", "secrets", Secret, Page[Secret])

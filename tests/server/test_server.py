@@ -197,6 +197,7 @@ TABLE = [
     (errors.Busy("somebody works on it"), "ABORTED", "BUSY", "backoff"),
     (errors.InsufficientCapacity("no room"), "RESOURCE_EXHAUSTED", "INSUFFICIENT_CAPACITY", "elsewhere"),
     (errors.Denied("no rights"), "PERMISSION_DENIED", "DENIED", "long"),
+    (errors.Unauthenticated("who are you"), "UNAUTHENTICATED", "UNAUTHENTICATED", "long"),
     (errors.Unsupported("not here"), "UNIMPLEMENTED", "UNSUPPORTED", "never"),
     (errors.Unavailable("later"), "UNAVAILABLE", "UNAVAILABLE", "backoff"),
 ]
