@@ -3,7 +3,8 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from rayscaler.app.service import Service, calm_collector, stop_on_signals
+from rayscaler.app.process import Process
+from rayscaler.app.service import Service, calm_collector
 from rayscaler.cli.exits import Exit
 from rayscaler.clock import SystemClock
 from rayscaler.config.file import DefinitionFile
@@ -13,6 +14,7 @@ from rayscaler.local.processes import SystemProcesses
 from rayscaler.model.nodetype import ClusterConfig
 from rayscaler.reconciler.follow import follow
 from rayscaler.reconciler.lastgood import opened
+from rayscaler.server.app import Server
 from rayscaler.settings import ServiceSettings
 from rayscaler.store.sqlite import SqliteStore
 
@@ -33,12 +35,14 @@ async def serve(files: Sequence[Path], settings: ServiceSettings, on_listening: 
         for each in definitions:
             _warn(each, warn)
         executor = LocalExecutor(SystemProcesses(), settings.run_dir)
-        service = Service(settings, executor=executor, store=store, clock=clock)
+        process = Process()
+        service = Service(process, settings.timings, executor=executor, store=store, clock=clock)
         for each in definitions:
             own = service.add(each.first.config, content_hash=each.first.content_hash, head_address=head_address)
-            service.own(f"definition of {own.name}", follow(each, own, kept=store, clock=clock, timings=settings.timings))
-        stop_on_signals(service.stop)
-        return Exit.DONE if await service.run(on_listening) else Exit.FAILED
+            process.own(f"definition of {own.name}", follow(each, own, kept=store, clock=clock, timings=settings.timings))
+        process.stop_on_signals()
+        server = Server(service.registry, listen=settings.listen, max_message_bytes=settings.max_message_bytes)
+        return Exit.DONE if await service.run(server, on_listening) else Exit.FAILED
 
 
 def head_address(config: ClusterConfig) -> str:

@@ -140,9 +140,7 @@ def object_name(cluster: str) -> str:
 async def read(client: Client, namespace: str) -> dict[str, Mapping[str, str]]:
     """Return what stands written of each cluster of a namespace, by its name. Raises Denied, Unavailable."""
     found, _ = await client.list(CONFIG_MAPS, namespace, selector=SELECTOR)
-    return {
-        each.metadata.name.removesuffix(SUFFIX): each.data for each in found if each.metadata.name.endswith(SUFFIX)
-    }
+    return {each.metadata.name.removesuffix(SUFFIX): each.data for each in found if each.metadata.name.endswith(SUFFIX)}
 
 
 def manifest(cluster: str, owner: Owner, documents: Mapping[str, str]) -> Manifest:

@@ -47,7 +47,10 @@ class ClusterReconciler:
         timings: Timings,
         head_address: Callable[[], str],
         definition_hash: str = "",
+        told: Callable[[], None] = lambda: None,
     ) -> None:
+        """Call `told` after each cycle: there may be something new to tell people."""
+        self._told = told
         self._executor = executor
         self._store = store
         self._clock = clock
@@ -208,6 +211,7 @@ class ClusterReconciler:
         except Exception:
             # Explaining serves people only: the loop must not lose a cycle to it, and the next cycle explains anew.
             log.exception("explain.failed", cluster=self.name, cycle=self._memory.cycle)
+        self._told()
 
     async def _load(self) -> None:
         """Take the record up again; without it nothing may be launched, so this waits until it can be read."""

@@ -77,7 +77,7 @@ class Service:
         except (TimeoutError, ValueError):
             process.kill()
             await process.wait()
-            raise RuntimeError(f"the service did not come up:\n{log.read_text()[-3000:]}") from None
+            raise RuntimeError(f"the service did not come up; its log is {log}") from None
 
     async def kill(self) -> None:
         """kill -9."""
@@ -151,7 +151,7 @@ class Site:
         found: list[JSON] = []
         try:
             async with asyncio.timeout(within_s):
-                while len(found := await self.workers(cluster)) != count:
+                while len(found := await self.workers(cluster)) != count:  # noqa: ASYNC110  # see below
                     await asyncio.sleep(0.1)  # the witness looks by itself, not by what the service is told
         except TimeoutError:
             raise TimeoutError(f"{cluster} has {len(found)} workers after {within_s:g} s, not {count}") from None
