@@ -36,8 +36,20 @@ class _Cluster:
 class Clusters:
     """Hears of definitions and heads, and has every other part do what follows from it. `kept` has the last good definitions."""
 
-    def __init__(self, service: Service, client: Client, namespace: str, *, kept: base.Definitions, sidecar: Sidecar, clock: Clock) -> None:
+    def __init__(
+        self,
+        service: Service,
+        client: Client,
+        namespace: str,
+        *,
+        owners: dict[str, Owner],
+        kept: base.Definitions,
+        sidecar: Sidecar,
+        clock: Clock,
+    ) -> None:
+        """Keep in `owners` what the objects of each cluster belong to."""
         self._service = service
+        self._owners = owners
         self._namespace = namespace
         self._clusters: dict[str, _Cluster] = {}
         self._definitions = Definitions(client, namespace, sink=self, kept=kept, clock=clock)

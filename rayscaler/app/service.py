@@ -36,11 +36,13 @@ class Service:
         *,
         content_hash: str = "",
         head_address: Callable[[ClusterConfig], str],
+        served_head: Callable[[], str] = lambda: "",
         told: Callable[[], None] = lambda: None,
     ) -> ClusterReconciler:
         """Begin to keep a cluster.
 
-        `head_address` tells where workers find its GCS as it is defined at that time; `told` is called when there may be news of it.
+        `head_address` tells where workers find its GCS as it is defined at that time, `served_head` which incarnation alone is heard, if
+        not every one; `told` is called when there may be news of it.
         """
         made = ClusterReconciler(
             config,
@@ -49,6 +51,7 @@ class Service:
             clock=self._clock,
             timings=self._timings,
             head_address=lambda: head_address(made.config),
+            served_head=served_head,
             definition_hash=content_hash,
             told=told,
         )
