@@ -96,6 +96,11 @@ class Definitions:
         case = self._cases.get(name)
         return "" if case is None else case.version
 
+    def owner(self, name: str) -> Owner | None:
+        """Return what a definition's objects belong to; None if there is no such ConfigMap."""
+        case = self._cases.get(name)
+        return None if case is None else _owner(name, case.uid)
+
     async def run(self) -> NoReturn:
         """Follow for ever."""
         async with self._group as group:
@@ -168,7 +173,7 @@ class Definitions:
     def _define(self, name: str, case: _Case) -> None:
         if case.in_force is not None:
             log.info("definition.taken", cluster=name, version=case.in_force.content_hash)
-            self._sink.defined(case.in_force, Owner("v1", "ConfigMap", name, case.uid))
+            self._sink.defined(case.in_force, _owner(name, case.uid))
 
     def _hold(self, name: str, case: _Case, why: str) -> None:
         self._stop(case, _RESUME)
@@ -256,6 +261,10 @@ class Definitions:
         task = case.tasks.pop(what, None)
         if task is not None:
             task.cancel()
+
+
+def _owner(name: str, uid: str) -> Owner:
+    return Owner("v1", "ConfigMap", name, uid)
 
 
 def source(name: str) -> str:

@@ -25,6 +25,10 @@ log = structlog.get_logger(__name__)
 
 STATUS = "status.json"
 """The document for people, which is always there."""
+FULL, EXPLAIN = "full.json", "explain.json"
+"""What the service's own door answers when it is asked for the status, and for explanations."""
+SUFFIX = ".rayscaler-status"
+SELECTOR = f"{labels.MANAGED_BY}={labels.MANAGER},{labels.CLUSTER}"
 MOST_BYTES = 1_000_000
 """A ConfigMap holds 1 MiB, keys included."""
 
@@ -130,7 +134,13 @@ class Statuses:
 
 def object_name(cluster: str) -> str:
     """Return the name of a cluster's status; a cluster has no dot in its own, so it is nobody else's."""
-    return f"{cluster}.rayscaler-status"
+    return f"{cluster}{SUFFIX}"
+
+
+async def read(client: Client, namespace: str) -> dict[str, Mapping[str, str]]:
+    """Return what stands written of each cluster of a namespace, by its name. Raises Denied, Unavailable."""
+    found, _ = await client.list(CONFIG_MAPS, namespace, selector=SELECTOR)
+    return {each.metadata.name.removesuffix(SUFFIX): each.data for each in found if each.metadata.name.endswith(SUFFIX)}
 
 
 def manifest(cluster: str, owner: Owner, documents: Mapping[str, str]) -> Manifest:

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.tier("unit")
 SCHEMAS = {name: json.loads((Path(__file__).parents[2] / "schema" / f"{name}.schema.json").read_text()) for name in ("status", "explain")}
 MESSAGES = {"status": pb.GetStatusResponse.DESCRIPTOR, "explain": pb.ExplainResponse.DESCRIPTOR}
 KNOWN = {"google.protobuf.Timestamp": "Timestamp", "google.protobuf.Duration": "Duration"}
-ALWAYS = {"because", "since", "at"}
+ALWAYS = {"because", "since", "at", "definition"}
 """Messages that the service never leaves out, where they are called so."""
 
 
