@@ -55,7 +55,7 @@ class FakeApi:
         app = web.Application()
         app.router.add_route("*", "/api/v1/namespaces/ns/{plural}", self._many)
         app.router.add_route("*", "/api/v1/namespaces/ns/{plural}/{name}", self._one)
-        self._runner = web.AppRunner(app, shutdown_timeout=0.0, handler_cancellation=True)
+        self._runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)  # aiohttp takes 0 for no limit
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True)
         await site.start()
@@ -65,7 +65,6 @@ class FakeApi:
         """Be away."""
         for task in self._kubelets:
             task.cancel()
-        await self.cut()  # the runner would wait for a watch that has not written yet
         await self._runner.cleanup()
 
     async def put(self, body: dict) -> dict:
