@@ -55,7 +55,7 @@ class Sink(Protocol):
         ...
 
     def gone(self, name: str) -> None:
-        """Let go: the ConfigMap does not exist any more."""
+        """Let go: the ConfigMap does not exist any more; this may be the first word of it, if it went before anything was known."""
         ...
 
 
