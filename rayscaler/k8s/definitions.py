@@ -72,7 +72,7 @@ class _Case:
 
 
 class Definitions:
-    """Follows the definitions of one namespace and tells `sink`; `kept` has the last good text of each."""
+    """Follows the definitions of one namespace and tells `sink`; `kept` has the last good text of each by its name."""
 
     def __init__(
         self, client: Client, namespace: str, *, sink: Sink, kept: base.Definitions, clock: Clock, pauses: Pauses | None = None
@@ -213,7 +213,7 @@ class Definitions:
         text, told = None, ""
         for pause_s in self._tries():
             try:
-                text = await self._kept.last_good(source(name))
+                text = await self._kept.last_good(name)
                 break
             except RayscalerError as error:
                 if not told:
@@ -235,8 +235,7 @@ class Definitions:
         text, is_told = definition.content.decode(), False
         for pause_s in self._tries():
             try:
-                if await self._kept.last_good(source(name)) != text:
-                    await self._kept.keep_good(source(name), text)
+                await self._kept.keep_good(name, text)
             except RayscalerError as error:
                 if not is_told:
                     log.warning("definition.unkept", cluster=name, error=str(error))
@@ -265,11 +264,6 @@ class Definitions:
 
 def _owner(name: str, uid: str) -> Owner:
     return Owner("v1", "ConfigMap", name, uid)
-
-
-def source(name: str) -> str:
-    """Return what a definition's last good text is kept under."""
-    return f"configmap/{name}"
 
 
 def content(found: ConfigMap) -> tuple[str, bytes | str]:

@@ -11,7 +11,7 @@ import yaml
 from rayscaler.config import load
 from rayscaler.errors import InvalidRequest
 from rayscaler.k8s import definitions
-from rayscaler.k8s.definitions import ENDING, MOST_BYTES, UNLABELLED, source
+from rayscaler.k8s.definitions import ENDING, MOST_BYTES, UNLABELLED
 from rayscaler.k8s.objects import ConfigMap
 from rayscaler.k8s.pods import Owner
 from rayscaler.testing.memory_store import MemoryStore
@@ -37,7 +37,7 @@ async def world(*maps: dict, kept: MemoryStore | None = None):
 
 async def until_kept(store: MemoryStore, wanted: str, name: str = "demo") -> None:
     async with asyncio.timeout(5.0):
-        while store.is_down or await store.last_good(source(name)) != wanted:  # noqa: ASYNC110  # the store tells nobody
+        while store.is_down or await store.last_good(name) != wanted:  # noqa: ASYNC110  # the store tells nobody
             await asyncio.sleep(0.01)
 
 
@@ -83,7 +83,7 @@ async def test_a_bad_edit_is_told_with_every_problem_and_place_and_mending_it_is
 
 async def test_at_the_start_a_bad_one_is_in_force_as_it_was_good_last():
     kept = MemoryStore()
-    await kept.keep_good(source("demo"), BETTER)
+    await kept.keep_good("demo", BETTER)
     async with world(config_map("demo", BAD), kept=kept) as (_, sink):
         defined, refused = await sink.until("defined", "refused")
         assert defined == ("defined", "demo", "a", "b")
@@ -98,7 +98,7 @@ async def test_at_the_start_a_bad_one_is_in_force_as_it_was_good_last():
 async def test_at_the_start_a_bad_one_without_a_last_good_one_is_only_refused(last, problems):
     kept = MemoryStore()
     if last is not None:
-        await kept.keep_good(source("demo"), last)
+        await kept.keep_good("demo", last)
     async with world(config_map("demo", BAD), kept=kept) as (api, sink):
         (refused,) = await sink.until("refused")
         assert len(refused) == 2 + problems, refused
@@ -108,7 +108,7 @@ async def test_at_the_start_a_bad_one_without_a_last_good_one_is_only_refused(la
 
 async def test_what_was_good_last_is_asked_for_until_it_is_known():
     kept = MemoryStore()
-    await kept.keep_good(source("demo"), GOOD)
+    await kept.keep_good("demo", GOOD)
     kept.is_down = True
     async with world(config_map("demo", BAD), kept=kept) as (_, sink):
         (refused,) = await sink.until("refused")
@@ -181,7 +181,7 @@ async def test_a_label_that_comes_back_to_a_bad_text_puts_the_last_good_one_in_f
 
 async def test_what_was_good_last_is_not_put_in_force_while_held():
     kept = MemoryStore()
-    await kept.keep_good(source("demo"), GOOD)
+    await kept.keep_good("demo", GOOD)
     kept.is_down = True
     async with world(config_map("demo", BAD), kept=kept) as (api, sink):
         await sink.until("refused")

@@ -9,7 +9,7 @@ import pytest
 from rayscaler.clock import SystemClock
 from rayscaler.executor.base import LaunchSpec
 from rayscaler.k8s import labels
-from rayscaler.k8s.definitions import UNLABELLED, source
+from rayscaler.k8s.definitions import UNLABELLED
 from rayscaler.k8s.events import EventReason, Events
 from rayscaler.k8s.executor import KubernetesExecutor
 from rayscaler.k8s.objects import CONFIG_MAPS
@@ -69,7 +69,7 @@ async def test_cd14_applied_24_times_the_same_manifest_tells_nothing_and_an_edit
         assert await sink.until("defined") == [("defined", "demo", "a", "b")]
         await apply(namespace, config_map("demo", text("a", idleTimeout="soon")))
         await sink.until("refused")
-        assert await kept.last_good(source("demo")) == BETTER
+        assert await kept.last_good("demo") == BETTER
 
 
 async def test_design_2b9_a_lost_label_holds_and_deleting_what_has_lost_it_is_gone(namespace):
