@@ -29,13 +29,16 @@ def from_file(path: Path) -> ClusterConfig:
     return _config(path, check(path))
 
 
-def from_content(path: Path, content: bytes) -> tuple[ClusterConfig, tuple[Problem, ...]]:
-    """Return the definition in what was read from a file, and its warnings; raises InvalidRequest naming the file and every problem."""
+def from_content(path: Path | str, content: bytes, executor: str = native.LOCAL) -> tuple[ClusterConfig, tuple[Problem, ...]]:
+    """Return the definition in what was read from a place, such as a file, and its warnings.
+
+    Raises InvalidRequest naming the place and every problem.
+    """
     try:
         text = content.decode()
     except ValueError as error:
         raise _of_file(path, (Problem("", "", f"cannot be read as text: {error}"),)) from error
-    checked = check_text(text)
+    checked = check_text(text, executor)
     return _config(path, checked), checked.warnings
 
 
@@ -47,7 +50,7 @@ def name_in(content: bytes) -> str | None:
         return None
 
 
-def _config(path: Path, checked: Checked) -> ClusterConfig:
+def _config(path: Path | str, checked: Checked) -> ClusterConfig:
     if checked.config is None:
         raise _of_file(path, checked.problems)
     return checked.config
@@ -152,5 +155,5 @@ def _read(text: str, make: Callable[[object], _T]) -> tuple[Any, _T]:
     return read.content, made
 
 
-def _of_file(path: Path, problems: tuple[Problem, ...]) -> InvalidRequest:
+def _of_file(path: Path | str, problems: tuple[Problem, ...]) -> InvalidRequest:
     return InvalidRequest(*(each.inside(str(path)) for each in problems))

@@ -30,11 +30,15 @@ def build() -> Path:
 
 def kept(name: str, source: Path, packages: Sequence[str], flags: str = "") -> Path:
     """Return the folder with the programs of a Go module, each called as its package is, building them unless they are there."""
-    sources = [*sorted(source.rglob("*.go")), source / "go.mod", source / "go.sum"]
+    own = [path for each in packages if each.startswith(".") for path in sorted((source / each).glob("*.go"))]
+    sources = [*own, source / "go.mod", source / "go.sum"]
     texts = [each.relative_to(source).as_posix().encode() + b"\0" + each.read_bytes() for each in sources]
     digest = hashlib.blake2b(b"\0".join([flags.encode(), *texts, *(each.encode() for each in packages)]), digest_size=8).hexdigest()
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rayscaler" / name
     folder = cache / digest
+    if folder.exists():  # whoever builds another one need not be waited for
+        os.utime(folder)
+        return folder
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # one build at a time, however many checkouts ask
