@@ -112,11 +112,16 @@ async def rights(namespace: Namespace, account: str) -> set[tuple[str, str, str,
 
 async def test_helm_installs_it_as_the_administrator_of_one_namespace(namespace, deployer):
     said = await deployer.install()
-    assert f"rayscaler -n {namespace.name} status demo" in said
+    assert f"rayscaler -n {namespace.name} status --cluster demo" in said
     await ready(namespace)
     pods = await namespace.api.get(namespace.path("pods"))
     assert [each["spec"]["serviceAccountName"] for each in pods["items"]] == ["rayscaler"] * 2
     assert len({each["spec"]["nodeName"] for each in pods["items"]}) == 2
+    await deployer.helm("upgrade", "any-name", tools.CHART, "--set", "image.tag=next", "--wait", "--timeout", "60s")
+    pods = await namespace.api.get(namespace.path("pods"), fieldSelector="status.phase=Running")
+    assert {each["spec"]["containers"][0]["image"] for each in pods["items"] if "deletionTimestamp" not in each["metadata"]} == {
+        "rayscaler:next"
+    }
     with pytest.raises(RuntimeError, match="cannot be imported into the current release"):
         await deployer.helm("install", "another", tools.CHART)
 

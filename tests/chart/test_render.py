@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
 import rayscaler
+from rayscaler.__main__ import cli
 from rayscaler.config import load, native
 from rayscaler.k8s import labels
+from rayscaler.settings import NamespaceSettings, ServiceSettings
 from tests.chart import manifests, tools
 from tests.cluster import binary
 
@@ -82,6 +85,26 @@ def test_the_go_sources_are_formatted():
 def test_the_chart_sets_what_nobody_else_may(tmp_path):
     refused = json.loads((tools.CHART / "values.schema.json").read_text())["properties"]["env"]["properties"]
     assert {name for name, rule in refused.items() if rule is False} == set(deployed(rendered(tmp_path))[2])
+
+
+def test_the_command_lines_are_those_of_this_version(tmp_path):
+    made = rendered(tmp_path)
+    _, container, _ = deployed(made)
+    (version,) = made["Pod", "rayscaler-test"]["spec"]["initContainers"]
+    serve = [each.replace("$(RAYSCALER_NAMESPACE)", "ml") for each in container["args"]]
+    assert (container["command"], version["command"][0]) == (["rayscaler"], "rayscaler")
+    for arguments in (serve, version["command"][1:]):
+        assert CliRunner().invoke(cli, [*arguments, "--help"]).exit_code == 0
+
+
+def test_the_service_reads_the_variables(tmp_path):
+    for values, is_tls_on in (({}, True), (FULL, False)):
+        env = {name: each["value"] for name, each in deployed(rendered(tmp_path, values))[2].items() if "value" in each}
+        found = NamespaceSettings.from_env("ml", env | {"RAYSCALER_POD_NAME": "rayscaler-1"})
+        assert found.is_tls_on is is_tls_on
+        assert (found.image, found.image_pull_policy) == (env["RAYSCALER_IMAGE"], env["RAYSCALER_IMAGE_PULL_POLICY"])
+        assert found.monitor_service == "rayscaler-leader.ml.svc:6380"
+        assert ServiceSettings.from_env(env).listen == "0.0.0.0:6380"
 
 
 def test_chart_and_package_have_one_version():
