@@ -6,10 +6,11 @@ STAMP := $(VENV)/.stamp
 GO_STAMP := $(VENV)/.go
 GO_MONITOR := tests/protocol/go
 GO_CLUSTER := tests/cluster/controlplane
+GO_CHART := tests/chart/tools
 export RAY_USAGE_STATS_ENABLED = 0
 export PYTHONHASHSEED = 0
 
-.PHONY: help demo test cluster-up cluster-down lint fmt gen gen-check docs lock bench bench-k8s soak verify deflake clean
+.PHONY: help demo test cluster-up cluster-down lint fmt gen gen-check docs manifests lock bench bench-k8s soak verify deflake clean
 help:            ## print this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
@@ -19,13 +20,14 @@ $(STAMP): requirements.lock pyproject.toml
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-# A monitor in Go and a Kubernetes are among the tests: the machine's own Go if it is new enough for go.mod, else one beside the Python of $(VENV).
-$(GO_STAMP): $(STAMP) $(GO_MONITOR)/go.mod $(GO_MONITOR)/go.sum $(GO_MONITOR)/toolchain.lock $(GO_CLUSTER)/go.mod $(GO_CLUSTER)/go.sum
+# A monitor in Go, a Kubernetes and helm are among the tests: the machine's own Go if it is new enough for go.mod, else one beside the Python of $(VENV).
+$(GO_STAMP): $(STAMP) $(GO_MONITOR)/go.mod $(GO_MONITOR)/go.sum $(GO_MONITOR)/toolchain.lock $(GO_CLUSTER)/go.mod $(GO_CLUSTER)/go.sum \
+  $(GO_CHART)/go.mod $(GO_CHART)/go.sum
 	@export GOTOOLCHAIN=local GOWORK=off PATH=$(CURDIR)/$(VENV)/bin:$$PATH; \
-	(cd $(GO_MONITOR) && go list -m && cd $(CURDIR)/$(GO_CLUSTER) && go list -m) >/dev/null 2>&1 || \
+	(cd $(GO_MONITOR) && go list -m && cd $(CURDIR)/$(GO_CLUSTER) && go list -m && cd $(CURDIR)/$(GO_CHART) && go list -m) >/dev/null 2>&1 || \
 	  $(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r $(GO_MONITOR)/toolchain.lock || \
 	  { echo "the tests build a monitor and a Kubernetes in Go: install Go as new as $(GO_CLUSTER)/go.mod says"; exit 1; }; \
-	(cd $(GO_MONITOR) && go mod download) && cd $(GO_CLUSTER) && go mod download
+	(cd $(GO_MONITOR) && go mod download) && (cd $(GO_CLUSTER) && go mod download) && cd $(GO_CHART) && go mod download
 	@touch $@
 
 demo: $(STAMP)   ## run the main job on this machine: a real Ray head, demand, workers, scale-down
@@ -34,6 +36,7 @@ demo: $(STAMP)   ## run the main job on this machine: a real Ray head, demand, w
 test: $(STAMP) $(GO_STAMP) ## set up everything and run the tests
 	@$(PY) -m tests.protocol.go_monitor >/dev/null  # some minutes with Go's own cache empty, which no test should take
 	@$(PY) -m tests.cluster.binary >/dev/null      # likewise
+	@$(PY) -m tests.chart.tools >/dev/null         # likewise
 	$(PY) -m pytest $(ARGS)
 
 cluster-up: $(STAMP) $(GO_STAMP) ## run a Kubernetes with 20 simulated nodes to play with; prints how to use it
@@ -66,6 +69,9 @@ gen-check: gen   ## fail when the committed generated code is stale
 
 docs: $(STAMP)   ## write docs/reference.md from schema and code
 	$(PY) docs/generate.py
+
+manifests: $(STAMP) $(GO_STAMP) ## render deploy/rayscaler.yaml from the chart
+	$(PY) -m tests.chart.manifests
 
 lock: $(STAMP)   ## refresh requirements.lock
 	$(VENV)/bin/uv pip compile --upgrade --generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11 \

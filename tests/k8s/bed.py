@@ -1,16 +1,14 @@
-"""Ways to a real API server: with the Role of deploy/role.yaml in one namespace and no other right; and a line that can be cut."""
+"""Ways to a real API server: with the Role of deploy/rayscaler.yaml in one namespace and no other right; and a line that can be cut."""
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from pathlib import Path
-
-import yaml
 
 from rayscaler.k8s.client import Client, connect
+from tests.chart import manifests
 from tests.cluster.namespaces import Namespace
 
-ROLE = yaml.safe_load((Path(__file__).parents[2] / "deploy" / "role.yaml").read_text())
+(ROLE,) = manifests.objects("Role")
 
 
 @contextlib.asynccontextmanager
