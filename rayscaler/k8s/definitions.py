@@ -29,8 +29,8 @@ log = structlog.get_logger(__name__)
 
 KEY = "cluster.yaml"
 """Where the definition stands in a ConfigMap that has more than one key."""
-MOST_BYTES = 768 << 10
-"""The last good text must fit beside the record, into one ConfigMap of 1 MiB."""
+MOST_BYTES = 256 << 10
+"""As much as `kubectl apply` takes: some 600 node types with their templates. To read it takes 1.5 s, in which the lease waits."""
 ENDING = "its ConfigMap is being deleted"
 UNLABELLED = f"its ConfigMap is there and has lost its label: put {labels.CLUSTER} back, or delete the ConfigMap to end the cluster"
 _KUSTOMIZED = re.compile(r"-[2456789bcdfghkmt]{10}")
@@ -55,7 +55,7 @@ class Sink(Protocol):
         ...
 
     def gone(self, name: str) -> None:
-        """Let go: the ConfigMap does not exist any more."""
+        """Let go: the ConfigMap does not exist any more; this may be the first word of it, if it went before anything was known."""
         ...
 
 
@@ -72,7 +72,7 @@ class _Case:
 
 
 class Definitions:
-    """Follows the definitions of one namespace and tells `sink`; `kept` has the last good text of each."""
+    """Follows the definitions of one namespace and tells `sink`; `kept` has the last good text of each by its name."""
 
     def __init__(
         self, client: Client, namespace: str, *, sink: Sink, kept: base.Definitions, clock: Clock, pauses: Pauses | None = None
@@ -112,7 +112,7 @@ class Definitions:
         self._wake.set()
 
     async def _work(self) -> NoReturn:
-        """Look at what has changed, one at a time: to read a huge definition takes a second, and the lease cannot wait for a hundred."""
+        """Look at what has changed, one at a time: between two definitions, which may be huge, everybody else gets a turn."""
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -176,6 +176,7 @@ class Definitions:
             self._sink.defined(case.in_force, _owner(name, case.uid))
 
     def _hold(self, name: str, case: _Case, why: str) -> None:
+        self._stop(case, _RESUME)
         if case.held != why:
             case.held = why
             log.warning("definition.held", cluster=name, why=why)
@@ -212,7 +213,7 @@ class Definitions:
         text, told = None, ""
         for pause_s in self._tries():
             try:
-                text = await self._kept.last_good(source(name))
+                text = await self._kept.last_good(name)
                 break
             except RayscalerError as error:
                 if not told:
@@ -234,8 +235,7 @@ class Definitions:
         text, is_told = definition.content.decode(), False
         for pause_s in self._tries():
             try:
-                if await self._kept.last_good(source(name)) != text:
-                    await self._kept.keep_good(source(name), text)
+                await self._kept.keep_good(name, text)
             except RayscalerError as error:
                 if not is_told:
                     log.warning("definition.unkept", cluster=name, error=str(error))
@@ -264,11 +264,6 @@ class Definitions:
 
 def _owner(name: str, uid: str) -> Owner:
     return Owner("v1", "ConfigMap", name, uid)
-
-
-def source(name: str) -> str:
-    """Return what a definition's last good text is kept under."""
-    return f"configmap/{name}"
 
 
 def content(found: ConfigMap) -> tuple[str, bytes | str]:

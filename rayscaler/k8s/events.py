@@ -98,14 +98,13 @@ class _Batch:
 
 @dataclass(frozen=True)
 class _Told:
-    """The last event of a kind."""
+    """What was told last of a kind, when (monotonic), and in which event: its name is "" while that is not written."""
 
-    name: str
     message: str
-    first_at: float
-    count: int
     at: float
     gap_s: float
+    name: str = ""
+    count: int = 0
 
 
 class Events:
@@ -168,23 +167,24 @@ class Events:
             log.warning("events.lost", count=self._lost, why="more happened than is written")
             self._lost = 0
         told, now = self._told.pop(key, None), self._clock.mono()
-        is_going_on = told is not None and now - told.at < 2 * told.gap_s
+        is_going_on = told is not None and now - told.at < 2 * (told.gap_s + self._options.first_s)
         gap_s = min(2 * told.gap_s, self._options.longest_s) if told is not None and is_going_on else self._options.first_s
         message = message_of(key[1], key[2], batch.count, tuple(batch.details))
-        if told is not None and (told.message != message or now - told.at > self._options.count_on_s):
-            told = None
-        try:
-            async with asyncio.timeout(self._options.call_s):
-                name, count, first_at = await self._send(key[1], batch, message, told)
-        except (RayscalerError, TimeoutError) as error:
-            log.warning("event.lost", cluster=batch.owner.name, reason=key[1].value, message=message, error=str(error))
-            return
-        self._told[key] = _Told(name, message, first_at, count, now, gap_s)
+        is_same = told is not None and told.name and told.message == message and now - told.at <= self._options.count_on_s
+        # At once, for what happens while it is being written has to wait for its turn.
+        self._told[key] = _Told(message, now, gap_s)
         while len(self._told) > MOST:
             del self._told[next(iter(self._told))]
+        try:
+            async with asyncio.timeout(self._options.call_s):
+                name, count = await self._send(key[1], batch, message, told if is_same else None)
+        except (RayscalerError, TimeoutError) as error:
+            log.warning("event.lost", cluster=batch.owner.name, reason=key[1].value, message=message, error=str(error))
+        else:
+            self._told[key] = _Told(message, now, gap_s, name, count)
 
-    async def _send(self, reason: EventReason, batch: _Batch, message: str, told: _Told | None) -> tuple[str, int, float]:
-        """Raise the count of the event that says the same, or create one; return its name, its count and when it began."""
+    async def _send(self, reason: EventReason, batch: _Batch, message: str, told: _Told | None) -> tuple[str, int]:
+        """Raise the count of the event that says the same, or create one; return its name and count."""
         if told is not None:
             body = {"count": told.count + 1, "lastTimestamp": stamp(batch.last_at)}
             try:
@@ -192,10 +192,10 @@ class Events:
             except NotFound:
                 log.debug("event.forgotten", name=told.name)
             else:
-                return told.name, told.count + 1, told.first_at
+                return told.name, told.count + 1
         made = manifest(self._namespace, batch.owner, reason, message, at=(batch.first_at, batch.last_at))
         await self._client.create(EVENTS, self._namespace, made)
-        return made["metadata"]["name"], 1, batch.first_at
+        return made["metadata"]["name"], 1
 
 
 def of_action(action: Action) -> EventReason | None:

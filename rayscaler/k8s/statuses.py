@@ -14,7 +14,7 @@ from typing import NoReturn
 import structlog
 
 from rayscaler.clock import Clock
-from rayscaler.errors import NotFound, RayscalerError
+from rayscaler.errors import RayscalerError
 from rayscaler.k8s import labels
 from rayscaler.k8s.client import APPLY, Client
 from rayscaler.k8s.objects import CONFIG_MAPS
@@ -81,13 +81,6 @@ class Statuses:
         """Write nothing more of a cluster; what is written goes with its owner."""
         self._wanted.pop(cluster, None)
         self._written.pop(cluster, None)
-
-    async def load(self, cluster: str) -> Mapping[str, str]:
-        """Return what stands written of a cluster, by whomever; nothing if there is none. Raises Unavailable, Denied."""
-        try:
-            return (await self._client.get(CONFIG_MAPS, self._namespace, object_name(cluster))).data
-        except NotFound:
-            return {}
 
     async def run(self) -> NoReturn:
         """Write for ever."""

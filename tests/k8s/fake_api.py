@@ -1,6 +1,7 @@
 """A small API server on a socket, for the answers that a real one gives rarely: cut watches, 410, 429 storms, silence.
 
-Pods only, without admission or rights; `has_kubelet` makes their containers run and end. Everything else is tried on the real one (tier cluster).
+One kind of object at a time, in `pods` whatever it is, without selectors, admission or rights; `has_kubelet` makes containers run and end.
+What is patched, or created as something else than a pod, is only noted in `written`. Everything else is tried on the real one (tier cluster).
 """
 
 import asyncio
@@ -36,6 +37,8 @@ class FakeApi:
         self.pods: dict[str, dict] = {}
         self.calls: Counter[str] = Counter()
         self.refuse: dict[str, list[tuple[int, dict[str, str], dict]]] = {}
+        self.written: list[tuple[str, str, dict]] = []
+        self.hang_s = 0.0
         self.oldest = 0
         self.version = 100
         self.chunk = 1 << 20
@@ -52,7 +55,7 @@ class FakeApi:
         app = web.Application()
         app.router.add_route("*", "/api/v1/namespaces/ns/{plural}", self._many)
         app.router.add_route("*", "/api/v1/namespaces/ns/{plural}/{name}", self._one)
-        self._runner = web.AppRunner(app, shutdown_timeout=0.0, handler_cancellation=True)
+        self._runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)  # aiohttp takes 0 for no limit
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True)
         await site.start()
@@ -81,6 +84,11 @@ class FakeApi:
         gone["metadata"]["resourceVersion"] = str(self.version)
         if not silently:
             await self._tell("DELETED", gone)
+
+    async def hide(self, name: str) -> None:
+        """Let a label selector select an object no more: who watches is told that it is deleted."""
+        self.version += 1
+        await self._tell("DELETED", self.pods[name])
 
     async def cut(self) -> None:
         """Break every watch in the middle."""
@@ -114,6 +122,8 @@ class FakeApi:
             body = await request.json()
             if body["metadata"]["name"] in self.pods:
                 return _status(409, "AlreadyExists", "it exists")
+            if request.match_info["plural"] != "pods":
+                self.written.append(("create", body["metadata"]["name"], body))
             return web.json_response(await self._create(body) if request.match_info["plural"] == "pods" else body, status=201)
         return await (self._watch(request) if verb == "watch" else self._list(request))
 
@@ -179,10 +189,14 @@ class FakeApi:
             self._watches.discard(answer)
 
     async def _one(self, request: web.Request) -> web.Response:
-        verb = {"GET": "get", "DELETE": "delete"}[request.method]
+        verb = {"GET": "get", "DELETE": "delete", "PATCH": "patch"}[request.method]
         if (refused := self._refused(verb)) is not None:
             return refused
         name = request.match_info["name"]
+        if verb == "patch":
+            await asyncio.sleep(self.hang_s)
+            self.written.append(("patch", name, json.loads(await request.read())))
+            return web.json_response({"metadata": {"name": name}})
         if name not in self.pods:
             return _status(404, "NotFound", f"pods {name} not found")
         if verb == "delete":
