@@ -130,6 +130,27 @@ class Pod(Named):
     status: PodStatus = msgspec.field(default_factory=PodStatus)
 
 
+class RecordData(_Object):
+    """What a record's ConfigMap says: the record, and the leader that wrote it last."""
+
+    record: str = msgspec.field(name="record.json", default="")
+    holder: str = ""
+    epoch: str = ""
+
+
+class RecordBinary(_Object):
+    """The definition as it was good last, compressed."""
+
+    definition: bytes = msgspec.field(name="definition.yaml.gz", default=b"")
+
+
+class Record(Named):
+    """A ConfigMap that holds a cluster's record."""
+
+    data: RecordData = msgspec.field(default_factory=RecordData)
+    binary_data: RecordBinary = msgspec.field(default_factory=RecordBinary)
+
+
 class PageMeta(_Object):
     """Where a list stands: its version, and the token of the next page, if any."""
 
@@ -179,4 +200,5 @@ class Kind(Generic[T]):
 
 
 PODS = Kind("api/v1", "pods", Pod, Page[Pod])
+RECORDS = Kind("api/v1", "configmaps", Record, Page[Record])
 CONFIG_MAPS = Kind("api/v1", "configmaps", Named, Page[Named])

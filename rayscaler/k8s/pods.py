@@ -62,7 +62,7 @@ def entry_config_map(cluster: str, text: str, owner: Owner | None) -> Manifest:
         "metadata": {
             "name": f"{cluster}-rejoin-{digest}",
             "labels": {labels.MANAGED_BY: labels.MANAGER, "rayscaler.io/of": cluster},
-            **_owned(owner),
+            **owned(owner),
         },
         "data": {ENTRY: text},
         "immutable": True,
@@ -92,7 +92,7 @@ def worker(spec: LaunchSpec, *, namespace: str, entry: str, owner: Owner | None 
             "name": labels.pod_name(spec.cluster, spec.instance_id),
             "labels": {**(metadata.get("labels") or {}), **labels.worker_labels(spec.cluster, node_type.name)},
             "annotations": {**(metadata.get("annotations") or {}), **_annotations(spec)},
-            **_owned(owner),
+            **owned(owner),
         },
         "spec": {
             "terminationGracePeriodSeconds": GRACE_S,
@@ -119,8 +119,8 @@ def _annotations(spec: LaunchSpec) -> dict[str, str]:
     }
 
 
-def _owned(owner: Owner | None) -> Manifest:
-    """Without blockOwnerDeletion, which would need a right on the owner."""
+def owned(owner: Owner | None) -> Manifest:
+    """Return the metadata that says whose an object is; without blockOwnerDeletion, which would need a right on the owner."""
     if owner is None:
         return {}
     return {

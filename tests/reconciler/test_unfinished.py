@@ -239,6 +239,17 @@ def test_k2_a_record_of_before_open_batches_is_read_and_theirs_comes_back():
     assert codec.decode('{"cluster": "demo", "batch": 2}') == ClusterRecord("demo", batch=2)
 
 
+async def test_a_record_that_somebody_deleted_gives_no_name_again_that_is_in_use():
+    async with world() as w:
+        w.ray.demands = tasks(2)
+        await w.live(4)
+        await w.kill()
+        async with world(machines=w.machines, ray=w.ray) as again:
+            w.ray.demands = tasks(3)
+            await again.live(4)
+            assert again.launched == ["demo-small-2-0"]
+
+
 class Fencing(MemoryStore):
     """Another leader has the record, from a moment on."""
 
