@@ -151,6 +151,20 @@ class Record(Named):
     binary_data: RecordBinary = msgspec.field(default_factory=RecordBinary)
 
 
+class LeaseSpec(_Object):
+    """Who leads, and for how long without a word. Its times are for people."""
+
+    holder_identity: str = ""
+    lease_duration_seconds: int = 0
+    lease_transitions: int = 0
+
+
+class Lease(Named):
+    """A Lease."""
+
+    spec: LeaseSpec = msgspec.field(default_factory=LeaseSpec)
+
+
 class PageMeta(_Object):
     """Where a list stands: its version, and the token of the next page, if any."""
 
@@ -202,3 +216,4 @@ class Kind(Generic[T]):
 PODS = Kind("api/v1", "pods", Pod, Page[Pod])
 RECORDS = Kind("api/v1", "configmaps", Record, Page[Record])
 CONFIG_MAPS = Kind("api/v1", "configmaps", Named, Page[Named])
+LEASES = Kind("apis/coordination.k8s.io/v1", "leases", Lease, Page[Lease])
