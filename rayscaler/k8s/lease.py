@@ -8,7 +8,6 @@ same is stopped by the record's epoch (`record.py`). A standby follows the Lease
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NoReturn
@@ -89,10 +88,12 @@ class Leadership:
 
     async def keep(self) -> NoReturn:
         """Renew the Lease for ever, and see to the label; raises Fenced when it is lost, after which nothing more may be done."""
-        async with _owned(self._label(), "leader's label"):
-            while True:
-                await asyncio.sleep(self._terms.renew_s * random.uniform(0.9, 1.0))  # noqa: S311 - so that not all ask at once
-                await self._renew()
+        is_labelled = False
+        while True:
+            is_labelled = is_labelled or await self._label()
+            next_at = (self._renewed_at or 0.0) + self._terms.renew_s * random.uniform(0.9, 1.0)  # noqa: S311 - so that not all ask at once
+            await asyncio.sleep(max(0.0, next_at - self._clock.mono()))
+            await self._renew()
 
     async def release(self) -> None:
         """Let the next one lead at once: take the label off, then give the Lease up. Nothing may be under way any more."""
@@ -186,10 +187,10 @@ class Leadership:
 
     async def _look(self) -> None:
         """Find out who has changed the Lease; raises Fenced if it is not ours."""
-        found: Lease | None = None
+        ours = self._holder, self.transitions  # a later life of the same pod has the same name
         with contextlib.suppress(RayscalerError):
             found = await self._found()
-            if found is None or found.spec.holder_identity != self._holder:
+            if found is None or (found.spec.holder_identity, found.spec.lease_transitions) != ours:
                 self._renewed_at = None
         self.check()
 
@@ -198,20 +199,19 @@ class Leadership:
         body = {"metadata": {"resourceVersion": self._lease.metadata.resource_version}, "spec": spec}
         self._lease = await self._client.patch(LEASES, self._namespace, NAME, body)
 
-    async def _label(self) -> None:
-        """Put the label on our pod, and take it off any other: who lost the Lease asleep, or died, could not."""
-        while True:
-            try:
+    async def _label(self) -> bool:
+        """Put the label on our pod, and take it off any other: who lost the Lease asleep, or died, could not. Whether that is done."""
+        try:
+            async with asyncio.timeout(self._terms.renew_s / 2):
                 await self._mark(self._pod, "true")
                 others, _ = await self._client.list(PODS, self._namespace, selector=f"{LEADER}=true")
                 for each in others:
                     if each.metadata.name != self._pod:
                         await self._mark(each.metadata.name, None)
-            except RayscalerError as error:
-                log.warning("leader.unlabelled", error=str(error))
-                await self._rest()
-            else:
-                return
+        except (RayscalerError, TimeoutError) as error:
+            log.warning("leader.unlabelled", error=str(error))
+            return False
+        return True
 
     async def _mark(self, pod: str | None, value: str | None) -> None:
         if pod is not None:
@@ -220,17 +220,6 @@ class Leadership:
 
     async def _rest(self) -> None:
         await asyncio.sleep(self._terms.retry_s * random.uniform(1.0, 1.5))  # noqa: S311 - so that not all ask at once
-
-
-@contextlib.asynccontextmanager
-async def _owned(work: Any, name: str) -> AsyncIterator[None]:
-    """Run a task beside the block and end it with the block."""
-    task = asyncio.create_task(work, name=name)
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 def _now() -> str:
