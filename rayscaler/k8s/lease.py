@@ -10,6 +10,7 @@ import contextlib
 import random
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, NoReturn
 
 import structlog
@@ -76,11 +77,15 @@ class Leadership:
 
     async def acquire(self) -> None:
         """Wait until this process leads."""
+        is_unmarked = False
         while True:
             try:
                 if await self._take(await self._found()):
                     log.info("leader.elected", holder=self._holder, transitions=self.transitions)
                     return
+                if not is_unmarked:
+                    await self._mark(None)  # a former life of this pod may have led
+                    is_unmarked = True
                 await self._until_free()
             except RayscalerError as error:
                 log.warning("leader.unknown", error=str(error), error_name=error.name)
@@ -100,10 +105,11 @@ class Leadership:
         if not self.leads:
             return
         self._renewed_at = None
-        for work in (self._mark(self._pod, None), self._patch({"holderIdentity": None, "renewTime": _now(), "leaseDurationSeconds": 1})):
+        free = {"holderIdentity": None, "renewTime": _now(), "leaseDurationSeconds": 1}
+        for work in (partial(self._mark, None), partial(self._patch, free)):
             try:
                 async with asyncio.timeout(self._terms.renew_s):
-                    await work
+                    await work()
             except (RayscalerError, TimeoutError) as error:
                 log.warning("leader.release.failed", error=str(error))
 
@@ -166,7 +172,8 @@ class Leadership:
                     if self._free_in_s() <= 0.0:
                         return
                     patience.reschedule(asyncio.get_running_loop().time() + self._free_in_s())
-        await self._rest()
+        if self._free_in_s() > 0.0:  # the watch has ended
+            await self._rest()
 
     async def _renew(self) -> None:
         """Renew, however often that takes until the deadline; raises Fenced when it has passed or another one holds the Lease."""
@@ -203,20 +210,23 @@ class Leadership:
         """Put the label on our pod, and take it off any other: who lost the Lease asleep, or died, could not. Whether that is done."""
         try:
             async with asyncio.timeout(self._terms.renew_s / 2):
-                await self._mark(self._pod, "true")
+                self.check()
+                await self._mark("true")
                 others, _ = await self._client.list(PODS, self._namespace, selector=f"{LEADER}=true")
                 for each in others:
                     if each.metadata.name != self._pod:
-                        await self._mark(each.metadata.name, None)
+                        await self._mark(None, each.metadata.name)
         except (RayscalerError, TimeoutError) as error:
             log.warning("leader.unlabelled", error=str(error))
             return False
         return True
 
-    async def _mark(self, pod: str | None, value: str | None) -> None:
-        if pod is not None:
+    async def _mark(self, value: str | None, pod: str | None = None) -> None:
+        """Put the label on a pod, or take it off; on our own if none is named."""
+        name = pod or self._pod
+        if name is not None:
             with contextlib.suppress(NotFound):
-                await self._client.patch(PODS, self._namespace, pod, {"metadata": {"labels": {LEADER: value}}})
+                await self._client.patch(PODS, self._namespace, name, {"metadata": {"labels": {LEADER: value}}})
 
     async def _rest(self) -> None:
         await asyncio.sleep(self._terms.retry_s * random.uniform(1.0, 1.5))  # noqa: S311 - so that not all ask at once

@@ -86,6 +86,16 @@ async def test_one_that_is_gone_is_followed_after_its_duration_as_the_waiting_on
         await asyncio.gather(keeping, return_exceptions=True)
 
 
+async def test_a_standby_takes_the_label_off_that_a_former_life_of_its_pod_left():
+    async with serving() as api, replica(api, "a") as a, replica(api, "b") as b:
+        await pod(api, "b", **{LEADER: "true"})
+        await a.acquire()
+        waiting = asyncio.create_task(b.acquire())
+        await until(lambda: labelled(api) == [])
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+
+
 async def test_a_former_life_of_the_same_pod_need_not_be_waited_for():
     async with serving() as api, replica(api, "a") as before, replica(api, "a") as after:
         await before.acquire()
