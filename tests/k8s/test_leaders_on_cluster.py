@@ -10,7 +10,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.cluster.namespaces import Account, Namespace
+from rayscaler.clock import SystemClock
+from rayscaler.k8s.client import connect
+from rayscaler.k8s.lease import LEADER, Leadership
+from tests.cluster.namespaces import Account, Namespace, pod
 from tests.k8s import bed
 
 pytestmark = [pytest.mark.tier("cluster"), pytest.mark.timeout(300)]
@@ -125,24 +128,23 @@ async def test_2b_1_a_leader_that_was_asleep_is_fenced_and_sends_nothing_after_t
     assert len(new.deeds({"create"}, "pods")) == 7
 
 
-async def test_2b_1_a_leader_killed_in_the_middle_of_its_creates_loses_and_doubles_nothing(pair):
-    count = 300
+async def test_2b_1_a_leader_killed_in_the_middle_of_its_creates_loses_and_doubles_nothing(pair, capsys):
+    count = 200
+    leader = await pair.start("a", factor=1.0)  # a busy machine may hold the next leader up for longer than a third of the terms
+    await leader.said("leads")
+    following = await pair.start("b", factor=1.0)
+    await following.waits()
     pair.wants(count)
-    first = await pair.start("a")
-    second = await pair.start("b")
-    names = {asyncio.create_task(each.said("leads")): each for each in (first, second)}
-    done, waiting = await asyncio.wait(names, return_when=asyncio.FIRST_COMPLETED)
-    leader = names[done.pop()]
-    other = second if leader is first else first
-    await pair.has(20)
+    await pair.has(5)
     leader.process.kill()
     await leader.ended()
     left = len(await pair.pods())
-    await asyncio.gather(*waiting)
+    await following.said("leads 2")
     found = await pair.has(count)
     await asyncio.sleep(2.0)
     assert await pair.pods() == found == sorted(f"demo-small-1-{index}" for index in range(count))
-    print(f"\n{left} of {count} pods were there at the kill; the next leader made {len(other.deeds({'create'}, 'pods'))}")
+    with capsys.disabled():
+        print(f"\n{left} of {count} pods were there at the kill; the next leader sent {len(following.deeds({'create'}, 'pods'))} creates")
 
 
 async def test_2b_2_how_long_a_hand_over_takes_with_the_terms_of_the_design(pair, capsys):
@@ -175,3 +177,31 @@ async def test_2b_2_a_steady_pair_renews_and_asks_for_nothing_else(pair, capsys)
     assert asked[standby] == []
     with capsys.disabled():
         print(f"\nin 20 s: {len(asked[leader])} renewals, and 0 requests of the standby")
+
+
+async def test_2b_2_the_leaders_pod_has_the_label_and_one_that_led_before_has_not(namespace):
+    rules = bed.ROLE["rules"]
+    for name in ("a", "b"):
+        body = pod(name)
+        body["metadata"]["labels"] = {LEADER: "true"} if name == "a" else {}
+        await namespace.api.create(namespace.path("pods"), body)
+    account = await namespace.account("rayscaler", rules)
+    client = await connect(account.kubeconfig)
+    leadership = Leadership(client, namespace.name, holder="b", pod="b", clock=SystemClock())
+    await leadership.acquire()
+    keeping = asyncio.create_task(leadership.keep())
+
+    async def labelled() -> list[str]:
+        found = await namespace.api.get(namespace.path("pods"), labelSelector=f"{LEADER}=true")
+        return [each["metadata"]["name"] for each in found["items"]]
+
+    async with asyncio.timeout(WITHIN_S):
+        while await labelled() != ["b"]:
+            await asyncio.sleep(0.05)
+    keeping.cancel()
+    await asyncio.gather(keeping, return_exceptions=True)
+    await leadership.release()
+    assert await labelled() == []
+    lease = await namespace.api.get(namespace.path("leases", "coordination.k8s.io/v1") + "/rayscaler")
+    assert "holderIdentity" not in lease["spec"]
+    await client.close()
