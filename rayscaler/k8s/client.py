@@ -8,7 +8,7 @@ only the used fields is 10 to 50 times faster (design §6), and its watch asks f
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 from urllib.parse import quote
@@ -42,11 +42,12 @@ _EVENTS = msgspec.json.Decoder(Event)
 
 
 class Client:
-    """Speaks to one API server."""
+    """Speaks to one API server. `may_write` is asked right before each request that changes something; what it raises is not caught."""
 
-    def __init__(self, configuration: Configuration, *, call_s: float = CALL_S) -> None:
+    def __init__(self, configuration: Configuration, *, call_s: float = CALL_S, may_write: Callable[[], None] = lambda: None) -> None:
         self._configuration = configuration
         self._call_s = call_s
+        self._may_write = may_write
         self._session: aiohttp.ClientSession | None = None
 
     async def create(self, kind: Kind[T], namespace: str, body: Mapping[str, Any]) -> T:
@@ -97,7 +98,7 @@ class Client:
 
     @contextlib.asynccontextmanager
     async def watch(
-        self, kind: Kind[T], namespace: str, *, version: str, selector: str = ""
+        self, kind: Kind[T], namespace: str, *, version: str, selector: str = "", fields: str = ""
     ) -> AsyncIterator[AsyncIterator[tuple[str, T]]]:
         """Open a watch from `version` on: it is open once the block begins. Yields event types and objects, bookmarks too.
 
@@ -107,6 +108,8 @@ class Client:
         query = {"watch": "1", "resourceVersion": version, "allowWatchBookmarks": "true", "timeoutSeconds": str(WATCH_S)}
         if selector:
             query["labelSelector"] = selector
+        if fields:
+            query["fieldSelector"] = fields
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._call_s, sock_read=SILENCE_S)
         with _translated(what, self._call_s):
             session, headers = await self._opened()
@@ -158,6 +161,8 @@ class Client:
                 with _translated(what, self._call_s):
                     async with asyncio.timeout_at(deadline):
                         session, headers = await self._opened()
+                        if verb not in _READS:
+                            self._may_write()
                         request = session.request(
                             method,
                             url,
@@ -188,11 +193,12 @@ class Client:
 
 _METHODS = {"create": "POST", "get": "GET", "list": "GET", "update": "PUT", "patch": "PATCH", "delete": "DELETE"}
 """HTTP methods of the verbs, as a Role names them."""
+_READS = frozenset({"get", "list"})
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None)
 """The deadline around the call counts."""
 
 
-async def connect(kubeconfig: Path | None = None, *, call_s: float = CALL_S) -> Client:
+async def connect(kubeconfig: Path | None = None, *, call_s: float = CALL_S, may_write: Callable[[], None] = lambda: None) -> Client:
     """Return a client of the cluster that this process runs in, or of a kubeconfig's current context; raises InvalidRequest."""
     configuration = Configuration()
     # Python 3.13 refuses the certificates of many clusters' own authorities for a field that they lack.
@@ -205,7 +211,7 @@ async def connect(kubeconfig: Path | None = None, *, call_s: float = CALL_S) -> 
     except (config.ConfigException, OSError, ValueError, yaml.YAMLError) as error:
         where = "the service account of this pod" if kubeconfig is None else str(kubeconfig)
         raise InvalidRequest(f"{where}: {error}; run in a pod, or name a kubeconfig") from error
-    return Client(configuration, call_s=call_s)
+    return Client(configuration, call_s=call_s, may_write=may_write)
 
 
 @contextlib.contextmanager

@@ -184,6 +184,41 @@ class Service(Named):
     spec: ServiceSpec = msgspec.field(default_factory=ServiceSpec)
 
 
+class RecordData(_Object):
+    """What a record's ConfigMap says: the record, and the leader that wrote it last."""
+
+    record: str = msgspec.field(name="record.json", default="")
+    holder: str = ""
+    epoch: str = ""
+
+
+class RecordBinary(_Object):
+    """The definition as it was good last, compressed."""
+
+    definition: bytes = msgspec.field(name="definition.yaml.gz", default=b"")
+
+
+class Record(Named):
+    """A ConfigMap that holds a cluster's record."""
+
+    data: RecordData = msgspec.field(default_factory=RecordData)
+    binary_data: RecordBinary = msgspec.field(default_factory=RecordBinary)
+
+
+class LeaseSpec(_Object):
+    """Who leads, and for how long without a word. Its times are for people."""
+
+    holder_identity: str = ""
+    lease_duration_seconds: int = 0
+    lease_transitions: int = 0
+
+
+class Lease(Named):
+    """A Lease."""
+
+    spec: LeaseSpec = msgspec.field(default_factory=LeaseSpec)
+
+
 class PageMeta(_Object):
     """Where a list stands: its version, and the token of the next page, if any."""
 
@@ -238,3 +273,5 @@ EVENTS = Kind("api/v1", "events", Named, Page[Named])
 SECRETS = Kind("api/v1", "secrets", Secret, Page[Secret])
 HEAD_PODS = Kind("api/v1", "pods", HeadPod, Page[HeadPod])
 SERVICES = Kind("api/v1", "services", Service, Page[Service])
+RECORDS = Kind("api/v1", "configmaps", Record, Page[Record])
+LEASES = Kind("apis/coordination.k8s.io/v1", "leases", Lease, Page[Lease])

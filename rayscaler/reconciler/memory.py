@@ -41,7 +41,7 @@ class Memory:
     `contact_at` is the first report since which they came without a break: of one session, one monitor, one life of the GCS;
     `listed_at` is the same for the executor's lists. `floor` is the constraint that counts; once its cluster has ended it counts
     until `floor_until`, or until the new one has one; before that, while `floor_owners` are not over. `written` is the record as the store
-    has it, `write_due` when what `record` says more is to be written; `unfinished` are launches of an earlier life, until they are sent again,
+    has it, `write_due` when what `record` says more is to be written; `unfinished` are launches of an earlier life, until they are sent again (then None),
     and `ends_due` the instances whose end is noted and not yet sent.
     """
 
@@ -63,7 +63,7 @@ class Memory:
     written: ClusterRecord | None = None
     written_at: float = 0.0
     write_due: float | None = None
-    unfinished: tuple[OpenBatch, ...] = ()
+    unfinished: tuple[OpenBatch, ...] | None = ()
     ends_due: dict[str, None] = field(default_factory=dict)
     executor_error: str = ""
     withheld: str = ""

@@ -39,9 +39,6 @@ def kept(name: str, source: Path, packages: Sequence[str], flags: str = "") -> P
     if folder.exists():  # whoever builds another one need not be waited for
         os.utime(folder)
         return folder
-    if folder.exists():  # whoever builds another one need not be waited for
-        os.utime(folder)
-        return folder
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # one build at a time, however many checkouts ask
