@@ -93,7 +93,9 @@ class Client:
 
     async def read(self, path: str) -> bytes:
         """Return what the API server says of itself at a path that is no kind of object's, such as `openid/v1/jwks`."""
-        return await self._ask("GET", f"{self._configuration.host}/{path}", f"get /{path}")
+        return await self._ask(
+            "GET", f"{self._configuration.host}/{path}", f"get /{path}", accept="*/*"
+        )  # its keys have a type of their own
 
     @contextlib.asynccontextmanager
     async def watch(
@@ -149,6 +151,7 @@ class Client:
         *,
         body: bytes | None = None,
         form: str = "application/json",
+        accept: str = "application/json",
         query: Mapping[str, str] | None = None,
     ) -> bytes:
         """Ask until the answer is no 429, or the deadline has come; return the body. `what` is the call, for the text of errors."""
@@ -163,7 +166,7 @@ class Client:
                             url,
                             params=query,
                             data=body,
-                            headers={**headers, "Content-Type": form},
+                            headers={**headers, "Accept": accept, "Content-Type": form},
                             timeout=_NO_TIMEOUT,
                         )
                         async with request as answer:
