@@ -94,7 +94,9 @@ class Client:
 
     async def read(self, path: str) -> bytes:
         """Return what the API server says of itself at a path that is no kind of object's, such as `openid/v1/jwks`."""
-        return await self._ask("GET", f"{self._configuration.host}/{path}", f"get /{path}")
+        return await self._ask(
+            "GET", f"{self._configuration.host}/{path}", f"get /{path}", accept="*/*"
+        )  # its keys have a type of their own
 
     @contextlib.asynccontextmanager
     async def watch(
@@ -152,6 +154,7 @@ class Client:
         *,
         body: bytes | None = None,
         form: str = "application/json",
+        accept: str = "application/json",
         query: Mapping[str, str] | None = None,
     ) -> bytes:
         """Ask until the answer is no 429, or the deadline has come; return the body. `what` is the call, for the text of errors."""
@@ -161,14 +164,14 @@ class Client:
                 with _translated(what, self._call_s):
                     async with asyncio.timeout_at(deadline):
                         session, headers = await self._opened()
-                        if verb not in _READS:
+                        if method != "GET":
                             self._may_write()
                         request = session.request(
                             method,
                             url,
                             params=query,
                             data=body,
-                            headers={**headers, "Content-Type": form},
+                            headers={**headers, "Accept": accept, "Content-Type": form},
                             timeout=_NO_TIMEOUT,
                         )
                         async with request as answer:
@@ -193,7 +196,6 @@ class Client:
 
 _METHODS = {"create": "POST", "get": "GET", "list": "GET", "update": "PUT", "patch": "PATCH", "delete": "DELETE"}
 """HTTP methods of the verbs, as a Role names them."""
-_READS = frozenset({"get", "list"})
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None)
 """The deadline around the call counts."""
 
