@@ -222,7 +222,8 @@ def _merged(known: dict, patch: dict) -> dict:
     """Return an object after a merge patch (RFC 7396)."""
     merged = {name: value for name, value in {**known, **patch}.items() if value is not None}
     return {
-        name: _merged(known.get(name) or {}, value) if isinstance(value, dict) and name in patch else value for name, value in merged.items()
+        name: _merged(known.get(name) or {}, value) if isinstance(value, dict) and name in patch else value
+        for name, value in merged.items()
     }
 
 

@@ -249,7 +249,9 @@ async def test_what_is_there_under_our_name_and_not_ours_is_told_and_left_alone(
         listed = api._list
         api._list = lambda request: listed(request) if request.match_info["plural"] == "pods" else _nothing(api)
         heads.want(config(), OWNER)
-        await told.until(HeadPhase.MISSING, reason="Service demo-head is there, and is not rayscaler's; delete it, or name the cluster otherwise")
+        await told.until(
+            HeadPhase.MISSING, reason="Service demo-head is there, and is not rayscaler's; delete it, or name the cluster otherwise"
+        )
         assert api.services["demo-head"]["spec"] == {}
 
 
