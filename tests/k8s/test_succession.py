@@ -92,7 +92,9 @@ DELETED = "its pod was deleted"
             id="one of a definition that is gone",
         ),
         pytest.param(scene(service(1), pod(1, owner_references=[])), Step(Deed.REST, 1), id="an orphaned one serves on"),
-        pytest.param(scene(service(1), pod(1, ready="False"), unreachable_s=29.0), Step(Deed.REST, 1), id="a node out of sight is waited for"),
+        pytest.param(
+            scene(service(1), pod(1, ready="False"), unreachable_s=29.0), Step(Deed.REST, 1), id="a node out of sight is waited for"
+        ),
         pytest.param(scene(service(1), pod(1, ready="False"), unreachable_s=30.0), Step(Deed.MEND_SERVICE, 2), id="for 30 seconds"),
         pytest.param(scene(service(1), pod(1, ready="Unknown"), unreachable_s=30.0), Step(Deed.MEND_SERVICE, 2), id="however that is said"),
         pytest.param(
