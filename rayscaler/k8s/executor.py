@@ -266,6 +266,7 @@ class KubernetesExecutor:
             observed_at=self._clock.now(),
             error=standing.error,
             made_as=_made_as(worker.made_as),
+            trouble=standing.trouble,
         )
 
 

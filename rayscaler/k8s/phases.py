@@ -10,11 +10,13 @@ from rayscaler import rejoin
 from rayscaler.config import podtemplate
 from rayscaler.executor import exits
 from rayscaler.k8s.objects import Condition, ContainerStatus, Pod
-from rayscaler.model.instance import Phase
+from rayscaler.model.instance import Phase, Trouble
 
 MADE = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "CrashLoopBackOff", "PreCreateHookError"})
 """Reasons of waiting that come after the image is there."""
 NO_TROUBLE = frozenset({"", "ContainerCreating", "PodInitializing"})
+HOPELESS = frozenset({"InvalidImageName", "ErrImageNeverPull"})
+"""Reasons of waiting that only another template ends; for all others kubelet tries again: a registry comes back, a Secret is made."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class Standing:
     phase: Phase
     detail: str = ""
     error: str = ""
+    trouble: Trouble | None = None
 
 
 def of(pod: Pod) -> Standing:
@@ -80,7 +83,9 @@ def _unscheduled(pod: Pod) -> Standing:
     if scheduled is None or scheduled.status != "False":
         return Standing(Phase.UNSCHEDULED)
     said = f"{scheduled.reason}: {scheduled.message}".strip(": ")
-    return Standing(Phase.UNSCHEDULED, said, said if scheduled.reason == "Unschedulable" else "")
+    if scheduled.reason != "Unschedulable":
+        return Standing(Phase.UNSCHEDULED, said)
+    return Standing(Phase.UNSCHEDULED, said, said, Trouble.UNSCHEDULABLE)
 
 
 def _waiting(pod: Pod, ray: ContainerStatus | None) -> Standing:
@@ -90,7 +95,8 @@ def _waiting(pod: Pod, ray: ContainerStatus | None) -> Standing:
         waiting = each.state.waiting
         if waiting is not None and waiting.reason not in NO_TROUBLE:
             said = f"{each.name}: {waiting.reason}: {waiting.message}".strip(": ")
-            return Standing(Phase.STARTING if each is ray and waiting.reason in MADE else Phase.PULLING, said, said)
+            trouble = Trouble.HOPELESS if waiting.reason in HOPELESS else Trouble.RETRIED
+            return Standing(Phase.STARTING if each is ray and waiting.reason in MADE else Phase.PULLING, said, said, trouble)
     return Standing(Phase.PULLING, _where(pod))
 
 

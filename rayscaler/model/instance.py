@@ -37,6 +37,17 @@ class Phase(StrEnum):
     GONE = "gone"
 
 
+class Trouble(StrEnum):
+    """Why an instance in flight does not get on, as far as that says for how long to wait."""
+
+    UNSCHEDULABLE = "unschedulable"
+    """No machine has room for it; one may be on its way."""
+    RETRIED = "retried"
+    """Something that it needs cannot be had, such as its image or a Secret, and is tried again."""
+    HOPELESS = "hopeless"
+    """It can never start as it is asked for."""
+
+
 class Reason(StrEnum):
     """Why something is done, or not done. One text for people per value stands in `reason_text` (model/reasons.py)."""
 
@@ -55,6 +66,8 @@ class Reason(StrEnum):
     OUTDATED = "OUTDATED"
     OVERDUE = "OVERDUE"
     NOT_REJOINED = "NOT_REJOINED"
+    CANNOT_START = "CANNOT_START"
+    MAKES_WAY = "MAKES_WAY"
     DRAINED = "DRAINED"
     NODE_DIED = "NODE_DIED"
     # refusals for now
@@ -87,6 +100,8 @@ class Reason(StrEnum):
     DRAIN_REFUSED = "DRAIN_REFUSED"
     EXITED = "EXITED"
     LAUNCH_ERROR = "LAUNCH_ERROR"
+    NO_CAPACITY = "NO_CAPACITY"
+    STUCK = "STUCK"
     DISAPPEARED = "DISAPPEARED"
     # blindness
     NO_REPORT = "NO_REPORT"
@@ -103,7 +118,10 @@ NEVER = frozenset({Reason.NO_TYPE_FITS, Reason.NO_TYPE_HAS_LABELS, Reason.ONLY_E
 
 @dataclass(frozen=True)
 class InstanceObservation:
-    """A passive fact about an instance from its executor; `observed_at` is wall seconds. `made_as` is what it was launched with, if known."""
+    """A passive fact about an instance from its executor; `observed_at` is wall seconds. `made_as` is what it was launched with, if known.
+
+    `error` is why it does not get on, or how it ended; `trouble` what that means for one in flight, None where it means nothing.
+    """
 
     instance_id: str
     node_type: str
@@ -113,6 +131,7 @@ class InstanceObservation:
     observed_at: float = 0.0
     error: str = ""
     made_as: NodeType | None = None
+    trouble: Trouble | None = None
 
 
 @dataclass(frozen=True)
@@ -121,7 +140,8 @@ class Instance:
 
     `ray_node_id` is the node that carries it now; `node_dead_since` is set once that node was reported DEAD with no other
     node of this instance alive. `drain_accepted` is Ray's word on the drain in progress. `made_as` is what it was launched with, if known:
-    its node type may be another one since.
+    its node type may be another one since. `trouble_since` is when the trouble began that holds it up now, `stuck_since` when that had
+    lasted for too long: from then on it counts for nothing, until it gets on.
     """
 
     instance_id: str
@@ -139,6 +159,9 @@ class Instance:
     reason: Reason = Reason.DEMAND
     detail: str = ""
     made_as: NodeType | None = None
+    trouble: Trouble | None = None
+    trouble_since: float = 0.0
+    stuck_since: float | None = None
 
     @property
     def has_joined(self) -> bool:

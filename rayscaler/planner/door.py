@@ -70,7 +70,7 @@ def open_capacity(draft: Draft) -> None:
     expected: list[tuple[Instance, RayNode | None, Expectation | None]] = []
     expectations = {each.instance_id: each for each in draft.state.expectations}
     for instance in draft.instances:
-        if instance.instance_id in draft.leaving or instance.node_dead_since is not None:
+        if instance.instance_id in draft.leaving or instance.node_dead_since is not None or instance.stuck_since is not None:
             continue
         expectation = _live_expectation(instance, expectations, draft.state.now)
         row = draft.rows.get(instance.instance_id)

@@ -2,7 +2,7 @@
 
 from rayscaler.model.plan import Plan
 from rayscaler.model.state import ClusterState
-from rayscaler.planner import answer, door, gangs, limits, packing, shrink
+from rayscaler.planner import answer, door, gangs, limits, packing, shrink, stuck
 
 
 def plan(state: ClusterState) -> Plan:
@@ -19,6 +19,7 @@ def plan(state: ClusterState) -> Plan:
     packing.keep_promises(draft)
     gangs.place_all(draft)
     packing.demands(draft)
+    stuck.make_way(draft)
     shrink.unneeded(draft)
     shrink.idle(draft)
     return answer.plan_of(draft)

@@ -11,6 +11,7 @@ from rayscaler.model.instance import Instance, InstanceStatus, Reason
 from rayscaler.model.node import DRAINED, NodeStatus, RayNode
 from rayscaler.model.nodetype import UNLIMITED, UpdatePolicy
 from rayscaler.model.plan import Drain, Termination
+from rayscaler.planner import stuck
 from rayscaler.planner.sim import Draft, loaded_members
 
 
@@ -164,7 +165,7 @@ def unneeded(draft: Draft) -> None:
     used = loaded_members(draft.runs, draft.floor)
     since = dict(draft.state.unneeded_since)
     spare = _above_least(draft, draft.staying)
-    promised = _still_promised(draft)
+    promised = _still_promised(draft) | stuck.kept(draft)
     launched = [each for each in _staying(draft) if each.is_in_flight and each.status is not InstanceStatus.REJOINING]
     flying = [each for each in launched if each.instance_id not in used | promised]
     for instance in sorted(flying, key=lambda each: (-each.requested_at, each.instance_id)):

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from rayscaler.executor.base import LaunchSpec
-from rayscaler.lifecycle.deadlines import overdue
+from rayscaler.lifecycle.deadlines import overdue, stuck
 from rayscaler.model.command import AskedDrain, DrainCommand
 from rayscaler.model.demand import Snapshot
-from rayscaler.model.instance import Instance, InstanceStatus, Reason
+from rayscaler.model.instance import Instance, InstanceStatus, Reason, Trouble
 from rayscaler.model.node import NodeStatus
 from rayscaler.model.plan import Drain, Launch, Plan, Termination
 from rayscaler.model.state import Expectation
@@ -130,6 +130,7 @@ def end_overdue(memory: Memory, calls: Calls, now: float) -> None:
     draining = {row.ray_node_id for row in (memory.snapshot or Snapshot()).nodes if row.is_draining or row.status is NodeStatus.DRAINING}
     for instance in overdue(memory.live(), limits, now):
         waited = f"{instance.phase.value} for {now - max(instance.phase_since, instance.since):.0f} s"
+        why = "" if instance.trouble is None else f" ({instance.detail})"
         if instance.status is InstanceStatus.TERMINATING:
             _terminate(Termination(instance.instance_id, instance.reason, instance.detail), memory, calls, now)
         elif no_end is not None:
@@ -142,4 +143,20 @@ def end_overdue(memory: Memory, calls: Calls, now: float) -> None:
             text = f"did not join the new head within {limits.rejoining_s:.0f} s"
             _terminate(Termination(instance.instance_id, Reason.NOT_REJOINED, text), memory, calls, now)
         else:
-            _terminate(Termination(instance.instance_id, Reason.OVERDUE, f"did not join in time: {waited}"), memory, calls, now)
+            _terminate(Termination(instance.instance_id, Reason.OVERDUE, f"did not join in time: {waited}{why}"), memory, calls, now)
+    _note_stuck(memory, calls, now)
+
+
+def _note_stuck(memory: Memory, calls: Calls, now: float) -> None:
+    """Act on launches that do not get on: they are left to come later, if at all; what can never start is ended.
+
+    Without clear sight nothing is noted: the trouble may have passed meanwhile.
+    """
+    _, no_end = sight(memory, now)
+    if no_end is not None:
+        return
+    for instance in stuck(memory.live(), deadlines(memory), now):
+        if instance.trouble is Trouble.HOPELESS:
+            _terminate(Termination(instance.instance_id, Reason.CANNOT_START, instance.detail), memory, calls, now)
+        else:
+            memory.note_stuck(instance, now)

@@ -75,12 +75,19 @@ def _pending(memory: Memory, *statuses: InstanceStatus) -> tuple[PendingInstance
         PendingInstance(
             "" if each.status is InstanceStatus.REQUESTED else each.instance_id,
             each.node_type,
-            "rejoining" if each.status is InstanceStatus.REJOINING else each.phase.value,
+            _standing(each),
             each.requested_at,
         )
         for each in sorted(memory.live(), key=lambda each: each.instance_id)
         if each.status in statuses
     )
+
+
+def _standing(instance: Instance) -> str:
+    """Return where a launch stands in a word, and what holds it up."""
+    if instance.status is InstanceStatus.REJOINING:
+        return "rejoining"
+    return instance.phase.value if instance.trouble is None else f"{instance.phase.value}: {instance.detail}"
 
 
 def status(memory: Memory, blind_since: float | None, now: float) -> ClusterStatus:

@@ -6,7 +6,7 @@ import pytest
 from rayscaler.k8s import phases
 from rayscaler.k8s.objects import Pod
 from rayscaler.k8s.phases import Standing
-from rayscaler.model.instance import Phase
+from rayscaler.model.instance import Phase, Trouble
 
 pytestmark = pytest.mark.tier("unit")
 WHERE = "pod p on node n"
@@ -33,6 +33,10 @@ def ended(code, reason="Error", message=""):
     return {"terminated": {"exitCode": code, "reason": reason, "message": message}}
 
 
+def troubled(phase, error, trouble=Trouble.RETRIED) -> Standing:
+    return Standing(phase, error, error, trouble)
+
+
 UNSCHEDULABLE = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes are available"}
 GATED = {"type": "PodScheduled", "status": "False", "reason": "SchedulingGated", "message": "gates"}
 EVICTED = {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI", "message": "drained"}
@@ -45,20 +49,23 @@ RUNS = {"running": {"startedAt": "2026-01-01T00:00:00Z"}}
         (pod(bound=False), Standing(Phase.UNSCHEDULED)),
         (
             pod(bound=False, conditions=[UNSCHEDULABLE]),
-            Standing(Phase.UNSCHEDULED, "Unschedulable: 0/3 nodes are available", "Unschedulable: 0/3 nodes are available"),
+            troubled(Phase.UNSCHEDULED, "Unschedulable: 0/3 nodes are available", Trouble.UNSCHEDULABLE),
         ),
         (pod(bound=False, conditions=[GATED]), Standing(Phase.UNSCHEDULED, "SchedulingGated: gates")),
         (pod(), Standing(Phase.PULLING, WHERE)),
         (pod(ray=waiting("ContainerCreating")), Standing(Phase.PULLING, WHERE)),
-        (pod(ray=waiting("ImagePullBackOff")), Standing(Phase.PULLING, "ray: ImagePullBackOff: m", "ray: ImagePullBackOff: m")),
+        (pod(ray=waiting("ImagePullBackOff")), troubled(Phase.PULLING, "ray: ImagePullBackOff: m")),
         (
             pod(ray=waiting("PodInitializing"), init=waiting("ErrImagePull")),
-            Standing(Phase.PULLING, "fetch: ErrImagePull: m", "fetch: ErrImagePull: m"),
+            troubled(Phase.PULLING, "fetch: ErrImagePull: m"),
         ),
         (
             pod(ray=waiting("CreateContainerConfigError")),
-            Standing(Phase.STARTING, "ray: CreateContainerConfigError: m", "ray: CreateContainerConfigError: m"),
+            troubled(Phase.STARTING, "ray: CreateContainerConfigError: m"),
         ),
+        (pod(ray=waiting("RunContainerError")), troubled(Phase.STARTING, "ray: RunContainerError: m")),
+        (pod(ray=waiting("InvalidImageName")), troubled(Phase.PULLING, "ray: InvalidImageName: m", Trouble.HOPELESS)),
+        (pod(ray=waiting("ErrImageNeverPull")), troubled(Phase.PULLING, "ray: ErrImageNeverPull: m", Trouble.HOPELESS)),
         (pod(ray=RUNS, side=waiting("CrashLoopBackOff")), Standing(Phase.REGISTERING, WHERE)),
         (pod(ray=RUNS, conditions=[EVICTED]), Standing(Phase.REGISTERING, WHERE, "EvictionByEvictionAPI: drained")),
         (pod(ray=RUNS, deleted=True), Standing(Phase.ENDING, WHERE)),

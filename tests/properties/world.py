@@ -41,7 +41,7 @@ class World:
                 name = f"ray:{row.ray_node_id}"
             self._add(name, dict(row.available), dict(row.total), dict(row.labels), row.dynamic_labels)
         for instance in self.instances.values():
-            if instance.status in IN_FLIGHT and instance.node_type in self.types:
+            if instance.status in IN_FLIGHT and instance.stuck_since is None and instance.node_type in self.types:
                 self._add_of_type(instance.instance_id, instance.made_as or self.types[instance.node_type])
         for index, launch in enumerate(plan.launches):
             self._add_of_type(f"new:{index}", self.types[launch.node_type])

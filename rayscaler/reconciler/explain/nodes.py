@@ -88,6 +88,10 @@ def _in_flight(scene: Scene, instance: Instance, key: Key, due: float | None) ->
     since = scene.memory.unneeded_since.get(instance.instance_id)
     if instance.instance_id in scene.plan.unneeded and since is not None:
         return scene.because(key, Reason.UNNEEDED, text, since=since, until=since + scene.state.unneeded_grace_s)
+    if instance.trouble is not None:
+        text = f"{text}; {instance.detail}"
+    if instance.stuck_since is not None:
+        return scene.because(key, Reason.STUCK, text, since=instance.stuck_since, until=due)
     return scene.because(key, Reason.LAUNCHING, text, since=instance.requested_at, until=due)
 
 
