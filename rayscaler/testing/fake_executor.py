@@ -14,6 +14,7 @@ from rayscaler.clock import Clock
 from rayscaler.errors import Conflict, InvalidRequest, RayscalerError
 from rayscaler.executor.base import LaunchSpec
 from rayscaler.model.instance import InstanceObservation, Phase, Trouble
+from rayscaler.throttle import Pace, Unpaced
 
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 """What every executor can make a name of its own from."""
@@ -162,8 +163,9 @@ class FakeMachines:
 class FakeExecutor:
     """An executor over FakeMachines. `launched` and `terminated` list what was carried out, in order."""
 
-    def __init__(self, machines: FakeMachines) -> None:
+    def __init__(self, machines: FakeMachines, pace: Pace | None = None) -> None:
         self.machines = machines
+        self.pace: Pace = pace or Unpaced()
         self.launched: list[LaunchSpec] = []
         self.terminated: list[str] = []
         self._failures: dict[str, list[RayscalerError]] = {call: [] for call in CALLS}

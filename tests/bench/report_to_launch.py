@@ -24,6 +24,7 @@ from rayscaler.model.instance import InstanceObservation, Phase
 from rayscaler.model.nodetype import ClusterConfig
 from rayscaler.settings import ServiceSettings
 from rayscaler.store.sqlite import SqliteStore
+from rayscaler.throttle import Unpaced
 from tests.bench.result import Options, Result, anchored, percentile, say, spread
 from tests.bench.workload import Planned, Workload, make
 
@@ -54,6 +55,7 @@ class StampingExecutor:
         ]
         self.first_launch: dict[str, float] = {}
         self.launches = 0
+        self.pace = Unpaced()
 
     async def launch(self, spec: LaunchSpec) -> str:
         self.first_launch.setdefault(spec.cluster, time.monotonic())

@@ -217,6 +217,11 @@ async def _take(watch, *phases: Phase):
             yield each
 
 
+async def in_turn(executor, launched: LaunchSpec) -> None:
+    async with executor.pace.turn(launched.cluster):
+        await executor.launch(launched)
+
+
 async def test_a_thousand_pods_from_one_burst(namespace, capsys):
     async with bed.entered(namespace) as client, running(client, namespace) as executor:
         watch = executor.watch("c")
@@ -224,7 +229,7 @@ async def test_a_thousand_pods_from_one_burst(namespace, capsys):
         began_at = time.monotonic()
         async with asyncio.TaskGroup() as tasks:
             for index in range(1000):
-                tasks.create_task(executor.launch(spec(index)))
+                tasks.create_task(in_turn(executor, spec(index)))
         created_s = time.monotonic() - began_at
         await until(watch, Phase.REGISTERING, count=1000, seconds=120.0)
         running_s = time.monotonic() - began_at
