@@ -229,6 +229,8 @@ class KubernetesExecutor:
         if before is Phase.GONE:
             return
         standing = phases.deleted(pod, was_asked=worker.is_asked) if is_gone else phases.of(pod)
+        if worker.is_asked and standing.ends_at is not None:
+            standing = replace(standing, ends_at=None, error="")  # our own doing
         if is_gone and worker.is_asked and before is not Phase.ENDING:
             # A pod that no kubelet had is deleted at once, without a moment in which it ends.
             self._tell(meta.labels.cluster, worker, Standing(Phase.ENDING, standing.detail))
@@ -266,6 +268,7 @@ class KubernetesExecutor:
             error=standing.error,
             made_as=_made_as(worker.made_as),
             trouble=standing.trouble,
+            ends_at=standing.ends_at,
         )
 
 

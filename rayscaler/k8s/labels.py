@@ -12,6 +12,8 @@ from rayscaler.errors import InvalidRequest
 MANAGED_BY, MANAGER = "app.kubernetes.io/managed-by", "rayscaler"
 CLUSTER, NODE_TYPE, ROLE = "rayscaler.io/cluster", "rayscaler.io/node-type", "rayscaler.io/role"
 INSTANCE_ID, SPEC_HASH, MADE_AS = "rayscaler.io/instance-id", "rayscaler.io/spec-hash", "rayscaler.io/made-as"
+TERMINATE_BY = "rayscaler.io/terminate-by"
+"""Whoever knows beforehand that a pod will end says so in this annotation, as an RFC 3339 time: it is drained until then."""
 WORKER = "worker"
 PODS_SELECTOR = f"{MANAGED_BY}={MANAGER},{CLUSTER}"
 """Everything of ours and nothing else: foreign pods never cross the wire."""

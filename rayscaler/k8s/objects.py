@@ -32,6 +32,7 @@ class Annotations(_Object):
     instance_id: str = msgspec.field(name="rayscaler.io/instance-id", default="")
     spec_hash: str = msgspec.field(name="rayscaler.io/spec-hash", default="")
     made_as: str = msgspec.field(name="rayscaler.io/made-as", default="")
+    terminate_by: str = msgspec.field(name="rayscaler.io/terminate-by", default="")
 
     def __post_init__(self) -> None:
         self.made_as = sys.intern(self.made_as)
@@ -95,6 +96,7 @@ class Condition(_Object):
 
     type: str = ""
     status: str = ""
+    last_transition_time: str = ""
     reason: str = ""
     message: str = ""
 
@@ -106,10 +108,11 @@ class Container(_Object):
 
 
 class PodSpec(_Object):
-    """Where a pod is, and its containers in their order."""
+    """Where a pod is, its containers in their order, and how long it may take to end."""
 
     node_name: str = ""
     containers: list[Container] = []
+    termination_grace_period_seconds: int = 30
 
 
 class PodStatus(_Object):

@@ -31,7 +31,8 @@ class Deadlines:
     def of(self, instance: Instance) -> float | None:
         """Return the wall second at which the instance is overdue, or None where no deadline runs."""
         if instance.status is InstanceStatus.DRAINING:
-            return None if instance.node_dead_since is not None else max(instance.since, self.sight_since) + self.draining_s
+            drained_by = max(instance.since, self.sight_since) + self.draining_s
+            return None if instance.node_dead_since is not None else max(drained_by, instance.ends_at or 0.0)
         if instance.status is InstanceStatus.TERMINATING:
             return instance.since + self.terminating_s
         if instance.status is InstanceStatus.REJOINING:

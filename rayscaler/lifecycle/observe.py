@@ -24,7 +24,14 @@ def observation(known: Instance | None, seen: InstanceObservation, now: float) -
     if seen.phase is not after.phase:
         after = replace(after, phase=seen.phase, phase_since=now)
     after = replace(after, external_id=seen.external_id or after.external_id, made_as=after.made_as or seen.made_as)
-    return _with_trouble(known, after, seen, now)
+    return _with_trouble(known, _with_notice(after, seen), seen, now)
+
+
+def _with_notice(after: Instance, seen: InstanceObservation) -> Instance:
+    """Return an instance with the end that others have announced for it, if it is not our own doing."""
+    if seen.ends_at is None or after.status is InstanceStatus.TERMINATING:
+        return replace(after, ends_at=None, ends_why="")
+    return replace(after, ends_at=seen.ends_at, ends_why=seen.error or seen.detail)
 
 
 def _with_trouble(known: Instance, after: Instance, seen: InstanceObservation, now: float) -> Instance:
@@ -55,6 +62,8 @@ def _adopt(seen: InstanceObservation, now: float) -> Instance:
         made_as=seen.made_as,
         trouble=seen.trouble if status is InstanceStatus.ALLOCATED else None,
         trouble_since=now,
+        ends_at=seen.ends_at if status is InstanceStatus.ALLOCATED else None,
+        ends_why=(seen.error or seen.detail) if status is InstanceStatus.ALLOCATED and seen.ends_at is not None else "",
     )
 
 

@@ -57,6 +57,7 @@ class Reason(StrEnum):
     CONSTRAINT = "CONSTRAINT"
     MIN_WORKERS = "MIN_WORKERS"
     HELD = "HELD"
+    REPLACES = "REPLACES"
     # ends
     IDLE = "IDLE"
     UNNEEDED = "UNNEEDED"
@@ -68,6 +69,7 @@ class Reason(StrEnum):
     NOT_REJOINED = "NOT_REJOINED"
     CANNOT_START = "CANNOT_START"
     MAKES_WAY = "MAKES_WAY"
+    PREEMPTED = "PREEMPTED"
     DRAINED = "DRAINED"
     NODE_DIED = "NODE_DIED"
     # refusals for now
@@ -121,6 +123,7 @@ class InstanceObservation:
     """A passive fact about an instance from its executor; `observed_at` is wall seconds. `made_as` is what it was launched with, if known.
 
     `error` is why it does not get on, or how it ended; `trouble` what that means for one in flight, None where it means nothing.
+    `ends_at` is when somebody else will end it (wall seconds), if that was announced; `error` or `detail` says why.
     """
 
     instance_id: str
@@ -132,6 +135,7 @@ class InstanceObservation:
     error: str = ""
     made_as: NodeType | None = None
     trouble: Trouble | None = None
+    ends_at: float | None = None
 
 
 @dataclass(frozen=True)
@@ -141,7 +145,7 @@ class Instance:
     `ray_node_id` is the node that carries it now; `node_dead_since` is set once that node was reported DEAD with no other
     node of this instance alive. `drain_accepted` is Ray's word on the drain in progress. `made_as` is what it was launched with, if known:
     its node type may be another one since. `trouble_since` is when the trouble began that holds it up now, `stuck_since` when that had
-    lasted for too long: from then on it counts for nothing, until it gets on.
+    lasted for too long: from then on it counts for nothing, until it gets on. `ends_at` is when somebody else will end it, as announced, and `ends_why` why.
     """
 
     instance_id: str
@@ -162,6 +166,8 @@ class Instance:
     trouble: Trouble | None = None
     trouble_since: float = 0.0
     stuck_since: float | None = None
+    ends_at: float | None = None
+    ends_why: str = ""
 
     @property
     def has_joined(self) -> bool:

@@ -9,6 +9,7 @@ def plan(state: ClusterState) -> Plan:
     """Return what to launch, drain and end, and what must wait and why; the same for the same state, whatever its order."""
     draft = door.draft_of(state)
     shrink.dead(draft)
+    shrink.ending(draft)
     shrink.removed_types(draft)
     shrink.outdated(draft)
     limits.minimums(draft)

@@ -34,6 +34,25 @@ def dead(draft: Draft) -> None:
             _end(draft, instance, Reason.NODE_DIED, text)
 
 
+def ending(draft: Draft) -> None:
+    """Drain what others are about to end, by then, so that nothing new lands there; a launch of that kind ends at once. Neither is capacity."""
+    is_held = draft.state.no_end is not None
+    for instance in _staying(draft):
+        if instance.ends_at is None or instance.node_dead_since is not None:
+            continue
+        left_s = max(0.0, instance.ends_at - draft.state.now)
+        text = f"{instance.ends_why}; ends in {left_s:.0f} s"
+        row = draft.rows.get(instance.instance_id)
+        draft.leave(instance)
+        if is_held or instance.drain_not_before > draft.state.now:
+            continue
+        if row is not None and row.takes_work:
+            node = instance.ray_node_id
+            draft.drains.append(Drain(instance.instance_id, node, Reason.PREEMPTED, text, is_preemption=True, deadline_s=left_s))
+        elif instance.is_in_flight and instance.status is not InstanceStatus.REJOINING:
+            draft.terminations.append(Termination(instance.instance_id, Reason.PREEMPTED, text))
+
+
 def removed_types(draft: Draft) -> None:
     """End instances of types that the definition has no more: launches at once, nodes by a drain that lets tasks finish (CD-5)."""
     if draft.state.no_end is not None:

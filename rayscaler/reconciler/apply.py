@@ -135,6 +135,9 @@ def end_overdue(memory: Memory, calls: Calls, now: float) -> None:
             _terminate(Termination(instance.instance_id, instance.reason, instance.detail), memory, calls, now)
         elif no_end is not None:
             continue
+        elif instance.status is InstanceStatus.DRAINING and instance.ends_at is not None:
+            text = f"{instance.ends_why}; its time is up"  # Ray does not end a node that is busy at its deadline
+            _terminate(Termination(instance.instance_id, Reason.PREEMPTED, text), memory, calls, now)
         elif instance.status is InstanceStatus.DRAINING:
             if instance.ray_node_id in draining:
                 continue  # Ray is at it: the node waits for its work to end, for however long that takes

@@ -165,6 +165,8 @@ def _instances(memory: Memory) -> tuple[Instance, ...]:
     for each in memory.instances.values():
         is_running = each.status is InstanceStatus.RUNNING
         detail = f"busy: {busy[each.instance_id]}" if is_running and each.instance_id in busy else each.detail
+        if each.ends_at is not None:
+            detail = f"others end it: {each.ends_why}; {detail}"
         if is_running and memory.config.is_outdated(each.made_as):
             detail = "; ".join(filter(None, (OUTDATED[memory.config.update_policy_of(each.node_type)], detail)))
         told.append(replace(each, detail=detail))

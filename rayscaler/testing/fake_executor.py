@@ -49,6 +49,8 @@ class _Machine:
     phase: Phase = Phase.UNSCHEDULED
     task: asyncio.Task[None] | None = None
     is_held: bool = False
+    ends_at: float | None = None
+    ends_why: str = ""
 
 
 @dataclass
@@ -90,6 +92,12 @@ class FakeMachines:
             self._stop(machine)
             self._gone(machine, "died", error)
 
+    def announce(self, instance_id: str, ends_at: float | None, why: str = "spot notice") -> None:
+        """Say when an instance will end, or that it will not after all; whoever says so ends it, or not."""
+        for machine in [each for each in self.machines.values() if each.spec.instance_id == instance_id]:
+            machine.ends_at, machine.ends_why = ends_at, "" if ends_at is None else why
+            self._publish(machine.spec.cluster, self.tell(machine))
+
     def tell(self, machine: _Machine, detail: str = "", error: str = "") -> InstanceObservation:
         """Make an observation of a machine."""
         spec = machine.spec
@@ -101,9 +109,10 @@ class FakeMachines:
             phase=machine.phase,
             detail=detail,
             observed_at=self.clock.now(),
-            error=error or (held.error if held else ""),
+            error=error or (held.error if held else machine.ends_why),
             made_as=spec.node_type,
             trouble=held.trouble if held else None,
+            ends_at=machine.ends_at,
         )
 
     async def close(self) -> None:

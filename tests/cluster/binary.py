@@ -28,6 +28,9 @@ def build() -> Path:
     digest = hashlib.blake2b(b"\0".join(each.name.encode() + b"\0" + each.read_bytes() for each in sources), digest_size=8).hexdigest()
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rayscaler/controlplane"
     program = cache / digest / "controlplane"
+    if program.exists():  # whoever builds another one need not be waited for
+        os.utime(program.parent)
+        return program
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # one build at a time, however many checkouts ask

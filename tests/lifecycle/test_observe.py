@@ -175,6 +175,19 @@ def test_trouble_is_of_launches_only(status):
     assert (one.trouble, one.detail) == (None, "as before")
 
 
+@pytest.mark.parametrize("status", [S.ALLOCATED, S.RUNNING, S.DRAINING, S.REJOINING])
+def test_an_end_that_others_announce_is_noted_and_may_be_taken_back(status):
+    one = after(instance(status), 1, ends_at=NOW + 120, error="spot notice")
+    assert (one.status, one.ends_at, one.ends_why) == (status, NOW + 120, "spot notice")
+    sooner = after(one, 2, phase=Phase.ENDING, ends_at=NOW + 30, detail="deleted")
+    assert (sooner.ends_at, sooner.ends_why) == (NOW + 30, "deleted")
+    assert after(one, 3).ends_at is None
+
+
+def test_an_end_of_our_own_is_announced_by_nobody_else():
+    assert after(instance(S.TERMINATING), 1, phase=Phase.ENDING, ends_at=NOW + 60).ends_at is None
+
+
 @pytest.mark.parametrize(
     ("status", "end", "reason"),
     [

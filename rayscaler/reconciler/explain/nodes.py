@@ -72,6 +72,8 @@ def _instance(scene: Scene, instance: Instance, row: RayNode | None, idle: Kept 
     if instance.status is InstanceStatus.DRAINING:
         words = "Ray took the drain" if instance.drain_accepted else "Ray is asked to drain it"
         return scene.because(key, instance.reason, f"{words}: {instance.detail}", since=instance.since, until=due)
+    if instance.ends_at is not None:
+        return scene.because(key, Reason.PREEMPTED, instance.ends_why, until=instance.ends_at)
     return _in_flight(scene, instance, key, due) if instance.is_in_flight else _joined(scene, instance, row, key, idle)
 
 
