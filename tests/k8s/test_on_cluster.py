@@ -22,17 +22,12 @@ from tests.k8s import bed
 from tests.k8s.test_pods import RESTRICTED
 
 pytestmark = [pytest.mark.tier("cluster"), pytest.mark.timeout(180)]
-SIM = "sim.rayscaler.io/"
-
-
-def template(sim=None, **container) -> str:
-    annotations = {f"{SIM}{key}": value for key, value in (sim or {}).items()}
-    containers = [{"name": "ray", "image": "rayproject/ray:2.60.0", **container}]
-    return json.dumps({"metadata": {"annotations": annotations}, "spec": {"containers": containers}})
 
 
 def spec(index: int = 0, sim=None, **container) -> LaunchSpec:
-    return LaunchSpec("c", f"c-small-1-{index}", NodeType("small", Resources.of(CPU=1), template=template(sim, **container)), "c-head:6379")
+    return LaunchSpec(
+        "c", f"c-small-1-{index}", NodeType("small", Resources.of(CPU=1), template=bed.template(sim, **container)), "c-head:6379"
+    )
 
 
 @contextlib.asynccontextmanager
