@@ -181,5 +181,29 @@ class Kind(Generic[T]):
         self.page = msgspec.json.Decoder(page)
 
 
+class Rule(_Object):
+    """Some verbs on some resources; without names on all of them."""
+
+    verbs: list[str] = []
+    api_groups: list[str] = []
+    resources: list[str] = []
+    resource_names: list[str] = []
+
+
+class RulesStatus(_Object):
+    """What may be done in a namespace; `incomplete` where some authorizer of the API server cannot tell."""
+
+    resource_rules: list[Rule] = []
+    incomplete: bool = False
+    evaluation_error: str = ""
+
+
+class RulesReview(_Object):
+    """An answer to the question what one may do."""
+
+    status: RulesStatus = msgspec.field(default_factory=RulesStatus)
+
+
 PODS = Kind("api/v1", "pods", Pod, Page[Pod])
 CONFIG_MAPS = Kind("api/v1", "configmaps", Named, Page[Named])
+RULES_REVIEWS = Kind("apis/authorization.k8s.io/v1", "selfsubjectrulesreviews", RulesReview, Page[RulesReview])
