@@ -9,9 +9,9 @@ GO_CLUSTER := tests/cluster/controlplane
 export RAY_USAGE_STATS_ENABLED = 0
 export PYTHONHASHSEED = 0
 
-.PHONY: help demo test cluster-up cluster-down lint fmt gen gen-check docs lock bench soak verify deflake clean
+.PHONY: help demo test cluster-up cluster-down lint fmt gen gen-check docs lock bench bench-k8s soak verify deflake clean
 help:            ## print this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
 $(STAMP): requirements.lock pyproject.toml
 	@test -x $(PY) || python3 -m venv $(VENV)
@@ -73,6 +73,10 @@ lock: $(STAMP)   ## refresh requirements.lock
 
 bench: $(STAMP)  ## benchmarks: ours, the anchor's, the ratio; exit 1 on a missed ratio, 2 without an anchor
 	$(PY) -m tests.bench $(ARGS)
+
+bench-k8s: $(STAMP) $(GO_STAMP) ## the same on a real API server: bursts of pods against bare creates, a task to its pod, idle requests, memory
+	@$(PY) -m tests.cluster.binary >/dev/null
+	$(PY) -m tests.bench --k8s $(ARGS)
 
 soak: $(STAMP)   ## kill heads, services and monitors again and again: SEED=, MINUTES=, OUT= (goes on where it stopped), ONLY=
 	$(PY) -m tests.soak --seed $(or $(SEED),1) --minutes $(or $(MINUTES),60) --out $(or $(OUT),build/soak.jsonl) --only "$(ONLY)"

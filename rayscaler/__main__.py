@@ -16,12 +16,13 @@ from rayscaler.cli.demo.command import demo
 from rayscaler.cli.exits import Exit
 from rayscaler.cli.explain import explain
 from rayscaler.cli.plan.command import plan
+from rayscaler.cli.source import check_namespaced
 from rayscaler.cli.status import status
 from rayscaler.cli.up.command import down, up
 from rayscaler.cli.validate import validate
 from rayscaler.cli.version import version
 from rayscaler.errors import InvalidRequest, RayscalerError
-from rayscaler.settings import MonitorSettings, ServiceSettings
+from rayscaler.settings import MonitorSettings, NamespaceSettings, ServiceSettings
 
 
 class _Commands(click.Group):
@@ -37,8 +38,12 @@ class _Commands(click.Group):
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]}, epilog=exits.EPILOG)
 @click.version_option(__version__, prog_name="rayscaler")
-def cli() -> None:
+@click.option("-n", "--namespace", envvar="RAYSCALER_NAMESPACE", help="On Kubernetes: the namespace whose clusters are meant.")
+@click.pass_context
+def cli(context: click.Context, namespace: str | None) -> None:
     """Scale Ray clusters from outside the head."""
+    check_namespaced(context, context.invoked_subcommand or "")
+    context.obj = namespace
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -52,16 +57,13 @@ def cli() -> None:
 
 
 @cli.command()
-@click.option(
-    "-f", "--file", "files", multiple=True, required=True, type=click.Path(path_type=Path), help="Definition; repeatable; followed."
-)
+@click.option("-f", "--file", "files", multiple=True, type=click.Path(path_type=Path), help="Definition; repeatable; followed.")
 @click.option("--listen", help="Address to serve at; default 127.0.0.1:6380, or RAYSCALER_LISTEN.")
 @click.option("--state-dir", type=click.Path(path_type=Path), help="Where records and local workers are kept; default ~/.rayscaler.")
 @click.option("--json", "as_json", is_flag=True, help="Print the address as JSON.")
-def serve(files: tuple[Path, ...], listen: str | None, state_dir: Path | None, as_json: bool) -> None:
-    """Run the service."""
-    from rayscaler import app
-
+@click.pass_context
+def serve(context: click.Context, files: tuple[Path, ...], listen: str | None, state_dir: Path | None, as_json: bool) -> None:
+    """Run the service: with workers on this machine for the definitions of -f, or for a namespace of Kubernetes, given before the command."""
     settings = ServiceSettings.from_env(listen=listen, state_dir=state_dir)
     host = settings.listen.rpartition(":")[0]
 
@@ -71,7 +73,15 @@ def serve(files: tuple[Path, ...], listen: str | None, state_dir: Path | None, a
     def warn(problem: str) -> None:
         click.echo(f"warning: {problem}", err=True)
 
-    sys.exit(asyncio.run(app.serve(files, settings, tell, warn)))
+    if files:
+        from rayscaler.app import local
+
+        sys.exit(asyncio.run(local.serve(files, settings, tell, warn)))
+    if not context.obj:
+        raise click.UsageError("give definitions with -f, or a namespace with -n before the command")
+    from rayscaler.app import kubernetes
+
+    sys.exit(asyncio.run(kubernetes.serve(NamespaceSettings.from_env(context.obj), settings, tell)))
 
 
 @cli.command()
@@ -79,11 +89,14 @@ def serve(files: tuple[Path, ...], listen: str | None, state_dir: Path | None, a
 @click.option("--gcs", default="127.0.0.1:6379", show_default=True, help="The head's GCS.")
 @click.option("--service", default="127.0.0.1:6380", show_default=True, help="The rayscaler service.")
 @click.option("--incarnation", default="", help="Which head this is: its reports are refused once another one has taken over.")
-def monitor(cluster: str, gcs: str, service: str, incarnation: str) -> None:
+@click.option("--ca", type=click.Path(path_type=Path), help="Dial the service over TLS, trusting this authority's certificates (PEM).")
+@click.option("--token", type=click.Path(path_type=Path), help="Show the service the token in this file, as it is at each report.")
+def monitor(*, cluster: str, gcs: str, service: str, incarnation: str, ca: Path | None, token: Path | None) -> None:
     """Run beside a Ray head: read its demand, report it, carry out commands."""
     from rayscaler.monitor import main as monitor_main
 
-    asyncio.run(monitor_main.run(MonitorSettings(cluster=cluster, gcs=gcs, service=service, incarnation=incarnation)))
+    settings = MonitorSettings(cluster=cluster, gcs=gcs, service=service, incarnation=incarnation, ca=ca, token=token)
+    asyncio.run(monitor_main.run(settings))
 
 
 for command in (up, down, status, explain, validate, plan, demo, version, completion):

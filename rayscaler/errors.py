@@ -5,10 +5,13 @@ RayscalerError
 ├── NotFound              NOT_FOUND            never     success for terminate
 ├── Conflict              ALREADY_EXISTS       never     same id, other spec: the operator looks
 ├── Superseded            FAILED_PRECONDITION  never     a newer monitor or session has taken over; this one stops
+├── Fenced                FAILED_PRECONDITION  never     another service leads; this process ends, and is started again as a standby
 ├── Busy                  ABORTED              backoff
 ├── InsufficientCapacity  RESOURCE_EXHAUSTED   elsewhere that node type is backed off, another planned
 ├── Denied                PERMISSION_DENIED    long
+├── Unauthenticated       UNAUTHENTICATED      long       the caller renews its credential, or the operator does
 ├── Unsupported           UNIMPLEMENTED        never     the capability is dropped
+├── NotLeader             UNAVAILABLE          backoff   over a fresh connection, which may reach the one that leads
 └── Unavailable           UNAVAILABLE          backoff
 """
 
@@ -88,6 +91,19 @@ class Superseded(RayscalerError):
     code = "FAILED_PRECONDITION"
 
 
+class Fenced(RayscalerError):
+    """Another service leads, or may: nothing more is written or sent, and this process ends."""
+
+    code = "FAILED_PRECONDITION"
+
+
+class NotLeader(RayscalerError):
+    """This replica does not lead; another one takes the report."""
+
+    code = "UNAVAILABLE"
+    retry = Retry.BACKOFF
+
+
 class Busy(RayscalerError):
     """Somebody else works on it."""
 
@@ -106,6 +122,13 @@ class Denied(RayscalerError):
     """Rights are missing; an operator must act."""
 
     code = "PERMISSION_DENIED"
+    retry = Retry.LONG
+
+
+class Unauthenticated(RayscalerError):
+    """The caller's credential is missing or not valid: the caller renews it, or an operator gives it another."""
+
+    code = "UNAUTHENTICATED"
     retry = Retry.LONG
 
 

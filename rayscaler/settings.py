@@ -100,13 +100,64 @@ class ServiceSettings:
 
 
 @dataclass(frozen=True)
+class NamespaceSettings:
+    """Settings of `rayscaler -n NAMESPACE serve`. `pod_name` "" means that the service runs in no pod of the namespace."""
+
+    namespace: str
+    pod_name: str = ""
+    image: str = "rayscaler"
+    """Of the monitor beside each head; the service's own."""
+    image_pull_policy: str = "IfNotPresent"
+    is_tls_on: bool = False
+    monitor_service: str = ""
+    """Where monitors find the replica that leads."""
+    kubeconfig: Path | None = None
+
+    @classmethod
+    def from_env(cls, namespace: str, env: Mapping[str, str] | None = None) -> Self:
+        """Read RAYSCALER_POD_NAME, RAYSCALER_IMAGE, RAYSCALER_IMAGE_PULL_POLICY, RAYSCALER_TLS (on or off), RAYSCALER_MONITOR_SERVICE, KUBECONFIG."""
+        env = os.environ if env is None else env
+        default = cls(namespace)
+        return cls(
+            namespace,
+            pod_name=env.get("RAYSCALER_POD_NAME", ""),
+            image=env.get("RAYSCALER_IMAGE") or default.image,
+            image_pull_policy=env.get("RAYSCALER_IMAGE_PULL_POLICY") or default.image_pull_policy,
+            is_tls_on=_on(env, "RAYSCALER_TLS"),
+            monitor_service=env.get("RAYSCALER_MONITOR_SERVICE") or f"rayscaler-leader.{namespace}.svc:6380",
+            kubeconfig=kubeconfig(env),
+        )
+
+
+def kubeconfig(env: Mapping[str, str] | None = None) -> Path | None:
+    """Return where access to the Kubernetes API is described, as kubectl has it; None in a pod, which has a service account."""
+    env = os.environ if env is None else env
+    named = env.get("KUBECONFIG", "")
+    if not named and "KUBERNETES_SERVICE_HOST" in env:
+        return None
+    return Path(named or "~/.kube/config").expanduser()
+
+
+@dataclass(frozen=True)
 class MonitorSettings:
-    """Settings of `rayscaler monitor`. `service` and `gcs` are gRPC targets; `incarnation` "" is a head that nobody named."""
+    """Settings of `rayscaler monitor`. `service` and `gcs` are gRPC targets; `incarnation` "" is a head that nobody named.
+
+    `ca` is the file of the authority that vouches for the service, None for plain text; `token` the file of this pod's token.
+    """
 
     cluster: str
     gcs: str
     service: str
     incarnation: str = ""
+    ca: Path | None = None
+    token: Path | None = None
+
+
+def _on(env: Mapping[str, str], name: str) -> bool:
+    text = env.get(name) or "off"
+    if text not in ("on", "off"):
+        raise InvalidRequest(f"{name}: {text!r} is neither on nor off")
+    return text == "on"
 
 
 def _positive(env: Mapping[str, str], name: str, default: float, *, most: float = 1e9) -> float:

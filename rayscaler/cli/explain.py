@@ -9,10 +9,11 @@ from rich.table import Table
 from rich.text import Text
 
 from rayscaler.api.head.v1 import head_pb2 as pb
-from rayscaler.cli.client import get_explanations
 from rayscaler.cli.completion import clusters
 from rayscaler.cli.moments import clock_time
+from rayscaler.cli.source import DEFAULT_SERVICE, chosen
 from rayscaler.cli.subject import about
+from rayscaler.model.status import DefinitionStatus
 
 MOVERS = {
     pb.MOVER_NOBODY: "",
@@ -26,15 +27,15 @@ MOVERS = {
 @click.command()
 @click.argument("subject", default="")
 @click.option("--cluster", default="", shell_complete=clusters, help="Only this one.")
-@click.option("--service", default="127.0.0.1:6380", show_default=True, envvar="RAYSCALER_SERVICE", help="The rayscaler service.")
+@click.option("--service", envvar="RAYSCALER_SERVICE", help=f"The rayscaler service; default {DEFAULT_SERVICE}.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, as schema/explain.schema.json says.")
-def explain(subject: str, cluster: str, service: str, as_json: bool) -> None:
+def explain(subject: str, cluster: str, service: str | None, as_json: bool) -> None:
     """Say why things stand as they do.
 
     SUBJECT is a pending shape (CPU=4,GPU=1, or as it is shown), an instance or Ray node by the beginning of its id, or a node type.
     Without it all are explained.
     """
-    found = about(get_explanations(service, cluster).clusters, subject)
+    found = about(chosen(service).explanations(cluster).clusters, subject)
     if as_json:
         answer = pb.ExplainResponse(clusters=found)
         click.echo(MessageToJson(answer, preserving_proto_field_name=True, always_print_fields_with_no_presence=True))
@@ -47,6 +48,9 @@ def explain(subject: str, cluster: str, service: str, as_json: bool) -> None:
 def render(cluster: pb.ClusterExplanation) -> Group:
     """Return one cluster's explanation as tables; kinds with nothing to tell are left out."""
     parts: list[RenderableType] = [Text(f"{cluster.cluster}, as decided at {clock_time(cluster.at)}", style="bold")]
+    definition = cluster.definition
+    notices = DefinitionStatus(definition.hash, problems=tuple(definition.problems), warnings=tuple(definition.warnings)).notices
+    parts += [Text(each, "yellow") for each in notices]
     if cluster.shapes:
         parts.append(_table("pending", [((each.shape, f"x {each.count}"), each.because) for each in cluster.shapes]))
     if cluster.nodes:
@@ -56,7 +60,7 @@ def render(cluster: pb.ClusterExplanation) -> Group:
         parts.append(_table("node", nodes))
     if cluster.node_types:
         parts.append(_table("node type", [((each.name, _workers(each)), each.because) for each in cluster.node_types]))
-    if len(parts) == 1:
+    if not (cluster.shapes or cluster.nodes or cluster.node_types):
         parts.append(Text("nothing waits, no node is there, no node type is defined"))
     return Group(*parts)
 

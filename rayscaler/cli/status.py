@@ -7,25 +7,26 @@ from rich.table import Table
 from rich.text import Text
 
 from rayscaler.api.head.v1 import head_pb2 as pb
-from rayscaler.cli.client import get_status
 from rayscaler.cli.completion import clusters
 from rayscaler.cli.moments import clock_time
+from rayscaler.cli.source import DEFAULT_SERVICE, chosen
 from rayscaler.cli.watch import watch
 
 
 @click.command()
 @click.option("--cluster", default="", shell_complete=clusters, help="Only this one.")
-@click.option("--service", default="127.0.0.1:6380", show_default=True, envvar="RAYSCALER_SERVICE", help="The rayscaler service.")
+@click.option("--service", envvar="RAYSCALER_SERVICE", help=f"The rayscaler service; default {DEFAULT_SERVICE}.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, as schema/status.schema.json says.")
 @click.option("--watch", "is_watched", is_flag=True, help="Show it again and again until Ctrl-C.")
 @click.option("--every", "every_s", default=1.0, show_default=True, type=click.FloatRange(min=0.1), help="With --watch: seconds between.")
-def status(cluster: str, service: str, as_json: bool, is_watched: bool, every_s: float) -> None:
+def status(cluster: str, service: str | None, as_json: bool, is_watched: bool, every_s: float) -> None:
     """Show clusters, nodes, pending demand, and why."""
     if is_watched and as_json:
         raise click.UsageError("--watch is for people; with --json ask again and again")
+    source = chosen(service)
     if is_watched:
-        watch(lambda: Group(*map(render, get_status(service, cluster).clusters)), Console(), every_s)
-    answer = get_status(service, cluster)
+        watch(lambda: Group(*map(render, source.status(cluster).clusters)), Console(), every_s)
+    answer = source.status(cluster)
     if as_json:
         click.echo(MessageToJson(answer, preserving_proto_field_name=True, always_print_fields_with_no_presence=True))
         return
@@ -36,7 +37,7 @@ def status(cluster: str, service: str, as_json: bool, is_watched: bool, every_s:
 
 def render(cluster: pb.ClusterStatus) -> Group:
     """Return a cluster's status as tables."""
-    age = f"report {cluster.report_age.ToMilliseconds() / 1000:.1f} s old" if cluster.HasField("report_age") else "no report yet"
+    age = _report(cluster)
     version = f", definition {cluster.definition.hash}" if cluster.definition.hash else ""
     parts: list[RenderableType] = [Text(f"{cluster.cluster}: {age}, cycle {cluster.cycle}{version}", style="bold")]
     if cluster.blind:
@@ -49,6 +50,13 @@ def render(cluster: pb.ClusterStatus) -> Group:
     if cluster.pending:
         parts.append(_pending(cluster))
     return Group(*parts)
+
+
+def _report(cluster: pb.ClusterStatus) -> str:
+    """Say how old the last report is; what is written back into a namespace has no ages."""
+    if cluster.HasField("report_age"):
+        return f"report {cluster.report_age.ToMilliseconds() / 1000:.1f} s old"
+    return "its head reports" if cluster.session.cluster_id else "no report yet"
 
 
 def _instances(cluster: pb.ClusterStatus) -> Table:

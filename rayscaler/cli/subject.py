@@ -1,7 +1,7 @@
 """What a question of `rayscaler explain` is about: a shape, a node or a node type. Pure."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from rayscaler.api.head.v1 import head_pb2 as pb
 from rayscaler.config import quantity
@@ -12,6 +12,8 @@ PREFIX = 4
 """Characters of an id that are enough to mean it."""
 NEAR = 5
 """Names told when a subject is not known."""
+REFUSED = "the changed definition of {} is not taken, `rayscaler explain` says why"
+"""Added then: what is new in it is not known either."""
 
 
 def about(clusters: Iterable[pb.ClusterExplanation], subject: str) -> list[pb.ClusterExplanation]:
@@ -39,7 +41,9 @@ def _part(cluster: pb.ClusterExplanation, subject: str, wanted: dict[str, int] |
     types = [each for each in cluster.node_types if is_exact and each.name == subject]
     if not (shapes or nodes or types):
         return None
-    return pb.ClusterExplanation(cluster=cluster.cluster, at=cluster.at, shapes=shapes, nodes=nodes, node_types=types)
+    return pb.ClusterExplanation(
+        cluster=cluster.cluster, at=cluster.at, shapes=shapes, nodes=nodes, node_types=types, definition=cluster.definition
+    )
 
 
 def _is_shape(each: pb.ShapeExplanation, subject: str, wanted: dict[str, int] | None) -> bool:
@@ -68,7 +72,11 @@ def _shape(subject: str) -> dict[str, int] | None:
     return {name: amount for name, amount in amounts.items() if amount}
 
 
-def _hint(clusters: Iterable[pb.ClusterExplanation], subject: str) -> str:
+def _hint(clusters: Sequence[pb.ClusterExplanation], subject: str) -> str:
+    return "; ".join([_near(clusters, subject), *(REFUSED.format(each.cluster) for each in clusters if each.definition.problems)])
+
+
+def _near(clusters: Iterable[pb.ClusterExplanation], subject: str) -> str:
     shapes, nodes, types = set[str](), set[str](), set[str]()
     for cluster in clusters:
         shapes |= {each.gang_id or _typed(each) for each in cluster.shapes}

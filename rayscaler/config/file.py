@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from rayscaler.config import load
+from rayscaler.config import load, native
 from rayscaler.errors import InvalidRequest
 from rayscaler.model.nodetype import ClusterConfig
 
@@ -99,11 +99,11 @@ def first_look(path: Path) -> bytes | str:
         return f"cannot be read: {error.strerror or error}"
 
 
-def judged(path: Path, seen: bytes | str) -> Definition:
-    """Return the definition in what was seen in a file; raises InvalidRequest naming the file and every problem."""
+def judged(path: Path | str, seen: bytes | str, executor: str = native.LOCAL) -> Definition:
+    """Return the definition in what was seen in a place, such as a file; raises InvalidRequest naming the place and every problem."""
     if isinstance(seen, str):
         raise InvalidRequest(f"{path}: {seen}")
-    config, warnings = load.from_content(path, seen)
+    config, warnings = load.from_content(path, seen, executor)
     return Definition(config, seen, tuple(str(each.inside(str(path))) for each in warnings))
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rayscaler.config import advice, demandfile, document, native
+from rayscaler.config import advice, demandfile, document, manifest, native
 from rayscaler.errors import InvalidRequest, Problem
 from rayscaler.model.nodetype import ClusterConfig
 
@@ -29,13 +29,16 @@ def from_file(path: Path) -> ClusterConfig:
     return _config(path, check(path))
 
 
-def from_content(path: Path, content: bytes) -> tuple[ClusterConfig, tuple[Problem, ...]]:
-    """Return the definition in what was read from a file, and its warnings; raises InvalidRequest naming the file and every problem."""
+def from_content(path: Path | str, content: bytes, executor: str = native.LOCAL) -> tuple[ClusterConfig, tuple[Problem, ...]]:
+    """Return the definition in what was read from a place, such as a file, and its warnings.
+
+    Raises InvalidRequest naming the place and every problem.
+    """
     try:
         text = content.decode()
     except ValueError as error:
         raise _of_file(path, (Problem("", "", f"cannot be read as text: {error}"),)) from error
-    checked = check_text(text)
+    checked = check_text(text, executor)
     return _config(path, checked), checked.warnings
 
 
@@ -47,7 +50,7 @@ def name_in(content: bytes) -> str | None:
         return None
 
 
-def _config(path: Path, checked: Checked) -> ClusterConfig:
+def _config(path: Path | str, checked: Checked) -> ClusterConfig:
     if checked.config is None:
         raise _of_file(path, checked.problems)
     return checked.config
@@ -62,13 +65,13 @@ def demand_from_file(path: Path, config: ClusterConfig) -> demandfile.Wanted:
 
 
 def check_all(paths: Iterable[Path]) -> dict[Path, Checked]:
-    """Check definitions and demand files; never raises for what is in them.
+    """Check definitions, also in manifests of ConfigMaps, and demand files; never raises for what is in them.
 
     The demand is of the definition among them; where that is not exactly one good one, nothing is said of the nodes' types.
     """
     files = list(paths)
     demands = {path for path in files if _is_demand(path)}
-    checked = {path: check(path) for path in files if path not in demands}
+    checked = {path: _check_manifest(path) or check(path) for path in files if path not in demands}
     config = next(iter(checked.values())).config if len(checked) == 1 else None
     return {path: _check_demand(path, config) if path in demands else checked[path] for path in files}
 
@@ -101,13 +104,34 @@ def check(path: Path) -> Checked:
         return Checked(None, error.problems)
 
 
-def check_text(text: str) -> Checked:
-    """Check a definition's text; never raises for what is in it."""
+def check_text(text: str, executor: str = native.LOCAL) -> Checked:
+    """Check a definition's text for a service that has this executor; never raises for what is in it."""
     try:
-        content, config = _read(text, native.cluster)
+        content, config = _read(text, lambda content: native.cluster(content, executor))
     except InvalidRequest as error:
         return Checked(None, error.problems)
     return Checked(config, warnings=advice.of(config, content))
+
+
+def _check_manifest(path: Path) -> Checked | None:
+    """Check the definition in a ConfigMap's manifest; None if the file is none."""
+    try:
+        read = document.read(_text(path))
+    except InvalidRequest:
+        return None
+    try:
+        found = manifest.definition(read.content)
+    except InvalidRequest as error:
+        return Checked(None, (*read.problems, *error.problems))
+    if found is None:
+        return None
+    checked = check_text(found.text, native.KUBERNETES)
+    problems = [*read.problems, *(each.inside(found.place) for each in checked.problems)]
+    if checked.config is not None and checked.config.name != found.name:
+        rule = f"must be {found.name}, as the ConfigMap is called"
+        problems.append(Problem("metadata.name", repr(checked.config.name), rule).inside(found.place))
+    warnings = tuple(each.inside(found.place) for each in checked.warnings)
+    return Checked(None if problems else checked.config, tuple(problems), warnings)
 
 
 def _text(path: Path) -> str:
@@ -131,5 +155,5 @@ def _read(text: str, make: Callable[[object], _T]) -> tuple[Any, _T]:
     return read.content, made
 
 
-def _of_file(path: Path, problems: tuple[Problem, ...]) -> InvalidRequest:
+def _of_file(path: Path | str, problems: tuple[Problem, ...]) -> InvalidRequest:
     return InvalidRequest(*(each.inside(str(path)) for each in problems))

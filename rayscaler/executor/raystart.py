@@ -1,4 +1,4 @@
-"""What every executor tells `ray start` about a worker: its amounts, its labels, who it is. Pure; runs nothing.
+"""What everybody who starts Ray nodes tells `ray start`: amounts, labels, who the node is, and what makes a head ours. Pure; runs nothing.
 
 What is planned must be what Ray registers, so nothing is left to Ray's detection: undeclared CPU, GPU and memory are given
 as 0, which Ray leaves out of the node. An object store cannot be 0: undeclared it is OBJECT_STORE_BYTES.
@@ -7,7 +7,7 @@ A raylet takes decimals of other resources, but `ray start` refuses to pass them
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from rayscaler.errors import InvalidRequest
@@ -20,6 +20,11 @@ FLAG_OF = {"CPU": "num-cpus", "GPU": "num-gpus", "memory": "memory"}
 CONNECT = {"RAY_raylet_client_connect_timeout_milliseconds": "20", "RAY_raylet_client_num_connect_attempts": "500"}
 """How often a raylet tries to reach its own object store: 500 times 20 ms in place of 10 times 1 s. The first try is often too early,
 and a quarter of all starts then slept for the whole second (9 of 33; 0 of 16 so)."""
+HEAD = "head"
+"""Node type of a head."""
+HEAD_ENV = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_enable_autoscaler_v2": "1", "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0", **CONNECT}
+"""Unless the definition says otherwise. v2 makes `request_resources` and `ray status` speak to the GCS that we read. Nobody waits for the
+drain of a head that is told to end: nothing can be moved away from it."""
 
 START = """
 import copy, math, sys; sys.path[:] = filter(None, sys.path)
@@ -45,6 +50,17 @@ def identity(spec: LaunchSpec) -> dict[str, str]:
     """Return the variables by which a node says who it is; nothing may overrule them."""
     market = {"RAY_NODE_MARKET_TYPE": "spot"} if spec.node_type.is_spot else {}
     return {"RAY_CLOUD_INSTANCE_ID": spec.instance_id, "RAY_NODE_TYPE_NAME": spec.node_type.name, **market}
+
+
+def head_command(ray: str, resources: Resources, own: Mapping[str, str], start_params: Iterable[tuple[str, str]]) -> list[str]:
+    """Return the `ray start` of a head: without Ray's own autoscaler, which rayscaler replaces. Its start parameters win over `own` flags."""
+    flags = {**own, **resource_flags(resources), **dict(start_params)}
+    return [*ray_command(ray, resources), "start", "--head", "--block", "--no-monitor", *spelled(flags)]
+
+
+def head_identity(instance_id: str) -> dict[str, str]:
+    """Return the variables by which a head says who it is; nothing may overrule them."""
+    return {"RAY_CLOUD_INSTANCE_ID": instance_id, "RAY_NODE_TYPE_NAME": HEAD}
 
 
 def resource_flags(resources: Resources) -> dict[str, str]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rayscaler.executor.base import LaunchSpec
-from rayscaler.model.nodetype import NodeType
+from rayscaler.model.nodetype import Head, NodeType
 from rayscaler.model.resources import Resources
 
 
@@ -40,6 +40,11 @@ def make_document(node_type: NodeType) -> dict[str, Any]:
 def spec_hash(spec: LaunchSpec) -> str:
     """Hash what makes the instance: what tells one spec from another."""
     return hashlib.sha256(json.dumps(spec_document(spec), sort_keys=True).encode()).hexdigest()
+
+
+def head_hash(head: Head) -> str:
+    """Hash the definition's section of the head: a running one is never changed, so that people are told when it differs."""
+    return hashlib.sha256(repr(head).encode()).hexdigest()
 
 
 def spec_from(found: Mapping[str, Any]) -> LaunchSpec:

@@ -93,6 +93,10 @@ class Client:
                 return found, page.metadata.resource_version
             query["continue"] = page.metadata.continue_
 
+    async def read(self, path: str) -> bytes:
+        """Return what the API server says of itself at a path that is no kind of object's, such as `openid/v1/jwks`."""
+        return await self._ask("GET", f"{self._configuration.host}/{path}", f"get /{path}")
+
     @contextlib.asynccontextmanager
     async def watch(
         self, kind: Kind[T], namespace: str, *, version: str, selector: str = ""
@@ -135,9 +139,21 @@ class Client:
         form: str = "application/json",
         query: Mapping[str, str] | None = None,
     ) -> bytes:
-        """Call until the answer is no 429, or the deadline has come; return the body."""
         what = f"{verb} {kind.plural}{f' in {namespace}' if namespace else ''}"
         body = None if data is None else msgspec.json.encode(data)
+        return await self._ask(_METHODS[verb], self._url(kind, namespace, name), what, body=body, form=form, query=query)
+
+    async def _ask(
+        self,
+        method: str,
+        url: str,
+        what: str,
+        *,
+        body: bytes | None = None,
+        form: str = "application/json",
+        query: Mapping[str, str] | None = None,
+    ) -> bytes:
+        """Ask until the answer is no 429, or the deadline has come; return the body. `what` is the call, for the text of errors."""
         deadline = asyncio.get_running_loop().time() + self._call_s
         while True:
             try:
@@ -145,8 +161,8 @@ class Client:
                     async with asyncio.timeout_at(deadline):
                         session, headers = await self._opened()
                         request = session.request(
-                            _METHODS[verb],
-                            self._url(kind, namespace, name),
+                            method,
+                            url,
                             params=query,
                             data=body,
                             headers={**headers, "Content-Type": form},

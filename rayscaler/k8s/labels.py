@@ -12,16 +12,21 @@ from rayscaler.errors import InvalidRequest
 MANAGED_BY, MANAGER = "app.kubernetes.io/managed-by", "rayscaler"
 CLUSTER, NODE_TYPE, ROLE = "rayscaler.io/cluster", "rayscaler.io/node-type", "rayscaler.io/role"
 INSTANCE_ID, SPEC_HASH, MADE_AS = "rayscaler.io/instance-id", "rayscaler.io/spec-hash", "rayscaler.io/made-as"
+WORKER, HEAD, HEAD_EPOCH = "worker", "head", "rayscaler.io/head-epoch"
 TERMINATE_BY = "rayscaler.io/terminate-by"
 """Whoever knows beforehand that a pod will end says so in this annotation, as an RFC 3339 time: it is drained until then."""
-WORKER = "worker"
 PODS_SELECTOR = f"{MANAGED_BY}={MANAGER},{CLUSTER}"
 """Everything of ours and nothing else: foreign pods never cross the wire."""
+DEFINITIONS_SELECTOR = f"{CLUSTER},{MANAGED_BY}!={MANAGER}"
+"""ConfigMaps with a cluster's definition: the label's key counts, and what rayscaler writes itself is none."""
+HEADS_SELECTOR = f"{MANAGED_BY}={MANAGER},{ROLE}={HEAD}"
+"""Head pods, and the Services before them."""
 LONGEST = 63
 """A pod's name is its host name too, which Linux cuts there."""
 HASH_LENGTH = 8
 _PLAIN = re.compile(r"[a-z0-9]+-[0-9]+-[0-9]+")
 """`<type>-<batch>-<index>` of a type without a hyphen: then only one cluster's name can stand before it."""
+_EPOCH = re.compile(r"[1-9][0-9]{0,14}")
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,251}[a-z0-9])?")
 
 
@@ -52,3 +57,29 @@ def worker_labels(cluster: str, node_type: str) -> dict[str, str]:
         "ray.io/is-ray-node": "yes",
         "ray.io/node-type": "worker",
     }
+
+
+def head_service(cluster: str) -> str:
+    """Return the name of the Service before a cluster's heads, which never changes."""
+    return f"{cluster}-head"
+
+
+def head_pod(cluster: str, epoch: int) -> str:
+    """Return the name of the head of an epoch. No worker's name can be the same: a plain one ends in two numbers, one with a hash in a letter."""
+    return f"{head_service(cluster)}-{epoch}"
+
+
+def head_epoch(cluster: str, pod: str) -> int:
+    """Return the epoch in the name of a head's pod, which nobody can change; 0 if it is no head's."""
+    number = pod.removeprefix(f"{head_service(cluster)}-")
+    return int(number) if number != pod and _EPOCH.fullmatch(number) else 0
+
+
+def head_labels(cluster: str, epoch: int) -> dict[str, str]:
+    """Return the labels of a head's pod."""
+    return {**head_selector(cluster, epoch), "ray.io/is-ray-node": "yes", "ray.io/node-type": "head"}
+
+
+def head_selector(cluster: str, epoch: int) -> dict[str, str]:
+    """Return what the Service selects: the head of one epoch."""
+    return {MANAGED_BY: MANAGER, CLUSTER: cluster, ROLE: HEAD, HEAD_EPOCH: str(epoch)}

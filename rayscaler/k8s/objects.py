@@ -4,7 +4,7 @@ A field that is absent has its zero value, as in Kubernetes itself. What thousan
 """
 
 import sys
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -133,6 +133,60 @@ class Pod(Named):
     status: PodStatus = msgspec.field(default_factory=PodStatus)
 
 
+class ConfigMap(Named):
+    """A ConfigMap; of binary data only the keys are read."""
+
+    data: dict[str, str] = {}
+    binary_data: dict[str, msgspec.Raw] = {}
+
+
+class Secret(Named):
+    """A Secret; its data travel in base64."""
+
+    data: dict[str, bytes] = {}
+
+
+class OwnerReference(_Object):
+    """What an object belongs to."""
+
+    uid: str = ""
+
+
+class HeadLabels(Labels):
+    """Our labels of heads and their Services."""
+
+    manager: str = msgspec.field(name="app.kubernetes.io/managed-by", default="")
+    epoch: str = msgspec.field(name="rayscaler.io/head-epoch", default="")
+
+
+class HeadMeta(Meta):
+    """Metadata of heads and their Services, with owners; workers, of which there are thousands, are read without."""
+
+    labels: HeadLabels = msgspec.field(default_factory=HeadLabels)
+    owner_references: list[OwnerReference] = []
+
+
+class HeadPod(Pod):
+    """A head's pod."""
+
+    metadata: HeadMeta = msgspec.field(default_factory=HeadMeta)
+
+
+class ServiceSpec(_Object):
+    """What a Service selects, and its ports with all their fields."""
+
+    selector: dict[str, str] = {}
+    ports: list[dict[str, Any]] = []
+    publish_not_ready_addresses: bool = False
+
+
+class Service(Named):
+    """A Service."""
+
+    metadata: HeadMeta = msgspec.field(default_factory=HeadMeta)
+    spec: ServiceSpec = msgspec.field(default_factory=ServiceSpec)
+
+
 class PageMeta(_Object):
     """Where a list stands: its version, and the token of the next page, if any."""
 
@@ -205,5 +259,9 @@ class RulesReview(_Object):
 
 
 PODS = Kind("api/v1", "pods", Pod, Page[Pod])
-CONFIG_MAPS = Kind("api/v1", "configmaps", Named, Page[Named])
+CONFIG_MAPS = Kind("api/v1", "configmaps", ConfigMap, Page[ConfigMap])
+EVENTS = Kind("api/v1", "events", Named, Page[Named])
+SECRETS = Kind("api/v1", "secrets", Secret, Page[Secret])
+HEAD_PODS = Kind("api/v1", "pods", HeadPod, Page[HeadPod])
+SERVICES = Kind("api/v1", "services", Service, Page[Service])
 RULES_REVIEWS = Kind("apis/authorization.k8s.io/v1", "selfsubjectrulesreviews", RulesReview, Page[RulesReview])

@@ -1,4 +1,4 @@
-"""Manifests of worker pods: the template of the node type, with what rayscaler owns put in. Pure.
+"""Manifests of Ray's pods: a template with what rayscaler owns put in, and the workers' in particular. Pure.
 
 Owned: name, labels and annotations of ours, owner, restartPolicy, the command of Ray's container and the variables by which its node
 says who it is. Filled in only where the template is silent: grace, shared memory, /tmp under a read-only root, other variables.
@@ -9,10 +9,10 @@ No probe is added: the supervisor sees to the raylet, and a liveness probe would
 import hashlib
 import json
 import shlex
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from rayscaler import rejoin
 from rayscaler.config import podtemplate
@@ -21,7 +21,7 @@ from rayscaler.executor import raystart
 from rayscaler.executor.base import LaunchSpec
 from rayscaler.executor.record import make_document, spec_hash
 from rayscaler.k8s import labels
-from rayscaler.model.resources import OBJECT_STORE_BYTES, UNIT
+from rayscaler.model.resources import OBJECT_STORE_BYTES, UNIT, Resources
 
 Manifest = dict[str, Any]
 
@@ -31,6 +31,8 @@ SHM_SLACK = 128 << 20
 """Bytes of /dev/shm beside the object store: for Ray's own and for what libraries of the user put there."""
 ENTRY_DIR, ENTRY = "/opt/rayscaler", "rejoin.py"
 ENTRY_VOLUME, SHM_VOLUME, TMP_VOLUME = "rayscaler-entry", "rayscaler-shm", "rayscaler-tmp"
+ENTRY_MOUNT = {"name": ENTRY_VOLUME, "mountPath": ENTRY_DIR, "readOnly": True}
+SUPERVISOR = ("python3", "-I", "-S", f"{ENTRY_DIR}/{ENTRY}")
 OVERWRITE = "ray.io/overwrite-container-cmd"
 """KubeRay's annotation: the template's command stays as it is, and finds ours in two variables (PT-8)."""
 SUPERVISED_VARIABLE, START_VARIABLE = "RAYSCALER_START_COMMAND", "KUBERAY_GEN_RAY_START_CMD"
@@ -62,37 +64,88 @@ def entry_config_map(cluster: str, text: str, owner: Owner | None) -> Manifest:
         "metadata": {
             "name": f"{cluster}-rejoin-{digest}",
             "labels": {labels.MANAGED_BY: labels.MANAGER, "rayscaler.io/of": cluster},
-            **_owned(owner),
+            **owned(owner),
         },
         "data": {ENTRY: text},
         "immutable": True,
     }
 
 
-def worker(spec: LaunchSpec, *, namespace: str, entry: str, owner: Owner | None = None) -> Manifest:
-    """Return a worker's pod; `entry` names the ConfigMap of the supervisor. Raises InvalidRequest."""
-    node_type = spec.node_type
-    if not node_type.template:
-        raise InvalidRequest(f"nodeTypes.{node_type.name}.template: is missing; a pod needs at least an image with Ray")
-    template = json.loads(node_type.template)
-    metadata, pod = template.get("metadata") or {}, template["spec"]
-    index = podtemplate.ray_container(pod["containers"])
+@dataclass(frozen=True)
+class Template:
+    """A pod template, and what rayscaler reads of it."""
+
+    metadata: Manifest
+    pod: Manifest
+    index: int
+    """Of Ray's container."""
+
+    @classmethod
+    def read(cls, path: str, text: str) -> Self:
+        """Read a template that was checked with its definition; raises InvalidRequest if there is none."""
+        if not text:
+            raise InvalidRequest(f"{path}: is missing; a pod needs at least an image with Ray")
+        found = json.loads(text)
+        return cls(found.get("metadata") or {}, found["spec"], podtemplate.ray_container(found["spec"]["containers"]))
+
+    @property
+    def container(self) -> Manifest:
+        """Ray's container."""
+        return dict(self.pod["containers"][self.index])
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the command of Ray's container stays as it is."""
+        return (self.metadata.get("annotations") or {}).get(OVERWRITE) == "true"
+
+    @property
+    def prelude(self) -> str:
+        """What runs once before Ray, as text for a shell; "" where nothing does."""
+        return "" if self.is_kept else shlex.join([*(self.container.get("command") or []), *(self.container.get("args") or [])])
+
+
+@dataclass(frozen=True)
+class Made:
+    """What rayscaler puts into a template, whatever the pod is."""
+
+    name: str
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+    entry: str
+    """Name of the supervisor's ConfigMap."""
+    command: Sequence[str]
+    """Of Ray's container: the supervisor and what it runs."""
+    start: Sequence[str]
+    """The `ray start` within it."""
+    resources: Resources
+    start_params: Mapping[str, str]
+    defaults: Mapping[str, str]
+    """Variables where the template is silent."""
+    env: Mapping[str, str]
+    """Variables over the template's."""
+    container: Manifest = field(default_factory=dict)
+    """Fields of Ray's container where the template is silent."""
+
+
+def ray_pod(template: Template, made: Made, owner: Owner | None) -> Manifest:
+    """Return the pod: never started again by kubelet, whose back-off and ours would get into each other's way."""
+    metadata, pod = template.metadata, template.pod
     containers = list(pod["containers"])
-    containers[index] = _ray(containers[index], spec, namespace, is_kept=(metadata.get("annotations") or {}).get(OVERWRITE) == "true")
+    containers[template.index] = _ray(template, made)
     volumes = [
         *(pod.get("volumes") or []),
-        {"name": ENTRY_VOLUME, "configMap": {"name": entry}},
-        *_own_volumes(pod["containers"][index], spec),
+        {"name": ENTRY_VOLUME, "configMap": {"name": made.entry}},
+        *_own_volumes(template.container, made),
     ]
     return {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {
             **metadata,
-            "name": labels.pod_name(spec.cluster, spec.instance_id),
-            "labels": {**(metadata.get("labels") or {}), **labels.worker_labels(spec.cluster, node_type.name)},
-            "annotations": {**(metadata.get("annotations") or {}), **_annotations(spec)},
-            **_owned(owner),
+            "name": made.name,
+            "labels": {**(metadata.get("labels") or {}), **made.labels},
+            "annotations": {**(metadata.get("annotations") or {}), **made.annotations},
+            **owned(owner),
         },
         "spec": {
             "terminationGracePeriodSeconds": GRACE_S,
@@ -105,10 +158,60 @@ def worker(spec: LaunchSpec, *, namespace: str, entry: str, owner: Owner | None 
     }
 
 
+def worker(spec: LaunchSpec, *, namespace: str, entry: str, owner: Owner | None = None) -> Manifest:
+    """Return a worker's pod; `entry` names the ConfigMap of the supervisor. Raises InvalidRequest."""
+    template = Template.read(f"nodeTypes.{spec.node_type.name}.template", spec.node_type.template)
+    start = start_command(spec)
+    made = Made(
+        name=labels.pod_name(spec.cluster, spec.instance_id),
+        labels=labels.worker_labels(spec.cluster, spec.node_type.name),
+        annotations=_annotations(spec),
+        entry=entry,
+        command=[*SUPERVISOR, "worker", "--gcs", spec.head_address, *_prelude(template), "--", *start],
+        start=start,
+        resources=spec.node_type.resources,
+        start_params=dict(spec.node_type.start_params),
+        defaults={**cluster_env(spec.cluster, namespace, spec.head_address, spec.head_address), **raystart.CONNECT},
+        env={**dict(spec.node_type.env), **raystart.identity(spec)},
+    )
+    return ray_pod(template, made, owner)
+
+
 def start_command(spec: LaunchSpec) -> list[str]:
     """Return the `ray start` of a worker; the type's own start parameters win."""
     flags = {"address": spec.head_address, **PORTS, **raystart.node_flags(spec.node_type)}
     return [*raystart.ray_command("ray", spec.node_type.resources), "start", "--block", *raystart.spelled(flags)]
+
+
+def cluster_env(cluster: str, namespace: str, head_address: str, own_address: str) -> dict[str, str]:
+    """Return what a container may want to know of its cluster, by KubeRay's names (PT-17); `own_address` is where its drivers connect."""
+    host, _, port = head_address.rpartition(":")
+    return {
+        "RAY_ADDRESS": own_address,
+        "FQ_RAY_IP": host,
+        "RAY_IP": host.partition(".")[0] if not host.replace(".", "").isdigit() else host,
+        "RAY_PORT": port,
+        "RAY_CLUSTER_NAME": cluster,
+        "RAY_CLUSTER_NAMESPACE": namespace,
+        "RAY_DASHBOARD_ENABLE_K8S_DISK_USAGE": "1",
+    }
+
+
+def owned(owner: Owner | None) -> Manifest:
+    """Return the metadata of what belongs to `owner`: without blockOwnerDeletion, which would need a right on it."""
+    if owner is None:
+        return {}
+    return {
+        "ownerReferences": [
+            {"apiVersion": owner.api_version, "kind": owner.kind, "name": owner.name, "uid": owner.uid, "controller": True},
+        ]
+    }
+
+
+def entries(values: Mapping[str, str]) -> dict[str, Manifest]:
+    """Return variables as a container lists them, by name."""
+    # $(NAME) in a value would be replaced by Kubernetes; a definition's text is meant as it stands.
+    return {name: {"name": name, "value": value.replace("$(", "$$(")} for name, value in values.items()}
 
 
 def _annotations(spec: LaunchSpec) -> dict[str, str]:
@@ -119,76 +222,42 @@ def _annotations(spec: LaunchSpec) -> dict[str, str]:
     }
 
 
-def _owned(owner: Owner | None) -> Manifest:
-    """Without blockOwnerDeletion, which would need a right on the owner."""
-    if owner is None:
-        return {}
-    return {
-        "ownerReferences": [
-            {"apiVersion": owner.api_version, "kind": owner.kind, "name": owner.name, "uid": owner.uid, "controller": True},
-        ]
-    }
+def _prelude(template: Template) -> list[str]:
+    return ["--prelude", template.prelude] if template.prelude else []
 
 
-def _ray(container: Manifest, spec: LaunchSpec, namespace: str, *, is_kept: bool) -> Manifest:
+def _ray(template: Template, made: Made) -> Manifest:
     """Return Ray's container: what the template runs there goes before `ray start`, once, unless it is kept as it is."""
-    prelude = [*(container.get("command") or []), *(container.get("args") or [])]
-    start = start_command(spec)
-    supervisor = ["python3", "-I", "-S", f"{ENTRY_DIR}/{ENTRY}", "worker", "--gcs", spec.head_address]
-    command = [*supervisor, *(["--prelude", shlex.join(prelude)] if prelude and not is_kept else []), "--", *start]
-    commands = {SUPERVISED_VARIABLE: shlex.join(command), START_VARIABLE: shlex.join(start)} if is_kept else {}
-    mounts = [*(container.get("volumeMounts") or []), {"name": ENTRY_VOLUME, "mountPath": ENTRY_DIR, "readOnly": True}]
-    mounts += [{"name": name, "mountPath": path} for name, path in _own_mounts(container, spec)]
-    entry = {} if is_kept else {"command": command, "args": []}
+    container = template.container
+    mounts = [*(container.get("volumeMounts") or []), ENTRY_MOUNT]
+    mounts += [{"name": name, "mountPath": path} for name, path in _own_mounts(container, made)]
+    commands = {SUPERVISED_VARIABLE: shlex.join(made.command), START_VARIABLE: shlex.join(made.start)} if template.is_kept else {}
+    theirs = {each["name"]: each for each in container.get("env") or []}
     return {
         "terminationMessagePolicy": "FallbackToLogsOnError",
+        **made.container,
         **container,
-        **entry,
-        "env": _env(container.get("env") or [], spec, namespace, commands),
+        **({} if template.is_kept else {"command": list(made.command), "args": []}),
+        "env": list({**entries({**made.defaults, **commands}), **theirs, **entries(made.env)}.values()),
         "volumeMounts": mounts,
     }
 
 
-def _env(template: list[Manifest], spec: LaunchSpec, namespace: str, commands: Mapping[str, str]) -> list[Manifest]:
-    """Return the variables: defaults, over them the template's, then the node type's, then who the node is."""
-    host, _, port = spec.head_address.rpartition(":")
-    defaults = {
-        "RAY_ADDRESS": spec.head_address,
-        "FQ_RAY_IP": host,
-        "RAY_IP": host.partition(".")[0] if not host.replace(".", "").isdigit() else host,
-        "RAY_PORT": port,
-        "RAY_CLUSTER_NAME": spec.cluster,
-        "RAY_CLUSTER_NAMESPACE": namespace,
-        "RAY_DASHBOARD_ENABLE_K8S_DISK_USAGE": "1",
-        **raystart.CONNECT,
-        **commands,
-    }
-    theirs = {each["name"]: each for each in template}
-    ours = {**dict(spec.node_type.env), **raystart.identity(spec)}
-    entries = {**_entries(defaults), **theirs, **_entries(ours)}
-    return list(entries.values())
-
-
-def _entries(values: Mapping[str, str]) -> dict[str, Manifest]:
-    # $(NAME) in a value would be replaced by Kubernetes; a node type's text is meant as it stands.
-    return {name: {"name": name, "value": value.replace("$(", "$$(")} for name, value in values.items()}
-
-
-def _own_mounts(container: Manifest, spec: LaunchSpec) -> list[tuple[str, str]]:
+def _own_mounts(container: Manifest, made: Made) -> list[tuple[str, str]]:
     """Return volumes and paths that Ray needs and the template leaves out."""
     taken = {str(each.get("mountPath", "")).rstrip("/") for each in container.get("volumeMounts") or []}
     mounts = []
-    if "/dev/shm" not in taken and "plasma-directory" not in dict(spec.node_type.start_params):  # noqa: S108 - Ray's path
+    if "/dev/shm" not in taken and "plasma-directory" not in made.start_params:  # noqa: S108 - Ray's path
         mounts.append((SHM_VOLUME, "/dev/shm"))  # noqa: S108
     if (container.get("securityContext") or {}).get("readOnlyRootFilesystem") is True and not taken & {"/tmp", "/tmp/ray"}:  # noqa: S108
         mounts.append((TMP_VOLUME, "/tmp"))  # noqa: S108
     return mounts
 
 
-def _own_volumes(container: Manifest, spec: LaunchSpec) -> list[Manifest]:
-    store = spec.node_type.resources.get("object_store_memory", OBJECT_STORE_BYTES * UNIT) // UNIT
-    made: dict[str, Manifest] = {
+def _own_volumes(container: Manifest, made: Made) -> list[Manifest]:
+    store = made.resources.get("object_store_memory", OBJECT_STORE_BYTES * UNIT) // UNIT
+    volumes: dict[str, Manifest] = {
         SHM_VOLUME: {"emptyDir": {"medium": "Memory", "sizeLimit": str(store + SHM_SLACK)}},
         TMP_VOLUME: {"emptyDir": {}},
     }
-    return [{"name": name, **made[name]} for name, _ in _own_mounts(container, spec)]
+    return [{"name": name, **volumes[name]} for name, _ in _own_mounts(container, made)]

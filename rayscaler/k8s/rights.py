@@ -37,10 +37,16 @@ def _rights(group: str, resource: str, *verbs: str, name: str = "") -> tuple[Rig
 
 
 NEEDED: tuple[Right, ...] = (
-    *_rights("", "pods", "create", "delete", "get", "list", "watch"),
-    *_rights("", "configmaps", "create"),
+    *_rights("", "pods", "create", "delete", "get", "list", "patch", "watch"),
+    *_rights("", "configmaps", "create", "get", "list", "patch", "update", "watch"),
+    *_rights("", "services", "create", "get", "list", "patch", "update", "watch"),
+    *_rights("coordination.k8s.io", "leases", "create"),
+    *_rights("coordination.k8s.io", "leases", "get", "patch", "update", "watch", name="rayscaler"),
+    *_rights("", "secrets", "create"),
+    *_rights("", "secrets", "get", "update", name="rayscaler-tls"),
+    *_rights("", "events", "create", "patch"),
 )
-"""What the Role has to give: the same as in deploy/role.yaml, where each has its reason."""
+"""What the Role has to give: the same as in the chart, where each has its reason."""
 
 
 def missing(review: RulesReview, needed: Iterable[Right]) -> tuple[Right, ...]:

@@ -10,7 +10,7 @@ from rayscaler.errors import Unavailable
 from rayscaler.executor import raystart
 from rayscaler.executor.base import LaunchSpec
 
-HEAD = "head"
+HEAD = raystart.HEAD
 """Instance id and node type of a head."""
 NOT_INHERITED = frozenset(
     {

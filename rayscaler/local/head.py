@@ -11,7 +11,7 @@ import structlog
 from rayscaler.errors import Unavailable
 from rayscaler.executor import raystart
 from rayscaler.local import startup
-from rayscaler.local.command import ANY_PORT, HEAD, inherited, ray_executable
+from rayscaler.local.command import ANY_PORT, inherited, ray_executable
 from rayscaler.local.processes import Identity, Processes, end
 from rayscaler.local.startup import Startup
 from rayscaler.model.resources import Resources
@@ -99,29 +99,20 @@ _WHY = {Startup.EXITED: "ended while it started", Startup.OVERDUE: f"was not up 
 
 
 def head_argv(ray: str, options: HeadOptions, *, port: int, temp_dir: Path, client_port: int) -> list[str]:
-    """Return the command line of a head: without Ray's own autoscaler, which rayscaler replaces."""
-    flags = {
+    """Return the command line of a head; a start parameter of the definition wins over our own."""
+    own = {
         "port": str(port),
         "temp-dir": str(temp_dir),
         "include-dashboard": "false",
         "ray-client-server-port": str(client_port),
         **ANY_PORT,
-        **raystart.resource_flags(options.resources),
-        **dict(options.start_params),
     }
-    return [*raystart.ray_command(ray, options.resources), "start", "--head", "--block", "--no-monitor", *raystart.spelled(flags)]
+    return raystart.head_command(ray, options.resources, own, options.start_params)
 
 
 def head_env(options: HeadOptions, base: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a head; v2 makes `request_resources` and `ray status` speak to the GCS that we read."""
-    return {
-        **inherited(base),
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_enable_autoscaler_v2": "1",
-        **dict(options.env),
-        "RAY_CLOUD_INSTANCE_ID": HEAD,
-        "RAY_NODE_TYPE_NAME": HEAD,
-    }
+    """Return the environment of a head: `base` without what would change it, what makes a head ours, and the definition's own."""
+    return {**inherited(base), **raystart.HEAD_ENV, **dict(options.env), **raystart.head_identity(raystart.HEAD)}
 
 
 def free_port() -> int:

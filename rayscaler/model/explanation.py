@@ -1,10 +1,11 @@
 """Why each pending shape, node and node type stands where it stands: one current reason each. Wall seconds; reasons' texts are in `reasons`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from rayscaler.model.demand import Bundle
 from rayscaler.model.instance import InstanceStatus, Reason
+from rayscaler.model.status import DefinitionStatus
 
 
 @dataclass(frozen=True)
@@ -76,10 +77,11 @@ class TypeExplanation:
 
 @dataclass(frozen=True)
 class Explanation:
-    """All of one cluster, as decided at `at`."""
+    """All of one cluster, as decided at `at`; of the definition, as it stands now."""
 
     cluster: str
     at: float
     shapes: tuple[ShapeExplanation, ...] = ()
     nodes: tuple[NodeExplanation, ...] = ()
     node_types: tuple[TypeExplanation, ...] = ()
+    definition: DefinitionStatus = field(default_factory=DefinitionStatus)

@@ -19,7 +19,13 @@ class InstanceStatus(StrEnum):
     LAUNCH_FAILED = "LAUNCH_FAILED"
 
 
-IN_FLIGHT = frozenset({InstanceStatus.REQUESTED, InstanceStatus.ALLOCATED, InstanceStatus.REJOINING})
+LAUNCHING = frozenset({InstanceStatus.REQUESTED, InstanceStatus.ALLOCATED})
+"""On their way for the first time: all that the upscaling speed and the tries of a type that failed bound."""
+
+STANDING = frozenset({InstanceStatus.RUNNING, InstanceStatus.REJOINING})
+"""What the upscaling speed multiplies: whoever rejoins is there, launched long ago, and only between two heads."""
+
+IN_FLIGHT = LAUNCHING | {InstanceStatus.REJOINING}
 """On their way to the present head, for the first time or again: counts as capacity."""
 
 ENDED = frozenset({InstanceStatus.TERMINATED, InstanceStatus.LAUNCH_FAILED})
@@ -112,6 +118,7 @@ class Reason(StrEnum):
     SETTLING = "SETTLING"
     GCS_UNREADABLE = "GCS_UNREADABLE"
     EXECUTOR_SILENT = "EXECUTOR_SILENT"
+    DEFINITION_WITHHELD = "DEFINITION_WITHHELD"
 
 
 NEVER = frozenset({Reason.NO_TYPE_FITS, Reason.NO_TYPE_HAS_LABELS, Reason.ONLY_EXISTING_NODES})
@@ -173,6 +180,11 @@ class Instance:
     def has_joined(self) -> bool:
         """Whether Ray ever had a node for it."""
         return bool(self.ray_node_id)
+
+    @property
+    def is_launching(self) -> bool:
+        """Whether it is on its way for the first time."""
+        return self.status in LAUNCHING
 
     @property
     def is_in_flight(self) -> bool:

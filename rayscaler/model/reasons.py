@@ -55,7 +55,7 @@ MEANINGS: Mapping[Reason, Meaning] = {
     Reason.PREEMPTED: Meaning("somebody else is about to end it; it is drained before that, and replaced if it is needed", Mover.WORLD),
     Reason.DRAINED: Meaning("its node has ended after its drain", Mover.NOBODY),
     Reason.NODE_DIED: Meaning("its node died undrained; it is ended, and replaced if it is needed", Mover.NOBODY),
-    Reason.UPSCALING_SPEED: Meaning("as many nodes of the type are in flight as upscalingSpeed allows", Mover.NOBODY),
+    Reason.UPSCALING_SPEED: Meaning("as many launches of the type are on their way as upscalingSpeed allows", Mover.NOBODY),
     Reason.BACKED_OFF: Meaning("launches of the node type failed lately; it is tried again after a pause, a few at a time", Mover.WORLD),
     Reason.NO_ROOM: Meaning("only nodes that are there can hold it, and they are full", Mover.USER),
     Reason.NO_TYPE_FITS: Meaning("no node type is big enough, even when empty", Mover.OPERATOR),
@@ -90,6 +90,9 @@ MEANINGS: Mapping[Reason, Meaning] = {
     ),
     Reason.GCS_UNREADABLE: Meaning("the monitor cannot read the head's GCS; nothing is launched or ended without sight", Mover.OPERATOR),
     Reason.EXECUTOR_SILENT: Meaning("the executor does not answer; nothing is launched or ended without sight", Mover.OPERATOR),
+    Reason.DEFINITION_WITHHELD: Meaning(
+        "whether the definition still stands cannot be told; nothing is launched or ended until it can", Mover.OPERATOR
+    ),
 }
 
 

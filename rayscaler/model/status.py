@@ -43,6 +43,13 @@ class DefinitionStatus:
     problems: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What of an edit is not taken, and what may not be meant so, in sentences."""
+        in_force = f"version {self.content_hash} stays in force" if self.content_hash else "the last one stays in force"
+        refused = [f"the changed definition is not taken, {in_force}: {each}" for each in self.problems]
+        return (*refused, *(f"the definition in force may not be meant so: {each}" for each in self.warnings))
+
 
 @dataclass(frozen=True)
 class ClusterStatus:

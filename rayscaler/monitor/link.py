@@ -34,7 +34,7 @@ class GcsLink:
         ids = [("ray_cluster_id", cluster_id)] if cluster_id else []
         try:
             return await self._call_once(path, request, reply, ids)
-        except errors.Denied:
+        except errors.Unauthenticated:
             refused, self._token = self._token, self._tokens.read()
             if self._token == refused:
                 raise
@@ -62,7 +62,9 @@ class GcsLink:
             self.breaks += 1
             return errors.Superseded(f"a new Ray cluster has started at {self._address}")
         if error.code() is grpc.StatusCode.UNAUTHENTICATED and "InvalidAuthToken" in text:
-            return errors.Denied(f"Ray's GCS at {self._address} refuses the authentication token ({self._tokens.describe()}): {text}")
+            return errors.Unauthenticated(
+                f"Ray's GCS at {self._address} refuses the authentication token ({self._tokens.describe()}): {text}"
+            )
         if error.code() is grpc.StatusCode.UNAVAILABLE:
             self.breaks += 1  # whatever answers next may be another cluster
         return rpc.error_of(error, f"Ray's GCS at {self._address}")

@@ -13,7 +13,7 @@ from rayscaler import errors
 from rayscaler.api.gcs.v1 import gcs_pb2
 from rayscaler.api.head.v1 import head_pb2
 from rayscaler.clock import Clock, SystemClock
-from rayscaler.monitor import convert
+from rayscaler.monitor import convert, credentials
 from rayscaler.monitor.auth import TokenSource
 from rayscaler.monitor.commands import Commands, Outcome
 from rayscaler.monitor.gcs import Gcs, GrpcGcs
@@ -258,10 +258,11 @@ class Monitor:
 
 
 async def run(settings: MonitorSettings) -> None:
-    """Run the monitor of one cluster until cancelled."""
+    """Run the monitor of one cluster until cancelled; raises InvalidRequest for settings that do not go together."""
+    shown = credentials.of(settings)
     clock = SystemClock()
     gcs = GrpcGcs(settings.gcs, clock, TokenSource(os.environ))
-    transport = GrpcTransport(settings.service)
+    transport = GrpcTransport(settings.service, shown=shown)
     try:
         await Monitor(gcs, transport, clock, cluster=settings.cluster, incarnation=settings.incarnation).run()
     finally:

@@ -30,10 +30,13 @@ CHANNEL_OPTIONS = (
 )
 
 
-def open_channel(address: str, *, max_message_bytes: int, use_proxy: bool) -> grpc.aio.Channel:
-    """Open a plain-text channel; gRPC's default of 4 MiB a message breaks on a few thousand nodes."""
+def open_channel(address: str, *, max_message_bytes: int, use_proxy: bool, roots: bytes = b"") -> grpc.aio.Channel:
+    """Open a channel, over TLS where there are `roots` (PEM) to trust; gRPC's default of 4 MiB a message breaks on a few thousand nodes."""
     sizes = (("grpc.max_receive_message_length", max_message_bytes), ("grpc.max_send_message_length", max_message_bytes))
-    return grpc.aio.insecure_channel(address, options=[*CHANNEL_OPTIONS, *sizes, ("grpc.enable_http_proxy", int(use_proxy))])
+    options = [*CHANNEL_OPTIONS, *sizes, ("grpc.enable_http_proxy", int(use_proxy))]
+    if roots:
+        return grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(roots), options=options)
+    return grpc.aio.insecure_channel(address, options=options)
 
 
 async def call(
@@ -50,9 +53,9 @@ async def call(
     return await method(request, timeout=timeout_s, metadata=tuple(metadata))
 
 
-def error_of(error: grpc.aio.AioRpcError, peer: str) -> errors.RayscalerError:
-    """Translate; `peer` is who was called, for the text."""
-    text = f"{peer}: {error.details() or error.code().name}"
+def error_of(error: grpc.aio.AioRpcError, peer: str, advice: str = "") -> errors.RayscalerError:
+    """Translate; `peer` is who was called and `advice` what to do, for the text."""
+    text = f"{peer}: {error.details() or error.code().name}{advice}"
     return _ERRORS.get(error.code(), errors.RayscalerError)(text)
 
 
@@ -63,7 +66,7 @@ def _serialize(message: Message) -> bytes:
 _ERRORS: dict[grpc.StatusCode, type[errors.RayscalerError]] = {
     grpc.StatusCode.UNAVAILABLE: errors.Unavailable,
     grpc.StatusCode.DEADLINE_EXCEEDED: errors.Unavailable,
-    grpc.StatusCode.UNAUTHENTICATED: errors.Denied,
+    grpc.StatusCode.UNAUTHENTICATED: errors.Unauthenticated,
     grpc.StatusCode.PERMISSION_DENIED: errors.Denied,
     grpc.StatusCode.INVALID_ARGUMENT: errors.InvalidRequest,
     grpc.StatusCode.RESOURCE_EXHAUSTED: errors.InvalidRequest,  # here always a message above the limit, named in the text

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 
 from rayscaler.model.demand import Bundle, Demand, Gang
-from rayscaler.model.instance import ENDED, Instance, InstanceStatus
+from rayscaler.model.instance import ENDED, STANDING, Instance, InstanceStatus
 from rayscaler.model.node import NodeStatus, RayNode
 from rayscaler.model.nodetype import NodeType
 from rayscaler.model.raynames import GROUP_MARK
@@ -21,10 +21,6 @@ PPM = 1_000_000
 
 LEAVING = frozenset({InstanceStatus.DRAINING, InstanceStatus.TERMINATING})
 """On the way out: counts against maxima until gone, and as no capacity."""
-
-
-RUN = frozenset({InstanceStatus.RUNNING, InstanceStatus.REJOINING})
-"""No launch, for the speed of launching and for probes: it joined, this head or the one before."""
 
 
 def draft_of(state: ClusterState) -> Draft:
@@ -56,8 +52,8 @@ def draft_of(state: ClusterState) -> Draft:
         least=_least(types, dict(state.held)),
         live=Counter(each.node_type for each in instances),
         staying=Counter(each.node_type for each in instances if each.status not in LEAVING),
-        running=Counter(each.node_type for each in instances if each.status in RUN),
-        in_flight=Counter(each.node_type for each in instances if each.is_in_flight and each.status not in RUN),
+        standing=Counter(each.node_type for each in instances if each.status in STANDING),
+        launches=Counter(each.node_type for each in instances if each.is_launching),
         leaving={each.instance_id for each in instances if each.status in LEAVING},
     )
 

@@ -11,7 +11,7 @@ from rayscaler.model.resources import MANY
 from rayscaler.planner.sim import Draft, TypeView
 
 SPEED_FLOOR = 5
-"""Nodes of a type that may always be in flight, whatever the speed (Ray's UPSCALING_INITIAL_NUM_NODES)."""
+"""Launches of a type that may always be on their way, whatever the speed (Ray's UPSCALING_INITIAL_NUM_NODES)."""
 
 
 CEILING = 10_000
@@ -37,11 +37,11 @@ def room(draft: Draft, view: TypeView) -> int:
 
 
 def speed_room(draft: Draft, view: TypeView) -> int:
-    """Return how many more of the type may be in flight: max(5, speed x running of it), with at least one running (SP-1)."""
+    """Return how many more of the type may be launched: max(5, speed x standing of it) on their way, with at least one standing (SP-1)."""
     speed = draft.state.config.upscaling_speed
     if speed is None:
         return MANY
-    return max(0, max(SPEED_FLOOR, int(speed * max(draft.running[view.name], 1))) - draft.in_flight[view.name])
+    return max(0, max(SPEED_FLOOR, int(speed * max(draft.standing[view.name], 1))) - draft.launches[view.name])
 
 
 def _room_of(draft: Draft, view: TypeView) -> int:
@@ -69,7 +69,7 @@ def _probes(draft: Draft, view: TypeView) -> int:
     backoff = draft.backoffs.get(view.name)
     if backoff is None:
         return MANY
-    return 0 if backoff.until > draft.state.now else backoff.probe - draft.in_flight[view.name]
+    return 0 if backoff.until > draft.state.now else backoff.probe - draft.launches[view.name]
 
 
 def is_free(draft: Draft, view: TypeView) -> bool:
@@ -80,7 +80,7 @@ def is_free(draft: Draft, view: TypeView) -> bool:
 def next_try(draft: Draft, views: Iterable[TypeView]) -> float | None:
     """Return the wall second at which the pause of one of the types ends so that a try is free; None where tries are under way."""
     known = [(view, draft.backoffs[view.name]) for view in views if view.name in draft.backoffs]
-    pauses = [each.until for view, each in known if each.until > draft.state.now and each.probe > draft.in_flight[view.name]]
+    pauses = [each.until for view, each in known if each.until > draft.state.now and each.probe > draft.launches[view.name]]
     return min(pauses, default=None)
 
 
@@ -98,7 +98,10 @@ def obstacle(draft: Draft, view: TypeView, *, is_speed_bound: bool) -> tuple[Rea
         return Reason.BACKED_OFF, _backoff_text(draft, view)
     if is_speed_bound and speed_room(draft, view) <= 0:
         speed = f"{config.upscaling_speed:g}"
-        return Reason.UPSCALING_SPEED, f"{view.name} has {draft.in_flight[view.name]} in flight, as many as upscaling speed {speed} allows"
+        return (
+            Reason.UPSCALING_SPEED,
+            f"{view.name} has {draft.launches[view.name]} launches on their way, as many as upscaling speed {speed} allows",
+        )
     return None
 
 
@@ -107,4 +110,4 @@ def _backoff_text(draft: Draft, view: TypeView) -> str:
     failed = f"{view.name} failed {backoff.failures} times ({backoff.detail})"
     if backoff.until > draft.state.now:
         return f"{failed} and is tried again in {backoff.until - draft.state.now:.0f} s"
-    return f"{failed} and is being tried with {draft.in_flight[view.name]} at a time"
+    return f"{failed} and is being tried with {draft.launches[view.name]} at a time"

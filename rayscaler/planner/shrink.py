@@ -185,7 +185,7 @@ def unneeded(draft: Draft) -> None:
     since = dict(draft.state.unneeded_since)
     spare = _above_least(draft, draft.staying)
     promised = _still_promised(draft) | stuck.kept(draft)
-    launched = [each for each in _staying(draft) if each.is_in_flight and each.status is not InstanceStatus.REJOINING]
+    launched = [each for each in _staying(draft) if each.is_launching]
     flying = [each for each in launched if each.instance_id not in used | promised]
     for instance in sorted(flying, key=lambda each: (-each.requested_at, each.instance_id)):
         if spare[instance.node_type] <= 0:

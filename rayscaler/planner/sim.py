@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from rayscaler.model.demand import Bundle, Gang
-from rayscaler.model.instance import Instance, InstanceStatus, Reason
+from rayscaler.model.instance import Instance, Reason
 from rayscaler.model.node import RayNode
 from rayscaler.model.nodetype import NodeType
 from rayscaler.model.plan import Drain, Infeasible, Termination
@@ -143,7 +143,7 @@ class Mark(NamedTuple):
     runs: list[NodeRun]
     launching: int
     live: Counter[str]
-    in_flight: Counter[str]
+    launches: Counter[str]
 
 
 @dataclass(eq=False)
@@ -151,8 +151,8 @@ class Draft:
     """One plan in the making; created and dropped inside plan().
 
     `least` is how many of a type are to stay: its minimum, or what is held for it if that is more. `live` counts all that exists or is launched here (against maxima), `staying` those of it that are not on their way out (for
-    minimums). `floor` is the second view of the same nodes, by totals, that the constraint is planned on. `displaced` is what of `demands` is work that
-    still runs, on nodes that are about to end.
+    minimums). `standing` and `launches` are what the upscaling speed counts (model/instance.py). `floor` is the second view of the same nodes, by totals, that the constraint is planned on.
+    `displaced` is what of `demands` is work that still runs, on nodes that are about to end.
     """
 
     state: ClusterState
@@ -168,8 +168,8 @@ class Draft:
     least: dict[str, int]
     live: Counter[str]
     staying: Counter[str]
-    running: Counter[str]
-    in_flight: Counter[str]
+    standing: Counter[str]
+    launches: Counter[str]
     runs: list[NodeRun] = field(default_factory=list)
     floor: list[NodeRun] = field(default_factory=list)
     totals: tuple[tuple[Labels, Room], ...] = ()
@@ -207,7 +207,7 @@ class Draft:
         self.launching.extend([Launching(view.name, reason)] * count)
         self.live[view.name] += count
         self.staying[view.name] += count
-        self.in_flight[view.name] += count
+        self.launches[view.name] += count
         members = tuple([f"new:{index}" for index in range(first, first + count)])
         return NodeRun(NEW, view.name, view.labels, view.room, members)
 
@@ -215,12 +215,12 @@ class Draft:
         """Count an instance out: it still exists, but nothing more is planned on it."""
         self.leaving.add(instance.instance_id)
         self.staying[instance.node_type] -= 1
-        if instance.is_in_flight and instance.status is not InstanceStatus.REJOINING:
-            self.in_flight[instance.node_type] -= 1
+        if instance.is_launching:
+            self.launches[instance.node_type] -= 1
 
     def mark(self) -> Mark:
         """Return where `reset` can go back to."""
-        return Mark(list(self.runs), len(self.launching), self.live.copy(), self.in_flight.copy())
+        return Mark(list(self.runs), len(self.launching), self.live.copy(), self.launches.copy())
 
     def reset(self, mark: Mark) -> None:
         """Undo every placement and launch since `mark`."""
@@ -228,7 +228,7 @@ class Draft:
         for each in self.launching[mark.launching :]:
             self.staying[each.node_type] -= 1
         del self.launching[mark.launching :]
-        self.live, self.in_flight = mark.live, mark.in_flight
+        self.live, self.launches = mark.live, mark.launches
 
 
 def sizes(wanted: Iterable[tuple[Shape, int]]) -> list[tuple[Shape, int]]:

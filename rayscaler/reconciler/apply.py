@@ -10,9 +10,9 @@ from rayscaler.model.command import AskedDrain, DrainCommand
 from rayscaler.model.demand import Snapshot
 from rayscaler.model.instance import Instance, InstanceStatus, Reason, Trouble
 from rayscaler.model.node import NodeStatus
-from rayscaler.model.plan import Drain, Launch, Plan, Termination
+from rayscaler.model.plan import Drain, Launch, Plan
 from rayscaler.model.state import Expectation
-from rayscaler.reconciler import floor
+from rayscaler.reconciler import floor, unfinished, writing
 from rayscaler.reconciler.calls import Calls
 from rayscaler.reconciler.memory import Memory
 from rayscaler.reconciler.state import deadlines, sight
@@ -23,18 +23,20 @@ VERSIONS_AHEAD = 600_000
 
 
 async def apply(plan: Plan, memory: Memory, *, store: Store, calls: Calls, head_address: str, now: float) -> None:
-    """Carry out a plan. Raises Unavailable, having done nothing, when the record cannot be written."""
+    """Carry out a plan, and the ends that are due. Raises Unavailable or Fenced, having done nothing, when the record cannot be written."""
     batch = memory.record.batch + 1 if plan.launches else memory.record.batch
     drains = [_asked(each, now) for each in plan.drains]
     record = _record(plan, drains, memory, batch, now)
-    if record != memory.record:
-        await store.save(record)
-        memory.record = record
+    guards = bool(plan.launches or drains or plan.terminations or memory.ends_due)
+    await writing.write(record, memory, store, guards=guards, now=now)
     _launch(plan.launches, batch, memory, calls=calls, head_address=head_address, now=now)
     for drain in drains:
         memory.ask_drain(drain, now)
     for termination in plan.terminations:
-        _terminate(termination, memory, calls, now)
+        memory.ask_end(termination.instance_id, termination.reason, termination.detail, now)
+    for instance_id in memory.ends_due:
+        calls.terminate(instance_id)
+    memory.ends_due.clear()
     memory.unneeded_since = {each: memory.unneeded_since.get(each, now) for each in plan.unneeded}
 
 
@@ -48,6 +50,7 @@ def _record(plan: Plan, drains: Sequence[AskedDrain], memory: Memory, batch: int
         incarnation=memory.order.incarnation,
         retired_incarnations=memory.order.retired_incarnations,
         batch=batch,
+        open_batches=unfinished.opened(memory, plan, batch),
         state_version=_reserved_version(memory, now),
         floor=memory.floor,
         floor_until=memory.floor_until,
@@ -85,7 +88,7 @@ def _launch(launches: tuple[Launch, ...], batch: int, memory: Memory, *, calls: 
         node_type = memory.config.node_type(launch.node_type)
         if node_type is None:
             raise KeyError(launch.node_type)
-        instance_id = instance_name(memory, launch, batch, index)
+        instance_id = unfinished.instance_name(memory, launch.node_type, batch, index)
         instance = Instance(
             instance_id=instance_id,
             node_type=launch.node_type,
@@ -102,11 +105,6 @@ def _launch(launches: tuple[Launch, ...], batch: int, memory: Memory, *, calls: 
         calls.launch(LaunchSpec(memory.config.name, instance_id, node_type, head_address))
 
 
-def instance_name(memory: Memory, launch: Launch, batch: int, index: int) -> str:
-    """Return the instance id of the launch at `index` of a plan that is the cluster's `batch`-th with launches."""
-    return f"{memory.config.name}-{launch.node_type}-{batch}-{index}"
-
-
 def _asked(drain: Drain, now: float) -> AskedDrain:
     # The id names node and moment, so that a later drain of the same node is another command, also after a restart.
     command_id = f"drain-{drain.ray_node_id}-{int(now * 1000)}"
@@ -115,13 +113,10 @@ def _asked(drain: Drain, now: float) -> AskedDrain:
     return AskedDrain(drain.instance_id, drain.reason, command)
 
 
-def _terminate(termination: Termination, memory: Memory, calls: Calls, now: float) -> None:
-    memory.ask_end(termination.instance_id, termination.reason, termination.detail, now)
-    calls.terminate(termination.instance_id)
-
-
-def end_overdue(memory: Memory, calls: Calls, now: float) -> None:
+def end_overdue(memory: Memory, now: float) -> None:
     """Act on outlasted deadlines: launches are cancelled, drains given up, ends asked again. Before planning, so that it counts.
+
+    Ends are noted here and sent by `apply`, after the record is written.
 
     Without clear sight only ends are asked again: a launch that nobody saw join may have joined long ago, and be busy (C1).
     """
@@ -132,25 +127,25 @@ def end_overdue(memory: Memory, calls: Calls, now: float) -> None:
         waited = f"{instance.phase.value} for {now - max(instance.phase_since, instance.since):.0f} s"
         why = "" if instance.trouble is None else f" ({instance.detail})"
         if instance.status is InstanceStatus.TERMINATING:
-            _terminate(Termination(instance.instance_id, instance.reason, instance.detail), memory, calls, now)
+            memory.ask_end(instance.instance_id, instance.reason, instance.detail, now)
         elif no_end is not None:
             continue
         elif instance.status is InstanceStatus.DRAINING and instance.ends_at is not None:
             text = f"{instance.ends_why}; its time is up"  # Ray does not end a node that is busy at its deadline
-            _terminate(Termination(instance.instance_id, Reason.PREEMPTED, text), memory, calls, now)
+            memory.ask_end(instance.instance_id, Reason.PREEMPTED, text, now)
         elif instance.status is InstanceStatus.DRAINING:
             if instance.ray_node_id in draining:
                 continue  # Ray is at it: the node waits for its work to end, for however long that takes
             memory.void_drain(instance.instance_id, "the node did not end in time after its drain", now)
         elif instance.status is InstanceStatus.REJOINING:
             text = f"did not join the new head within {limits.rejoining_s:.0f} s"
-            _terminate(Termination(instance.instance_id, Reason.NOT_REJOINED, text), memory, calls, now)
+            memory.ask_end(instance.instance_id, Reason.NOT_REJOINED, text, now)
         else:
-            _terminate(Termination(instance.instance_id, Reason.OVERDUE, f"did not join in time: {waited}{why}"), memory, calls, now)
-    _note_stuck(memory, calls, now)
+            memory.ask_end(instance.instance_id, Reason.OVERDUE, f"did not join in time: {waited}{why}", now)
+    _note_stuck(memory, now)
 
 
-def _note_stuck(memory: Memory, calls: Calls, now: float) -> None:
+def _note_stuck(memory: Memory, now: float) -> None:
     """Act on launches that do not get on: they are left to come later, if at all; what can never start is ended.
 
     Without clear sight nothing is noted: the trouble may have passed meanwhile.
@@ -160,6 +155,6 @@ def _note_stuck(memory: Memory, calls: Calls, now: float) -> None:
         return
     for instance in stuck(memory.live(), deadlines(memory), now):
         if instance.trouble is Trouble.HOPELESS:
-            _terminate(Termination(instance.instance_id, Reason.CANNOT_START, instance.detail), memory, calls, now)
+            memory.ask_end(instance.instance_id, Reason.CANNOT_START, instance.detail, now)
         else:
             memory.note_stuck(instance, now)

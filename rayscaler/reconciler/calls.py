@@ -7,7 +7,7 @@ from functools import partial
 
 import structlog
 
-from rayscaler.errors import RayscalerError, Retry, Unavailable
+from rayscaler.errors import Conflict, RayscalerError, Retry, Unavailable
 from rayscaler.executor.base import Executor, LaunchSpec
 from rayscaler.model.instance import InstanceObservation
 from rayscaler.reconciler.memory import Memory
@@ -43,11 +43,11 @@ class Calls:
         self._listing = 0
         self._launched_in: dict[str, int] = {}
 
-    def launch(self, spec: LaunchSpec) -> None:
-        """Begin to launch."""
+    def launch(self, spec: LaunchSpec, *, is_again: bool = False) -> None:
+        """Begin to launch; `is_again` says that an earlier life may have launched it, by another spec even, and then it is taken as it is."""
         self._launching.add(spec.instance_id)
         self._launched_in[spec.instance_id] = self._listing
-        self._tasks.create_task(self._launch(spec), name=f"launch {spec.instance_id}")
+        self._tasks.create_task(self._launch(spec, is_again=is_again), name=f"launch {spec.instance_id}")
 
     def terminate(self, instance_id: str) -> None:
         """Begin to end an instance; a call for it that is under way goes on, one that launches it is not tried again."""
@@ -57,7 +57,7 @@ class Calls:
             self._ending.add(instance_id)
             self._tasks.create_task(self._terminate(instance_id), name=f"terminate {instance_id}")
 
-    async def _launch(self, spec: LaunchSpec) -> None:
+    async def _launch(self, spec: LaunchSpec, *, is_again: bool) -> None:
         wait_s = self._timings.executor_retry_s
         try:
             for attempt in range(1, LAUNCH_TRIES + 1):
@@ -66,7 +66,7 @@ class Calls:
                         if spec.instance_id in self._unwanted:  # it waited for so long
                             break
                         async with self._deadline("launch"):
-                            external_id = await self._executor.launch(spec)
+                            external_id = await self._launched(spec, is_again=is_again)
                 except RayscalerError as error:
                     log.warning("launch.failed", cluster=self._cluster, instance_id=spec.instance_id, attempt=attempt, error=str(error))
                     if error.retry is not Retry.BACKOFF:
@@ -90,6 +90,14 @@ class Calls:
             self._launching.discard(spec.instance_id)
             self._unwanted.discard(spec.instance_id)
             self._launched_in[spec.instance_id] = self._listing
+
+    async def _launched(self, spec: LaunchSpec, *, is_again: bool) -> str:
+        try:
+            return await self._executor.launch(spec)
+        except Conflict:
+            if not is_again:
+                raise
+            return ""  # the definition has changed since; what stands out there is told by the executor's observations
 
     async def _terminate(self, instance_id: str) -> None:
         wait_s = self._timings.executor_retry_s

@@ -9,7 +9,7 @@ from functools import partial
 import structlog
 
 from rayscaler.clock import Clock
-from rayscaler.errors import InvalidRequest, Unavailable
+from rayscaler.errors import Fenced, InvalidRequest, Unavailable
 from rayscaler.executor.base import Executor
 from rayscaler.lifecycle.table import IllegalTransition
 from rayscaler.model.command import AutoscalingState, ReportAnswer
@@ -21,7 +21,7 @@ from rayscaler.model.plan import Plan
 from rayscaler.model.state import ClusterState
 from rayscaler.model.status import ClusterStatus, DefinitionStatus
 from rayscaler.planner.plan import plan
-from rayscaler.reconciler import drivers, floor, publish
+from rayscaler.reconciler import drivers, publish, unfinished
 from rayscaler.reconciler.admission import Order, admit
 from rayscaler.reconciler.apply import apply, end_overdue
 from rayscaler.reconciler.calls import Calls, Fact
@@ -47,7 +47,10 @@ class ClusterReconciler:
         timings: Timings,
         head_address: Callable[[], str],
         definition_hash: str = "",
+        told: Callable[[], None] = lambda: None,
     ) -> None:
+        """Call `told` after each cycle: there may be something new to tell people."""
+        self._told = told
         self._executor = executor
         self._store = store
         self._clock = clock
@@ -68,7 +71,6 @@ class ClusterReconciler:
         self._retry_at: float | None = None
         self._blind: Reason | None = None
         self._blind_since: float | None = None
-        self._is_floor_over = False
         self._cycle_at = 0.0
 
     @property
@@ -123,6 +125,11 @@ class ClusterReconciler:
         self._tell(partial(_refuse, problems), wakes=False)
         log.warning("definition.refused", cluster=self.name, in_force=self._memory.definition.content_hash, problems=list(problems))
 
+    def withhold(self, why: str) -> None:
+        """Launch and end nothing from now on, for this reason; "" ends that."""
+        self._tell(partial(_withhold, why), wakes=True)
+        log.warning("definition.withheld", cluster=self.name, why=why)
+
     def advise(self, warnings: tuple[str, ...]) -> None:
         """Say what somebody should look at in the definition that is in force, until another one is."""
         self._tell(partial(_advise, warnings), wakes=False)
@@ -135,7 +142,8 @@ class ClusterReconciler:
 
     def explanation(self) -> Explanation:
         """Tell of each pending shape, node and node type why it stands as it does, as of the last cycle."""
-        return self._memory.explanation or explain(self._memory, build_state(self._memory, self._clock.now()), Plan())
+        found = self._memory.explanation or explain(self._memory, build_state(self._memory, self._clock.now()), Plan())
+        return replace(found, definition=self._memory.definition)
 
     async def run(self) -> None:
         """Run for ever: adopt what the record and the executor have, then a cycle whenever one is due."""
@@ -157,11 +165,12 @@ class ClusterReconciler:
             memory = self._memory
             self._fold(now)
             self._note_sight(now)
+            unfinished.finish(memory, calls, self._head_address(), now)
             if not memory.is_listed or memory.snapshot is None:
                 scene = build_state(memory, now), Plan()
                 return
             memory.cycle += 1
-            end_overdue(memory, calls, now)
+            end_overdue(memory, now)
             state = build_state(memory, now)
             decided = plan(state)
             scene = state, decided
@@ -169,16 +178,13 @@ class ClusterReconciler:
             await apply(decided, memory, store=self._store, calls=calls, head_address=self._head_address(), now=now)
             memory.ask_replay(now)
             drivers.tell(memory, now)
-            self._state = publish.autoscaling_state(memory, self._state, now)
-            memory.state_version = self._state.version
-            memory.end_cycle(now)
-            self._fresh_due = next_fresh(memory)
-            if not decided.is_empty:
-                log.info("cycle", cluster=self.name, cycle=memory.cycle, **publish.summary(decided))
+            self._conclude(decided, now)
         except Unavailable as error:
             # Nothing was sent; the next cycle starts from facts again.
             log.warning("cycle.unwritten", cluster=self.name, cycle=self._memory.cycle, error=str(error))
             self._retry_at = self._clock.now() + self._timings.executor_retry_s
+        except Fenced:
+            raise  # another service leads: this one has sent nothing, and ends
         except Exception:
             # A bug in deciding for one cluster must not stop the others (FH-10); it is told, and tried again later.
             log.exception("cycle.failed", cluster=self.name, cycle=self._memory.cycle)
@@ -188,6 +194,16 @@ class ClusterReconciler:
                 asyncio.get_running_loop().call_soon(self._explain, *scene)  # after the calls that are to go out
             self._is_in_cycle = False
 
+    def _conclude(self, decided: Plan, now: float) -> None:
+        """Note what the cycle leaves: the state for the GCS, what is over, when more may be decided."""
+        memory = self._memory
+        self._state = publish.autoscaling_state(memory, self._state, now)
+        memory.state_version = self._state.version
+        memory.end_cycle(now)
+        self._fresh_due = next_fresh(memory)
+        if not decided.is_empty:
+            log.info("cycle", cluster=self.name, cycle=memory.cycle, **publish.summary(decided))
+
     def _explain(self, state: ClusterState, decided: Plan) -> None:
         """Note why all stands as it does. A bug in that stops nothing."""
         try:
@@ -195,6 +211,7 @@ class ClusterReconciler:
         except Exception:
             # Explaining serves people only: the loop must not lose a cycle to it, and the next cycle explains anew.
             log.exception("explain.failed", cluster=self.name, cycle=self._memory.cycle)
+        self._told()
 
     async def _load(self) -> None:
         """Take the record up again; without it nothing may be launched, so this waits until it can be read."""
@@ -252,14 +269,6 @@ class ClusterReconciler:
             if self._blind is None or blind is None:
                 self._blind_since = None if blind is None else now
             self._blind = blind
-        self._note_floor()
-
-    def _note_floor(self) -> None:
-        """Log once that the floor has ended, though nobody took it back."""
-        is_over = self._memory.floor_owners.is_over
-        if is_over and not self._is_floor_over and self._memory.floor is not None:
-            log.info("floor.ended", cluster=self.name, detail=floor.ended(self._memory.floor))
-        self._is_floor_over = is_over
 
     def _is_worth_a_cycle(self, report: DemandReport) -> bool:
         """Whether a heartbeat alone is reason to decide again: it says that somebody is idle for long enough, or sight has come back."""
@@ -282,6 +291,10 @@ def _redefine(config: ClusterConfig, content_hash: str, memory: Memory, now: flo
 
 def _refuse(problems: tuple[str, ...], memory: Memory, now: float) -> None:  # noqa: ARG001 - the form of a Fact
     memory.refuse(problems)
+
+
+def _withhold(why: str, memory: Memory, now: float) -> None:  # noqa: ARG001 - the form of a Fact
+    memory.withheld = why
 
 
 def _advise(warnings: tuple[str, ...], memory: Memory, now: float) -> None:  # noqa: ARG001 - the form of a Fact

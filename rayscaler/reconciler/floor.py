@@ -6,6 +6,7 @@ one; so it ends some time after the last of those. Only seen time counts: after 
 
 from dataclasses import replace
 
+from rayscaler.model.command import ReplayCommand
 from rayscaler.model.demand import Constraint, Snapshot
 from rayscaler.model.nodetype import NEVER
 from rayscaler.model.state import FloorOwners
@@ -39,6 +40,13 @@ def ended(over: Constraint) -> str:
     """Return what of a floor that is over people are told."""
     asked = "; ".join(map(str, over.demands))
     return f"request_resources() asked for {asked}, and every job that lived then has ended"
+
+
+def afterlife(replay: ReplayCommand | None) -> str:
+    """Return what becomes of a floor that is over and that the GCS still shows; `replay` is what the monitor is asked for now."""
+    is_asked = replay is not None and replay.replaces is not None
+    doing = "the monitor is taking it back at Ray" if is_asked else "the monitor could not take it back at Ray"
+    return f"{doing}; until that is done the same asked for anew is no change there"
 
 
 def kept(owners: FloorOwners, limit_s: float) -> FloorOwners:

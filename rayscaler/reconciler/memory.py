@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
+import structlog
+
 from rayscaler.errors import InsufficientCapacity, RayscalerError
 from rayscaler.lifecycle import backoff, observe
 from rayscaler.lifecycle.table import Fact, can, move
@@ -22,7 +24,9 @@ from rayscaler.model.status import Action, DefinitionStatus
 from rayscaler.reconciler import backlog, floor, landing, usage
 from rayscaler.reconciler.admission import Order
 from rayscaler.settings import Timings
-from rayscaler.store.base import ClusterRecord
+from rayscaler.store.base import ClusterRecord, OpenBatch
+
+log = structlog.get_logger(__name__)
 
 FAILURES = frozenset({Reason.OVERDUE, Reason.LAUNCH_ERROR, Reason.CANNOT_START})
 """Ends of a launch that count as a failure of its node type."""
@@ -38,7 +42,9 @@ class Memory:
 
     `contact_at` is the first report since which they came without a break: of one session, one monitor, one life of the GCS;
     `listed_at` is the same for the executor's lists. `floor` is the constraint that counts; once its cluster has ended it counts
-    until `floor_until`, or until the new one has one; before that, while `floor_owners` are not over.
+    until `floor_until`, or until the new one has one; before that, while `floor_owners` are not over. `written` is the record as the store
+    has it, `write_due` when what `record` says more is to be written; `unfinished` are launches of an earlier life, until they are sent again,
+    and `ends_due` the instances whose end is noted and not yet sent.
     """
 
     config: ClusterConfig
@@ -56,7 +62,13 @@ class Memory:
     is_v1_mode: bool = False
     is_listed: bool = False
     listed_at: float = 0.0
+    written: ClusterRecord | None = None
+    written_at: float = 0.0
+    write_due: float | None = None
+    unfinished: tuple[OpenBatch, ...] = ()
+    ends_due: dict[str, None] = field(default_factory=dict)
     executor_error: str = ""
+    withheld: str = ""
     instances: dict[str, Instance] = field(default_factory=dict)
     expectations: dict[str, Expectation] = field(default_factory=dict)
     backoffs: dict[str, Backoff] = field(default_factory=dict)
@@ -83,7 +95,8 @@ class Memory:
 
     def take_record(self, record: ClusterRecord) -> None:
         """Take up what an earlier life of the service has left."""
-        self.record = record
+        self.record = self.written = record
+        self.unfinished = record.open_batches
         self.backoffs = {each.node_type: each for each in record.backoffs if self.config.node_type(each.node_type) is not None}
         self.order = Order(
             session=record.session,
@@ -154,7 +167,9 @@ class Memory:
         was_over = self.floor_owners.is_over
         self.floor_owners = floor.follow(self.floor_owners, self.snapshot, seen_s, self.config.floor_after_driver_s)
         if self.floor_owners.is_over and not was_over:
-            self.actions.append(Action(now, "FLOOR_ENDED", "", "", Reason.NOBODY_WAITS, floor.ended(self.floor), self.cycle))
+            detail = floor.ended(self.floor)
+            self.actions.append(Action(now, "FLOOR_ENDED", "", "", Reason.NOBODY_WAITS, detail, self.cycle))
+            log.info("floor.ended", cluster=self.config.name, detail=detail)
 
     def _is_break(self, read_at: float) -> bool:
         """Whether Ray was out of sight before this report, so that its first words may lack nodes (WC-8)."""
@@ -243,8 +258,9 @@ class Memory:
         self._failed(instance, backoff.STUCK, now)
 
     def ask_end(self, instance_id: str, reason: Reason, detail: str, now: float) -> None:
-        """Note that the executor is asked to end the instance."""
+        """Note that the executor is to be asked to end the instance."""
         instance = self.instances[instance_id]
+        self.ends_due[instance_id] = None
         if instance.status is InstanceStatus.TERMINATING:
             self._set(replace(instance, since=now), now)
         else:

@@ -140,22 +140,17 @@ def _about_floor(memory: Memory) -> list[tuple[bool, str]]:
     owners, limit_s = memory.floor_owners, memory.config.floor_after_driver_s
     gone = floor.ended(memory.floor) if memory.floor is not None else ""
     return [
-        (owners.is_over, f"{gone}: it is ignored until something else is asked for"),
+        (owners.is_over, f"{gone}: it is ignored, and {floor.afterlife(memory.replay)}"),
         (owners.unowned_s is not None and not owners.is_over, f"{gone}: it ends after {limit_s:g} s of that (floorAfterDriver)"),
     ]
 
 
 def _about_definition(memory: Memory) -> list[str]:
     """Say what of an edit is not taken, and what it leaves to be done."""
-    in_force = (
-        f"version {memory.definition.content_hash} stays in force" if memory.definition.content_hash else "the last one stays in force"
-    )
-    refused = [f"the changed definition is not taken, {in_force}: {each}" for each in memory.definition.problems]
+    withheld = [f"nothing is launched or ended: {memory.withheld}"] if memory.withheld else []
     gone = Counter(each.node_type for each in memory.live() if memory.config.node_type(each.node_type) is None)
-    advice = [f"the definition in force may not be meant so: {each}" for each in memory.definition.warnings]
-    return [*refused, *advice] + [
-        f"node type {name} is not defined any more: {count} left, each ends with its work" for name, count in sorted(gone.items())
-    ]
+    left = [f"node type {name} is not defined any more: {count} left, each ends with its work" for name, count in sorted(gone.items())]
+    return [*withheld, *memory.definition.notices, *left]
 
 
 def _instances(memory: Memory) -> tuple[Instance, ...]:

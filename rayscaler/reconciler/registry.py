@@ -9,8 +9,16 @@ from rayscaler.reconciler.cluster import ClusterReconciler
 class Registry:
     """All clusters of this service."""
 
-    def __init__(self, reconcilers: Iterable[ClusterReconciler]) -> None:
+    def __init__(self, reconcilers: Iterable[ClusterReconciler] = ()) -> None:
         self._of_name = {each.name: each for each in reconcilers}
+
+    def add(self, reconciler: ClusterReconciler) -> None:
+        """Take a cluster in."""
+        self._of_name[reconciler.name] = reconciler
+
+    def remove(self, name: str) -> None:
+        """Forget a cluster."""
+        del self._of_name[name]
 
     def get(self, name: str) -> ClusterReconciler:
         """Return the reconciler of a cluster; raises NotFound naming those there are."""

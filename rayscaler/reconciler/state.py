@@ -94,17 +94,16 @@ def settled_at(memory: Memory) -> float:
 
 
 def _blind(memory: Memory, now: float) -> Reason | None:
-    if not memory.is_listed:
-        return Reason.NO_FIRST_LIST
-    if memory.executor_error:
-        return Reason.EXECUTOR_SILENT
-    if memory.gcs_error:
-        return Reason.GCS_UNREADABLE
-    if memory.fresh_at is None:
-        return Reason.NO_REPORT
-    if memory.fresh_at < now - memory.timings.blind_after_s:
-        return Reason.REPORT_TOO_OLD
-    return None
+    silent_since = now - memory.timings.blind_after_s
+    causes = (
+        (bool(memory.withheld), Reason.DEFINITION_WITHHELD),
+        (not memory.is_listed, Reason.NO_FIRST_LIST),
+        (bool(memory.executor_error), Reason.EXECUTOR_SILENT),
+        (bool(memory.gcs_error), Reason.GCS_UNREADABLE),
+        (memory.fresh_at is None, Reason.NO_REPORT),
+        (memory.fresh_at is not None and memory.fresh_at < silent_since, Reason.REPORT_TOO_OLD),
+    )
+    return next((reason for is_so, reason in causes if is_so), None)
 
 
 def deadlines(memory: Memory) -> Deadlines:
@@ -135,6 +134,8 @@ def next_due(memory: Memory, now: float) -> float:
     moments += [each.until for each in memory.backoffs.values()]
     if memory.fresh_at is not None:
         moments.append(memory.fresh_at + timings.blind_after_s)
+    if memory.write_due is not None:
+        moments.append(memory.write_due)
     if memory.hold is not None:
         moments += [memory.hold.since + memory.config.hold_of(name) for name, _ in memory.hold.targets]
     if memory.floor_until is not None:

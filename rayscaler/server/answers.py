@@ -100,12 +100,18 @@ def cluster_status(status: ClusterStatus) -> pb.ClusterStatus:
         hold=None if status.hold is None else _hold(status.hold),
         notices=status.notices,
         ray_version=status.ray_version,
-        definition=_definition(status.definition),
+        definition=definition_status(status.definition),
     )
 
 
-def _definition(definition: DefinitionStatus) -> pb.DefinitionStatus:
-    return pb.DefinitionStatus(hash=definition.content_hash, taken_at=timestamp(definition.taken_at), problems=definition.problems)
+def definition_status(definition: DefinitionStatus) -> pb.DefinitionStatus:
+    """Return which definition is in force."""
+    return pb.DefinitionStatus(
+        hash=definition.content_hash,
+        taken_at=timestamp(definition.taken_at),
+        problems=definition.problems,
+        warnings=definition.warnings,
+    )
 
 
 def _hold(hold: HoldStatus) -> pb.Hold:

@@ -1,5 +1,6 @@
 """The grpc.aio server: services, interceptors, health, reflection."""
 
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -8,7 +9,9 @@ from grpc_reflection.v1alpha import reflection
 
 from rayscaler.api.head.v1 import head_pb2, head_pb2_grpc
 from rayscaler.errors import Unavailable
+from rayscaler.model.credentials import Certificate
 from rayscaler.reconciler.registry import Registry
+from rayscaler.server.auth import Authenticate, AuthInterceptor, server_credentials
 from rayscaler.server.head import HeadService
 from rayscaler.server.interceptors import ErrorInterceptor
 
@@ -16,13 +19,28 @@ HEAD_SERVICE = head_pb2.DESCRIPTOR.services_by_name["HeadService"].full_name
 
 
 class Server:
-    """Serves the registry's clusters at one address."""
+    """Serves the registry's clusters at one address: over TLS with `credentials`, to known callers alone with `authenticate`.
 
-    def __init__(self, registry: Registry, *, listen: str, max_message_bytes: int) -> None:
+    While `leads` says no, it takes no reports.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        *,
+        listen: str,
+        max_message_bytes: int,
+        leads: Callable[[], bool] = lambda: True,
+        credentials: Callable[[], Certificate] | None = None,
+        authenticate: Authenticate | None = None,
+    ) -> None:
+        """`credentials` returns the certificate of the moment, from any thread: one that was renewed is shown without a restart."""
         self._listen = listen
+        self._credentials = credentials
         self._health = health.aio.HealthServicer()
         self._server: Any = grpc.aio.server(
-            interceptors=[ErrorInterceptor()],
+            # What the inner one refuses, the outer one translates.
+            interceptors=[ErrorInterceptor(), *([] if authenticate is None else [AuthInterceptor(authenticate)])],
             options=[
                 ("grpc.max_receive_message_length", max_message_bytes),
                 ("grpc.max_send_message_length", max_message_bytes),
@@ -30,14 +48,18 @@ class Server:
                 ("grpc.so_reuseport", 0),
             ],
         )
-        head_pb2_grpc.add_HeadServiceServicer_to_server(HeadService(registry), self._server)
+        head_pb2_grpc.add_HeadServiceServicer_to_server(HeadService(registry, leads), self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection((HEAD_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
+        if authenticate is None:
+            reflection.enable_server_reflection((HEAD_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
 
     async def start(self) -> int:
         """Listen; return the port (0 for a unix socket). Raises Unavailable when the address cannot be had."""
         try:
-            port = self._server.add_insecure_port(self._listen)
+            if self._credentials is None:
+                port = self._server.add_insecure_port(self._listen)
+            else:
+                port = self._server.add_secure_port(self._listen, server_credentials(self._credentials))
         except RuntimeError as error:
             raise Unavailable(f"cannot listen on {self._listen}: {error}") from error
         await self._server.start()

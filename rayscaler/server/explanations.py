@@ -3,7 +3,7 @@
 from rayscaler.api.head.v1 import head_pb2 as pb
 from rayscaler.model.explanation import Because, DemandKind, Explanation, NodeExplanation, OnTheWay, ShapeExplanation, TypeExplanation
 from rayscaler.model.reasons import MEANINGS, Mover
-from rayscaler.server.answers import bundle, timestamp
+from rayscaler.server.answers import bundle, definition_status, timestamp
 
 _MOVER = {
     Mover.NOBODY: pb.MOVER_NOBODY,
@@ -26,6 +26,7 @@ def cluster_explanation(explanation: Explanation) -> pb.ClusterExplanation:
         shapes=[_shape(each) for each in explanation.shapes],
         nodes=[_node(each) for each in explanation.nodes],
         node_types=[_node_type(each) for each in explanation.node_types],
+        definition=definition_status(explanation.definition),
     )
 
 

@@ -35,7 +35,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
 
         async def guarded(data: bytes, context: Any) -> Any:
             try:
-                return await method(_parsed(deserialize, data), context)
+                return await method(parsed(deserialize, data), context)
             except RayscalerError as error:
                 await context.abort_with_status(rpc_status.to_status(_status(error)))
             except grpc.aio.AbortError:
@@ -50,9 +50,10 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         return grpc.unary_unary_rpc_method_handler(guarded, None, handler.response_serializer)
 
 
-def _parsed(deserialize: Callable[[bytes], Any], data: bytes) -> Any:
+def parsed(deserialize: Callable[[bytes], Any] | None, data: bytes) -> Any:
+    """Return the message of these bytes, or the bytes where an inner interceptor parses them; raises InvalidRequest."""
     try:
-        return deserialize(data)
+        return data if deserialize is None else deserialize(data)
     except DecodeError as error:
         raise InvalidRequest("request: is not a message of this method") from error
 

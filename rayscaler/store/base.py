@@ -9,10 +9,19 @@ from rayscaler.model.state import Backoff, FloorOwners, Hold
 
 
 @dataclass(frozen=True)
+class OpenBatch:
+    """Launches of one batch whose outcome is not known: per range its node type, its first index and how many follow from there."""
+
+    batch: int
+    ranges: tuple[tuple[str, int, int], ...] = ()
+
+
+@dataclass(frozen=True)
 class ClusterRecord:
     """What survives the service: who the head is, floors, targets, back-offs, drains, and counters that must never fall.
 
-    `batch` numbers launches (names are <cluster>-<type>-<batch>-<index>, never reused); it is written before the launch it names.
+    `batch` numbers launches (names are <cluster>-<type>-<batch>-<index>, never reused); it is written before the launch it names, and so are
+    `open_batches`: the launches that whoever reads this must send again, for nobody has said what became of them (design §2b.1).
     `targets` are instances per node type at the last good report; `hold` is those of before a head was lost. `floor` is the last
     constraint asked for; `floor_until` (wall seconds) is set once it was asked of a cluster that has ended (design §2b.7), before that
     it is `floor_owners` who keep it.
@@ -25,6 +34,7 @@ class ClusterRecord:
     incarnation: str = ""
     retired_incarnations: tuple[str, ...] = ()
     batch: int = 0
+    open_batches: tuple[OpenBatch, ...] = ()
     state_version: int = 0
     floor: Constraint | None = None
     floor_until: float | None = None

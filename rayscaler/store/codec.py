@@ -11,7 +11,7 @@ from rayscaler.model.demand import Bundle, Constraint, Demand, LabelCondition, L
 from rayscaler.model.instance import Reason
 from rayscaler.model.resources import Resources
 from rayscaler.model.state import Backoff, FloorOwners, Hold
-from rayscaler.store.base import ClusterRecord
+from rayscaler.store.base import ClusterRecord, OpenBatch
 
 log = structlog.get_logger(__name__)
 
@@ -36,6 +36,7 @@ def encode(record: ClusterRecord) -> str:
             "incarnation": record.incarnation,
             "retired_incarnations": list(record.retired_incarnations),
             "batch": record.batch,
+            "open_batches": [[each.batch, *(list(found) for found in each.ranges)] for each in record.open_batches],
             "state_version": record.state_version,
             "floor": None if record.floor is None else [_demand_out(each) for each in record.floor.demands],
             "floor_until": record.floor_until,
@@ -64,6 +65,7 @@ def decode(text: str) -> ClusterRecord:
         incarnation=str(raw.get("incarnation", "")),
         retired_incarnations=tuple(str(each) for each in raw.get("retired_incarnations", ())),
         batch=int(raw.get("batch", 0)),
+        open_batches=tuple(_open_in(each) for each in raw.get("open_batches", ())),
         state_version=int(raw.get("state_version", 0)),
         floor=None if floor is None else Constraint(tuple(_demand_in(each) for each in floor)),
         floor_until=_moment(raw.get("floor_until")),
@@ -87,6 +89,10 @@ def _tell_unknown(raw: dict[str, Any]) -> None:
 
 def _targets_in(raw: dict[str, Any]) -> tuple[tuple[str, int], ...]:
     return tuple(sorted((str(name), int(count)) for name, count in raw.items()))
+
+
+def _open_in(raw: list[Any]) -> OpenBatch:
+    return OpenBatch(int(raw[0]), tuple((str(node_type), int(first), int(count)) for node_type, first, count in raw[1:]))
 
 
 def _moment(raw: Any) -> float | None:

@@ -17,11 +17,14 @@ from pathlib import Path
 
 import structlog
 
-from rayscaler.app import Service, calm_collector
+from rayscaler.app.local import head_address
+from rayscaler.app.process import Process
+from rayscaler.app.service import Service, calm_collector
 from rayscaler.clock import SystemClock
 from rayscaler.executor.base import LaunchSpec
 from rayscaler.model.instance import InstanceObservation, Phase
 from rayscaler.model.nodetype import ClusterConfig
+from rayscaler.server.app import Server
 from rayscaler.settings import ServiceSettings
 from rayscaler.store.sqlite import SqliteStore
 from rayscaler.throttle import Unpaced
@@ -109,13 +112,17 @@ async def _ours(made: Workload, samples: int, seed: int, directory: Path) -> tup
     configs = [ClusterConfig(cluster_name(index), made.node_types) for index in range(samples)]
     settings = ServiceSettings(listen="127.0.0.1:0", state_dir=directory)
     store = SqliteStore(directory / "record.sqlite")
-    service = Service(configs, settings, executor=executor, store=store, kept=store, clock=SystemClock())
+    process = Process()
+    service = Service(process, settings.timings, executor=executor, store=store, clock=SystemClock())
+    for config in configs:
+        service.add(config, head_address=head_address)
+    server = Server(service.registry, listen=settings.listen, max_message_bytes=settings.max_message_bytes)
     listening: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-    serving = asyncio.create_task(service.run(listening.set_result))
+    serving = asyncio.create_task(service.run(server, listening.set_result))
     try:
         sent = await _client(await listening, samples, seed)
     finally:
-        service.stop()
+        process.stop()
         await serving
     missing = [index for index in range(samples) if cluster_name(index) not in executor.first_launch]
     if missing:

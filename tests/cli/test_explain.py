@@ -71,6 +71,30 @@ async def test_explain_tells_all_or_what_is_asked_for():
         assert near == "error: SUBJECT: 'smal': no pending shape, node or node type is called so; did you mean small?\n"
 
 
+async def test_explain_says_what_of_the_definition_is_not_taken_and_what_may_not_be_meant_so():
+    async with service() as s:
+        await busy(s)
+        s.reconcilers[0].advise(("spec.nodeTypes[0]: [bold]odd[/]",))
+        s.reconcilers[0].refuse(("spec.maxWorkers: -1: must be 0 or more", "spec.nodeTypes: is required"))
+        (_, everything, _), (_, told, _), (code, _, unknown) = await asyncio.gather(
+            explained(s), explained(s, "--json", "small"), explained(s, "large")
+        )
+        text = " ".join(everything.split())
+        for said in (
+            "the changed definition is not taken, the last one stays in force: spec.maxWorkers: -1: must be 0 or more",
+            "the changed definition is not taken, the last one stays in force: spec.nodeTypes: is required",
+            "the definition in force may not be meant so: spec.nodeTypes[0]: [bold]odd[/]",
+        ):
+            assert said in text
+        validator("explain").validate(json.loads(told))
+        (found,) = json.loads(told)["clusters"]
+        assert found["definition"]["problems"] == ["spec.maxWorkers: -1: must be 0 or more", "spec.nodeTypes: is required"]
+        assert found["definition"]["warnings"] == ["spec.nodeTypes[0]: [bold]odd[/]"]
+        assert (code, unknown.endswith("; the changed definition of demo is not taken, `rayscaler explain` says why\n")) == (2, True)
+        s.reconcilers[0].redefine(s.reconcilers[0].config, "next")
+        assert "definition" not in (await explained(s))[1].splitlines()[1]
+
+
 async def test_status_json_is_as_its_schema_says_at_first_and_when_much_is_known():
     async with service() as s:
         _, first, _ = await run("status", "--service", s.address, "--json")

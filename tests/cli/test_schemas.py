@@ -15,7 +15,7 @@ pytestmark = pytest.mark.tier("unit")
 SCHEMAS = {name: json.loads((Path(__file__).parents[2] / "schema" / f"{name}.schema.json").read_text()) for name in ("status", "explain")}
 MESSAGES = {"status": pb.GetStatusResponse.DESCRIPTOR, "explain": pb.ExplainResponse.DESCRIPTOR}
 KNOWN = {"google.protobuf.Timestamp": "Timestamp", "google.protobuf.Duration": "Duration"}
-ALWAYS = {"because", "since", "at"}
+ALWAYS = {"because", "since", "at", "definition"}
 """Messages that the service never leaves out, where they are called so."""
 
 
@@ -84,7 +84,9 @@ def test_the_schema_knows_every_status_and_no_other():
 
 def test_each_schemas_id_is_made_of_its_files_name_and_says_which_draft():
     files = sorted((Path(__file__).parents[2] / "schema").iterdir())
-    assert [each.name for each in files] == [f"{name}.schema.json" for name in ("cluster", "demand", "explain", "plan", "status")]
+    assert [each.name for each in files] == [
+        f"{name}.schema.json" for name in ("cluster", "demand", "explain", "kubernetes-status", "plan", "status")
+    ]
     for file in files:
         found = json.loads(file.read_text())
         assert found["$id"] == f"https://rayscaler.io/schema/v1/{file.name}"

@@ -1,4 +1,4 @@
-"""Ways to a real API server: with the Role of deploy/role.yaml in one namespace and no other right; and a line that can be cut."""
+"""Ways to a real API server: with the chart's Role in one namespace and no other right; and a line that can be cut."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,9 @@ import yaml
 from rayscaler.k8s.client import Client, connect
 from tests.cluster.namespaces import BEHAVIOUR, Namespace
 
-ROLE = yaml.safe_load((Path(__file__).parents[2] / "deploy" / "role.yaml").read_text())
+_ROLE_FILE = Path(__file__).parents[2] / "charts/rayscaler/templates/role.yaml"
+ROLE = next(iter(yaml.safe_load_all("\n".join(line for line in _ROLE_FILE.read_text().splitlines() if "{{" not in line))))
+"""The chart's Role but for what the chart fills in, which is no rule."""
 
 
 def template(sim: dict[str, str] | None = None, *, grace_s: int | None = None, **container: Any) -> str:

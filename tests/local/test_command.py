@@ -116,6 +116,8 @@ def test_a_head_runs_without_rays_autoscaler(tmp_path):
     assert head_env(options, {"RAY_ADDRESS": "x"}) == {
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_enable_autoscaler_v2": "1",
+        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
+        **raystart.CONNECT,
         "A": "1",
         "RAY_CLOUD_INSTANCE_ID": "head",
         "RAY_NODE_TYPE_NAME": "head",

@@ -66,7 +66,7 @@ async def test_a_refused_token_is_read_again_and_the_call_repeated_only_if_it_ch
     await gcs.read()
     assert [metadata["authorization"] for _, _, metadata in ray.calls][:2] == ["Bearer old", "Bearer new"]
     ray.refusals["GetClusterResourceState"] = [BAD_TOKEN]
-    with pytest.raises(errors.Denied, match=str(token)) as refused:
+    with pytest.raises(errors.Unauthenticated, match=str(token)) as refused:
         await gcs.read()
     assert "new" not in str(refused.value).replace(str(token), "")
     await gcs.close()

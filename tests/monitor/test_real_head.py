@@ -250,7 +250,7 @@ async def test_a_head_with_a_token_answers_the_monitor_that_finds_the_token_and_
     path.write_text("0123456789abcdef0123456789abcdef\n")
     async with running_head(HeadOptions(env=(("RAY_AUTH_TOKEN_PATH", str(path)),))) as head:
         without = GrpcGcs(head.local_address, SystemClock(), TokenSource({"HOME": str(tmp_path)}))
-        with pytest.raises(errors.Denied, match=r"refuses the authentication token.*none found"):
+        with pytest.raises(errors.Unauthenticated, match=r"refuses the authentication token.*none found"):
             await without.read()
         await without.close()
         async with beside(head.local_address, RAY_AUTH_TOKEN_PATH=str(path)) as monitor:

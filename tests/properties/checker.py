@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from itertools import permutations
 
 from rayscaler.model.demand import Bundle, Gang, Strategy
-from rayscaler.model.instance import IN_FLIGHT, InstanceStatus, Reason
+from rayscaler.model.instance import IN_FLIGHT, LAUNCHING, STANDING, Reason
 from rayscaler.model.plan import Infeasible, Plan
 from rayscaler.model.state import ClusterState
 from tests.properties.ends import ends
@@ -99,14 +99,14 @@ def _gangs(world: World) -> list[str]:
 
 
 def _speed_limit(world: World, name: str) -> int:
-    running = sum(1 for each in world.instances.values() if each.node_type == name and each.status is InstanceStatus.RUNNING)
-    return max(5, int(world.state.config.upscaling_speed * max(running, 1)))
+    standing = sum(1 for each in world.instances.values() if each.node_type == name and each.status in STANDING)
+    return max(5, int(world.state.config.upscaling_speed * max(standing, 1)))
 
 
-def _in_flight(world: World, name: str) -> int:
-    """Return how many of a type are on their way after the plan."""
+def _launches(world: World, name: str) -> int:
+    """Return how many launches of a type are on their way after the plan; who rejoins was launched long ago."""
     off = {each.instance_id for each in world.plan.terminations}
-    own = [each for each in world.instances.values() if each.node_type == name and each.status in IN_FLIGHT]
+    own = [each for each in world.instances.values() if each.node_type == name and each.status in LAUNCHING]
     return sum(each.instance_id not in off for each in own) + world.launched[name]
 
 
@@ -120,10 +120,10 @@ def _limits(world: World) -> list[str]:
         if 0 <= limit < world.live[name] + count:
             wrong.append(f"{world.live[name] + count} of {name}, there may be {limit}")
         own = [each for each in state.backoffs if each.node_type == name]
-        if any(each.until > state.now or _in_flight(world, name) > each.probe for each in own):
+        if any(each.until > state.now or _launches(world, name) > each.probe for each in own):
             wrong.append(f"{name} is launched though backed off")
         of_demand = [each for each in world.plan.launches if each.node_type == name and each.reason is Reason.DEMAND]
-        if state.config.upscaling_speed is not None and of_demand and _in_flight(world, name) > _speed_limit(world, name):
+        if state.config.upscaling_speed is not None and of_demand and _launches(world, name) > _speed_limit(world, name):
             wrong.append(f"{name} is launched faster than the upscaling speed")
     reasons = {each.reason for each in world.plan.launches}
     allowed = {None: reasons, Reason.NO_REPORT: {Reason.MIN_WORKERS}}.get(state.no_launch, set())
@@ -214,7 +214,7 @@ def _binds(world: World, reason: Reason, name: str, more: int) -> bool:
     if reason is Reason.BACKED_OFF:
         return any(each.node_type == name for each in world.state.backoffs)
     if reason is Reason.UPSCALING_SPEED:
-        return world.state.config.upscaling_speed is not None and _in_flight(world, name) >= _speed_limit(world, name)
+        return world.state.config.upscaling_speed is not None and _launches(world, name) >= _speed_limit(world, name)
     return False
 
 

@@ -134,6 +134,18 @@ async def test_h12_h20_a_service_that_was_away_gets_everything_over_a_fresh_conn
     assert sum(each.node_id.hex() == node for each in stage.gcs.ray.drains) == 1
 
 
+async def test_h61_a_replica_that_does_not_lead_is_left_for_another_connection_within_a_second_or_two(stage):
+    stage.service.error = errors.NotLeader("this replica does not lead")
+    seen = len(stage.service.tried)
+    await stage.until(lambda: len(stage.service.tried) >= seen + 3)
+    tried = stage.service.tried[seen:]
+    assert len({peer for _, peer, _ in tried}) == len(tried)
+    assert all(0.1 < later - earlier < 4.0 for (earlier, _, _), (later, _, _) in pairwise(tried))
+    stage.service.error = None
+    stage.service.forget()  # who leads now knows nothing
+    assert (await stage.snapshot()).monitor_epoch == tried[0][2].monitor_epoch
+
+
 async def test_h20_a_service_that_was_killed_is_found_again_within_seconds(stage):
     await stage.service.stop()
     await asyncio.sleep(0.5)

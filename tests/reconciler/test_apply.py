@@ -187,7 +187,15 @@ async def test_unneeded_launches_are_timed_from_when_they_were_first_unneeded(st
 def end_overdue(known, calls, seconds):
     now = NOW + seconds
     known.fresh_at = now if known.fresh_at is not None else None
-    apply.end_overdue(known, calls, now)
+    due(known, calls, now)
+
+
+def due(known, calls, now):
+    """As a cycle does it, with the sending left of what comes after."""
+    apply.end_overdue(known, now)
+    for instance_id in known.ends_due:
+        calls.terminate(instance_id)
+    known.ends_due.clear()
 
 
 def test_an_overdue_launch_is_ended_and_counts_as_a_failure_of_its_type(calls):
@@ -205,15 +213,15 @@ def test_an_overdue_launch_is_ended_and_counts_as_a_failure_of_its_type(calls):
 def test_c1_a_launch_that_nobody_could_see_join_is_not_ended_for_being_late(calls):
     """The monitor falls silent for ten minutes; its time to join runs from when Ray is in sight again."""
     known = memory(instance("a", S.ALLOCATED, phase=Phase.REGISTERING))
-    apply.end_overdue(known, calls, NOW + 600)
+    due(known, calls, NOW + 600)
     known.fresh_at, known.contact_at = NOW + 600, NOW + 600  # the first report after that
-    apply.end_overdue(known, calls, NOW + 600)
+    due(known, calls, NOW + 600)
     assert calls.ended == []
     known.fresh_at = NOW + 779.9
-    apply.end_overdue(known, calls, NOW + 779.9)
+    due(known, calls, NOW + 779.9)
     assert calls.ended == []
     known.fresh_at = NOW + 780
-    apply.end_overdue(known, calls, NOW + 780)
+    due(known, calls, NOW + 780)
     assert calls.ended == ["a"]
 
 

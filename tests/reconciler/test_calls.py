@@ -142,6 +142,21 @@ async def test_a_failing_list_is_blind_nothing_is_launched_and_nothing_ended():
         assert len(w.launched) >= 4
 
 
+async def test_while_the_definition_is_withheld_nothing_is_launched_and_nothing_ended():
+    async with world(config(idle_timeout_s=2.0)) as w:
+        w.ray.demands = tasks(1)
+        await w.live(5)
+        w.ray.busy(w.launched[0])
+        w.reconciler.withhold("configmap c: its label is gone")
+        w.ray.demands = tasks(4)
+        await w.live(20)
+        assert (len(w.launched), w.executor.terminated, w.commands) == (1, [], [])
+        assert any("its label is gone" in each for each in w.reconciler.status().notices)
+        w.reconciler.withhold("")
+        await w.live(10)
+        assert len(w.launched) >= 4
+
+
 async def test_without_a_first_list_nothing_is_launched_and_with_it_at_once():
     async with world(timings=replace(Timings(), executor_call_s=5.0), prepare=lambda w: w.executor.hang_next("list")) as w:
         w.ray.demands = tasks(1)

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from rayscaler.model.demand import Constraint, Snapshot
 from rayscaler.model.explanation import DemandKind
@@ -47,7 +48,7 @@ def running(w: World) -> int:
 
 
 def is_ignored(w: World) -> bool:
-    return any("is ignored until something else is asked for" in each for each in w.reconciler.status().notices)
+    return any("it is ignored, and " in each for each in w.reconciler.status().notices)
 
 
 # the rule
@@ -294,3 +295,33 @@ async def test_e2_it_is_said_who_keeps_the_floor_until_when_and_that_it_is_over(
         await w.live(LIMIT_S + GONE_S)
         (shape,) = w.reconciler.explanation().shapes
         assert (shape.kind, shape.count, shape.because.reason) == (DemandKind.CONSTRAINT, 2, Reason.NOBODY_WAITS)
+
+
+async def test_e2_of_a_floor_that_is_over_it_is_said_whether_it_is_being_taken_back():
+    async with world(SHORT, ray=owned_by("a")) as w:
+        await w.live(4)
+        leave(w, "b")
+        w.ray.can_take_back = None
+        await w.live(LIMIT_S + GONE_S)
+        for doing in ("the monitor is taking it back at Ray", "the monitor could not take it back at Ray"):
+            said = f"{doing}; until that is done the same asked for anew is no change there"
+            (shape,) = w.reconciler.explanation().shapes
+            assert shape.because.detail == f"every job that lived when this was asked for has ended; {said}"
+            assert [each.endswith(f"it is ignored, and {said}") for each in w.reconciler.status().notices] == [True]
+            w.ray.can_take_back = False
+            await w.live(4)
+
+
+async def test_e2_the_end_of_a_floor_is_logged_once_and_no_more_after_a_restart():
+    with capture_logs() as logs:
+        async with world(SHORT, ray=owned_by("a")) as w:
+            await w.live(4)
+            leave(w, "b")
+            await w.live(LIMIT_S + 60)
+            await w.kill()
+            async with world(SHORT, machines=w.machines, store=w.store, ray=w.ray) as again:
+                again.epoch = 2
+                await again.live(10)
+                assert is_ignored(again)
+    told = [(each["cluster"], each["detail"]) for each in logs if each["event"] == "floor.ended"]
+    assert told == [("demo", "request_resources() asked for {CPU: 1} x 2, and every job that lived then has ended")]

@@ -35,7 +35,8 @@ class Ray:
         self.live_jobs = 1
         self.live_job_ids: frozenset[str] = frozenset()
         self.live_detached_actors = 0
-        self.can_take_back = True
+        self.can_take_back: bool | None = True
+        """Whether a constraint can be taken back here; None: the answer does not come."""
         self.version = 0
         self._number = 0
 
@@ -157,6 +158,8 @@ class World:
         """Take a constraint as the GCS does."""
         if command.replaces is None:
             self.replays.append(command)
+        elif self.ray.can_take_back is None:
+            return
         is_refused = command.replaces is not None and not (self.ray.can_take_back and self.ray.constraint == command.replaces)
         if not is_refused:
             self.ray.constraint = command.constraint

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,18 +33,20 @@ class Door(NamedTuple):
 
 
 @contextlib.asynccontextmanager
-async def serving(registry: Any, *, max_message_bytes: int = 4 << 20) -> AsyncIterator[grpc.aio.Channel]:
+async def serving(
+    registry: Any, *, max_message_bytes: int = 4 << 20, leads: Callable[[], bool] = lambda: True
+) -> AsyncIterator[grpc.aio.Channel]:
     """Serve on a socket; yield a channel to it."""
-    async with door_of(registry, max_message_bytes=max_message_bytes) as door:
+    async with door_of(registry, max_message_bytes=max_message_bytes, leads=leads) as door:
         yield door.channel
 
 
 @contextlib.asynccontextmanager
-async def door_of(registry: Any, *, max_message_bytes: int = 4 << 20) -> AsyncIterator[Door]:
+async def door_of(registry: Any, *, max_message_bytes: int = 4 << 20, leads: Callable[[], bool] = lambda: True) -> AsyncIterator[Door]:
     """Serve on a socket whose path is short enough."""
     directory = Path(tempfile.mkdtemp(prefix="rs-", dir="/tmp"))
     address = f"unix:{directory}/s"
-    server = Server(registry, listen=address, max_message_bytes=max_message_bytes)
+    server = Server(registry, listen=address, max_message_bytes=max_message_bytes, leads=leads)
     await server.start()
     channel = grpc.aio.insecure_channel(address, options=[("grpc.max_send_message_length", -1), ("grpc.use_local_subchannel_pool", 1)])
     try:

@@ -133,6 +133,18 @@ async def test_a_heartbeat_and_a_repetition_are_answered_and_an_older_report_is_
         assert details(error)[0].reason == "SUPERSEDED"
 
 
+async def test_h61_a_standby_refuses_reports_and_goes_on_answering_questions():
+    is_leader = False
+    async with serving(Registry([]), leads=lambda: is_leader) as channel:
+        stub = head_pb2_grpc.HeadServiceStub(channel)
+        error = await failure(stub.ReportDemand(report(1, snapshot=pb.Snapshot())))
+        assert (error.code(), details(error)[0].reason) == (grpc.StatusCode.UNAVAILABLE, "NOT_LEADER")
+        assert not (await stub.GetStatus(pb.GetStatusRequest())).clusters
+        is_leader = True
+        error = await failure(stub.ReportDemand(report(1, snapshot=pb.Snapshot())))
+        assert error.code() is grpc.StatusCode.NOT_FOUND
+
+
 async def test_an_unreadable_gcs_is_told_without_a_session():
     async with service() as s:
         request = pb.ReportDemandRequest(cluster="demo", monitor_epoch=1, sequence=1, gcs_error="connection refused")
@@ -180,9 +192,12 @@ TABLE = [
     (errors.NotFound("no such cluster"), "NOT_FOUND", "NOT_FOUND", "never"),
     (errors.Conflict("same id, other spec"), "ALREADY_EXISTS", "CONFLICT", "never"),
     (errors.Superseded("a newer one speaks"), "FAILED_PRECONDITION", "SUPERSEDED", "never"),
+    (errors.Fenced("another one leads"), "FAILED_PRECONDITION", "FENCED", "never"),
+    (errors.NotLeader("another one leads"), "UNAVAILABLE", "NOT_LEADER", "backoff"),
     (errors.Busy("somebody works on it"), "ABORTED", "BUSY", "backoff"),
     (errors.InsufficientCapacity("no room"), "RESOURCE_EXHAUSTED", "INSUFFICIENT_CAPACITY", "elsewhere"),
     (errors.Denied("no rights"), "PERMISSION_DENIED", "DENIED", "long"),
+    (errors.Unauthenticated("who are you"), "UNAUTHENTICATED", "UNAUTHENTICATED", "long"),
     (errors.Unsupported("not here"), "UNIMPLEMENTED", "UNSUPPORTED", "never"),
     (errors.Unavailable("later"), "UNAVAILABLE", "UNAVAILABLE", "backoff"),
 ]

@@ -1,6 +1,5 @@
 """What a definition says of the three parts of a local cluster: their commands, addresses, and what makes each another one. Starts nothing."""
 
-import hashlib
 import os
 import sys
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from pathlib import Path
 from rayscaler import __version__
 from rayscaler.config import load
 from rayscaler.config.file import content_hash
+from rayscaler.executor.record import head_hash
 from rayscaler.local.command import ray_executable
 from rayscaler.local.head import HeadOptions, free_client_port, head_argv, head_env
 from rayscaler.local.parts import is_taken
@@ -80,7 +80,7 @@ class Definition:
 
     def head_facts(self) -> dict[str, str]:
         """Return what makes the head another one; a running one is never changed."""
-        return {"section": hashlib.sha256(repr(self.config.head).encode()).hexdigest()}
+        return {"section": head_hash(self.config.head)}
 
     def head_command(self, client_port: int) -> list[str]:
         """Return the head's command."""
@@ -90,8 +90,8 @@ class Definition:
         return ["/bin/sh", "-c", ANEW, str(temp_dir / "ray_current_cluster"), *command]
 
     def head_environ(self, base: Mapping[str, str]) -> dict[str, str]:
-        """Return the head's environment. Nobody waits for the drain of a head that is told to end: its workers are gone by then."""
-        return head_env(HeadOptions(env=self.config.head.env), {"RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0", **base})
+        """Return the head's environment."""
+        return head_env(HeadOptions(env=self.config.head.env), base)
 
     def monitor_facts(self) -> dict[str, str]:
         """Return what makes the monitor another one, beside its command."""

@@ -1,13 +1,12 @@
 """Who keeps the floor of request_resources(), and until when, in words."""
 
 from rayscaler.model.nodetype import NEVER
+from rayscaler.reconciler import floor
 from rayscaler.reconciler.explain.scene import Scene
 from rayscaler.reconciler.state import seen_at
 
 NAMED = 3
 """Jobs named in one sentence; the rest is a number."""
-
-OVER = "every job that lived when this was asked for has ended; asked for anew, it must differ or Ray shows no change"
 
 
 def keeper(scene: Scene) -> tuple[str, float | None]:
@@ -25,3 +24,8 @@ def keeper(scene: Scene) -> tuple[str, float | None]:
         more = f" and {len(asking) - NAMED} more" if len(asking) > NAMED else ""
         return f"kept while job {', '.join(asking[:NAMED])}{more} lives", None
     return f"kept while a {'job' if scene.snapshot.live_jobs else 'detached actor'} lives", None
+
+
+def over(scene: Scene) -> str:
+    """Return why one that has ended and that Ray still shows counts no more."""
+    return f"every job that lived when this was asked for has ended; {floor.afterlife(scene.memory.replay)}"

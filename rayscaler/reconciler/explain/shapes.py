@@ -10,10 +10,10 @@ from rayscaler.model.instance import Instance, InstanceStatus, Reason
 from rayscaler.model.plan import Infeasible
 from rayscaler.planner.door import is_synthetic
 from rayscaler.reconciler import backlog
-from rayscaler.reconciler.apply import instance_name
-from rayscaler.reconciler.explain.floor import OVER
+from rayscaler.reconciler.explain import floor
 from rayscaler.reconciler.explain.scene import Scene, shape_key
 from rayscaler.reconciler.state import seen_at
+from rayscaler.reconciler.unfinished import instance_name
 
 Key = tuple[DemandKind, Bundle | str]
 """Kind, and the bundle or a gang's id."""
@@ -56,7 +56,7 @@ def _carrier(scene: Scene, node: str) -> Instance | None:
     """Return the instance that `node` of a placement names; of a launch, the instance that it has become."""
     if node.startswith("new:"):
         index = int(node.removeprefix("new:"))
-        node = instance_name(scene.memory, scene.plan.launches[index], scene.memory.record.batch, index)
+        node = instance_name(scene.memory, scene.plan.launches[index].node_type, scene.memory.record.batch, index)
     return scene.memory.instances.get(node)
 
 
@@ -107,7 +107,7 @@ def _constraint(scene: Scene, tallies: dict[Key, _Tally]) -> Iterator[ShapeExpla
         counts[each.bundle] += each.count
     if scene.memory.floor_owners.is_over:
         for each in scene.memory.floor.demands if scene.memory.floor else ():
-            because = scene.because(shape_key(DemandKind.CONSTRAINT, each.bundle), Reason.NOBODY_WAITS, OVER)
+            because = scene.because(shape_key(DemandKind.CONSTRAINT, each.bundle), Reason.NOBODY_WAITS, floor.over(scene))
             yield ShapeExplanation(DemandKind.CONSTRAINT, str(each.bundle), each.bundle, "", each.count, because)
     for bundle, count in sorted(counts.items(), key=lambda each: str(each[0])):
         tally = tallies.get((DemandKind.CONSTRAINT, bundle)) or _Tally()

@@ -296,14 +296,16 @@ class Hold(_message.Message):
     def __init__(self, since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., until: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., targets: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
 class DefinitionStatus(_message.Message):
-    __slots__ = ("hash", "taken_at", "problems")
+    __slots__ = ("hash", "taken_at", "problems", "warnings")
     HASH_FIELD_NUMBER: _ClassVar[int]
     TAKEN_AT_FIELD_NUMBER: _ClassVar[int]
     PROBLEMS_FIELD_NUMBER: _ClassVar[int]
+    WARNINGS_FIELD_NUMBER: _ClassVar[int]
     hash: str
     taken_at: _timestamp_pb2.Timestamp
     problems: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, hash: _Optional[str] = ..., taken_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., problems: _Optional[_Iterable[str]] = ...) -> None: ...
+    warnings: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, hash: _Optional[str] = ..., taken_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., problems: _Optional[_Iterable[str]] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ClusterStatus(_message.Message):
     __slots__ = ("cluster", "session", "report_age", "blind", "blind_since", "cycle", "node_types", "instances", "pending", "actions", "head_incarnation", "hold", "notices", "ray_version", "definition")
@@ -434,18 +436,20 @@ class TypeExplanation(_message.Message):
     def __init__(self, name: _Optional[str] = ..., running: _Optional[int] = ..., in_flight: _Optional[int] = ..., leaving: _Optional[int] = ..., min_workers: _Optional[int] = ..., max_workers: _Optional[int] = ..., because: _Optional[_Union[Because, _Mapping]] = ..., failures: _Optional[int] = ..., last_error: _Optional[str] = ...) -> None: ...
 
 class ClusterExplanation(_message.Message):
-    __slots__ = ("cluster", "at", "shapes", "nodes", "node_types")
+    __slots__ = ("cluster", "at", "shapes", "nodes", "node_types", "definition")
     CLUSTER_FIELD_NUMBER: _ClassVar[int]
     AT_FIELD_NUMBER: _ClassVar[int]
     SHAPES_FIELD_NUMBER: _ClassVar[int]
     NODES_FIELD_NUMBER: _ClassVar[int]
     NODE_TYPES_FIELD_NUMBER: _ClassVar[int]
+    DEFINITION_FIELD_NUMBER: _ClassVar[int]
     cluster: str
     at: _timestamp_pb2.Timestamp
     shapes: _containers.RepeatedCompositeFieldContainer[ShapeExplanation]
     nodes: _containers.RepeatedCompositeFieldContainer[NodeExplanation]
     node_types: _containers.RepeatedCompositeFieldContainer[TypeExplanation]
-    def __init__(self, cluster: _Optional[str] = ..., at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., shapes: _Optional[_Iterable[_Union[ShapeExplanation, _Mapping]]] = ..., nodes: _Optional[_Iterable[_Union[NodeExplanation, _Mapping]]] = ..., node_types: _Optional[_Iterable[_Union[TypeExplanation, _Mapping]]] = ...) -> None: ...
+    definition: DefinitionStatus
+    def __init__(self, cluster: _Optional[str] = ..., at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., shapes: _Optional[_Iterable[_Union[ShapeExplanation, _Mapping]]] = ..., nodes: _Optional[_Iterable[_Union[NodeExplanation, _Mapping]]] = ..., node_types: _Optional[_Iterable[_Union[TypeExplanation, _Mapping]]] = ..., definition: _Optional[_Union[DefinitionStatus, _Mapping]] = ...) -> None: ...
 
 class ExplainResponse(_message.Message):
     __slots__ = ("clusters",)

@@ -1,0 +1,96 @@
+"""Launches whose outcome nobody knows yet: named in the record before they are sent, sent again by whoever reads it next (design §2b.1).
+
+A create that was sent before a crash may land at any moment after it, also after the next life's first list. Sent again under the same
+name it can only be the same instance: either is told that it exists. So no launch is lost, and none is doubled.
+
+An index is open while its instance is REQUESTED: nobody has said that it exists, was refused, or is to end. An end is sent only after a
+write of the record, which then names its index no more; so what was ended never comes back. What ended by itself within a second of
+its launch may: it is then one instance, and ended if nothing needs it.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+
+import structlog
+
+from rayscaler.errors import Unavailable
+from rayscaler.executor.base import LaunchSpec
+from rayscaler.model.instance import Instance, InstanceStatus, Reason
+from rayscaler.model.plan import Plan
+from rayscaler.model.state import Expectation
+from rayscaler.reconciler.calls import Calls
+from rayscaler.reconciler.memory import Memory
+from rayscaler.reconciler.state import deadlines
+from rayscaler.store.base import OpenBatch
+
+log = structlog.get_logger(__name__)
+
+MOST_OPEN = 256
+"""Batches open at once: an executor that has not answered so many will not answer the next one, and the record stays small."""
+
+
+def instance_name(memory: Memory, node_type: str, batch: int, index: int) -> str:
+    """Return the instance id of the launch at `index` of a plan that is the cluster's `batch`-th with launches."""
+    return f"{memory.config.name}-{node_type}-{batch}-{index}"
+
+
+def opened(memory: Memory, plan: Plan, batch: int) -> tuple[OpenBatch, ...]:
+    """Return what the record must name as open before the plan is carried out; raises Unavailable when that would be too many batches."""
+    ends = {each.instance_id for each in plan.terminations}
+    indices: dict[tuple[int, str], list[int]] = defaultdict(list)
+    for instance in memory.instances.values():
+        if instance.status is InstanceStatus.REQUESTED and instance.instance_id not in ends:
+            _, of_batch, its_index = instance.instance_id.rsplit("-", 2)
+            indices[int(of_batch), instance.node_type].append(int(its_index))
+    for index, launch in enumerate(plan.launches):
+        indices[batch, launch.node_type].append(index)
+    ranges: dict[int, list[tuple[str, int, int]]] = defaultdict(list)
+    for (its_batch, node_type), found in sorted(indices.items()):
+        ranges[its_batch] += [(node_type, first, count) for first, count in _runs(sorted(found))]
+    if plan.launches and len(ranges) > MOST_OPEN:
+        raise Unavailable(f"{MOST_OPEN} batches of launches wait for the executor's answer; no more are sent until one has it")
+    return tuple(OpenBatch(each, tuple(ranges[each])) for each in sorted(ranges))
+
+
+def finish(memory: Memory, calls: Calls, head_address: str, now: float) -> None:
+    """Send again every open launch of an earlier life that the first complete list lacks. One whose node type is gone is let go."""
+    if not memory.is_listed:
+        return
+    left, memory.unfinished = memory.unfinished, ()
+    for node_type_name, batch, index in _each(left):
+        instance_id = instance_name(memory, node_type_name, batch, index)
+        if instance_id in memory.instances:
+            continue
+        node_type = memory.config.node_type(node_type_name)
+        if node_type is None:
+            log.warning("launch.let_go", cluster=memory.config.name, instance_id=instance_id, why="its node type is gone")
+            continue
+        log.info("launch.again", cluster=memory.config.name, instance_id=instance_id)
+        instance = Instance(
+            instance_id=instance_id,
+            node_type=node_type_name,
+            status=InstanceStatus.REQUESTED,
+            since=now,
+            requested_at=now,
+            phase_since=now,
+            reason=Reason.DEMAND,
+            detail="asked for in an earlier life of the service, which did not learn what became of it",
+        )
+        memory.request(instance, Expectation(instance_id, node_type_name, now + deadlines(memory).unscheduled_s))
+        calls.launch(LaunchSpec(memory.config.name, instance_id, node_type, head_address), is_again=True)
+
+
+def _each(batches: Iterable[OpenBatch]) -> Iterator[tuple[str, int, int]]:
+    for batch in batches:
+        for node_type, first, count in batch.ranges:
+            for index in range(first, first + count):
+                yield node_type, batch.batch, index
+
+
+def _runs(indices: list[int]) -> Iterator[tuple[int, int]]:
+    """Yield first and count of each run of neighbours."""
+    begin = 0
+    for at in range(1, len(indices) + 1):
+        if at == len(indices) or indices[at] != indices[at - 1] + 1:
+            yield indices[begin], at - begin
+            begin = at

@@ -1,0 +1,157 @@
+"""The whole product in a namespace: one ConfigMap makes a cluster, pods follow demand; the real API server, service and monitor, a fake Ray."""
+
+import asyncio
+import json
+import subprocess
+import sys
+
+import pytest
+
+from rayscaler.model.resources import Resources
+from tests.cluster.api import ApiError
+from tests.cluster.product import HEADS, document, site
+
+pytestmark = [pytest.mark.tier("cluster"), pytest.mark.timeout(240)]
+
+ONE = Resources.of(CPU=1)
+SMALL = {"name": "small", "resources": {"CPU": 1}, "maxWorkers": 50}
+
+
+@pytest.fixture
+async def ours(namespace, tmp_path):
+    async with site(namespace, tmp_path) as made:
+        yield made
+
+
+async def until(is_so, within_s=60.0):
+    """Look until something is so."""
+    async with asyncio.timeout(within_s):
+        while not (found := await is_so()):  # noqa: ASYNC110  # see below
+            await asyncio.sleep(0.1)  # the witness looks by itself, not by what the service is told
+        return found
+
+
+async def test_a_config_map_makes_a_head_and_pods_come_and_go_with_the_demand(ours):
+    service = await ours.serve()
+    definition = document("demo", SMALL, idleTimeout="2s")
+    await ours.define(definition)
+    async with ours.ray(definition, service.address) as ray:
+        tasks = ray.gcs.submit(ONE, 3)
+        pods = await ours.counted("demo", 3)
+        assert {each["metadata"]["labels"]["rayscaler.io/node-type"] for each in pods} == {"small"}
+        await until(lambda: _all_run(ray, tasks))
+        for each in tasks:
+            ray.gcs.finish(each)
+        await ours.counted("demo", 0)
+        drained = {request.node_id.hex() for request in ray.gcs.drains}
+        assert {node.ray_node_id for node in ray.gcs.nodes.values() if node.instance_id} == drained
+
+
+async def _all_run(ray, tasks):
+    return all(ray.gcs.tasks[each].node is not None for each in tasks)
+
+
+async def test_deleting_the_definition_deletes_all_that_was_made_of_it(ours):
+    service = await ours.serve()
+    definition = document("demo", {**SMALL, "minWorkers": 2})
+    await ours.define(definition)
+    async with ours.ray(definition, service.address):
+        await ours.counted("demo", 2)
+    await ours.namespace.api.delete(ours.namespace.path("configmaps/demo"))
+
+    async def nothing():
+        left = [await ours.namespace.api.get(ours.namespace.path(kind)) for kind in ("pods", "services", "configmaps")]
+        return not [each["metadata"]["name"] for found in left for each in found["items"] if each["metadata"]["name"].startswith("demo")]
+
+    await until(nothing)
+    assert service.process.returncode is None
+
+
+async def test_status_and_explain_of_a_namespace_need_no_right_but_to_read_config_maps(ours):
+    service = await ours.serve()
+    definition = document("demo", {**SMALL, "maxWorkers": 1})
+    await ours.define(definition)
+    reader = await ours.namespace.account("reader", [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list"]}])
+
+    def ask(*args):
+        argv = [sys.executable, "-m", "rayscaler", "-n", ours.namespace.name, *args, "--json"]
+        done = subprocess.run(argv, env={"KUBECONFIG": str(reader.kubeconfig), "PATH": ""}, capture_output=True, text=True, check=False)
+        return json.loads(done.stdout)["clusters"] if done.returncode == 0 else []
+
+    async with ours.ray(definition, service.address) as ray:
+        ray.gcs.submit(ONE, 3)
+
+        async def told():
+            found = await asyncio.to_thread(ask, "status")
+            return found and [each for each in found[0].get("pending", ()) if each["reason"] == "MAX_WORKERS_OF_TYPE"]
+
+        assert (await until(told))[0]["count"] == "2"
+        explained = await asyncio.to_thread(ask, "explain")
+        assert {each["because"]["reason"] for each in explained[0]["shapes"]} >= {"MAX_WORKERS_OF_TYPE"}
+
+
+async def test_a_bad_edit_is_told_on_the_config_map_and_changes_nothing(ours):
+    service = await ours.serve()
+    definition = document("demo", {**SMALL, "minWorkers": 1})
+    await ours.define(definition)
+    async with ours.ray(definition, service.address):
+        (before,) = await ours.counted("demo", 1)
+        api, path = ours.namespace.api, ours.namespace.path
+        await api.patch(
+            path("configmaps/demo"), {"data": {"cluster.yaml": "apiVersion: rayscaler.io/v1\nkind: Cluster\nspec: {nodeTypes: 7}"}}
+        )
+
+        async def refused():
+            events = await api.get(path("events"), fieldSelector="involvedObject.name=demo")
+            return [each["message"] for each in events["items"] if each["reason"] == "DefinitionRefused"]
+
+        (message,) = await until(refused)
+        assert "spec.nodeTypes" in message
+
+        async def condition():
+            found = await api.get(path("configmaps/demo.rayscaler-status"))
+            conditions = {each["type"]: each for each in json.loads(found["data"]["status.json"])["conditions"]}
+            return conditions["DefinitionValid"]["status"] == "False"
+
+        await until(condition)
+        assert [each["metadata"]["uid"] for each in await ours.workers("demo")] == [before["metadata"]["uid"]]
+
+
+async def test_a_killed_service_loses_and_doubles_nothing(ours):
+    first = await ours.serve()
+    definition = document("demo", SMALL)
+    await ours.define(definition)
+    async with ours.ray(definition, first.address) as ray:
+        ray.gcs.submit(ONE, 5)
+        before = {each["metadata"]["uid"] for each in await ours.counted("demo", 5)}
+        uid = ray.head_uid
+    await first.kill()
+    second = await ours.serve()
+    async with ours.ray(definition, second.address) as ray:
+        assert ray.head_uid == uid
+        ray.gcs.submit(ONE, 7)
+        after = {each["metadata"]["uid"] for each in await ours.counted("demo", 7)}
+        assert before <= after
+
+
+async def test_a_head_that_is_deleted_gets_a_successor_and_only_that_one_is_heard(ours):
+    service = await ours.serve()
+    definition = document("demo", SMALL)
+    await ours.define(definition)
+    async with ours.ray(definition, service.address) as old:
+        await ours.namespace.api.delete(ours.namespace.path("pods/demo-head-1"))
+
+        async def successor():
+            heads = await ours.pods(HEADS.format("demo"))
+            return [each for each in heads if each["metadata"]["name"] == "demo-head-2"]
+
+        (new,) = await until(successor)
+        assert new["metadata"]["uid"] != old.head_uid
+        old.gcs.submit(ONE, 4)
+        async with ours.ray(definition, service.address) as ray:
+            ray.gcs.submit(ONE, 2)
+            await ours.counted("demo", 2)
+            await asyncio.sleep(2)  # the old head goes on to ask for four
+            assert len(await ours.workers("demo")) == 2
+    with pytest.raises(ApiError):
+        await ours.namespace.api.get(ours.namespace.path("pods/demo-head-1"))
