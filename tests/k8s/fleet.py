@@ -100,8 +100,9 @@ class Fleet:
     async def follow(self) -> None:
         """Let pods be nodes, for ever."""
         selector = f"{labels.CLUSTER}={self.config.name},{labels.ROLE}={labels.WORKER}"
-        async for kind, pod in self.namespace.api.follow(self.namespace.path("pods"), labelSelector=selector):
-            self._take(kind, pod)
+        async with contextlib.aclosing(self.namespace.api.follow(self.namespace.path("pods"), labelSelector=selector)) as seen:
+            async for kind, pod in seen:
+                self._take(kind, pod)
 
     def _take(self, kind: str, pod: JSON) -> None:
         status, uid = pod["status"], pod["metadata"]["uid"]

@@ -36,7 +36,7 @@ async def test_fh_5_a_type_whose_pods_do_not_get_on_is_passed_over_and_says_why(
         (backoff,) = f.status().backoffs
         assert (backoff.node_type, backoff.failures) == ("cheap", 1)
         assert words in backoff.detail
-        assert any(words in each.reason for each in f.gcs.told.failed_instance_requests)
+        await f.until(lambda: any(words in each.reason for each in f.gcs.told.failed_instance_requests))
         (cheap,) = [each for each in f.reconciler.explanation().node_types if each.name == "cheap"]
         assert (cheap.because.reason, words in cheap.because.detail) == (Reason.BACKED_OFF, True)
         await f.until(lambda: set(f.instances().values()) == {"RUNNING"})
@@ -92,6 +92,7 @@ async def test_a_pod_that_others_delete_is_drained_in_its_grace_and_replaced_at_
         f.gcs.submit(CPU, 1)
         await namespace.api.delete(namespace.path(f"pods/{pod['metadata']['name']}"))
         await f.until(lambda: len(f.of("joined")) == 2)
+        await f.until(lambda: bool(f.gcs.drains))  # not before the first reports have settled
         assert f.of("gone") == []
         assert [each.reason for each in f.gcs.drains] == [gcs_pb2.DRAIN_NODE_REASON_PREEMPTION]
         assert "deleted by somebody else" in f.gcs.drains[0].reason_message
