@@ -20,7 +20,7 @@ from kubernetes.aio import config
 from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.client.rest import RESTClientObject
 
-from rayscaler.errors import InvalidRequest, Unavailable
+from rayscaler.errors import Denied, InvalidRequest, Unavailable
 from rayscaler.k8s import failures
 from rayscaler.k8s.objects import Event, Kind, Page
 
@@ -49,9 +49,11 @@ class Client:
         self._call_s = call_s
         self._may_write = may_write
         self._session: aiohttp.ClientSession | None = None
+        self.on_denied: Callable[[], None] = lambda: None
+        """Called when the API server says that a right is missing; whoever looks after rights sets it."""
 
     async def create(self, kind: Kind[T], namespace: str, body: Mapping[str, Any]) -> T:
-        """Create an object and return it; raises AlreadyExists."""
+        """Create an object and return it; raises AlreadyExists. `namespace` "" is for kinds that are in none."""
         return kind.one.decode(await self._call("create", kind, namespace, data=body))
 
     async def get(self, kind: Kind[T], namespace: str, name: str) -> T:
@@ -118,7 +120,7 @@ class Client:
             async with asyncio.timeout(self._call_s) as patience:
                 answer = await session.get(self._url(kind, namespace), params=query, headers=headers, timeout=timeout)
                 if answer.status >= 400:
-                    await _refuse(answer, what)
+                    await self._refuse(answer, what)
                 patience.reschedule(None)
             try:
                 _keep_alive(answer)
@@ -142,7 +144,7 @@ class Client:
         form: str = "application/json",
         query: Mapping[str, str] | None = None,
     ) -> bytes:
-        what = f"{verb} {kind.plural} in {namespace}"
+        what = f"{verb} {kind.plural}{f' in {namespace}' if namespace else ''}"
         body = None if data is None else msgspec.json.encode(data)
         return await self._ask(_METHODS[verb], self._url(kind, namespace, name), what, body=body, form=form, query=query)
 
@@ -175,11 +177,19 @@ class Client:
                             timeout=_NO_TIMEOUT,
                         )
                         async with request as answer:
-                            return await _body(answer, what)
+                            if answer.status >= 400:
+                                await self._refuse(answer, what)
+                            return await answer.read()
             except failures.Overloaded as error:
                 if asyncio.get_running_loop().time() + error.retry_after_s >= deadline:
                     raise
                 await asyncio.sleep(error.retry_after_s)
+
+    async def _refuse(self, answer: aiohttp.ClientResponse, what: str) -> NoReturn:
+        error = failures.of(answer.status, failures.read(await answer.read()), what, answer.headers.get("Retry-After"))
+        if isinstance(error, Denied):
+            self.on_denied()
+        raise error
 
     async def _opened(self) -> tuple[aiohttp.ClientSession, dict[str, str]]:
         """Return the connections and the credentials of this moment: a token in a file is read again each minute."""
@@ -190,7 +200,8 @@ class Client:
         return self._session, {"Accept": "application/json", **({"Authorization": token} if token else {})}
 
     def _url(self, kind: Kind[T], namespace: str, name: str = "") -> str:
-        path = f"{kind.group}/namespaces/{quote(namespace, safe='')}/{kind.plural}"
+        inside = f"namespaces/{quote(namespace, safe='')}/" if namespace else ""
+        path = f"{kind.group}/{inside}{kind.plural}"
         return f"{self._configuration.host}/{path}{'/' if name else ''}{quote(name, safe='')}"
 
 
@@ -227,16 +238,6 @@ def _translated(what: str, call_s: float) -> Any:
         raise Unavailable(f"{what}: {type(error).__name__}: {error}") from error
     except msgspec.DecodeError as error:
         raise Unavailable(f"{what}: the answer is not what the API server says: {error}") from error
-
-
-async def _body(answer: aiohttp.ClientResponse, what: str) -> bytes:
-    if answer.status >= 400:
-        await _refuse(answer, what)
-    return await answer.read()
-
-
-async def _refuse(answer: aiohttp.ClientResponse, what: str) -> NoReturn:
-    raise failures.of(answer.status, failures.read(await answer.read()), what, answer.headers.get("Retry-After"))
 
 
 async def _events(answer: aiohttp.ClientResponse, kind: Kind[T], what: str) -> AsyncIterator[tuple[str, T]]:

@@ -1,11 +1,12 @@
 """From the draft to the Plan: launches with what they are for, and where everything lies. Decides nothing."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 
-from rayscaler.model.demand import Reserve
+from rayscaler.model.demand import Bundle, Reserve
 from rayscaler.model.instance import Reason
-from rayscaler.model.plan import Launch, Placement, Plan
+from rayscaler.model.plan import Infeasible, Launch, Placement, Plan
 from rayscaler.planner.sim import NEW, Draft, Load, NodeRun
 
 NAMED = 4
@@ -18,10 +19,18 @@ def plan_of(draft: Draft) -> Plan:
         launches=_launches(draft),
         drains=tuple(draft.drains),
         terminations=tuple(draft.terminations),
-        infeasible=tuple(draft.infeasible),
+        infeasible=tuple(_asked(draft)),
         placements=(*_placements(draft.floor, is_constraint=True), *_placements(draft.runs, is_constraint=False)),
         unneeded=tuple(sorted(draft.unneeded)),
     )
+
+
+def _asked(draft: Draft) -> Iterator[Infeasible]:
+    """Yield what is refused of that which somebody waits for: work that still runs on a node about to end waits for nothing yet."""
+    for each in draft.infeasible:
+        running = draft.displaced.get(each.what, 0) if isinstance(each.what, Bundle) and not each.is_constraint else 0
+        if each.count > running:
+            yield replace(each, count=each.count - running) if running else each
 
 
 def _placements(runs: Iterable[NodeRun], *, is_constraint: bool) -> list[Placement]:
@@ -50,6 +59,8 @@ def _launch(draft: Draft, node_type: str, reason: Reason, load: Sequence[Load], 
     reserves = [Reserve(each.shape.bundle, each.each, each.gang_id) for each in _merged(load)]
     reserves += [Reserve(each.shape.bundle, each.each, is_constraint=True) for each in _merged(floor)]
     gangs = tuple(dict.fromkeys(each.gang_id for each in reserves if each.gang_id))
+    if reason is Reason.DEMAND and all(each.bundle in draft.displaced for each in reserves):
+        reason = Reason.REPLACES
     return Launch(node_type, reason, _detail(draft, node_type, reason, reserves), tuple(reserves), gangs)
 
 
@@ -66,6 +77,8 @@ def _detail(draft: Draft, node_type: str, reason: Reason, reserves: Sequence[Res
         found = draft.view(node_type)
         least = found.node_type.min_workers if found else 0
         return f"{node_type} has a minimum of {least} workers"
+    if reason is Reason.REPLACES:
+        return f"{node_type} for the work of a node that is about to end: {_named(reserves)}"
     if reason is Reason.HELD:
         return f"{node_type} had {draft.least[node_type]} when the head was lost, and they are kept for its idle timeout"
     if reason is Reason.CONSTRAINT:

@@ -72,6 +72,11 @@ def _probes(draft: Draft, view: TypeView) -> int:
     return 0 if backoff.until > draft.state.now else backoff.probe - draft.launches[view.name]
 
 
+def is_free(draft: Draft, view: TypeView) -> bool:
+    """Whether nothing of the type's own keeps it from being launched now."""
+    return _left(view.node_type.max_workers, draft.live[view.name]) > 0 and _probes(draft, view) > 0
+
+
 def next_try(draft: Draft, views: Iterable[TypeView]) -> float | None:
     """Return the wall second at which the pause of one of the types ends so that a try is free; None where tries are under way."""
     known = [(view, draft.backoffs[view.name]) for view in views if view.name in draft.backoffs]

@@ -57,7 +57,7 @@ class Api:
     async def delete(self, path: str, body: JSON | None = None, **query: str) -> JSON:
         return await self._request("DELETE", path, body, query=query)
 
-    async def follow(self, path: str, **query: str) -> AsyncIterator[tuple[str, JSON]]:
+    async def follow(self, path: str, **query: str) -> AsyncGenerator[tuple[str, JSON]]:
         """Yield (ADDED, object) for everything in a collection, then its events as they come; until the caller has enough."""
         listed = await self.get(path, **query)
         for item in listed["items"]:

@@ -29,8 +29,8 @@ def ends(world: World) -> list[str]:
                 wrong.append(f"{drain} is not allowed")
         elif drain.reason is Reason.OUTDATED:
             wrong += _update_breaches(world, drain, instance, is_needed=drain.instance_id in needed)
-        if drain.deadline_s is not None:
-            wrong.append(f"{drain} kills tasks at its deadline")
+        if (drain.deadline_s is not None) != (instance is not None and instance.ends_at is not None):
+            wrong.append(f"{drain} kills tasks at its deadline, or is of a node that others end, without one")
     for end in plan.terminations:
         instance = world.instances.get(end.instance_id)
         if instance is None or instance.status is InstanceStatus.TERMINATING:

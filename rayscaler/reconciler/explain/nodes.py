@@ -72,6 +72,8 @@ def _instance(scene: Scene, instance: Instance, row: RayNode | None, idle: Kept 
     if instance.status is InstanceStatus.DRAINING:
         words = "Ray took the drain" if instance.drain_accepted else "Ray is asked to drain it"
         return scene.because(key, instance.reason, f"{words}: {instance.detail}", since=instance.since, until=due)
+    if instance.ends_at is not None:
+        return scene.because(key, Reason.PREEMPTED, instance.ends_why, until=instance.ends_at)
     return _in_flight(scene, instance, key, due) if instance.is_in_flight else _joined(scene, instance, row, key, idle)
 
 
@@ -88,6 +90,10 @@ def _in_flight(scene: Scene, instance: Instance, key: Key, due: float | None) ->
     since = scene.memory.unneeded_since.get(instance.instance_id)
     if instance.instance_id in scene.plan.unneeded and since is not None:
         return scene.because(key, Reason.UNNEEDED, text, since=since, until=since + scene.state.unneeded_grace_s)
+    if instance.trouble is not None:
+        text = f"{text}; {instance.detail}"
+    if instance.stuck_since is not None:
+        return scene.because(key, Reason.STUCK, text, since=instance.stuck_since, until=due)
     return scene.because(key, Reason.LAUNCHING, text, since=instance.requested_at, until=due)
 
 
