@@ -7,6 +7,7 @@ from itertools import groupby
 from rayscaler.model.demand import Bundle, Reserve
 from rayscaler.model.instance import Reason
 from rayscaler.model.plan import Infeasible, Launch, Placement, Plan
+from rayscaler.model.words import counted
 from rayscaler.planner.sim import NEW, Draft, Load, NodeRun
 
 NAMED = 4
@@ -76,7 +77,7 @@ def _detail(draft: Draft, node_type: str, reason: Reason, reserves: Sequence[Res
     if reason is Reason.MIN_WORKERS:
         found = draft.view(node_type)
         least = found.node_type.min_workers if found else 0
-        return f"{node_type} has a minimum of {least} workers"
+        return f"{node_type} has a minimum of {counted(least, 'worker')}"
     if reason is Reason.REPLACES:
         return f"{node_type} for the work of a node that is about to end: {_named(reserves)}"
     if reason is Reason.HELD:
@@ -90,5 +91,5 @@ def _detail(draft: Draft, node_type: str, reason: Reason, reserves: Sequence[Res
 
 
 def _named(reserves: Sequence[Reserve]) -> str:
-    more = f" and {len(reserves) - NAMED} shapes more" if len(reserves) > NAMED else ""
+    more = f" and {counted(len(reserves) - NAMED, 'shape')} more" if len(reserves) > NAMED else ""
     return ", ".join(map(str, reserves[:NAMED])) + more

@@ -11,6 +11,7 @@ from rayscaler.model.instance import Instance, InstanceStatus, Reason
 from rayscaler.model.node import DRAINED, NodeStatus, RayNode
 from rayscaler.model.nodetype import UNLIMITED, UpdatePolicy
 from rayscaler.model.plan import Drain, Termination
+from rayscaler.model.words import counted
 from rayscaler.planner import stuck
 from rayscaler.planner.sim import Draft, loaded_members
 
@@ -124,7 +125,7 @@ def excess_of_types(draft: Draft) -> None:
         most = view.node_type.max_workers
         excess = draft.staying[view.name] - most
         if most != UNLIMITED and excess > 0:
-            text = f"{view.name} has {draft.staying[view.name]} of at most {most} workers"
+            text = f"{view.name} has {draft.staying[view.name]} of at most {counted(most, 'worker')}"
             _end_excess(draft, _staying(draft, view.name), excess, Reason.MAX_WORKERS_OF_TYPE, text)
 
 
@@ -133,7 +134,7 @@ def excess(draft: Draft) -> None:
     most = draft.state.config.max_workers
     above = draft.staying.total() - most
     if most != UNLIMITED and above > 0:
-        text = f"the cluster has {draft.staying.total()} of at most {most} workers"
+        text = f"the cluster has {draft.staying.total()} of at most {counted(most, 'worker')}"
         _end_excess(draft, _staying(draft), above, Reason.MAX_WORKERS, text)
 
 

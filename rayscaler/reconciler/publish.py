@@ -128,9 +128,9 @@ def _notices(memory: Memory) -> tuple[str, ...]:
     tasks = 0 if snapshot.live_jobs or snapshot.live_detached_actors else sum(each.count for each in snapshot.demands)
     told = [
         (memory.is_v1_mode, V1_MODE),
-        (tasks, f"{tasks} pending tasks and actors are ignored: no job and no detached actor is alive to wait for them"),
+        (tasks, f"pending tasks and actors ({tasks}) are ignored: no job and no detached actor is alive to wait for them"),
         *_about_floor(memory),
-        (orphans, f"{orphans} pending placement groups are ignored: their jobs have ended"),
+        (orphans, f"pending placement groups ({orphans}) are ignored: their jobs have ended"),
     ]
     return (*_about_definition(memory), *(text for is_so, text in told if is_so))
 

@@ -83,7 +83,7 @@ def test_every_problem_is_told_at_its_place():
         "status": {},
     }
     assert problems(template) == [
-        ".status: 'status': unknown key; known keys: apiVersion, kind, metadata, spec",
+        ".status: 'status': unknown key; one of: apiVersion, kind, metadata, spec",
         ".spec.since: datetime.date(2024, 1, 1): has no form in JSON; put it in quotes",
         ".metadata.name: 'mine': rayscaler sets it; leave it out",
         ".metadata.labels['rayscaler.io/cluster']: 'x': rayscaler.io/ is rayscaler's own; choose another prefix",

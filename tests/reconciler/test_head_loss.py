@@ -301,7 +301,7 @@ async def test_e1_demand_that_nobody_lives_to_wait_for_is_ignored_and_told():
         await w.live(20)
         assert w.launched == []
         told = w.reconciler.status().notices
-        assert [text.split(" are ignored")[0] for text in told] == ["5 pending tasks and actors", "1 pending placement groups"]
+        assert [text.split(" are ignored")[0] for text in told] == ["pending tasks and actors (5)", "pending placement groups (1)"]
         w.ray.live_jobs = 1
         await w.live(2)
         assert len(w.launched) == 5

@@ -11,6 +11,7 @@ from rayscaler.model.nodetype import UpdatePolicy
 from rayscaler.model.plan import Plan
 from rayscaler.model.reasons import OUTDATED, reason_text
 from rayscaler.model.resources import NODE_PREFIX, to_text
+from rayscaler.model.words import counted
 from rayscaler.reconciler.explain import floor
 from rayscaler.reconciler.explain.scene import Key, Scene, node_key
 
@@ -98,7 +99,7 @@ def _in_flight(scene: Scene, instance: Instance, key: Key, due: float | None) ->
 
 
 def _named(reserves: tuple[Reserve, ...]) -> str:
-    more = f" and {len(reserves) - NAMED} shapes more" if len(reserves) > NAMED else ""
+    more = f" and {counted(len(reserves) - NAMED, 'shape')} more" if len(reserves) > NAMED else ""
     return ", ".join(map(str, reserves[:NAMED])) + more
 
 
@@ -179,7 +180,7 @@ def _of_type(scene: Scene, name: str, waiting: list[tuple[float, str]], staying:
     timeout_s = scene.state.config.idle_timeout_of(name)
     for position, (until, instance_id) in enumerate(waiting):
         if position >= staying - least:
-            yield instance_id, (Reason.MIN_WORKERS, f"idle; {name} has a minimum of {least} workers", None)
+            yield instance_id, (Reason.MIN_WORKERS, f"idle; {name} has a minimum of {counted(least, 'worker')}", None)
         elif position >= staying - held and scene.memory.hold is not None:
             text = f"idle; {name} had {held} when the head was lost"
             yield instance_id, (Reason.HELD, text, scene.memory.hold.since + scene.state.config.hold_of(name))
