@@ -1,6 +1,6 @@
-"""The control plane of tests/cluster/controlplane as one program, built once and kept in the user's cache by the hash of its sources.
+"""The programs of tests/cluster/controlplane, each built once and kept in the user's cache by the hash of its sources.
 
-As a program it does so and prints the path. Every checkout with the same sources finds the same program.
+As a program it builds those it is told, or the control plane, and prints the paths. Every checkout with the same sources finds the same programs.
 """
 
 import contextlib
@@ -22,12 +22,16 @@ PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 """With the environment's own Go first, which `make` puts there where the machine has none."""
 
 
-def build() -> Path:
-    """Return the program, building it unless it is there: 4 to 10 minutes with Go's own cache cold, seconds with it warm."""
-    sources = [*sorted(SOURCE.glob("*.go")), SOURCE / "go.mod", SOURCE / "go.sum"]
+def build(name: str = "controlplane") -> Path:
+    """Return a program, built unless it is there: 4 to 10 minutes for the first with Go's own cache cold, seconds with it warm.
+
+    The control plane is the module's root; the others ("node", "pause") are directories in it and take from Go's cache what they share with it.
+    """
+    package = SOURCE if name == "controlplane" else SOURCE / name
+    sources = [*sorted(package.glob("*.go")), SOURCE / "go.mod", SOURCE / "go.sum"]
     digest = hashlib.blake2b(b"\0".join(each.name.encode() + b"\0" + each.read_bytes() for each in sources), digest_size=8).hexdigest()
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rayscaler/controlplane"
-    program = cache / digest / "controlplane"
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rayscaler" / name
+    program = cache / digest / name
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # one build at a time, however many checkouts ask
@@ -35,8 +39,9 @@ def build() -> Path:
             _forget_old(cache)
             program.parent.mkdir(exist_ok=True)
             part = program.with_suffix(".part")
-            print("building the Kubernetes of tests/cluster, once: some minutes", file=sys.stderr, flush=True)
-            _go("build", "-trimpath", "-ldflags", f"-s -w -X k8s.io/component-base/version.gitVersion={KUBERNETES}", "-o", str(part), ".")
+            print(f"building {name} of the tests' Kubernetes, once: some minutes", file=sys.stderr, flush=True)
+            stamp = f"-s -w -X k8s.io/component-base/version.gitVersion={KUBERNETES}"
+            _go("build", "-trimpath", "-ldflags", stamp, "-o", str(part), f"./{package.relative_to(SOURCE)}")
             part.rename(program)
         os.utime(program.parent)
     return program
@@ -75,4 +80,5 @@ def _go(*arguments: str) -> str:
 
 
 if __name__ == "__main__":
-    print(build())
+    for each in sys.argv[1:] or ["controlplane"]:
+        print(build(each))
