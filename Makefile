@@ -6,10 +6,12 @@ STAMP := $(VENV)/.stamp
 GO_STAMP := $(VENV)/.go
 GO_MONITOR := tests/protocol/go
 GO_CLUSTER := tests/cluster/controlplane
+VERSION = $$($(PY) -c 'import rayscaler; print(rayscaler.__version__)')
+LOCK_PART := $(VENV)/bin/uv pip compile --generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11 --constraint requirements.lock -q
 export RAY_USAGE_STATS_ENABLED = 0
 export PYTHONHASHSEED = 0
 
-.PHONY: help demo test cluster-up cluster-down lint fmt gen gen-check docs lock bench soak verify deflake clean
+.PHONY: help demo test cluster-up cluster-down e2e e2e-up e2e-down image lint fmt gen gen-check docs lock bench soak verify deflake clean
 help:            ## print this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
@@ -35,6 +37,16 @@ test: $(STAMP) $(GO_STAMP) ## set up everything and run the tests
 	@$(PY) -m tests.protocol.go_monitor >/dev/null  # some minutes with Go's own cache empty, which no test should take
 	@$(PY) -m tests.cluster.binary >/dev/null      # likewise
 	$(PY) -m pytest $(ARGS)
+
+e2e: $(STAMP) $(GO_STAMP) ## run the tests on a real node, which needs root: kubelet, containerd, real images
+	@$(PY) -m tests.e2e prepare
+	$(PY) -m pytest tests/e2e $(ARGS)
+
+e2e-up: $(STAMP) $(GO_STAMP) ## run a Kubernetes with a real node to play with; prints how to use it
+	@$(PY) -m tests.e2e up
+
+e2e-down: $(STAMP) ## end it
+	@$(PY) -m tests.e2e down
 
 cluster-up: $(STAMP) $(GO_STAMP) ## run a Kubernetes with 20 simulated nodes to play with; prints how to use it
 	@$(PY) -m tests.cluster up
@@ -67,9 +79,14 @@ gen-check: gen   ## fail when the committed generated code is stale
 docs: $(STAMP)   ## write docs/reference.md from schema and code
 	$(PY) docs/generate.py
 
-lock: $(STAMP)   ## refresh requirements.lock
+lock: $(STAMP)   ## refresh requirements.lock, and what the images have of it
 	$(VENV)/bin/uv pip compile --upgrade --generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11 \
 	  --extra dev --no-emit-package rayscaler -q pyproject.toml -o requirements.lock
+	$(LOCK_PART) pyproject.toml -o deploy/requirements.lock
+	echo ray | $(LOCK_PART) - -o tests/e2e/ray.lock
+
+image: $(STAMP)  ## build the service's image as an archive, without a container engine: NAME=, OUT=
+	$(PY) -m deploy.image --name $(or $(NAME),rayscaler:$(VERSION)) --out $(or $(OUT),build/rayscaler-$(VERSION).tar)
 
 bench: $(STAMP)  ## benchmarks: ours, the anchor's, the ratio; exit 1 on a missed ratio, 2 without an anchor
 	$(PY) -m tests.bench $(ARGS)
@@ -85,4 +102,5 @@ deflake: $(STAMP) $(GO_STAMP) ## run the tests (ARGS selects) until one fails
 
 clean:           ## remove what the other targets made
 	@test ! -e build/cluster-keeper.json || $(PY) -m tests.cluster down
+	@test ! -e build/e2e-keeper.json || $(PY) -m tests.e2e down
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist

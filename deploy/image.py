@@ -47,7 +47,9 @@ def packages() -> Recipe:
 
 def program() -> Recipe:
     """Return the layer of rayscaler itself."""
-    files = {path: f"{PLACE}/{path.relative_to(ROOT)}" for path in sorted((ROOT / "rayscaler").rglob("*")) if path.suffix in {".py", ".typed"}}
+    files = {
+        path: f"{PLACE}/{path.relative_to(ROOT)}" for path in sorted((ROOT / "rayscaler").rglob("*")) if path.suffix in {".py", ".typed"}
+    }
     files |= {path: f"{PLACE}/rayscaler/_examples/{path.name}" for path in sorted((ROOT / "examples").glob("demo*"))}
 
     def make(root: Path) -> None:

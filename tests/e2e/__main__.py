@@ -40,7 +40,9 @@ def up() -> None:
             sys.exit(f"the node did not come up:\n{LOG.read_text()}")
         time.sleep(0.05)
     known = json.loads(READY.read_text())
-    print(f"export KUBECONFIG={known['kubeconfig']}\n# images: {images.RAY} {images.SERVICE}\n# Services: {known['services']}, from here too")
+    print(
+        f"export KUBECONFIG={known['kubeconfig']}\n# images: {images.RAY} {images.SERVICE}\n# Services: {known['services']}, from here too"
+    )
 
 
 def down() -> None:

@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -121,7 +121,18 @@ def running() -> Iterator[Bed]:
         binary.build("node")
         network = os.open("/proc/self/ns/net", os.O_RDONLY)
         with (place.directory / "keep.log").open("ab") as log:
-            argv = ["unshare", "--net", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc", sys.executable, "-m", "tests.e2e.keep"]
+            argv = [
+                "unshare",
+                "--net",
+                "--pid",
+                "--mount",
+                "--fork",
+                "--kill-child",
+                "--mount-proc",
+                sys.executable,
+                "-m",
+                "tests.e2e.keep",
+            ]
             argv += [str(place.number), str(network), str(store())]
             keeper = subprocess.Popen(
                 argv, stdin=subprocess.PIPE, stdout=log, stderr=log, cwd=ROOT, pass_fds=(lock.fileno(), network), start_new_session=True

@@ -48,7 +48,9 @@ def write_pause(out: Path) -> None:
     def pause(root: Path) -> None:
         layers.write(root / "pause", program.read_bytes(), mode=0o755)
 
-    layers.archive(out, PAUSE, [Recipe("pause", layers.key(program.read_bytes()), pause)], {"Entrypoint": ["/pause"], "User": "65535:65535"})
+    layers.archive(
+        out, PAUSE, [Recipe("pause", layers.key(program.read_bytes()), pause)], {"Entrypoint": ["/pause"], "User": "65535:65535"}
+    )
 
 
 def write_ray(out: Path) -> None:

@@ -179,6 +179,8 @@ def _containerd(place: Place, root: Path) -> Path:
 version = 2
 root = "{root}"
 state = "/run/containerd"
+[debug]
+  level = "warn"
 [grpc]
   address = "{place.socket}"
 [plugins."io.containerd.grpc.v1.cri"]
