@@ -13,7 +13,7 @@ export PYTHONHASHSEED = 0
 
 .PHONY: help demo test cluster-up cluster-down e2e e2e-up e2e-down image lint fmt gen gen-check docs lock bench soak verify deflake clean
 help:            ## print this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
 $(STAMP): requirements.lock pyproject.toml
 	@test -x $(PY) || python3 -m venv $(VENV)

@@ -114,7 +114,8 @@ def compile_all(root: Path, where: str, below: Path) -> None:
     loader = next((below / "usr").glob("lib*/ld-linux*.so.*"))
     libraries = ":".join(str(path) for path in (below / "usr/lib").glob("*-linux-gnu"))
     argv = [loader, "--library-path", libraries, _interpreter(below), "-m", "compileall", "-qq", "--invalidation-mode", "unchecked-hash"]
-    env = {"PYTHONHOME": str(below / "usr"), "PYTHONHASHSEED": "0"}
+    # It must not compile what it runs itself in its usual way, by the time of a file, which no file keeps.
+    env = {"PYTHONHOME": str(below / "usr"), "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
     # Packages carry files that no Python of today compiles; they are said to have failed, and do no harm.
     run([*argv, "-s", root, "-p", "/", root / where], env=env, may_fail=True)
 
