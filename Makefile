@@ -33,10 +33,10 @@ $(GO_STAMP): $(STAMP) $(GO_MONITOR)/go.mod $(GO_MONITOR)/go.sum $(GO_MONITOR)/to
 demo: $(STAMP)   ## run the main job on this machine: a real Ray head, demand, workers, scale-down
 	$(VENV)/bin/rayscaler demo $(ARGS)
 
-test: $(STAMP) $(GO_STAMP) ## set up everything and run the tests
+test: $(STAMP) $(GO_STAMP) ## set up everything and run the tests, but those of e2e
 	@$(PY) -m tests.protocol.go_monitor >/dev/null  # some minutes with Go's own cache empty, which no test should take
 	@$(PY) -m tests.cluster.binary >/dev/null      # likewise
-	$(PY) -m pytest $(ARGS)
+	$(PY) -m pytest --ignore tests/e2e $(ARGS)
 
 e2e: $(STAMP) $(GO_STAMP) ## run the tests on a real node, which needs root: kubelet, containerd, real images
 	@$(PY) -m tests.e2e prepare
@@ -94,7 +94,7 @@ bench: $(STAMP)  ## benchmarks: ours, the anchor's, the ratio; exit 1 on a misse
 soak: $(STAMP)   ## kill heads, services and monitors again and again: SEED=, MINUTES=, OUT= (goes on where it stopped), ONLY=
 	$(PY) -m tests.soak --seed $(or $(SEED),1) --minutes $(or $(MINUTES),60) --out $(or $(OUT),build/soak.jsonl) --only "$(ONLY)"
 
-verify: gen-check lint test ## the gate: generated code, lint, tests, a clean tree
+verify: gen-check lint test e2e ## the gate: generated code, lint, tests, a clean tree
 	@test -z "$$(git status --porcelain)" || { git status --short; echo "verify left the tree dirty"; exit 1; }
 
 deflake: $(STAMP) $(GO_STAMP) ## run the tests (ARGS selects) until one fails

@@ -18,15 +18,16 @@ READY = KEEPER.with_name("e2e-ready.json")
 
 
 def prepare() -> None:
-    """Build and install what takes long."""
-    if lack := host.missing():
-        sys.exit(lack)
-    bed.prepare()
+    """Build and install what takes long; the tests say what is missing."""
+    if not host.missing():
+        bed.prepare()
 
 
 def up() -> None:
     """Start one unless it runs, and say how to use it."""
-    prepare()
+    if lack := host.missing():
+        sys.exit(lack)
+    bed.prepare()
     processes = SystemProcesses()
     keeper = _keeper()
     if keeper is None or not processes.is_alive(keeper):

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import yaml
 
+from deploy import layers
 from tests.cluster import binary, servers
 from tests.e2e import host, images
 from tests.e2e.bed import Place
@@ -64,7 +65,7 @@ def keep(place: Place, network: int, store: Path) -> None:
         _end_all()
         host.remove_groups(place.group)
         for path in made:
-            _run("umount", str(path))
+            _run("umount", "--lazy", str(path))
             path.rmdir()
 
 
@@ -135,9 +136,10 @@ def _fill(place: Place, store: Path) -> None:
 
 
 def _forget_old(store: Path) -> None:
-    """Remove the stores before this one; beds that run have their own links."""
+    """Remove stores that no bed has begun with for long."""
     for old in store.parent.glob("store-*"):
-        shutil.rmtree(old, ignore_errors=True)
+        if old.stat().st_mtime < time.time() - layers.KEPT_S:
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def _import(place: Place, archive: str) -> None:
