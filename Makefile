@@ -83,7 +83,7 @@ lock: $(STAMP)   ## refresh requirements.lock, and what the images have of it
 	$(VENV)/bin/uv pip compile --upgrade --generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11 \
 	  --extra dev --no-emit-package rayscaler -q pyproject.toml -o requirements.lock
 	$(LOCK_PART) pyproject.toml -o deploy/requirements.lock
-	echo ray | $(LOCK_PART) - -o tests/e2e/ray.lock
+	printf 'ray\ngrpcio\n' | $(LOCK_PART) - -o tests/e2e/ray.lock
 
 image: $(STAMP)  ## build the service's image as an archive, without a container engine: NAME=, OUT=
 	$(PY) -m deploy.image --name $(or $(NAME),rayscaler:$(VERSION)) --out $(or $(OUT),build/rayscaler-$(VERSION).tar)
