@@ -7,10 +7,12 @@ GO_STAMP := $(VENV)/.go
 GO_MONITOR := tests/protocol/go
 GO_CLUSTER := tests/cluster/controlplane
 GO_CHART := tests/chart/tools
+VERSION = $$($(PY) -c 'import rayscaler; print(rayscaler.__version__)')
+LOCK_PART := $(VENV)/bin/uv pip compile --generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11 --constraint requirements.lock -q
 export RAY_USAGE_STATS_ENABLED = 0
 export PYTHONHASHSEED = 0
 
-.PHONY: help demo test cluster-up cluster-down lint fmt gen gen-check docs manifests lock bench bench-k8s soak verify deflake clean
+.PHONY: help demo test cluster-up cluster-down e2e e2e-up e2e-down image lint fmt gen gen-check docs manifests lock bench bench-k8s soak verify deflake clean
 help:            ## print this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
@@ -33,11 +35,21 @@ $(GO_STAMP): $(STAMP) $(GO_MONITOR)/go.mod $(GO_MONITOR)/go.sum $(GO_MONITOR)/to
 demo: $(STAMP)   ## run the main job on this machine: a real Ray head, demand, workers, scale-down
 	$(VENV)/bin/rayscaler demo $(ARGS)
 
-test: $(STAMP) $(GO_STAMP) ## set up everything and run the tests
+test: $(STAMP) $(GO_STAMP) ## set up everything and run the tests, but those of e2e
 	@$(PY) -m tests.protocol.go_monitor >/dev/null  # some minutes with Go's own cache empty, which no test should take
 	@$(PY) -m tests.cluster.binary >/dev/null      # likewise
 	@$(PY) -m tests.chart.tools >/dev/null         # likewise
-	$(PY) -m pytest $(ARGS)
+	$(PY) -m pytest --ignore tests/e2e $(ARGS)
+
+e2e: $(STAMP) $(GO_STAMP) ## run the tests on a real node, which needs root: kubelet, containerd, real images
+	@$(PY) -m tests.e2e prepare
+	$(PY) -m pytest tests/e2e $(ARGS)
+
+e2e-up: $(STAMP) $(GO_STAMP) ## run a Kubernetes with a real node to play with; prints how to use it
+	@$(PY) -m tests.e2e up
+
+e2e-down: $(STAMP) ## end it
+	@$(PY) -m tests.e2e down
 
 cluster-up: $(STAMP) $(GO_STAMP) ## run a Kubernetes with 20 simulated nodes to play with; prints how to use it
 	@$(PY) -m tests.cluster up
@@ -73,9 +85,14 @@ docs: $(STAMP)   ## write docs/reference.md from schema and code
 manifests: $(STAMP) $(GO_STAMP) ## render deploy/rayscaler.yaml from the chart
 	$(PY) -m tests.chart.manifests
 
-lock: $(STAMP)   ## refresh requirements.lock
+lock: $(STAMP)   ## refresh requirements.lock, and what the images have of it
 	$(VENV)/bin/uv pip compile --upgrade --generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11 \
 	  --extra dev --no-emit-package rayscaler -q pyproject.toml -o requirements.lock
+	$(LOCK_PART) pyproject.toml -o deploy/requirements.lock
+	printf 'ray\ngrpcio\n' | $(LOCK_PART) - -o tests/e2e/ray.lock
+
+image: $(STAMP)  ## build the service's image as an archive, without a container engine: NAME=, OUT=
+	$(PY) -m deploy.image --name $(or $(NAME),rayscaler:$(VERSION)) --out $(or $(OUT),build/rayscaler-$(VERSION).tar)
 
 bench: $(STAMP)  ## benchmarks: ours, the anchor's, the ratio; exit 1 on a missed ratio, 2 without an anchor
 	$(PY) -m tests.bench $(ARGS)
@@ -87,7 +104,7 @@ bench-k8s: $(STAMP) $(GO_STAMP) ## the same on a real API server: bursts of pods
 soak: $(STAMP)   ## kill heads, services and monitors again and again: SEED=, MINUTES=, OUT= (goes on where it stopped), ONLY=
 	$(PY) -m tests.soak --seed $(or $(SEED),1) --minutes $(or $(MINUTES),60) --out $(or $(OUT),build/soak.jsonl) --only "$(ONLY)"
 
-verify: gen-check lint test ## the gate: generated code, lint, tests, a clean tree
+verify: gen-check lint test e2e ## the gate: generated code, lint, tests, a clean tree
 	@test -z "$$(git status --porcelain)" || { git status --short; echo "verify left the tree dirty"; exit 1; }
 
 deflake: $(STAMP) $(GO_STAMP) ## run the tests (ARGS selects) until one fails
@@ -95,4 +112,5 @@ deflake: $(STAMP) $(GO_STAMP) ## run the tests (ARGS selects) until one fails
 
 clean:           ## remove what the other targets made
 	@test ! -e build/cluster-keeper.json || $(PY) -m tests.cluster down
+	@test ! -e build/e2e-keeper.json || $(PY) -m tests.e2e down
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist

@@ -1,6 +1,6 @@
-"""Programs in Go that tests run, built once and kept in the user's cache by the hash of their sources: here the control plane.
+"""Programs in Go that tests run, each built once and kept in the user's cache by the hash of its sources: here those of controlplane/.
 
-As a program it builds that and prints the path. Every checkout with the same sources finds the same program.
+As a program it builds those it is told, or the control plane, and prints the paths. Every checkout with the same sources finds the same programs.
 """
 
 import contextlib
@@ -23,9 +23,13 @@ PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 """With the environment's own Go first, which `make` puts there where the machine has none."""
 
 
-def build() -> Path:
-    """Return the program, building it unless it is there: 4 to 10 minutes with Go's own cache cold, seconds with it warm."""
-    return kept("controlplane", SOURCE, ["."], f"-X k8s.io/component-base/version.gitVersion={KUBERNETES}") / "controlplane"
+def build(name: str = "controlplane") -> Path:
+    """Return a program, built unless it is there: 4 to 10 minutes for the first with Go's own cache cold, seconds with it warm.
+
+    The control plane is the module's root; the others ("node", "pause") are directories in it and take from Go's cache what they share with it.
+    """
+    package = "." if name == "controlplane" else f"./{name}"
+    return kept(name, SOURCE, [package], f"-X k8s.io/component-base/version.gitVersion={KUBERNETES}") / name
 
 
 def kept(name: str, source: Path, packages: Sequence[str], flags: str = "") -> Path:
@@ -87,4 +91,5 @@ def _go(source: Path, *arguments: str) -> str:
 
 
 if __name__ == "__main__":
-    print(build())
+    for each in sys.argv[1:] or ["controlplane"]:
+        print(build(each))
