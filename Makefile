@@ -6,12 +6,15 @@ STAMP := $(VENV)/.stamp
 GO_STAMP := $(VENV)/.go
 GO_MONITOR := tests/protocol/go
 GO_CLUSTER := tests/cluster/controlplane
+GO_CHART := tests/chart/tools
+VERSION = $$($(PY) -c 'import rayscaler; print(rayscaler.__version__)')
+LOCK_PART := $(VENV)/bin/uv pip compile --generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11 --constraint requirements.lock -q
 export RAY_USAGE_STATS_ENABLED = 0
 export PYTHONHASHSEED = 0
 
-.PHONY: help demo test cluster-up cluster-down lint fmt gen gen-check docs lock bench soak verify deflake clean
+.PHONY: help demo test cluster-up cluster-down e2e e2e-up e2e-down image lint fmt gen gen-check docs manifests lock bench bench-k8s soak verify deflake clean
 help:            ## print this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
 $(STAMP): requirements.lock pyproject.toml
 	@test -x $(PY) || python3 -m venv $(VENV)
@@ -19,22 +22,34 @@ $(STAMP): requirements.lock pyproject.toml
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-# A monitor in Go and a Kubernetes are among the tests: the machine's own Go if it is new enough for go.mod, else one beside the Python of $(VENV).
-$(GO_STAMP): $(STAMP) $(GO_MONITOR)/go.mod $(GO_MONITOR)/go.sum $(GO_MONITOR)/toolchain.lock $(GO_CLUSTER)/go.mod $(GO_CLUSTER)/go.sum
+# A monitor in Go, a Kubernetes and helm are among the tests: the machine's own Go if it is new enough for go.mod, else one beside the Python of $(VENV).
+$(GO_STAMP): $(STAMP) $(GO_MONITOR)/go.mod $(GO_MONITOR)/go.sum $(GO_MONITOR)/toolchain.lock $(GO_CLUSTER)/go.mod $(GO_CLUSTER)/go.sum \
+  $(GO_CHART)/go.mod $(GO_CHART)/go.sum
 	@export GOTOOLCHAIN=local GOWORK=off PATH=$(CURDIR)/$(VENV)/bin:$$PATH; \
-	(cd $(GO_MONITOR) && go list -m && cd $(CURDIR)/$(GO_CLUSTER) && go list -m) >/dev/null 2>&1 || \
+	(cd $(GO_MONITOR) && go list -m && cd $(CURDIR)/$(GO_CLUSTER) && go list -m && cd $(CURDIR)/$(GO_CHART) && go list -m) >/dev/null 2>&1 || \
 	  $(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r $(GO_MONITOR)/toolchain.lock || \
 	  { echo "the tests build a monitor and a Kubernetes in Go: install Go as new as $(GO_CLUSTER)/go.mod says"; exit 1; }; \
-	(cd $(GO_MONITOR) && go mod download) && cd $(GO_CLUSTER) && go mod download
+	(cd $(GO_MONITOR) && go mod download) && (cd $(GO_CLUSTER) && go mod download) && cd $(GO_CHART) && go mod download
 	@touch $@
 
 demo: $(STAMP)   ## run the main job on this machine: a real Ray head, demand, workers, scale-down
 	$(VENV)/bin/rayscaler demo $(ARGS)
 
-test: $(STAMP) $(GO_STAMP) ## set up everything and run the tests
+test: $(STAMP) $(GO_STAMP) ## set up everything and run the tests, but those of e2e
 	@$(PY) -m tests.protocol.go_monitor >/dev/null  # some minutes with Go's own cache empty, which no test should take
 	@$(PY) -m tests.cluster.binary >/dev/null      # likewise
-	$(PY) -m pytest $(ARGS)
+	@$(PY) -m tests.chart.tools >/dev/null         # likewise
+	$(PY) -m pytest --ignore tests/e2e $(ARGS)
+
+e2e: $(STAMP) $(GO_STAMP) ## run the tests on a real node, which needs root: kubelet, containerd, real images
+	@$(PY) -m tests.e2e prepare
+	$(PY) -m pytest tests/e2e $(ARGS)
+
+e2e-up: $(STAMP) $(GO_STAMP) ## run a Kubernetes with a real node to play with; prints how to use it
+	@$(PY) -m tests.e2e up
+
+e2e-down: $(STAMP) ## end it
+	@$(PY) -m tests.e2e down
 
 cluster-up: $(STAMP) $(GO_STAMP) ## run a Kubernetes with 20 simulated nodes to play with; prints how to use it
 	@$(PY) -m tests.cluster up
@@ -67,17 +82,29 @@ gen-check: gen   ## fail when the committed generated code is stale
 docs: $(STAMP)   ## write docs/reference.md from schema and code
 	$(PY) docs/generate.py
 
-lock: $(STAMP)   ## refresh requirements.lock
+manifests: $(STAMP) $(GO_STAMP) ## render deploy/rayscaler.yaml from the chart
+	$(PY) -m tests.chart.manifests
+
+lock: $(STAMP)   ## refresh requirements.lock, and what the images have of it
 	$(VENV)/bin/uv pip compile --upgrade --generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11 \
 	  --extra dev --no-emit-package rayscaler -q pyproject.toml -o requirements.lock
+	$(LOCK_PART) pyproject.toml -o deploy/requirements.lock
+	printf 'ray\ngrpcio\n' | $(LOCK_PART) - -o tests/e2e/ray.lock
+
+image: $(STAMP)  ## build the service's image as an archive, without a container engine: NAME=, OUT=
+	$(PY) -m deploy.image --name $(or $(NAME),rayscaler:$(VERSION)) --out $(or $(OUT),build/rayscaler-$(VERSION).tar)
 
 bench: $(STAMP)  ## benchmarks: ours, the anchor's, the ratio; exit 1 on a missed ratio, 2 without an anchor
 	$(PY) -m tests.bench $(ARGS)
 
+bench-k8s: $(STAMP) $(GO_STAMP) ## the same on a real API server: bursts of pods against bare creates, a task to its pod, idle requests, memory
+	@$(PY) -m tests.cluster.binary >/dev/null
+	$(PY) -m tests.bench --k8s $(ARGS)
+
 soak: $(STAMP)   ## kill heads, services and monitors again and again: SEED=, MINUTES=, OUT= (goes on where it stopped), ONLY=
 	$(PY) -m tests.soak --seed $(or $(SEED),1) --minutes $(or $(MINUTES),60) --out $(or $(OUT),build/soak.jsonl) --only "$(ONLY)"
 
-verify: gen-check lint test ## the gate: generated code, lint, tests, a clean tree
+verify: gen-check lint test e2e ## the gate: generated code, lint, tests, a clean tree
 	@test -z "$$(git status --porcelain)" || { git status --short; echo "verify left the tree dirty"; exit 1; }
 
 deflake: $(STAMP) $(GO_STAMP) ## run the tests (ARGS selects) until one fails
@@ -85,4 +112,5 @@ deflake: $(STAMP) $(GO_STAMP) ## run the tests (ARGS selects) until one fails
 
 clean:           ## remove what the other targets made
 	@test ! -e build/cluster-keeper.json || $(PY) -m tests.cluster down
+	@test ! -e build/e2e-keeper.json || $(PY) -m tests.e2e down
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist

@@ -25,6 +25,15 @@ class Pace(Protocol):
         ...
 
 
+class Unpaced:
+    """Every turn is at once: for what has nobody to spare."""
+
+    @contextlib.asynccontextmanager
+    async def turn(self, of: str) -> AsyncIterator[None]:  # noqa: ARG002 - the form of a Pace
+        """Give a turn."""
+        yield
+
+
 class Throttle:
     """At most `per_second` turns begin in any second, and `in_flight` run at the same time; each `of` gets one in turn."""
 

@@ -1,6 +1,7 @@
 """Fixtures for all tests, and the tier of each printed with its result."""
 
 import asyncio
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -11,8 +12,10 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("rayscaler", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("rayscaler")
 
-pytest_plugins = ["tests.cluster_tier", "tests.ray_tier"]
+pytest_plugins = ["tests.cluster_tier", "tests.e2e_tier", "tests.ray_tier"]
 
+PROPERTY_S = 3600 if os.environ.get("HYPOTHESIS_PROFILE") == "long" else 300
+"""Limit of a property: a long run has thirty times the examples (tests/properties/conftest.py)."""
 TIERS = ("unit", "property", "protocol", "ray", "cluster", "e2e")
 
 
@@ -28,9 +31,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if marker is None or marker.args[0] not in TIERS:
             raise pytest.UsageError(f"{item.nodeid}: no tier; set pytestmark = pytest.mark.tier(one of {', '.join(TIERS)})")
         if item.get_closest_marker("timeout") is None:
-            seconds = {"unit": 10, "property": 300, "protocol": 60}.get(marker.args[0], 600)
+            seconds = {"unit": 10, "property": PROPERTY_S, "protocol": 60}.get(marker.args[0], 600)
             item.add_marker(pytest.mark.timeout(seconds))
-    items.sort(key=lambda item: tier_of(item) == "cluster")
+    items.sort(key=lambda item: tier_of(item) in {"cluster", "e2e"})
 
 
 def tier_of(item: pytest.Item) -> str:

@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -43,3 +45,10 @@ def test_every_product_package_says_its_laws():
     for init in (ROOT / "rayscaler").rglob("__init__.py"):
         if "api" not in init.relative_to(ROOT).parts:
             assert ast.get_docstring(ast.parse(init.read_text())), init
+
+
+def test_neither_a_monitor_nor_local_mode_loads_what_only_kubernetes_needs():
+    """Half a second and 60 MiB."""
+    loads = "import sys, rayscaler.__main__, rayscaler.app, rayscaler.monitor.main; print({each.partition('.')[0] for each in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", loads], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert not {"kubernetes", "cryptography", "jwt"} & ast.literal_eval(done.stdout)

@@ -15,6 +15,7 @@ from rayscaler.cli.exits import Exit
 from rayscaler.config import load
 from rayscaler.config.load import Checked
 from rayscaler.errors import Problem
+from rayscaler.model.words import counted
 
 _STYLE = {"good": "green", "error": "bold red", "warning": "yellow"}
 
@@ -54,7 +55,9 @@ def _lines(file: str, checked: Checked) -> Iterator[Text]:
         kinds = ", ".join(each.name for each in checked.config.node_types) or "none"
         yield _line("good", Problem(file, "", f"cluster {checked.config.name}, node types: {kinds}"))
     if checked.demand is not None:
-        entries = ", ".join(f"{len(found)} {name}" for name, found in vars(checked.demand).items() if found) or "nothing"
+        entries = (
+            ", ".join(counted(len(found), name.removesuffix("s")) for name, found in vars(checked.demand).items() if found) or "nothing"
+        )
         yield _line("good", Problem(file, "", f"demand file: {entries}"))
     for kind, problems in (("error", checked.problems), ("warning", checked.warnings)):
         for each in problems:

@@ -1,14 +1,18 @@
 """What a definition may say and hardly means: warnings, never a reason to refuse it. Pure."""
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rayscaler.config import shown
 from rayscaler.errors import Problem
-from rayscaler.model.nodetype import ClusterConfig
+from rayscaler.model.nodetype import ClusterConfig, NodeType
 
 HASTY_S = 5.0
 """A worker needs some seconds to start, and Ray shows for up to 2 s less work than there is."""
+
+NOTICE_S = 30
+"""The shortest notice that clouds give before they take a spot machine back."""
 
 
 def of(config: ClusterConfig, document: Mapping[str, Any]) -> tuple[Problem, ...]:
@@ -32,11 +36,21 @@ def _all(config: ClusterConfig, spec: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem(f"{path}.cost", "None", "other types have a cost; it is compared only where every type that fits has one")
         yield from _hasty(f"{path}.idleTimeout", raw.get("idleTimeout"), each.idle_timeout_s)
         yield from _unused(config, f"{path}.template", raw.get("template"))
+        yield from _curt(f"{path}.template.spec.terminationGracePeriodSeconds", each)
 
 
 def _hasty(path: str, raw: object, timeout_s: float | None) -> Iterator[Problem]:
     if timeout_s is not None and timeout_s < HASTY_S:
         yield Problem(path, shown.value(raw), f"is below {HASTY_S:.0f}s: nodes will end between two tasks and be launched again")
+
+
+def _curt(path: str, node_type: NodeType) -> Iterator[Problem]:
+    """Warn where a spot worker may not use the notice it gets: its pod is killed sooner."""
+    grace_s = json.loads(node_type.template)["spec"].get("terminationGracePeriodSeconds") if node_type.template else None
+    if node_type.is_spot and isinstance(grace_s, int) and grace_s < NOTICE_S:
+        yield Problem(
+            path, str(grace_s), f"is below the {NOTICE_S} s of a spot machine's notice: work is killed that could have ended; leave it out"
+        )
 
 
 def _unused(config: ClusterConfig, path: str, raw: object) -> Iterator[Problem]:

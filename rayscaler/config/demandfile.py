@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rayscaler.config import quantity, shown
-from rayscaler.config.reader import Reader, one_of
+from rayscaler.config.reader import Reader, near
 from rayscaler.errors import InvalidRequest
 from rayscaler.model.demand import Bundle, Demand, Gang, LabelCondition, LabelSelector, Operator, Strategy
 from rayscaler.model.nodetype import ClusterConfig, NodeType
@@ -163,7 +163,7 @@ def _type(read: Reader, path: str, name: object, config: ClusterConfig | None) -
         return None
     found = config.node_type(name) if isinstance(name, str) else None
     if found is None:
-        rule = one_of(name, [each.name for each in config.node_types])
+        rule = near(name, [each.name for each in config.node_types])
         read.problem(path, name, f"no such node type in the definition; {rule}")
     return found
 

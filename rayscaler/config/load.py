@@ -29,6 +29,16 @@ def from_file(path: Path) -> ClusterConfig:
     return _config(path, check(path))
 
 
+def with_text(path: Path) -> tuple[str, ClusterConfig, tuple[Problem, ...]]:
+    """Return a YAML file's text, the definition in it and its warnings; raises InvalidRequest naming the file and every problem."""
+    try:
+        text = _text(path)
+    except InvalidRequest as error:
+        raise _of_file(path, error.problems) from error
+    checked = check_text(text)
+    return text, _config(path, checked), checked.warnings
+
+
 def from_content(path: Path | str, content: bytes, executor: str = native.LOCAL) -> tuple[ClusterConfig, tuple[Problem, ...]]:
     """Return the definition in what was read from a place, such as a file, and its warnings.
 

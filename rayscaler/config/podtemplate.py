@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
-from rayscaler.config import quantity, shown
+from rayscaler.config import quantity, shown, tpu
 from rayscaler.config.reader import Reader
 from rayscaler.model.resources import OBJECT_STORE_BYTES, UNIT, Resources
 
@@ -59,11 +59,15 @@ def resources(template: str, declared: Resources, stated: Collection[str]) -> Re
     """
     if not template:
         return declared
-    containers = json.loads(template)["spec"]["containers"]
+    spec = json.loads(template)["spec"]
+    containers = spec["containers"]
     asked = containers[ray_container(containers)].get("resources") or {}
     limits, requests = (dict(asked.get(kind) or {}) for kind in ("limits", "requests"))
     detected = _detected(limits, {**requests, **limits}, {name: declared.get(name, 0) for name in stated})
     found = {name: amount * UNIT for name, amount in detected if name not in stated}
+    head = tpu.head_resource(spec.get("nodeSelector"), found.get("TPU", declared.get("TPU", 0)) // UNIT)
+    if head and head not in stated:
+        found[head] = UNIT
     return Resources({**found, **declared.amounts})
 
 

@@ -54,16 +54,11 @@ _PAIRS: Mapping[str, tuple[Rule, Rule]] = {
 }
 
 
-def near(key: str, keys: set[str]) -> str:
-    """Say which known key was meant, as far as the spelling tells."""
-    found = difflib.get_close_matches(key[:100], keys, 1)
-    return f"did you mean {found[0]}?" if found else f"known keys: {', '.join(sorted(keys))}"
-
-
-def one_of(value: object, names: Iterable[str]) -> str:
+def near(said: object, names: Iterable[str]) -> str:
     """Say which of the names was meant, as far as the spelling tells."""
-    found = difflib.get_close_matches(str(value)[:100], list(names), 1)
-    return f"did you mean {found[0]}?" if found else f"one of: {', '.join(names)}"
+    known = sorted(names)
+    found = difflib.get_close_matches(str(said)[:100], known, 1)
+    return f"did you mean {found[0]}?" if found else f"one of: {', '.join(known) or 'none'}"
 
 
 class Reader:
@@ -118,7 +113,7 @@ class Reader:
         if value is None:
             return default
         if not isinstance(value, str) or value not in tuple(kind):
-            self.problem(path, value, one_of(value, kind))
+            self.problem(path, value, near(value, kind))
             return default
         return kind(value)
 

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from rayscaler.model.instance import InstanceObservation
 from rayscaler.model.nodetype import NodeType
+from rayscaler.throttle import Pace
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,16 @@ class LaunchSpec:
 
 
 class Executor(Protocol):
-    """Carries out launches and terminations."""
+    """Carries out launches and terminations.
+
+    Whoever calls `launch` or `terminate` takes a turn of `pace` for the cluster first and holds it through the call. So the executor says how
+    many calls it bears, and the wait for a turn, long as it may be where thousands are launched, is no part of a call's deadline.
+    """
+
+    @property
+    def pace(self) -> Pace:
+        """Gives turns for calls."""
+        ...
 
     async def launch(self, spec: LaunchSpec) -> str:
         """Begin an instance; return the executor's own id for it once it is sure to be listed.

@@ -32,8 +32,8 @@ _LABELS = {labels.MANAGED_BY: labels.MANAGER}
 class Pauses:
     """Seconds between two looks at the Secret."""
 
-    look_s: float = 3600.0
-    """While all is well: whether it is to be renewed, or another replica has renewed it."""
+    look_s: float = 300.0
+    """While all is well: whether it is to be renewed, or another replica has made a new one, whose authority alone is told then."""
     first_s: float = 0.5
     """After a failure; doubles up to longest_s."""
     longest_s: float = 30.0

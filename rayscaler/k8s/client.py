@@ -8,7 +8,7 @@ only the used fields is 10 to 50 times faster (design §6), and its watch asks f
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 from urllib.parse import quote
@@ -20,7 +20,7 @@ from kubernetes.aio import config
 from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.client.rest import RESTClientObject
 
-from rayscaler.errors import InvalidRequest, Unavailable
+from rayscaler.errors import Denied, InvalidRequest, Unavailable
 from rayscaler.k8s import failures
 from rayscaler.k8s.objects import Event, Kind, Page
 
@@ -42,15 +42,18 @@ _EVENTS = msgspec.json.Decoder(Event)
 
 
 class Client:
-    """Speaks to one API server."""
+    """Speaks to one API server. `may_write` is asked right before each request that changes something; what it raises is not caught."""
 
-    def __init__(self, configuration: Configuration, *, call_s: float = CALL_S) -> None:
+    def __init__(self, configuration: Configuration, *, call_s: float = CALL_S, may_write: Callable[[], None] = lambda: None) -> None:
         self._configuration = configuration
         self._call_s = call_s
+        self._may_write = may_write
         self._session: aiohttp.ClientSession | None = None
+        self.on_denied: Callable[[], None] = lambda: None
+        """Called when the API server says that a right is missing; whoever looks after rights sets it."""
 
     async def create(self, kind: Kind[T], namespace: str, body: Mapping[str, Any]) -> T:
-        """Create an object and return it; raises AlreadyExists."""
+        """Create an object and return it; raises AlreadyExists. `namespace` "" is for kinds that are in none."""
         return kind.one.decode(await self._call("create", kind, namespace, data=body))
 
     async def get(self, kind: Kind[T], namespace: str, name: str) -> T:
@@ -93,11 +96,13 @@ class Client:
 
     async def read(self, path: str) -> bytes:
         """Return what the API server says of itself at a path that is no kind of object's, such as `openid/v1/jwks`."""
-        return await self._ask("GET", f"{self._configuration.host}/{path}", f"get /{path}")
+        return await self._ask(
+            "GET", f"{self._configuration.host}/{path}", f"get /{path}", accept="*/*"
+        )  # its keys have a type of their own
 
     @contextlib.asynccontextmanager
     async def watch(
-        self, kind: Kind[T], namespace: str, *, version: str, selector: str = ""
+        self, kind: Kind[T], namespace: str, *, version: str, selector: str = "", fields: str = ""
     ) -> AsyncIterator[AsyncIterator[tuple[str, T]]]:
         """Open a watch from `version` on: it is open once the block begins. Yields event types and objects, bookmarks too.
 
@@ -107,13 +112,15 @@ class Client:
         query = {"watch": "1", "resourceVersion": version, "allowWatchBookmarks": "true", "timeoutSeconds": str(WATCH_S)}
         if selector:
             query["labelSelector"] = selector
+        if fields:
+            query["fieldSelector"] = fields
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._call_s, sock_read=SILENCE_S)
         with _translated(what, self._call_s):
             session, headers = await self._opened()
             async with asyncio.timeout(self._call_s) as patience:
                 answer = await session.get(self._url(kind, namespace), params=query, headers=headers, timeout=timeout)
                 if answer.status >= 400:
-                    await _refuse(answer, what)
+                    await self._refuse(answer, what)
                 patience.reschedule(None)
             try:
                 _keep_alive(answer)
@@ -137,7 +144,7 @@ class Client:
         form: str = "application/json",
         query: Mapping[str, str] | None = None,
     ) -> bytes:
-        what = f"{verb} {kind.plural} in {namespace}"
+        what = f"{verb} {kind.plural}{f' in {namespace}' if namespace else ''}"
         body = None if data is None else msgspec.json.encode(data)
         return await self._ask(_METHODS[verb], self._url(kind, namespace, name), what, body=body, form=form, query=query)
 
@@ -149,6 +156,7 @@ class Client:
         *,
         body: bytes | None = None,
         form: str = "application/json",
+        accept: str = "application/json",
         query: Mapping[str, str] | None = None,
     ) -> bytes:
         """Ask until the answer is no 429, or the deadline has come; return the body. `what` is the call, for the text of errors."""
@@ -158,20 +166,30 @@ class Client:
                 with _translated(what, self._call_s):
                     async with asyncio.timeout_at(deadline):
                         session, headers = await self._opened()
+                        if method != "GET":
+                            self._may_write()
                         request = session.request(
                             method,
                             url,
                             params=query,
                             data=body,
-                            headers={**headers, "Content-Type": form},
+                            headers={**headers, "Accept": accept, "Content-Type": form},
                             timeout=_NO_TIMEOUT,
                         )
                         async with request as answer:
-                            return await _body(answer, what)
+                            if answer.status >= 400:
+                                await self._refuse(answer, what)
+                            return await answer.read()
             except failures.Overloaded as error:
                 if asyncio.get_running_loop().time() + error.retry_after_s >= deadline:
                     raise
                 await asyncio.sleep(error.retry_after_s)
+
+    async def _refuse(self, answer: aiohttp.ClientResponse, what: str) -> NoReturn:
+        error = failures.of(answer.status, failures.read(await answer.read()), what, answer.headers.get("Retry-After"))
+        if isinstance(error, Denied):
+            self.on_denied()
+        raise error
 
     async def _opened(self) -> tuple[aiohttp.ClientSession, dict[str, str]]:
         """Return the connections and the credentials of this moment: a token in a file is read again each minute."""
@@ -182,7 +200,8 @@ class Client:
         return self._session, {"Accept": "application/json", **({"Authorization": token} if token else {})}
 
     def _url(self, kind: Kind[T], namespace: str, name: str = "") -> str:
-        path = f"{kind.group}/namespaces/{quote(namespace, safe='')}/{kind.plural}"
+        inside = f"namespaces/{quote(namespace, safe='')}/" if namespace else ""
+        path = f"{kind.group}/{inside}{kind.plural}"
         return f"{self._configuration.host}/{path}{'/' if name else ''}{quote(name, safe='')}"
 
 
@@ -192,7 +211,7 @@ _NO_TIMEOUT = aiohttp.ClientTimeout(total=None)
 """The deadline around the call counts."""
 
 
-async def connect(kubeconfig: Path | None = None, *, call_s: float = CALL_S) -> Client:
+async def connect(kubeconfig: Path | None = None, *, call_s: float = CALL_S, may_write: Callable[[], None] = lambda: None) -> Client:
     """Return a client of the cluster that this process runs in, or of a kubeconfig's current context; raises InvalidRequest."""
     configuration = Configuration()
     # Python 3.13 refuses the certificates of many clusters' own authorities for a field that they lack.
@@ -205,7 +224,7 @@ async def connect(kubeconfig: Path | None = None, *, call_s: float = CALL_S) -> 
     except (config.ConfigException, OSError, ValueError, yaml.YAMLError) as error:
         where = "the service account of this pod" if kubeconfig is None else str(kubeconfig)
         raise InvalidRequest(f"{where}: {error}; run in a pod, or name a kubeconfig") from error
-    return Client(configuration, call_s=call_s)
+    return Client(configuration, call_s=call_s, may_write=may_write)
 
 
 @contextlib.contextmanager
@@ -219,16 +238,6 @@ def _translated(what: str, call_s: float) -> Any:
         raise Unavailable(f"{what}: {type(error).__name__}: {error}") from error
     except msgspec.DecodeError as error:
         raise Unavailable(f"{what}: the answer is not what the API server says: {error}") from error
-
-
-async def _body(answer: aiohttp.ClientResponse, what: str) -> bytes:
-    if answer.status >= 400:
-        await _refuse(answer, what)
-    return await answer.read()
-
-
-async def _refuse(answer: aiohttp.ClientResponse, what: str) -> NoReturn:
-    raise failures.of(answer.status, failures.read(await answer.read()), what, answer.headers.get("Retry-After"))
 
 
 async def _events(answer: aiohttp.ClientResponse, kind: Kind[T], what: str) -> AsyncIterator[tuple[str, T]]:

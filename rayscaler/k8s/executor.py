@@ -87,7 +87,7 @@ class KubernetesExecutor:
         self._on_end = on_end
         self._owner = owner
         self._options = options or Options()
-        self._pace = pace or Throttle(per_second=self._options.per_second, in_flight=self._options.in_flight)
+        self.pace: Pace = pace or Throttle(per_second=self._options.per_second, in_flight=self._options.in_flight)
         self._clock = clock or SystemClock()
         self._feed = Feed()
         self._workers: dict[str, dict[str, _Worker]] = {}  # by cluster, then by the pod's uid
@@ -109,8 +109,7 @@ class KubernetesExecutor:
         name = str(manifest["metadata"]["name"])
         try:
             await self._make_sure_of(entry)
-            async with self._pace.turn(spec.cluster):
-                pod = await self._create(name, manifest, spec)
+            pod = await self._create(name, manifest, spec)
         except NotFound as error:
             raise Unavailable(f"{error}; the namespace is missing, or is just ending") from error
         self._reflector.note(pod)
@@ -171,11 +170,10 @@ class KubernetesExecutor:
         await self._delete(pod, grace_s=0 if ends_at else None)
 
     async def _delete(self, pod: Pod, *, grace_s: int | None = None) -> None:
-        async with self._pace.turn(pod.metadata.labels.cluster):
-            try:
-                await self._client.delete(PODS, self._namespace, pod.metadata.name, uid=pod.metadata.uid, grace_s=grace_s)
-            except (NotFound, Busy):  # gone, or the name has another pod now
-                return
+        try:
+            await self._client.delete(PODS, self._namespace, pod.metadata.name, uid=pod.metadata.uid, grace_s=grace_s)
+        except (NotFound, Busy):  # gone, or the name has another pod now
+            return
 
     async def _make_sure_of(self, entry: pods.Manifest) -> None:
         """Create the supervisor's ConfigMap unless that was done lately; who comes meanwhile waits for the same call."""
@@ -231,6 +229,8 @@ class KubernetesExecutor:
         if before is Phase.GONE:
             return
         standing = phases.deleted(pod, was_asked=worker.is_asked) if is_gone else phases.of(pod)
+        if worker.is_asked and standing.ends_at is not None:
+            standing = replace(standing, ends_at=None, error="")  # our own doing
         if is_gone and worker.is_asked and before is not Phase.ENDING:
             # A pod that no kubelet had is deleted at once, without a moment in which it ends.
             self._tell(meta.labels.cluster, worker, Standing(Phase.ENDING, standing.detail))
@@ -243,7 +243,8 @@ class KubernetesExecutor:
         pause_s = 1.0
         while True:
             try:
-                await self._delete(pod)
+                async with self.pace.turn(pod.metadata.labels.cluster):
+                    await self._delete(pod)
             except RayscalerError as error:
                 log.warning("pod.clean.failed", pod=pod.metadata.name, error=str(error))
             else:
@@ -266,6 +267,8 @@ class KubernetesExecutor:
             observed_at=self._clock.now(),
             error=standing.error,
             made_as=_made_as(worker.made_as),
+            trouble=standing.trouble,
+            ends_at=standing.ends_at,
         )
 
 

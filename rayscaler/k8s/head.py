@@ -37,6 +37,8 @@ class Options:
     """Seconds."""
 
     pauses_s: tuple[float, ...] = PAUSES_S
+    lived_s: float = succession.LIVED_S
+    unreachable_s: float = succession.UNREACHABLE_S
     list_wait_s: float = 10.0
     """So long a complete list, or a watch that broke, is waited for."""
     reflector: Pauses = field(default_factory=Pauses)
@@ -166,7 +168,7 @@ class Heads:
         if step.deed is Deed.REST and not is_clean:
             return DELETE_AGAIN_S
         if step.deed is Deed.REST:
-            return None if tended.unreachable_at is None else max(0.1, succession.UNREACHABLE_S - scene.unreachable_s)
+            return None if tended.unreachable_at is None else max(0.1, scene.patience_s - scene.unreachable_s)
         log.info("head.step", cluster=cluster, deed=step.deed.value, epoch=step.epoch, lost=step.lost)
         await self._do(step, tended)
         tended.trouble, tended.errors = "", 0
@@ -187,7 +189,8 @@ class Heads:
             tended.unreachable_at = mono
         if pod is not None and pod.metadata.uid != tended.born[0]:
             tended.born = (pod.metadata.uid, mono)
-        return replace(scene, unreachable_s=0.0 if tended.unreachable_at is None else mono - tended.unreachable_at)
+        unreachable_s = 0.0 if tended.unreachable_at is None else mono - tended.unreachable_at
+        return replace(scene, unreachable_s=unreachable_s, patience_s=self._options.unreachable_s)
 
     def _note_loss(self, tended: _Tended, scene: Scene, step: Step) -> None:
         """Count a head that is lost, once, and so set the pause before its successor."""
@@ -195,7 +198,7 @@ class Heads:
             return
         tended.lost_epoch = scene.epoch
         log.warning("head.lost", cluster=scene.cluster, epoch=scene.epoch, reason=step.lost)
-        if self._clock.mono() - tended.born[1] >= succession.LIVED_S:
+        if self._clock.mono() - tended.born[1] >= self._options.lived_s:
             tended.losses = 0
         self._pause(tended, tended.losses)
         tended.losses += 1

@@ -132,7 +132,7 @@ class Identity:
             raise Unauthenticated(f"the token is not for the audience {AUDIENCE!r}; give the monitor's volume that audience") from error
         except jwt.InvalidIssuerError as error:
             raise self._stranger("has another issuer than the API server names") from error
-        except (jwt.InvalidTokenError, msgspec.ValidationError) as error:
+        except (jwt.InvalidTokenError, msgspec.ValidationError, ValueError, RecursionError) as error:  # the last two: garbage
             raise Unauthenticated(f"the token is not valid: {error}") from error
 
     def _stranger(self, what: str) -> RayscalerError:

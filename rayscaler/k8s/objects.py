@@ -32,6 +32,7 @@ class Annotations(_Object):
     instance_id: str = msgspec.field(name="rayscaler.io/instance-id", default="")
     spec_hash: str = msgspec.field(name="rayscaler.io/spec-hash", default="")
     made_as: str = msgspec.field(name="rayscaler.io/made-as", default="")
+    terminate_by: str = msgspec.field(name="rayscaler.io/terminate-by", default="")
 
     def __post_init__(self) -> None:
         self.made_as = sys.intern(self.made_as)
@@ -95,6 +96,7 @@ class Condition(_Object):
 
     type: str = ""
     status: str = ""
+    last_transition_time: str = ""
     reason: str = ""
     message: str = ""
 
@@ -106,10 +108,11 @@ class Container(_Object):
 
 
 class PodSpec(_Object):
-    """Where a pod is, and its containers in their order."""
+    """Where a pod is, its containers in their order, and how long it may take to end."""
 
     node_name: str = ""
     containers: list[Container] = []
+    termination_grace_period_seconds: int = 30
 
 
 class PodStatus(_Object):
@@ -184,6 +187,41 @@ class Service(Named):
     spec: ServiceSpec = msgspec.field(default_factory=ServiceSpec)
 
 
+class RecordData(_Object):
+    """What a record's ConfigMap says: the record, and the leader that wrote it last."""
+
+    record: str = msgspec.field(name="record.json", default="")
+    holder: str = ""
+    epoch: str = ""
+
+
+class RecordBinary(_Object):
+    """The definition as it was good last, compressed."""
+
+    definition: bytes = msgspec.field(name="definition.yaml.gz", default=b"")
+
+
+class Record(Named):
+    """A ConfigMap that holds a cluster's record."""
+
+    data: RecordData = msgspec.field(default_factory=RecordData)
+    binary_data: RecordBinary = msgspec.field(default_factory=RecordBinary)
+
+
+class LeaseSpec(_Object):
+    """Who leads, and for how long without a word. Its times are for people."""
+
+    holder_identity: str = ""
+    lease_duration_seconds: int = 0
+    lease_transitions: int = 0
+
+
+class Lease(Named):
+    """A Lease."""
+
+    spec: LeaseSpec = msgspec.field(default_factory=LeaseSpec)
+
+
 class PageMeta(_Object):
     """Where a list stands: its version, and the token of the next page, if any."""
 
@@ -232,9 +270,35 @@ class Kind(Generic[T]):
         self.page = msgspec.json.Decoder(page)
 
 
+class Rule(_Object):
+    """Some verbs on some resources; without names on all of them."""
+
+    verbs: list[str] = []
+    api_groups: list[str] = []
+    resources: list[str] = []
+    resource_names: list[str] = []
+
+
+class RulesStatus(_Object):
+    """What may be done in a namespace; `incomplete` where some authorizer of the API server cannot tell."""
+
+    resource_rules: list[Rule] = []
+    incomplete: bool = False
+    evaluation_error: str = ""
+
+
+class RulesReview(_Object):
+    """An answer to the question what one may do."""
+
+    status: RulesStatus = msgspec.field(default_factory=RulesStatus)
+
+
 PODS = Kind("api/v1", "pods", Pod, Page[Pod])
 CONFIG_MAPS = Kind("api/v1", "configmaps", ConfigMap, Page[ConfigMap])
 EVENTS = Kind("api/v1", "events", Named, Page[Named])
 SECRETS = Kind("api/v1", "secrets", Secret, Page[Secret])
 HEAD_PODS = Kind("api/v1", "pods", HeadPod, Page[HeadPod])
 SERVICES = Kind("api/v1", "services", Service, Page[Service])
+RECORDS = Kind("api/v1", "configmaps", Record, Page[Record])
+LEASES = Kind("apis/coordination.k8s.io/v1", "leases", Lease, Page[Lease])
+RULES_REVIEWS = Kind("apis/authorization.k8s.io/v1", "selfsubjectrulesreviews", RulesReview, Page[RulesReview])

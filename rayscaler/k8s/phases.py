@@ -3,31 +3,46 @@
 Ray's container decides, whatever sidecars do: once it has ended, the instance is gone, for it is never started again.
 """
 
-from dataclasses import dataclass
+import contextlib
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from rayscaler import rejoin
 from rayscaler.config import podtemplate
 from rayscaler.executor import exits
+from rayscaler.k8s import labels
 from rayscaler.k8s.objects import Condition, ContainerStatus, Pod
-from rayscaler.model.instance import Phase
+from rayscaler.model.instance import Phase, Trouble
 
 MADE = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "CrashLoopBackOff", "PreCreateHookError"})
 """Reasons of waiting that come after the image is there."""
 NO_TROUBLE = frozenset({"", "ContainerCreating", "PodInitializing"})
+HOPELESS = frozenset({"InvalidImageName", "ErrImageNeverPull"})
+"""Reasons of waiting that only another template ends; for all others kubelet tries again: a registry comes back, a Secret is made."""
 
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a pod stands; `error` is why it does not get on, or how it ended."""
+    """Where a pod stands; `error` is why it does not get on, or how it ended; `ends_at` when others will end it (wall seconds)."""
 
     phase: Phase
     detail: str = ""
     error: str = ""
+    trouble: Trouble | None = None
+    ends_at: float | None = None
 
 
 def of(pod: Pod) -> Standing:
-    """Return where a pod stands."""
+    """Return where a pod stands, and when it will end if that was announced: by its deletion, a disruption, or our annotation."""
+    standing = _standing(pod)
+    announced = [] if standing.phase is Phase.GONE else _announced(pod)
+    if not announced:
+        return standing
+    ends_at, why = min(announced)
+    return replace(standing, ends_at=ends_at, error=standing.error or why)
+
+
+def _standing(pod: Pod) -> Standing:
     if pod.metadata.deletion_timestamp:
         return Standing(Phase.ENDING, _why(pod) or _where(pod))
     ray = ray_status(pod)
@@ -57,8 +72,31 @@ def ray_status(pod: Pod) -> ContainerStatus | None:
 
 
 def seconds(timestamp: str) -> float:
-    """Return the wall seconds of an RFC 3339 time."""
-    return datetime.fromisoformat(timestamp).timestamp()
+    """Return the wall seconds of an RFC 3339 time; raises ValueError for anything else, one without a zone included."""
+    found = datetime.fromisoformat(timestamp)
+    if found.tzinfo is None:
+        raise ValueError(f"{timestamp}: no time zone")
+    return found.timestamp()
+
+
+def _announced(pod: Pod) -> list[tuple[float, str]]:
+    """Return each moment at which somebody will end the pod, and why."""
+    found = []
+    if pod.metadata.deletion_timestamp:
+        found.append((seconds(pod.metadata.deletion_timestamp), _why(pod) or "its pod is being deleted by somebody else"))
+    disrupted = _disruption(pod)
+    if disrupted is not None and disrupted.last_transition_time:
+        # Whoever disrupts a pod deletes it next, or stops it as its node shuts down: within its grace.
+        found.append((seconds(disrupted.last_transition_time) + pod.spec.termination_grace_period_seconds, _why(pod)))
+    said = pod.metadata.annotations.terminate_by
+    with contextlib.suppress(ValueError):  # what is no time announces nothing
+        found += [(seconds(said), f"{labels.TERMINATE_BY} is {said}")] if said else []
+    return found
+
+
+def _disruption(pod: Pod) -> Condition | None:
+    found = _condition(pod, "DisruptionTarget")
+    return found if found is not None and found.status == "True" else None
 
 
 def _ended(pod: Pod, ray: ContainerStatus | None) -> Standing | None:
@@ -80,7 +118,9 @@ def _unscheduled(pod: Pod) -> Standing:
     if scheduled is None or scheduled.status != "False":
         return Standing(Phase.UNSCHEDULED)
     said = f"{scheduled.reason}: {scheduled.message}".strip(": ")
-    return Standing(Phase.UNSCHEDULED, said, said if scheduled.reason == "Unschedulable" else "")
+    if scheduled.reason != "Unschedulable":
+        return Standing(Phase.UNSCHEDULED, said)
+    return Standing(Phase.UNSCHEDULED, said, said, Trouble.UNSCHEDULABLE)
 
 
 def _waiting(pod: Pod, ray: ContainerStatus | None) -> Standing:
@@ -90,14 +130,15 @@ def _waiting(pod: Pod, ray: ContainerStatus | None) -> Standing:
         waiting = each.state.waiting
         if waiting is not None and waiting.reason not in NO_TROUBLE:
             said = f"{each.name}: {waiting.reason}: {waiting.message}".strip(": ")
-            return Standing(Phase.STARTING if each is ray and waiting.reason in MADE else Phase.PULLING, said, said)
+            trouble = Trouble.HOPELESS if waiting.reason in HOPELESS else Trouble.RETRIED
+            return Standing(Phase.STARTING if each is ray and waiting.reason in MADE else Phase.PULLING, said, said, trouble)
     return Standing(Phase.PULLING, _where(pod))
 
 
 def _why(pod: Pod) -> str:
     """Return who put an end to a pod, if anybody: eviction, preemption, a lost node."""
-    disrupted = _condition(pod, "DisruptionTarget")
-    if disrupted is not None and disrupted.status == "True":
+    disrupted = _disruption(pod)
+    if disrupted is not None:
         return f"{disrupted.reason}: {disrupted.message}".strip(": ")
     return f"{pod.status.reason}: {pod.status.message}".strip(": ")
 

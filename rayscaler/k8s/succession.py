@@ -72,6 +72,7 @@ class Scene:
     """Newest epoch of which a pod was ever seen; it may be gone."""
     unreachable_s: float = 0.0
     """For so long the present pod's node has been out of sight."""
+    patience_s: float = UNREACHABLE_S
 
     @property
     def epoch(self) -> int:
@@ -155,8 +156,8 @@ def _losses(scene: Scene, pod: HeadPod) -> Iterator[str]:
         yield "it belongs to a definition that is gone"
     if meta.labels.epoch != str(scene.epoch):
         yield f"its label {labels.HEAD_EPOCH} was changed, so that its Service does not find it"
-    if is_unreachable(pod) and scene.unreachable_s >= UNREACHABLE_S:
-        yield f"its node has been out of sight for {UNREACHABLE_S:g} s"
+    if is_unreachable(pod) and scene.unreachable_s >= scene.patience_s:
+        yield f"its node has been out of sight for {scene.patience_s:g} s"
     if _is_changed(scene, pod) and not _was_up(pod):
         yield "spec.head was changed before it was up"
 

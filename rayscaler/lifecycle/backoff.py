@@ -2,16 +2,23 @@
 
 from rayscaler.model.state import Backoff
 
-FIRST_S = 5.0
-"""Wait after the first failure in a row."""
-LONGEST_S = 300.0
-"""Longest wait; doubling from FIRST_S gets there with the seventh failure."""
+Waits = tuple[float, ...]
+"""Seconds after the first, second, ... failure in a row; the last for all further ones."""
+
+REFUSED: Waits = (5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0)
+"""A launch call failed: to ask again costs one call."""
+NO_CAPACITY: Waits = (5.0, 10.0, 20.0, 30.0)
+"""Quota or capacity was refused at once; more of it is used within half a minute (complaint H2)."""
+CRASHED: Waits = (5.0, 60.0, 600.0, 1200.0, 1800.0)
+"""It was made and ended by itself: once may be chance; at most three tries in ten minutes (complaint B6)."""
+STUCK: Waits = (300.0, 600.0, 1200.0, 1800.0)
+"""It was made and did not get on: each try holds its demand up for a while, so tries are few (complaint H1: after 5, 10, 20, 30 minutes)."""
+LONGEST_S = max(REFUSED + NO_CAPACITY + CRASHED + STUCK)
 
 
-def failed(known: Backoff | None, node_type: str, detail: str, now: float) -> Backoff:
+def failed(known: Backoff | None, node_type: str, detail: str, now: float, waits: Waits = REFUSED) -> Backoff:
     """Return the back-off after one more failure; failures inside a running back-off count as one (a burst fails as one)."""
     if known is not None and now < known.until:
         return Backoff(node_type, known.failures, known.until, detail)
     failures = 1 if known is None else known.failures + 1
-    wait_s = min(LONGEST_S, FIRST_S * 2 ** min(failures - 1, 10))
-    return Backoff(node_type, failures, now + wait_s, detail)
+    return Backoff(node_type, failures, now + waits[min(failures, len(waits)) - 1], detail)

@@ -23,7 +23,27 @@ def observation(known: Instance | None, seen: InstanceObservation, now: float) -
     after = move(known, Fact.EXISTS, now)
     if seen.phase is not after.phase:
         after = replace(after, phase=seen.phase, phase_since=now)
-    return replace(after, external_id=seen.external_id or after.external_id, made_as=after.made_as or seen.made_as)
+    after = replace(after, external_id=seen.external_id or after.external_id, made_as=after.made_as or seen.made_as)
+    return _with_trouble(known, _with_notice(after, seen), seen, now)
+
+
+def _with_notice(after: Instance, seen: InstanceObservation) -> Instance:
+    """Return an instance with the end that others have announced for it, if it is not our own doing."""
+    if seen.ends_at is None or after.status is InstanceStatus.TERMINATING:
+        return replace(after, ends_at=None, ends_why="")
+    return replace(after, ends_at=seen.ends_at, ends_why=seen.error or seen.detail)
+
+
+def _with_trouble(known: Instance, after: Instance, seen: InstanceObservation, now: float) -> Instance:
+    """Return a launch with what holds it up, in the executor's words. A trouble of another kind, or in another phase, begins anew."""
+    if after.status is not InstanceStatus.ALLOCATED:
+        return replace(after, trouble=None, stuck_since=None)
+    detail = seen.error or seen.detail or after.detail
+    if seen.trouble is None:
+        return replace(after, detail=detail, trouble=None, stuck_since=None)
+    if seen.trouble is known.trouble and seen.phase is known.phase:
+        return replace(after, detail=detail)
+    return replace(after, detail=detail, trouble=seen.trouble, trouble_since=now, stuck_since=None)
 
 
 def _adopt(seen: InstanceObservation, now: float) -> Instance:
@@ -38,8 +58,12 @@ def _adopt(seen: InstanceObservation, now: float) -> Instance:
         phase=seen.phase,
         phase_since=now,
         reason=Reason.ALLOCATED,
-        detail="found at the executor",
+        detail=seen.error or "found at the executor",
         made_as=seen.made_as,
+        trouble=seen.trouble if status is InstanceStatus.ALLOCATED else None,
+        trouble_since=now,
+        ends_at=seen.ends_at if status is InstanceStatus.ALLOCATED else None,
+        ends_why=(seen.error or seen.detail) if status is InstanceStatus.ALLOCATED and seen.ends_at is not None else "",
     )
 
 
@@ -89,6 +113,7 @@ def _with_rows(instance: Instance, rows: list[RayNode], now: float) -> Instance:
         current = instance.ray_node_id if instance.ray_node_id in alive else alive[0]
         if instance.is_in_flight:
             instance = move(instance, Fact.JOINED, now, reason=Reason.JOINED, detail="Ray shows its node")
+            instance = replace(instance, trouble=None, stuck_since=None)
         if current != instance.ray_node_id or instance.node_dead_since is not None:
             instance = replace(instance, ray_node_id=current, node_dead_since=None)
         return instance

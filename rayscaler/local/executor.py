@@ -26,6 +26,7 @@ from rayscaler.local.processes import Identity, Processes, end, end_stragglers
 from rayscaler.local.rundir import Record, RunDir
 from rayscaler.local.supervisor import Status
 from rayscaler.model.instance import InstanceObservation, Phase
+from rayscaler.throttle import Pace, Unpaced
 
 log = structlog.get_logger(__name__)
 
@@ -96,6 +97,7 @@ class LocalExecutor:
         self._timings = timings or LocalTimings()
         self._build = build
         self._clock = clock or SystemClock()
+        self.pace: Pace = Unpaced()  # a launch only notes the intent; starts have slots of their own
         self._slots = asyncio.Semaphore(self._timings.starting_at_once)
         self._clusters: dict[str, dict[str, _Worker]] = {}
         self._feed = Feed()

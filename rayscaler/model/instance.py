@@ -43,6 +43,17 @@ class Phase(StrEnum):
     GONE = "gone"
 
 
+class Trouble(StrEnum):
+    """Why an instance in flight does not get on, as far as that says for how long to wait."""
+
+    UNSCHEDULABLE = "unschedulable"
+    """No machine has room for it; one may be on its way."""
+    RETRIED = "retried"
+    """Something that it needs cannot be had, such as its image or a Secret, and is tried again."""
+    HOPELESS = "hopeless"
+    """It can never start as it is asked for."""
+
+
 class Reason(StrEnum):
     """Why something is done, or not done. One text for people per value stands in `reason_text` (model/reasons.py)."""
 
@@ -52,6 +63,7 @@ class Reason(StrEnum):
     CONSTRAINT = "CONSTRAINT"
     MIN_WORKERS = "MIN_WORKERS"
     HELD = "HELD"
+    REPLACES = "REPLACES"
     # ends
     IDLE = "IDLE"
     UNNEEDED = "UNNEEDED"
@@ -61,6 +73,9 @@ class Reason(StrEnum):
     OUTDATED = "OUTDATED"
     OVERDUE = "OVERDUE"
     NOT_REJOINED = "NOT_REJOINED"
+    CANNOT_START = "CANNOT_START"
+    MAKES_WAY = "MAKES_WAY"
+    PREEMPTED = "PREEMPTED"
     DRAINED = "DRAINED"
     NODE_DIED = "NODE_DIED"
     # refusals for now
@@ -93,6 +108,8 @@ class Reason(StrEnum):
     DRAIN_REFUSED = "DRAIN_REFUSED"
     EXITED = "EXITED"
     LAUNCH_ERROR = "LAUNCH_ERROR"
+    NO_CAPACITY = "NO_CAPACITY"
+    STUCK = "STUCK"
     DISAPPEARED = "DISAPPEARED"
     # blindness
     NO_REPORT = "NO_REPORT"
@@ -110,7 +127,11 @@ NEVER = frozenset({Reason.NO_TYPE_FITS, Reason.NO_TYPE_HAS_LABELS, Reason.ONLY_E
 
 @dataclass(frozen=True)
 class InstanceObservation:
-    """A passive fact about an instance from its executor; `observed_at` is wall seconds. `made_as` is what it was launched with, if known."""
+    """A passive fact about an instance from its executor; `observed_at` is wall seconds. `made_as` is what it was launched with, if known.
+
+    `error` is why it does not get on, or how it ended; `trouble` what that means for one in flight, None where it means nothing.
+    `ends_at` is when somebody else will end it (wall seconds), if that was announced; `error` or `detail` says why.
+    """
 
     instance_id: str
     node_type: str
@@ -120,6 +141,8 @@ class InstanceObservation:
     observed_at: float = 0.0
     error: str = ""
     made_as: NodeType | None = None
+    trouble: Trouble | None = None
+    ends_at: float | None = None
 
 
 @dataclass(frozen=True)
@@ -128,7 +151,8 @@ class Instance:
 
     `ray_node_id` is the node that carries it now; `node_dead_since` is set once that node was reported DEAD with no other
     node of this instance alive. `drain_accepted` is Ray's word on the drain in progress. `made_as` is what it was launched with, if known:
-    its node type may be another one since.
+    its node type may be another one since. `trouble_since` is when the trouble began that holds it up now, `stuck_since` when that had
+    lasted for too long: from then on it counts for nothing, until it gets on. `ends_at` is when somebody else will end it, as announced, and `ends_why` why.
     """
 
     instance_id: str
@@ -146,6 +170,11 @@ class Instance:
     reason: Reason = Reason.DEMAND
     detail: str = ""
     made_as: NodeType | None = None
+    trouble: Trouble | None = None
+    trouble_since: float = 0.0
+    stuck_since: float | None = None
+    ends_at: float | None = None
+    ends_why: str = ""
 
     @property
     def has_joined(self) -> bool:

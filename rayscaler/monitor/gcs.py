@@ -66,7 +66,7 @@ class Gcs(Protocol):
         """Read everything of one moment; a new cluster at the same address is no error."""
         ...
 
-    async def drain(self, ray_node_id: str, reason: gcs_pb2.DrainNodeReason, detail: str, deadline_at: float | None) -> tuple[bool, str]:
+    async def drain(self, request: gcs_pb2.DrainNodeRequest) -> tuple[bool, str]:
         """Ask Ray to stop using a node; return whether it took it, and its words. Not a proof of anything."""
         ...
 
@@ -138,9 +138,9 @@ class GrpcGcs:
         except errors.Superseded:
             return await self._read()
 
-    async def drain(self, ray_node_id: str, reason: gcs_pb2.DrainNodeReason, detail: str, deadline_at: float | None) -> tuple[bool, str]:
+    async def drain(self, request: gcs_pb2.DrainNodeRequest) -> tuple[bool, str]:
         """Ask Ray to drain a node of the cluster read last; a drain is never carried over to a new cluster."""
-        request = drain_request(ray_node_id, reason, detail, deadline_at)
+        check_drain(request)
         line = self._line()
         self._drained_at = self._clock.mono()
         reply = await line.call(f"{AUTOSCALER}/DrainNode", request, gcs_pb2.DrainNodeReply)
@@ -279,24 +279,17 @@ def _asked(constraints: Sequence[gcs_pb2.ClusterResourceConstraint]) -> Counter[
     return found
 
 
-def drain_request(ray_node_id: str, reason: gcs_pb2.DrainNodeReason, detail: str, deadline_at: float | None) -> gcs_pb2.DrainNodeRequest:
-    """Make the request, or raise InvalidRequest: reason 0 crashes the raylet, and a negative deadline is refused."""
+def check_drain(request: gcs_pb2.DrainNodeRequest) -> None:
+    """Raise InvalidRequest where Ray would come to harm, or do nothing: reason 0 crashes the raylet (WC-12), a negative deadline is refused."""
     problems = []
-    if reason not in (gcs_pb2.DRAIN_NODE_REASON_IDLE_TERMINATION, gcs_pb2.DRAIN_NODE_REASON_PREEMPTION):
-        problems.append(f"drain_node.reason: {reason} is neither idle (1) nor preemption (2)")
-    if deadline_at is not None and deadline_at < 0:
-        problems.append(f"drain_node.deadline: {deadline_at} lies before the epoch")
-    try:
-        node_id = bytes.fromhex(ray_node_id)
-    except ValueError:
-        node_id = b""
-    if not node_id:
-        problems.append(f"drain_node.ray_node_id: {ray_node_id!r} is no node id in hex")
+    if request.reason not in (gcs_pb2.DRAIN_NODE_REASON_IDLE_TERMINATION, gcs_pb2.DRAIN_NODE_REASON_PREEMPTION):
+        problems.append(f"drain_node.reason: {request.reason} is neither idle (1) nor preemption (2)")
+    if request.deadline_timestamp_ms < 0:
+        problems.append(f"drain_node.deadline_timestamp_ms: {request.deadline_timestamp_ms} lies before the epoch")
+    if not request.node_id:
+        problems.append("drain_node.node_id: is required")
     if problems:
         raise errors.InvalidRequest(*problems)
-    is_idle = reason == gcs_pb2.DRAIN_NODE_REASON_IDLE_TERMINATION
-    deadline_ms = 0 if is_idle or deadline_at is None else int(deadline_at * 1000)
-    return gcs_pb2.DrainNodeRequest(node_id=node_id, reason=reason, reason_message=detail, deadline_timestamp_ms=deadline_ms)
 
 
 def check_state(state: gcs_pb2.AutoscalingState, version_told: int) -> None:

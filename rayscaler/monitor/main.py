@@ -232,12 +232,10 @@ class Monitor:
         return await self._gcs.replay_constraint(replay.constraint, cluster_id, replaces)
 
     async def _drain(self, drain: gcs_pb2.DrainNodeRequest) -> tuple[bool, str]:
-        ray_node_id = drain.node_id.hex()
-        if ray_node_id not in self._known_nodes:
+        if drain.node_id.hex() not in self._known_nodes:
             # Ray would accept it and do nothing.
             raise errors.NotFound("Ray has no such node in its present session")
-        deadline_at = drain.deadline_timestamp_ms / 1000 if drain.deadline_timestamp_ms else None
-        return await self._gcs.drain(ray_node_id, drain.reason, drain.reason_message, deadline_at)
+        return await self._gcs.drain(drain)
 
     def _tell(self, response: head_pb2.ReportDemandResponse) -> None:
         """Pass on to the GCS what the service wants told and the GCS has not taken yet."""

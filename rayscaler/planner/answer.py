@@ -1,11 +1,13 @@
 """From the draft to the Plan: launches with what they are for, and where everything lies. Decides nothing."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 
-from rayscaler.model.demand import Reserve
+from rayscaler.model.demand import Bundle, Reserve
 from rayscaler.model.instance import Reason
-from rayscaler.model.plan import Launch, Placement, Plan
+from rayscaler.model.plan import Infeasible, Launch, Placement, Plan
+from rayscaler.model.words import counted
 from rayscaler.planner.sim import NEW, Draft, Load, NodeRun
 
 NAMED = 4
@@ -18,10 +20,18 @@ def plan_of(draft: Draft) -> Plan:
         launches=_launches(draft),
         drains=tuple(draft.drains),
         terminations=tuple(draft.terminations),
-        infeasible=tuple(draft.infeasible),
+        infeasible=tuple(_asked(draft)),
         placements=(*_placements(draft.floor, is_constraint=True), *_placements(draft.runs, is_constraint=False)),
         unneeded=tuple(sorted(draft.unneeded)),
     )
+
+
+def _asked(draft: Draft) -> Iterator[Infeasible]:
+    """Yield what is refused of that which somebody waits for: work that still runs on a node about to end waits for nothing yet."""
+    for each in draft.infeasible:
+        running = draft.displaced.get(each.what, 0) if isinstance(each.what, Bundle) and not each.is_constraint else 0
+        if each.count > running:
+            yield replace(each, count=each.count - running) if running else each
 
 
 def _placements(runs: Iterable[NodeRun], *, is_constraint: bool) -> list[Placement]:
@@ -50,6 +60,8 @@ def _launch(draft: Draft, node_type: str, reason: Reason, load: Sequence[Load], 
     reserves = [Reserve(each.shape.bundle, each.each, each.gang_id) for each in _merged(load)]
     reserves += [Reserve(each.shape.bundle, each.each, is_constraint=True) for each in _merged(floor)]
     gangs = tuple(dict.fromkeys(each.gang_id for each in reserves if each.gang_id))
+    if reason is Reason.DEMAND and all(each.bundle in draft.displaced for each in reserves):
+        reason = Reason.REPLACES
     return Launch(node_type, reason, _detail(draft, node_type, reason, reserves), tuple(reserves), gangs)
 
 
@@ -65,7 +77,9 @@ def _detail(draft: Draft, node_type: str, reason: Reason, reserves: Sequence[Res
     if reason is Reason.MIN_WORKERS:
         found = draft.view(node_type)
         least = found.node_type.min_workers if found else 0
-        return f"{node_type} has a minimum of {least} workers"
+        return f"{node_type} has a minimum of {counted(least, 'worker')}"
+    if reason is Reason.REPLACES:
+        return f"{node_type} for the work of a node that is about to end: {_named(reserves)}"
     if reason is Reason.HELD:
         return f"{node_type} had {draft.least[node_type]} when the head was lost, and they are kept for its idle timeout"
     if reason is Reason.CONSTRAINT:
@@ -77,5 +91,5 @@ def _detail(draft: Draft, node_type: str, reason: Reason, reserves: Sequence[Res
 
 
 def _named(reserves: Sequence[Reserve]) -> str:
-    more = f" and {len(reserves) - NAMED} shapes more" if len(reserves) > NAMED else ""
+    more = f" and {counted(len(reserves) - NAMED, 'shape')} more" if len(reserves) > NAMED else ""
     return ", ".join(map(str, reserves[:NAMED])) + more

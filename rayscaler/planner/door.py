@@ -11,6 +11,7 @@ from rayscaler.model.demand import Bundle, Demand, Gang
 from rayscaler.model.instance import ENDED, STANDING, Instance, InstanceStatus
 from rayscaler.model.node import NodeStatus, RayNode
 from rayscaler.model.nodetype import NodeType
+from rayscaler.model.raynames import GROUP_MARK
 from rayscaler.model.resources import IMPLICIT_PREFIX, NODE_PREFIX, UNIT, Resources
 from rayscaler.model.state import ClusterState, Expectation
 from rayscaler.planner.sim import EXPECTED, HEAD, SETTLED, Draft, Labels, NodeRun, Promise, Room, Shape, TypeView
@@ -24,7 +25,10 @@ LEAVING = frozenset({InstanceStatus.DRAINING, InstanceStatus.TERMINATING})
 
 def draft_of(state: ClusterState) -> Draft:
     """Return the draft of a state, with counts and shapes but no capacity yet."""
-    demands = _grouped(state.demands)
+    instances = tuple(sorted((each for each in state.instances if each.status not in ENDED), key=lambda each: each.instance_id))
+    rows = _rows(instances, state.nodes)
+    displaced = _grouped(Demand(Bundle(used), 1) for each in instances if (used := _displaced(each, rows.get(each.instance_id))))
+    demands = _grouped((*state.demands, *(Demand(bundle, count) for bundle, count in displaced.items())))
     constraint = _grouped(state.constraint.demands if state.constraint else ())
     gangs = tuple(gang for gang in state.gangs if gang.size and not any(is_synthetic(each.bundle) for each in gang.bundles))
     bundles = {**demands, **constraint, **{each.bundle: each.count for gang in gangs for each in gang.bundles}}
@@ -33,7 +37,6 @@ def draft_of(state: ClusterState) -> Draft:
     largest = _largest(names, types, state.nodes)
     index = {name: i for i, name in enumerate(names)}
     shapes = {bundle: _shape(bundle, index, largest) for bundle in bundles}
-    instances = tuple(sorted((each for each in state.instances if each.status not in ENDED), key=lambda each: each.instance_id))
     return Draft(
         state=state,
         names=tuple(names),
@@ -43,7 +46,8 @@ def draft_of(state: ClusterState) -> Draft:
         constraint=_sorted_counts(constraint, shapes),
         gangs=tuple(sorted(gangs, key=lambda gang: _gang_order(gang, shapes))),
         instances=instances,
-        rows=_rows(instances, state.nodes),
+        rows=rows,
+        displaced=displaced,
         backoffs={each.node_type: each for each in state.backoffs},
         least=_least(types, dict(state.held)),
         live=Counter(each.node_type for each in instances),
@@ -66,7 +70,7 @@ def open_capacity(draft: Draft) -> None:
     expected: list[tuple[Instance, RayNode | None, Expectation | None]] = []
     expectations = {each.instance_id: each for each in draft.state.expectations}
     for instance in draft.instances:
-        if instance.instance_id in draft.leaving or instance.node_dead_since is not None:
+        if instance.instance_id in draft.leaving or instance.node_dead_since is not None or instance.stuck_since is not None:
             continue
         expectation = _live_expectation(instance, expectations, draft.state.now)
         row = draft.rows.get(instance.instance_id)
@@ -175,6 +179,20 @@ def _rows(instances: Iterable[Instance], nodes: Iterable[RayNode]) -> dict[str, 
     alive = {(row.instance_id, row.ray_node_id): row for row in nodes if row.is_alive and not row.is_head}
     found = {each.instance_id: alive.get((each.instance_id, each.ray_node_id)) for each in instances if each.has_joined}
     return {name: row for name, row in found.items() if row is not None}
+
+
+def _displaced(instance: Instance, row: RayNode | None) -> Resources | None:
+    """Return what work uses of a node that somebody else is about to end: it will be wanted again then, so it is planned for now."""
+    if instance.ends_at is None or row is None:
+        return None
+    free = row.available.amounts
+    used = {name: amount - free.get(name, 0) for name, amount in row.total.items_sorted if not _is_nobodys(name)}
+    return Resources({name: amount for name, amount in used.items() if amount > 0}) or None
+
+
+def _is_nobodys(name: str) -> bool:
+    """Whether no task asks for a resource by that name: it comes with one node, with one placement group, or is used without being asked for."""
+    return name.startswith((NODE_PREFIX, IMPLICIT_PREFIX)) or GROUP_MARK in name or name == "object_store_memory"
 
 
 def _grouped(demands: Iterable[Demand]) -> dict[Bundle, int]:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from rayscaler.model.demand import Bundle, Gang, Strategy
 from rayscaler.model.instance import Reason
 from rayscaler.model.resources import Resources
+from rayscaler.model.words import counted
 from rayscaler.planner import matching, refuse
 from rayscaler.planner.choose import Wanted, choose
 from rayscaler.planner.packing import filled, gang_counts, launch_for, place
@@ -50,7 +51,7 @@ def _try(draft: Draft, gang: Gang, wanted: Wanted) -> refuse.Verdict | None:
         launches = len(draft.launching) - mark.launching
         draft.reset(mark)
         if launches:
-            found = found._replace(text=f"{found.text} (counting {launches} launches for it)")
+            found = found._replace(text=f"{found.text} (counting the launch of {counted(launches, 'node')} for it)")
     return found
 
 

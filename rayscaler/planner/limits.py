@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from rayscaler.model.instance import Reason
 from rayscaler.model.nodetype import UNLIMITED, ClusterConfig
 from rayscaler.model.resources import MANY
+from rayscaler.model.words import counted
 from rayscaler.planner.sim import Draft, TypeView
 
 SPEED_FLOOR = 5
@@ -72,6 +73,11 @@ def _probes(draft: Draft, view: TypeView) -> int:
     return 0 if backoff.until > draft.state.now else backoff.probe - draft.launches[view.name]
 
 
+def is_free(draft: Draft, view: TypeView) -> bool:
+    """Whether nothing of the type's own keeps it from being launched now."""
+    return _left(view.node_type.max_workers, draft.live[view.name]) > 0 and _probes(draft, view) > 0
+
+
 def next_try(draft: Draft, views: Iterable[TypeView]) -> float | None:
     """Return the wall second at which the pause of one of the types ends so that a try is free; None where tries are under way."""
     known = [(view, draft.backoffs[view.name]) for view in views if view.name in draft.backoffs]
@@ -85,10 +91,10 @@ def obstacle(draft: Draft, view: TypeView, *, is_speed_bound: bool) -> tuple[Rea
     if draft.state.no_launch is not None:
         return draft.state.no_launch, f"nothing is launched now ({draft.state.no_launch.value})"
     if _left(view.node_type.max_workers, live) <= 0:
-        return Reason.MAX_WORKERS_OF_TYPE, f"{view.name} has {live} of at most {view.node_type.max_workers} workers"
+        return Reason.MAX_WORKERS_OF_TYPE, f"{view.name} has {live} of at most {counted(view.node_type.max_workers, 'worker')}"
     if _left(_most(config), draft.live.total()) <= 0:
         hint = "; set spec.maxWorkers to have more" if config.max_workers == UNLIMITED else ""
-        return Reason.MAX_WORKERS, f"the cluster has {draft.live.total()} of at most {_most(config)} workers{hint}"
+        return Reason.MAX_WORKERS, f"the cluster has {draft.live.total()} of at most {counted(_most(config), 'worker')}{hint}"
     if _probes(draft, view) <= 0:
         return Reason.BACKED_OFF, _backoff_text(draft, view)
     if is_speed_bound and speed_room(draft, view) <= 0:
@@ -102,7 +108,7 @@ def obstacle(draft: Draft, view: TypeView, *, is_speed_bound: bool) -> tuple[Rea
 
 def _backoff_text(draft: Draft, view: TypeView) -> str:
     backoff = draft.backoffs[view.name]
-    failed = f"{view.name} failed {backoff.failures} times ({backoff.detail})"
+    failed = f"{view.name} failed {counted(backoff.failures, 'time')} ({backoff.detail})"
     if backoff.until > draft.state.now:
         return f"{failed} and is tried again in {backoff.until - draft.state.now:.0f} s"
     return f"{failed} and is being tried with {draft.launches[view.name]} at a time"

@@ -2,13 +2,14 @@
 
 from rayscaler.model.plan import Plan
 from rayscaler.model.state import ClusterState
-from rayscaler.planner import answer, door, gangs, limits, packing, shrink
+from rayscaler.planner import answer, door, gangs, limits, packing, shrink, stuck
 
 
 def plan(state: ClusterState) -> Plan:
     """Return what to launch, drain and end, and what must wait and why; the same for the same state, whatever its order."""
     draft = door.draft_of(state)
     shrink.dead(draft)
+    shrink.ending(draft)
     shrink.removed_types(draft)
     shrink.outdated(draft)
     limits.minimums(draft)
@@ -19,6 +20,7 @@ def plan(state: ClusterState) -> Plan:
     packing.keep_promises(draft)
     gangs.place_all(draft)
     packing.demands(draft)
+    stuck.make_way(draft)
     shrink.unneeded(draft)
     shrink.idle(draft)
     return answer.plan_of(draft)

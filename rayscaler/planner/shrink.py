@@ -11,6 +11,8 @@ from rayscaler.model.instance import Instance, InstanceStatus, Reason
 from rayscaler.model.node import DRAINED, NodeStatus, RayNode
 from rayscaler.model.nodetype import UNLIMITED, UpdatePolicy
 from rayscaler.model.plan import Drain, Termination
+from rayscaler.model.words import counted
+from rayscaler.planner import stuck
 from rayscaler.planner.sim import Draft, loaded_members
 
 
@@ -31,6 +33,25 @@ def dead(draft: Draft) -> None:
         elif instance.status is InstanceStatus.RUNNING and draft.state.now - since >= draft.state.node_dead_grace_s:
             text = f"node {instance.ray_node_id} has been dead for {draft.state.now - since:.0f} s"
             _end(draft, instance, Reason.NODE_DIED, text)
+
+
+def ending(draft: Draft) -> None:
+    """Drain what others are about to end, by then, so that nothing new lands there; a launch of that kind ends at once. Neither is capacity."""
+    is_held = draft.state.no_end is not None
+    for instance in _staying(draft):
+        if instance.ends_at is None or instance.node_dead_since is not None:
+            continue
+        left_s = max(0.0, instance.ends_at - draft.state.now)
+        text = f"{instance.ends_why}; ends in {left_s:.0f} s"
+        row = draft.rows.get(instance.instance_id)
+        draft.leave(instance)
+        if is_held or instance.drain_not_before > draft.state.now:
+            continue
+        if row is not None and row.takes_work:
+            node = instance.ray_node_id
+            draft.drains.append(Drain(instance.instance_id, node, Reason.PREEMPTED, text, is_preemption=True, deadline_s=left_s))
+        elif instance.is_in_flight and instance.status is not InstanceStatus.REJOINING:
+            draft.terminations.append(Termination(instance.instance_id, Reason.PREEMPTED, text))
 
 
 def removed_types(draft: Draft) -> None:
@@ -104,7 +125,7 @@ def excess_of_types(draft: Draft) -> None:
         most = view.node_type.max_workers
         excess = draft.staying[view.name] - most
         if most != UNLIMITED and excess > 0:
-            text = f"{view.name} has {draft.staying[view.name]} of at most {most} workers"
+            text = f"{view.name} has {draft.staying[view.name]} of at most {counted(most, 'worker')}"
             _end_excess(draft, _staying(draft, view.name), excess, Reason.MAX_WORKERS_OF_TYPE, text)
 
 
@@ -113,7 +134,7 @@ def excess(draft: Draft) -> None:
     most = draft.state.config.max_workers
     above = draft.staying.total() - most
     if most != UNLIMITED and above > 0:
-        text = f"the cluster has {draft.staying.total()} of at most {most} workers"
+        text = f"the cluster has {draft.staying.total()} of at most {counted(most, 'worker')}"
         _end_excess(draft, _staying(draft), above, Reason.MAX_WORKERS, text)
 
 
@@ -164,7 +185,7 @@ def unneeded(draft: Draft) -> None:
     used = loaded_members(draft.runs, draft.floor)
     since = dict(draft.state.unneeded_since)
     spare = _above_least(draft, draft.staying)
-    promised = _still_promised(draft)
+    promised = _still_promised(draft) | stuck.kept(draft)
     launched = [each for each in _staying(draft) if each.is_launching]
     flying = [each for each in launched if each.instance_id not in used | promised]
     for instance in sorted(flying, key=lambda each: (-each.requested_at, each.instance_id)):

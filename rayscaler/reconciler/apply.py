@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from rayscaler.executor.base import LaunchSpec
-from rayscaler.lifecycle.deadlines import overdue
+from rayscaler.lifecycle.deadlines import overdue, stuck
 from rayscaler.model.command import AskedDrain, DrainCommand
 from rayscaler.model.demand import Snapshot
-from rayscaler.model.instance import Instance, InstanceStatus, Reason
+from rayscaler.model.instance import Instance, InstanceStatus, Reason, Trouble
 from rayscaler.model.node import NodeStatus
 from rayscaler.model.plan import Drain, Launch, Plan
 from rayscaler.model.state import Expectation
@@ -125,10 +125,14 @@ def end_overdue(memory: Memory, now: float) -> None:
     draining = {row.ray_node_id for row in (memory.snapshot or Snapshot()).nodes if row.is_draining or row.status is NodeStatus.DRAINING}
     for instance in overdue(memory.live(), limits, now):
         waited = f"{instance.phase.value} for {now - max(instance.phase_since, instance.since):.0f} s"
+        why = "" if instance.trouble is None else f" ({instance.detail})"
         if instance.status is InstanceStatus.TERMINATING:
             memory.ask_end(instance.instance_id, instance.reason, instance.detail, now)
         elif no_end is not None:
             continue
+        elif instance.status is InstanceStatus.DRAINING and instance.ends_at is not None:
+            text = f"{instance.ends_why}; its time is up"  # Ray does not end a node that is busy at its deadline
+            memory.ask_end(instance.instance_id, Reason.PREEMPTED, text, now)
         elif instance.status is InstanceStatus.DRAINING:
             if instance.ray_node_id in draining:
                 continue  # Ray is at it: the node waits for its work to end, for however long that takes
@@ -137,4 +141,20 @@ def end_overdue(memory: Memory, now: float) -> None:
             text = f"did not join the new head within {limits.rejoining_s:.0f} s"
             memory.ask_end(instance.instance_id, Reason.NOT_REJOINED, text, now)
         else:
-            memory.ask_end(instance.instance_id, Reason.OVERDUE, f"did not join in time: {waited}", now)
+            memory.ask_end(instance.instance_id, Reason.OVERDUE, f"did not join in time: {waited}{why}", now)
+    _note_stuck(memory, now)
+
+
+def _note_stuck(memory: Memory, now: float) -> None:
+    """Act on launches that do not get on: they are left to come later, if at all; what can never start is ended.
+
+    Without clear sight nothing is noted: the trouble may have passed meanwhile.
+    """
+    _, no_end = sight(memory, now)
+    if no_end is not None:
+        return
+    for instance in stuck(memory.live(), deadlines(memory), now):
+        if instance.trouble is Trouble.HOPELESS:
+            memory.ask_end(instance.instance_id, Reason.CANNOT_START, instance.detail, now)
+        else:
+            memory.note_stuck(instance, now)

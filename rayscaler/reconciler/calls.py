@@ -23,7 +23,11 @@ Fact = Callable[[Memory, float], None]
 
 
 class Calls:
-    """Runs launches, terminations and the list-and-watch of one cluster; tells outcomes by `tell`."""
+    """Runs launches, terminations and the list-and-watch of one cluster; tells outcomes by `tell`.
+
+    A call's deadline runs from its turn at the executor. The wait for that is bounded by the instance's own deadline: a launch that is
+    given up while it waits is never sent.
+    """
 
     def __init__(
         self, executor: Executor, cluster: str, *, timings: Timings, tasks: asyncio.TaskGroup, tell: Callable[[Fact], None]
@@ -58,8 +62,11 @@ class Calls:
         try:
             for attempt in range(1, LAUNCH_TRIES + 1):
                 try:
-                    async with self._deadline("launch"):
-                        external_id = await self._launched(spec, is_again=is_again)
+                    async with self._executor.pace.turn(self._cluster):
+                        if spec.instance_id in self._unwanted:  # it waited for so long
+                            break
+                        async with self._deadline("launch"):
+                            external_id = await self._launched(spec, is_again=is_again)
                 except RayscalerError as error:
                     log.warning("launch.failed", cluster=self._cluster, instance_id=spec.instance_id, attempt=attempt, error=str(error))
                     if error.retry is not Retry.BACKOFF:
@@ -97,7 +104,7 @@ class Calls:
         try:
             while True:
                 try:
-                    async with self._deadline("terminate"):
+                    async with self._executor.pace.turn(self._cluster), self._deadline("terminate"):
                         await self._executor.terminate(self._cluster, instance_id)
                 except RayscalerError as error:
                     log.warning("terminate.failed", cluster=self._cluster, instance_id=instance_id, error=str(error))

@@ -47,15 +47,20 @@ class ClusterReconciler:
         timings: Timings,
         head_address: Callable[[], str],
         definition_hash: str = "",
+        served_head: Callable[[], str] = lambda: "",
         told: Callable[[], None] = lambda: None,
     ) -> None:
-        """Call `told` after each cycle: there may be something new to tell people."""
+        """Take where the head is, and which incarnation of it is the one that counts; "" while nobody knows better than the reports.
+
+        `told` is called after each cycle: there may be something new to tell people.
+        """
         self._told = told
         self._executor = executor
         self._store = store
         self._clock = clock
         self._timings = timings
         self._head_address = head_address
+        self._served_head = served_head
         self._memory = Memory(config, timings, ClusterRecord(config.name), DefinitionStatus(definition_hash, clock.now()))
         self._reachable = publish.reachable(config)
         self._order = Order()
@@ -87,7 +92,7 @@ class ClusterReconciler:
         """Take a report and answer with what is due; raises Superseded. Never waits: the cycle comes after the answer."""
         if not self._is_loaded:
             raise Unavailable(f"the record of {self.name} is not read yet: it says which sessions have ended")
-        order, is_news = admit(self._order, report)
+        order, is_news = admit(self._order, report, self._served_head())
         is_new_session = order.session != self._order.session
         is_heartbeat = report.snapshot is None and not report.gcs_error
         wants_snapshot = is_heartbeat and (is_new_session or self._base != (report.monitor_epoch, report.base_sequence))

@@ -8,6 +8,7 @@ from rayscaler.model.demand import Gang
 from rayscaler.model.instance import Reason
 from rayscaler.model.plan import Infeasible
 from rayscaler.model.reasons import reason_text
+from rayscaler.model.words import counted
 from rayscaler.reconciler.memory import Memory
 from rayscaler.reconciler.state import sight
 
@@ -42,7 +43,7 @@ def tell(memory: Memory, now: float) -> None:
 
 
 def _sentences(refused: list[Infeasible]) -> tuple[str, ...]:
-    more = (f"{len(refused) - SENTENCES} shapes more can never be met; `rayscaler explain` names them.",)
+    more = (f"{counted(len(refused) - SENTENCES, 'shape')} more can never be met; see `rayscaler explain`.",)
     return (*map(sentence, refused[:SENTENCES]), *(more if len(refused) > SENTENCES else ()))
 
 

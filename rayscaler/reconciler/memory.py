@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
-from rayscaler.errors import RayscalerError
+from rayscaler.errors import InsufficientCapacity, RayscalerError
 from rayscaler.lifecycle import backoff, observe
 from rayscaler.lifecycle.table import Fact, can, move
 from rayscaler.model.command import AskedDrain, FailedLaunch, ReplayCommand, TellCommand
@@ -28,8 +28,10 @@ from rayscaler.store.base import ClusterRecord, OpenBatch
 
 log = structlog.get_logger(__name__)
 
-FAILURES = frozenset({Reason.OVERDUE, Reason.LAUNCH_ERROR})
+FAILURES = frozenset({Reason.OVERDUE, Reason.LAUNCH_ERROR, Reason.CANNOT_START})
 """Ends of a launch that count as a failure of its node type."""
+WAITS = {Reason.LAUNCH_ERROR: backoff.REFUSED, Reason.NO_CAPACITY: backoff.NO_CAPACITY, Reason.CANNOT_START: backoff.STUCK}
+"""How long its node type waits after a launch that failed so; after any other, as after one that ended by itself."""
 ACTIONS_KEPT = 200
 """Actions remembered for people."""
 
@@ -41,7 +43,7 @@ class Memory:
     `contact_at` is the first report since which they came without a break: of one session, one monitor, one life of the GCS;
     `listed_at` is the same for the executor's lists. `floor` is the constraint that counts; once its cluster has ended it counts
     until `floor_until`, or until the new one has one; before that, while `floor_owners` are not over. `written` is the record as the store
-    has it, `write_due` when what `record` says more is to be written; `unfinished` are launches of an earlier life, until they are sent again,
+    has it, `write_due` when what `record` says more is to be written; `unfinished` are launches of an earlier life, until they are sent again (then None),
     and `ends_due` the instances whose end is noted and not yet sent.
     """
 
@@ -63,7 +65,7 @@ class Memory:
     written: ClusterRecord | None = None
     written_at: float = 0.0
     write_due: float | None = None
-    unfinished: tuple[OpenBatch, ...] = ()
+    unfinished: tuple[OpenBatch, ...] | None = ()
     ends_due: dict[str, None] = field(default_factory=dict)
     executor_error: str = ""
     withheld: str = ""
@@ -240,13 +242,20 @@ class Memory:
         """Take a launch that failed for good."""
         instance = self.instances.get(instance_id)
         if instance is not None and can(instance, Fact.REFUSED):
-            self._set(move(instance, Fact.REFUSED, now, reason=Reason.LAUNCH_ERROR, detail=f"{error.name}: {error}"), now)
+            reason = Reason.NO_CAPACITY if isinstance(error, InsufficientCapacity) else Reason.LAUNCH_ERROR
+            self._set(move(instance, Fact.REFUSED, now, reason=reason, detail=f"{error.name}: {error}"), now)
 
     def take_without_outcome(self, instance_id: str, error: RayscalerError, now: float) -> None:
         """Take a launch that may or may not have been made: it failed, and counts until the executor surely has it no more."""
         instance = self.instances.get(instance_id)
         if instance is not None and instance.status is InstanceStatus.REQUESTED:
             self._set(move(instance, Fact.END_ASKED, now, reason=Reason.LAUNCH_ERROR, detail=f"{error.name}: {error}"), now)
+
+    def note_stuck(self, instance: Instance, now: float) -> None:
+        """Note that a launch does not get on: a failure of its type, though it may come yet."""
+        self._set(replace(instance, stuck_since=now), now)
+        self.note(Reason.STUCK.value, instance, Reason.STUCK, instance.detail, now)
+        self._failed(instance, backoff.STUCK, now)
 
     def ask_end(self, instance_id: str, reason: Reason, detail: str, now: float) -> None:
         """Note that the executor is to be asked to end the instance."""
@@ -322,7 +331,7 @@ class Memory:
         elif instance.status is InstanceStatus.LAUNCH_FAILED or (
             instance.status is InstanceStatus.TERMINATING and instance.reason in FAILURES
         ):
-            self._failed(instance, now)
+            self._failed(instance, backoff.STUCK if before and before.stuck_since else WAITS.get(instance.reason, backoff.CRASHED), now)
 
     def _joined(self, instance: Instance, now: float) -> None:
         expectation = self.expectations.get(instance.instance_id)
@@ -338,9 +347,9 @@ class Memory:
         instance = self.instances[asked.instance_id]
         self._set(move(instance, Fact.DRAIN_ASKED, now, reason=asked.reason, detail=asked.command.detail), now)
 
-    def _failed(self, instance: Instance, now: float) -> None:
+    def _failed(self, instance: Instance, waits: backoff.Waits, now: float) -> None:
         known = self.backoffs.get(instance.node_type)
-        self.backoffs[instance.node_type] = backoff.failed(known, instance.node_type, instance.detail, now)
+        self.backoffs[instance.node_type] = backoff.failed(known, instance.node_type, instance.detail, now, waits)
         self.failed.append(FailedLaunch(instance.node_type, instance.detail, instance.requested_at, now))
 
     def note(self, kind: str, instance: Instance, reason: Reason, detail: str, now: float) -> None:

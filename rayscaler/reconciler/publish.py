@@ -75,12 +75,19 @@ def _pending(memory: Memory, *statuses: InstanceStatus) -> tuple[PendingInstance
         PendingInstance(
             "" if each.status is InstanceStatus.REQUESTED else each.instance_id,
             each.node_type,
-            "rejoining" if each.status is InstanceStatus.REJOINING else each.phase.value,
+            _standing(each),
             each.requested_at,
         )
         for each in sorted(memory.live(), key=lambda each: each.instance_id)
         if each.status in statuses
     )
+
+
+def _standing(instance: Instance) -> str:
+    """Return where a launch stands in a word, and what holds it up."""
+    if instance.status is InstanceStatus.REJOINING:
+        return "rejoining"
+    return instance.phase.value if instance.trouble is None else f"{instance.phase.value}: {instance.detail}"
 
 
 def status(memory: Memory, blind_since: float | None, now: float) -> ClusterStatus:
@@ -121,9 +128,9 @@ def _notices(memory: Memory) -> tuple[str, ...]:
     tasks = 0 if snapshot.live_jobs or snapshot.live_detached_actors else sum(each.count for each in snapshot.demands)
     told = [
         (memory.is_v1_mode, V1_MODE),
-        (tasks, f"{tasks} pending tasks and actors are ignored: no job and no detached actor is alive to wait for them"),
+        (tasks, f"pending tasks and actors ({tasks}) are ignored: no job and no detached actor is alive to wait for them"),
         *_about_floor(memory),
-        (orphans, f"{orphans} pending placement groups are ignored: their jobs have ended"),
+        (orphans, f"pending placement groups ({orphans}) are ignored: their jobs have ended"),
     ]
     return (*_about_definition(memory), *(text for is_so, text in told if is_so))
 
@@ -153,6 +160,8 @@ def _instances(memory: Memory) -> tuple[Instance, ...]:
     for each in memory.instances.values():
         is_running = each.status is InstanceStatus.RUNNING
         detail = f"busy: {busy[each.instance_id]}" if is_running and each.instance_id in busy else each.detail
+        if each.ends_at is not None:
+            detail = f"others end it: {each.ends_why}; {detail}"
         if is_running and memory.config.is_outdated(each.made_as):
             detail = "; ".join(filter(None, (OUTDATED[memory.config.update_policy_of(each.node_type)], detail)))
         told.append(replace(each, detail=detail))

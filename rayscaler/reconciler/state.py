@@ -127,6 +127,7 @@ def next_due(memory: Memory, now: float) -> float:
     limits = deadlines(memory)
     moments = [now + timings.safety_cycle_s]
     moments += [due for each in memory.live() if (due := limits.of(each)) is not None]
+    moments += [at for each in memory.live() if (at := limits.stuck_at(each)) is not None]
     moments += [each.drain_not_before for each in memory.live()]
     moments += [each.node_dead_since + timings.node_dead_grace_s for each in memory.live() if each.node_dead_since is not None]
     moments += [since + timings.unneeded_grace_s for since in memory.unneeded_since.values()]

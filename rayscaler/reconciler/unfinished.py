@@ -10,6 +10,7 @@ its launch may: it is then one instance, and ended if nothing needs it.
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import structlog
 
@@ -54,9 +55,11 @@ def opened(memory: Memory, plan: Plan, batch: int) -> tuple[OpenBatch, ...]:
 
 def finish(memory: Memory, calls: Calls, head_address: str, now: float) -> None:
     """Send again every open launch of an earlier life that the first complete list lacks. One whose node type is gone is let go."""
-    if not memory.is_listed:
+    if not memory.is_listed or memory.unfinished is None:
         return
-    left, memory.unfinished = memory.unfinished, ()
+    left, memory.unfinished = memory.unfinished, None
+    # Somebody may have deleted the record: no name that is in use is given again.
+    memory.record = replace(memory.record, batch=max([memory.record.batch, *map(_batch_of, memory.instances)]))
     for node_type_name, batch, index in _each(left):
         instance_id = instance_name(memory, node_type_name, batch, index)
         if instance_id in memory.instances:
@@ -78,6 +81,11 @@ def finish(memory: Memory, calls: Calls, head_address: str, now: float) -> None:
         )
         memory.request(instance, Expectation(instance_id, node_type_name, now + deadlines(memory).unscheduled_s))
         calls.launch(LaunchSpec(memory.config.name, instance_id, node_type, head_address), is_again=True)
+
+
+def _batch_of(instance_id: str) -> int:
+    parts = instance_id.rsplit("-", 2)
+    return int(parts[1]) if len(parts) == 3 and parts[1].isdecimal() else 0
 
 
 def _each(batches: Iterable[OpenBatch]) -> Iterator[tuple[str, int, int]]:

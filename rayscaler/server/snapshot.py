@@ -14,7 +14,7 @@ from rayscaler.model.demand import Bundle, Constraint, Demand, Gang, LabelCondit
 from rayscaler.model.node import DeathReason, NodeStatus, RayNode
 from rayscaler.model.raynames import GROUP_BYTES, HEAD_RESOURCE, INTERNAL_NAMESPACE, JOB_BYTES, SYNTHETIC_WITHIN, is_synthetic
 from rayscaler.model.resources import UNIT, Resources, from_float
-from rayscaler.server.rules import MAX_AMOUNT, MAX_AT, MAX_COUNT, MAX_DETAIL, MAX_GANG, MAX_JOBS, Rules, is_sayable
+from rayscaler.server.rules import MAX_AMOUNT, MAX_AT, MAX_COUNT, MAX_DETAIL, MAX_GANG, MAX_JOBS, MAX_NAME, Rules, is_sayable
 
 DETAILS = re.compile(r"(?P<id>[0-9a-f]+):(?P<strategy>[A-Z_]+)\|(?P<state>[A-Z]+)")
 """Form of a gang's `details`; the only place where PACK and SPREAD are told."""
@@ -121,19 +121,10 @@ class _Reader:
     # what waits
 
     def _bundle(self, path: str, request: ray.ResourceRequest) -> Bundle:
-        selectors = tuple(self._selector(f"{path}.label_selectors[{i}]", each) for i, each in enumerate(request.label_selectors))
+        selectors = tuple(map(_selector, request.label_selectors))
         if selectors == (LabelSelector(),):
             selectors = ()  # Ray's way to say that there is no wish
         return Bundle(Resources(self._amounts(f"{path}.resources_bundle", request.resources_bundle)), selectors)
-
-    def _selector(self, path: str, selector: ray.LabelSelector) -> LabelSelector:
-        conditions = []
-        for index, each in enumerate(selector.label_constraints):
-            key = self._rules.name(f"{path}.label_constraints[{index}].label_key", each.label_key, required=True)
-            # An operator that a newer Ray has: nothing is launched on a guess, the condition holds nowhere.
-            values = tuple(sorted(each.label_values)) if each.operator in _OPERATOR else ()
-            conditions.append(LabelCondition(key, _OPERATOR.get(each.operator, Operator.IN), values))
-        return LabelSelector(tuple(sorted(conditions)))
 
     def _demands(self, path: str, requests: Iterable[ray.ResourceRequestByCount]) -> tuple[Demand, ...]:
         """Equal bundles as one demand. Tasks inside a placed group are left out: the group is the demand."""
@@ -182,6 +173,17 @@ class _Reader:
         except ValueError:
             return False
         return len(group_id) == GROUP_BYTES and group_id in self._left and group_id[-JOB_BYTES:] not in self._live_jobs
+
+
+def _selector(selector: ray.LabelSelector) -> LabelSelector:
+    conditions = []
+    for each in selector.label_constraints:
+        # No node has a label called so: in quotes it is none that could be, and can be said.
+        key = each.label_key if is_sayable(each.label_key) else repr(each.label_key)[:MAX_NAME]
+        # An operator that a newer Ray has: nothing is launched on a guess, the condition holds nowhere.
+        values = tuple(sorted(each.label_values)) if each.operator in _OPERATOR else ()
+        conditions.append(LabelCondition(key, _OPERATOR.get(each.operator, Operator.IN), values))
+    return LabelSelector(tuple(sorted(conditions)))
 
 
 def _sorted(counts: Mapping[Bundle, int]) -> tuple[Demand, ...]:

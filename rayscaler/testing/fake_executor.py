@@ -13,12 +13,15 @@ from types import MappingProxyType
 from rayscaler.clock import Clock
 from rayscaler.errors import Conflict, InvalidRequest, RayscalerError
 from rayscaler.executor.base import LaunchSpec
-from rayscaler.model.instance import InstanceObservation, Phase
+from rayscaler.model.instance import InstanceObservation, Phase, Trouble
+from rayscaler.throttle import Pace, Unpaced
 
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 """What every executor can make a name of its own from."""
 DELAYS_S: Mapping[Phase, float] = MappingProxyType({Phase.UNSCHEDULED: 0.0, Phase.STARTING: 2.0, Phase.REGISTERING: 1.0, Phase.ENDING: 2.0})
 """Seconds in each phase, about those of a local worker; after REGISTERING `on_ready` is called."""
+LOOK_S = 0.5
+"""Between two looks of an instance that is held up."""
 CALLS = ("launch", "terminate", "list")
 
 Hook = Callable[[LaunchSpec], None]
@@ -29,6 +32,15 @@ def _nothing(spec: LaunchSpec) -> None:
     del spec
 
 
+@dataclass(frozen=True)
+class HeldUp:
+    """What instances of a node type meet at the end of a phase, and why they get no further."""
+
+    phase: Phase
+    trouble: Trouble
+    error: str
+
+
 @dataclass
 class _Machine:
     """One instance out there."""
@@ -36,6 +48,9 @@ class _Machine:
     spec: LaunchSpec
     phase: Phase = Phase.UNSCHEDULED
     task: asyncio.Task[None] | None = None
+    is_held: bool = False
+    ends_at: float | None = None
+    ends_why: str = ""
 
 
 @dataclass
@@ -50,6 +65,8 @@ class FakeMachines:
     on_ready: Hook = _nothing
     on_gone: Hook = _nothing
     machines: dict[tuple[str, str], _Machine] = field(default_factory=dict)
+    held_up: dict[str, HeldUp] = field(default_factory=dict)
+    """By node type; once it is taken out, those that waited get on."""
     watches: set[tuple[str, asyncio.Queue[InstanceObservation]]] = field(default_factory=set)
 
     def begin(self, spec: LaunchSpec) -> None:
@@ -75,9 +92,16 @@ class FakeMachines:
             self._stop(machine)
             self._gone(machine, "died", error)
 
+    def announce(self, instance_id: str, ends_at: float | None, why: str = "spot notice") -> None:
+        """Say when an instance will end, or that it will not after all; whoever says so ends it, or not."""
+        for machine in [each for each in self.machines.values() if each.spec.instance_id == instance_id]:
+            machine.ends_at, machine.ends_why = ends_at, "" if ends_at is None else why
+            self._publish(machine.spec.cluster, self.tell(machine))
+
     def tell(self, machine: _Machine, detail: str = "", error: str = "") -> InstanceObservation:
         """Make an observation of a machine."""
         spec = machine.spec
+        held = self._held(machine) if machine.is_held else None
         return InstanceObservation(
             instance_id=spec.instance_id,
             node_type=spec.node_type.name,
@@ -85,8 +109,10 @@ class FakeMachines:
             phase=machine.phase,
             detail=detail,
             observed_at=self.clock.now(),
-            error=error,
+            error=error or (held.error if held else machine.ends_why),
             made_as=spec.node_type,
+            trouble=held.trouble if held else None,
+            ends_at=machine.ends_at,
         )
 
     async def close(self) -> None:
@@ -100,9 +126,23 @@ class FakeMachines:
         self._enter(machine, Phase.UNSCHEDULED)
         for phase, following in ((Phase.UNSCHEDULED, Phase.STARTING), (Phase.STARTING, Phase.REGISTERING)):
             await asyncio.sleep(self.delays_s[phase])
+            await self._wait_out(machine)
             self._enter(machine, following)
         await asyncio.sleep(self.delays_s[Phase.REGISTERING])
         self.on_ready(machine.spec)
+
+    def _held(self, machine: _Machine) -> HeldUp | None:
+        found = self.held_up.get(machine.spec.node_type.name)
+        return found if found is not None and found.phase is machine.phase else None
+
+    async def _wait_out(self, machine: _Machine) -> None:
+        """Be held up for as long as something does that in this phase."""
+        while self._held(machine) is not None:
+            if not machine.is_held:
+                machine.is_held = True
+                self._publish(machine.spec.cluster, self.tell(machine))
+            await asyncio.sleep(LOOK_S)
+        machine.is_held = False
 
     async def _wither(self, machine: _Machine) -> None:
         self._enter(machine, Phase.ENDING)
@@ -132,8 +172,9 @@ class FakeMachines:
 class FakeExecutor:
     """An executor over FakeMachines. `launched` and `terminated` list what was carried out, in order."""
 
-    def __init__(self, machines: FakeMachines) -> None:
+    def __init__(self, machines: FakeMachines, pace: Pace | None = None) -> None:
         self.machines = machines
+        self.pace: Pace = pace or Unpaced()
         self.launched: list[LaunchSpec] = []
         self.terminated: list[str] = []
         self._failures: dict[str, list[RayscalerError]] = {call: [] for call in CALLS}

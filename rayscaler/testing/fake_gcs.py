@@ -15,7 +15,7 @@ from rayscaler.clock import Clock
 from rayscaler.model.demand import Bundle, Strategy
 from rayscaler.model.raynames import HEAD_RESOURCE
 from rayscaler.model.resources import UNIT, Resources
-from rayscaler.monitor.gcs import HAS_ANOTHER, HAS_ONE, GcsReading, check_state, drain_request, may_replay
+from rayscaler.monitor.gcs import HAS_ANOTHER, HAS_ONE, GcsReading, check_drain, check_state, may_replay
 from rayscaler.monitor.kv import OURS
 from rayscaler.testing import fake_ray
 from rayscaler.testing.fake_ray import FakeGang, FakeNode, FakeTask
@@ -180,25 +180,25 @@ class FakeGcs:
             gcs_life=self._life,
         )
 
-    async def drain(self, ray_node_id: str, reason: gcs_pb2.DrainNodeReason, detail: str, deadline_at: float | None) -> tuple[bool, str]:
+    async def drain(self, request: gcs_pb2.DrainNodeRequest) -> tuple[bool, str]:
         """Drain as Ray does: an idle drain of a busy node is refused, unknown and dead nodes are accepted and nothing happens."""
-        request = drain_request(ray_node_id, reason, detail, deadline_at)
+        check_drain(request)
         await self._answer("drain")
         now = self._settle()
         self.drains.append(request)
-        node = self.nodes.get(ray_node_id)
+        node = self.nodes.get(request.node_id.hex())
         if node is None or node.death is not None:
             return True, ""
-        if reason == gcs_pb2.DRAIN_NODE_REASON_IDLE_TERMINATION:
+        if request.reason == gcs_pb2.DRAIN_NODE_REASON_IDLE_TERMINATION:
             if node.uses and not node.is_draining:
                 return False, "The node to be idle terminated is no longer idle."
             if not node.uses:
-                self._die(node, now, DRAINED_IDLE, detail)
+                self._die(node, now, DRAINED_IDLE, request.reason_message)
             return True, ""
         node.is_draining = True
-        node.draining_until = deadline_at
+        node.draining_until = request.deadline_timestamp_ms / 1000 or None
         if not node.uses:
-            self._die(node, now, DRAINED_PREEMPTED, detail)
+            self._die(node, now, DRAINED_PREEMPTED, request.reason_message)
         return True, ""
 
     async def report_state(self, state: gcs_pb2.AutoscalingState) -> None:

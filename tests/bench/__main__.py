@@ -9,12 +9,20 @@ import sys
 
 from tests.bench.result import NO_ANCHOR, Options, Result, say
 
-CASES = {
+LOCAL = {
     "report-to-launch": "tests.bench.report_to_launch",
     "plan": "tests.bench.plan",
     "first-task": "tests.bench.first_task",
     "head-loss": "tests.bench.head_loss",
 }
+"""What one machine is enough for."""
+KUBERNETES = {
+    "k8s-pods": "tests.bench.k8s_pods",
+    "k8s-clusters": "tests.bench.k8s_clusters",
+    "k8s-task": "tests.bench.k8s_task",
+}
+"""On a real API server with simulated nodes."""
+CASES = {**LOCAL, **KUBERNETES}
 
 
 def main() -> int:
@@ -22,7 +30,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tests.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("cases", nargs="*", metavar="case", help=f"any of: {', '.join(CASES)} (default: all)")
+    parser.add_argument("cases", nargs="*", metavar="case", help=f"any of: {', '.join(CASES)} (default: {', '.join(LOCAL)})")
+    parser.add_argument("--k8s", action="store_true", help=f"by default run {', '.join(KUBERNETES)}")
     parser.add_argument("--pairs", type=int, help="interleaved pairs of first-task (default 10); runs of head-loss's anchor (default 2)")
     parser.add_argument("--samples", type=int, help="samples of our side in the other cases")
     parser.add_argument("--seed", type=int, default=1, help="of the made-up nodes and demands (default 1)")
@@ -31,7 +40,7 @@ def main() -> int:
     if unknown:
         parser.error(f"no such case: {', '.join(unknown)}; there are: {', '.join(CASES)}")
     codes = []
-    for name in given.cases or CASES:
+    for name in given.cases or (KUBERNETES if given.k8s else LOCAL):
         say(f"== {name}")
         result: Result = importlib.import_module(CASES[name]).run(Options(given.pairs, given.samples, given.seed))
         print(result.line(), flush=True)

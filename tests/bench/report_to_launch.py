@@ -27,6 +27,7 @@ from rayscaler.model.nodetype import ClusterConfig
 from rayscaler.server.app import Server
 from rayscaler.settings import ServiceSettings
 from rayscaler.store.sqlite import SqliteStore
+from rayscaler.throttle import Unpaced
 from tests.bench.result import Options, Result, anchored, percentile, say, spread
 from tests.bench.workload import Planned, Workload, make
 
@@ -57,6 +58,7 @@ class StampingExecutor:
         ]
         self.first_launch: dict[str, float] = {}
         self.launches = 0
+        self.pace = Unpaced()
 
     async def launch(self, spec: LaunchSpec) -> str:
         self.first_launch.setdefault(spec.cluster, time.monotonic())

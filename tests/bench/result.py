@@ -37,11 +37,13 @@ class Result:
     met: bool
     samples: int
     extra: Mapping[str, Any] = field(default_factory=dict)
+    is_relative: bool = True
+    """Whether the target is one beside an anchor of the same run; else it is in plain units."""
 
     @property
     def exit_code(self) -> int:
         """0, or why not."""
-        if self.anchor is None:
+        if self.anchor is None and self.is_relative:
             return NO_ANCHOR
         return 0 if self.met else MISSED
 

@@ -60,7 +60,7 @@ DEMAND = ROOT / "examples" / "demand.yaml"
 def test_validate_knows_a_demand_file_by_its_content_and_the_definition_beside_it():
     result = CliRunner().invoke(validate, [str(DEMAND), str(GOOD)])
     assert result.exit_code == Exit.DONE
-    assert result.output.splitlines()[0] == f"good: {DEMAND}: demand file: 2 demands, 1 gangs, 1 constraints, 1 nodes"
+    assert result.output.splitlines()[0] == f"good: {DEMAND}: demand file: 2 demands, 1 gang, 1 constraint, 1 node"
     assert len(result.output.splitlines()) == 2
     alone = CliRunner().invoke(validate, [str(DEMAND)])
     assert alone.exit_code == Exit.DONE

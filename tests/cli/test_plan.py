@@ -124,7 +124,7 @@ cpu-large 1 there 2 x {CPU: 1} of a STRICT_SPREAD gang
 gpu 3 new 1 x {CPU: 4, GPU: 1} [zone in (a) else zone !in (a, c)]
 no place for count reason detail whose move
 {CPU: 64} 1 NO_TYPE_FITS {CPU: 64} x 1 cannot be launched: no node of cpu-large, gpu is big enough, even when empty the operator: change the definition, or mend what is broken
-3 nodes to launch at a cost of 9.3 per hour, 0 to end; 1 asked for have no place; planned in
+3 nodes to launch at a cost of 9.3 per hour, 0 to end; 1 asked for has no place; planned in
 """
 
 

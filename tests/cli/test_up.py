@@ -165,6 +165,26 @@ async def test_up_starts_three_parts_up_again_none_and_down_leaves_their_logs_on
     assert (code, "nothing is up" in out) == (0, True)
 
 
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [(None, "cannot be read: No such file or directory"), (b"kind: \xff", "cannot be read as text: 'utf-8' codec"), (b"kind: [", "line 1")],
+)
+async def test_a_file_that_is_no_definition_is_an_error_in_a_line_for_up_and_down(site, content, problem):
+    path = site.base / "none.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    for command in ("up", "down"):
+        code, out, err = await site.run(command, "-f", str(path), "--state-dir", str(site.base / site.state))
+        assert (code, out, err.startswith(f"error: {path}: {problem}"), err.count("\n")) == (2, "", True, 1), err
+
+
+async def test_up_warns_of_what_may_not_be_meant_so(site):
+    site.spec = {"nodeTypes": [{"name": "extra", "resources": {}}]}
+    code, out, err = await site.up("--json")
+    assert (code, set(json.loads(out)["parts"])) == (0, set(PARTS))
+    assert f"warning: {site.base / 'cluster.yaml'}: spec.nodeTypes[0].resources: {{}}: extra brings nothing" in err
+
+
 async def test_up_says_how_it_is_used(site):
     code, out, err = await site.up()
     assert code == 0, err
@@ -173,7 +193,8 @@ async def test_up_says_how_it_is_used(site):
         f'ray.init("127.0.0.1:{site.port}")',
         'ray.init("ray://127.0.0.1:',
         f"rayscaler status --service {site.listen}",
-        "rayscaler down",
+        f"rayscaler up -f {site.base / 'cluster.yaml'} --state-dir {site.base / site.state}",
+        f"rayscaler down --state-dir {site.base / site.state}",
     ):
         assert words in out
     _, out, _ = await site.run("status", "--service", site.listen, "--json")
@@ -237,7 +258,7 @@ async def test_a_running_head_is_never_changed(site):
     parts = await site.is_up()
     site.head = {"env": {"COLOR": "red"}}
     code, _, err = await site.up()
-    assert (code, "spec.head: has changed" in err, "rayscaler down" in err) == (1, True, True)
+    assert (code, "spec.head: has changed" in err, f"rayscaler down --state-dir {site.base / site.state}`" in err) == (1, True, True)
     site.head = {}
     assert kept(await site.is_up()) == kept(parts)
 

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from typing import Any, Self
 
 import aiohttp
@@ -57,7 +57,21 @@ class Api:
     async def delete(self, path: str, body: JSON | None = None, **query: str) -> JSON:
         return await self._request("DELETE", path, body, query=query)
 
-    async def follow(self, path: str, **query: str) -> AsyncIterator[tuple[str, JSON]]:
+    async def text(self, path: str, **query: str) -> str:
+        """Return what is no JSON: a container's log."""
+        async with self._session.get(path, params=query) as response:
+            text = await response.text()
+            if response.status >= 400:
+                raise ApiError(response.status, "", text)
+            return text
+
+    @contextlib.asynccontextmanager
+    async def channel(self, path: str, query: Sequence[tuple[str, str]]) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+        """Open a connection to a pod's program, as `kubectl exec` does; each message starts with the number of its stream."""
+        async with self._session.ws_connect(path, params=query, protocols=["v4.channel.k8s.io"], max_msg_size=0) as socket:
+            yield socket
+
+    async def follow(self, path: str, **query: str) -> AsyncGenerator[tuple[str, JSON]]:
         """Yield (ADDED, object) for everything in a collection, then its events as they come; until the caller has enough."""
         listed = await self.get(path, **query)
         for item in listed["items"]:

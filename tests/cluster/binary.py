@@ -1,6 +1,6 @@
-"""The control plane of tests/cluster/controlplane as one program, built once and kept in the user's cache by the hash of its sources.
+"""Programs in Go that tests run, each built once and kept in the user's cache by the hash of its sources: here those of controlplane/.
 
-As a program it does so and prints the path. Every checkout with the same sources finds the same program.
+As a program it builds those it is told, or the control plane, and prints the paths. Every checkout with the same sources finds the same programs.
 """
 
 import contextlib
@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 SOURCE = Path(__file__).parent / "controlplane"
@@ -22,33 +23,45 @@ PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 """With the environment's own Go first, which `make` puts there where the machine has none."""
 
 
-def build() -> Path:
-    """Return the program, building it unless it is there: 4 to 10 minutes with Go's own cache cold, seconds with it warm."""
-    sources = [*sorted(SOURCE.glob("*.go")), SOURCE / "go.mod", SOURCE / "go.sum"]
-    digest = hashlib.blake2b(b"\0".join(each.name.encode() + b"\0" + each.read_bytes() for each in sources), digest_size=8).hexdigest()
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rayscaler/controlplane"
-    program = cache / digest / "controlplane"
-    if program.exists():  # whoever builds another one need not be waited for
-        os.utime(program.parent)
-        return program
+def build(name: str = "controlplane") -> Path:
+    """Return a program, built unless it is there: 4 to 10 minutes for the first with Go's own cache cold, seconds with it warm.
+
+    The control plane is the module's root; the others ("node", "pause") are directories in it and take from Go's cache what they share with it.
+    """
+    package = "." if name == "controlplane" else f"./{name}"
+    return kept(name, SOURCE, [package], f"-X k8s.io/component-base/version.gitVersion={KUBERNETES}") / name
+
+
+def kept(name: str, source: Path, packages: Sequence[str], flags: str = "") -> Path:
+    """Return the folder with the programs of a Go module, each called as its package is, building them unless they are there."""
+    own = [path for each in packages if each.startswith(".") for path in sorted((source / each).glob("*.go"))]
+    sources = [*own, source / "go.mod", source / "go.sum"]
+    texts = [each.relative_to(source).as_posix().encode() + b"\0" + each.read_bytes() for each in sources]
+    digest = hashlib.blake2b(b"\0".join([flags.encode(), *texts, *(each.encode() for each in packages)]), digest_size=8).hexdigest()
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rayscaler" / name
+    folder = cache / digest
+    if folder.exists():  # whoever builds another one need not be waited for
+        os.utime(folder)
+        return folder
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # one build at a time, however many checkouts ask
-        if not program.exists():
+        if not folder.exists():
             _forget_old(cache)
-            program.parent.mkdir(exist_ok=True)
-            part = program.with_suffix(".part")
-            print("building the Kubernetes of tests/cluster, once: some minutes", file=sys.stderr, flush=True)
-            _go("build", "-trimpath", "-ldflags", f"-s -w -X k8s.io/component-base/version.gitVersion={KUBERNETES}", "-o", str(part), ".")
-            part.rename(program)
-        os.utime(program.parent)
-    return program
+            part = cache / f"{digest}.part"
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir()
+            print(f"building {name} for the tests, once: some minutes", file=sys.stderr, flush=True)
+            _go(source, "build", "-trimpath", "-ldflags", f"-s -w {flags}", "-o", f"{part}/", *packages)
+            part.rename(folder)
+        os.utime(folder)
+    return folder
 
 
-def unformatted() -> str:
+def unformatted(source: Path = SOURCE) -> str:
     """Return the sources that gofmt would change."""
-    gofmt = Path(_go("env", "GOROOT").strip()) / "bin/gofmt"  # not every Go has it on the path
-    return subprocess.run([gofmt, "-l", "."], cwd=SOURCE, check=True, capture_output=True, text=True).stdout
+    gofmt = Path(_go(source, "env", "GOROOT").strip()) / "bin/gofmt"  # not every Go has it on the path
+    return subprocess.run([gofmt, "-l", "."], cwd=source, check=True, capture_output=True, text=True).stdout
 
 
 def _forget_old(cache: Path) -> None:
@@ -58,7 +71,7 @@ def _forget_old(cache: Path) -> None:
                 shutil.rmtree(entry)
 
 
-def _go(*arguments: str) -> str:
+def _go(source: Path, *arguments: str) -> str:
     # The Go that is there is taken whatever its version is, rather than another one fetched; flags of the user's own could change what is built.
     env = {
         **os.environ,
@@ -71,11 +84,12 @@ def _go(*arguments: str) -> str:
     program = shutil.which("go", path=PATH)
     if program is None:
         raise FileNotFoundError("go is not there: `make` installs Go where it is missing")
-    done = subprocess.run([program, *arguments], cwd=SOURCE, env=env, check=False, capture_output=True, text=True)
+    done = subprocess.run([program, *arguments], cwd=source, env=env, check=False, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"go {arguments[0]} failed:\n{done.stdout}{done.stderr}")
     return done.stdout
 
 
 if __name__ == "__main__":
-    print(build())
+    for each in sys.argv[1:] or ["controlplane"]:
+        print(build(each))

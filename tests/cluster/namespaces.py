@@ -56,11 +56,13 @@ class Namespace:
         user = f"system:serviceaccount:{self.name}:{name}"
         return Account(user, token, self.cluster.kubeconfig(f"{self.name}-{name}", token, self.name))
 
-    async def settled(self, name: str, phase: str) -> JSON:
+    async def settled(self, name: str, phase: str, timeout_s: float = 20.0) -> JSON:
         """Wait until a pod is in a phase and, if that is Running, ready."""
-        done = await self.api.wait(
-            self.path("pods"), name, lambda it: it is not None and it["status"].get("phase") == phase and _is_settled(it)
-        )
+
+        def is_settled(it: JSON | None) -> bool:
+            return it is not None and it["status"].get("phase") == phase and _is_settled(it)
+
+        done = await self.api.wait(self.path("pods"), name, is_settled, timeout_s)
         assert done is not None
         return done
 

@@ -194,6 +194,7 @@ class Site:
 async def site(namespace: Namespace, directory: Path) -> AsyncIterator[Site]:
     """A site in a namespace; its services end with the block."""
     made = Site(namespace, await namespace.account(rules=rules()), directory)
+    await namespace.api.create(namespace.path("serviceaccounts"), {"metadata": {"name": "rayscaler-head"}})  # as the chart does
     try:
         yield made
     finally:

@@ -26,12 +26,18 @@ START_S = 120.0
 """For all parts to be up; 6 s on an idle machine of two cores."""
 END_S = 10.0
 """For a part to end by itself."""
+LOOPBACK = "127.0.0.1"
 SERVICES = "10.96.0.0/16"
+NODE = "real-0"
+"""The one real node, of tests/e2e."""
 USERS = {
     "admin": ("admin", "system:masters"),
     "scheduler": ("system:kube-scheduler", ""),
     "manager": ("system:kube-controller-manager", ""),
     "nodes": ("system:simulated-kubelets", "system:masters"),
+    "kubelet": (f"system:node:{NODE}", "system:nodes"),
+    "proxy": ("system:kube-proxy", ""),
+    "dns": ("system:dns", "system:masters"),
 }
 """Who has a kubeconfig: user and group. The simulated kubelets are masters so that no flow control slows them."""
 AUDIT_POLICY = {
@@ -151,15 +157,18 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def running(directory: Path, nodes: int = 20) -> Iterator[Cluster]:
-    """Run a Kubernetes with simulated nodes in a directory of its own until the block ends."""
+def running(directory: Path, nodes: int = 20, *, address: str = LOOPBACK, services: str = SERVICES) -> Iterator[Cluster]:
+    """Run a Kubernetes with simulated nodes in a directory of its own until the block ends.
+
+    At another address than the loopback's, pods reach it, too, and it reaches kubelets.
+    """
     program = str(binary.build())
     directory.mkdir(parents=True, exist_ok=True)
     tokens = {name: secrets.token_hex(16) for name in USERS}
     tied, hold = os.pipe()
-    cluster = Cluster(directory, f"https://127.0.0.1:{free_port()}", tokens["admin"], tied, nodes)
+    cluster = Cluster(directory, f"https://{address}:{free_port()}", tokens["admin"], tied, nodes)
     try:
-        for name, arguments in _control_plane(cluster, tokens).items():
+        for name, arguments in _control_plane(cluster, tokens, services).items():
             cluster.start(name, [program, name, *arguments])
         cluster.wait(cluster.ca.exists, "the API server's certificate")
         configs = {name: str(cluster.kubeconfig(name, token)) for name, token in tokens.items()}
@@ -173,8 +182,10 @@ def running(directory: Path, nodes: int = 20) -> Iterator[Cluster]:
         cluster.end()
 
 
-def _control_plane(cluster: Cluster, tokens: dict[str, str]) -> dict[str, list[str]]:
+def _control_plane(cluster: Cluster, tokens: dict[str, str], services: str) -> dict[str, list[str]]:
     directory, etcd = cluster.directory, f"http://127.0.0.1:{free_port()}"
+    address, port = cluster.url.removeprefix("https://").split(":")
+    reached = [f"--advertise-address={address}", "--kubelet-preferred-address-types=InternalIP"]
     users = "".join(f'{tokens[name]},{user},{name},"{group}"\n' for name, (user, group) in USERS.items())
     (directory / "tokens.csv").write_text(users)
     key = directory / "certificates/apiserver.key"  # signs service accounts' tokens too
@@ -182,18 +193,18 @@ def _control_plane(cluster: Cluster, tokens: dict[str, str]) -> dict[str, list[s
         "etcd": [f"--data-dir={directory}/etcd", f"--client-url={etcd}", f"--peer-url=http://127.0.0.1:{free_port()}"],
         "kube-apiserver": [
             f"--etcd-servers={etcd}",
-            "--bind-address=127.0.0.1",
-            f"--secure-port={cluster.url.rsplit(':', 1)[1]}",
+            f"--bind-address={address}",
+            f"--secure-port={port}",
             f"--cert-dir={key.parent}",
             f"--token-auth-file={directory}/tokens.csv",
             "--service-account-issuer=https://kubernetes.default.svc",
             f"--service-account-key-file={key}",
             f"--service-account-signing-key-file={key}",
-            f"--service-cluster-ip-range={SERVICES}",
+            f"--service-cluster-ip-range={services}",
             "--authorization-mode=Node,RBAC",
             "--allow-privileged=true",
             "--delete-collection-workers=8",
-            "--endpoint-reconciler-type=none",  # nothing reaches it but by its port
+            *(["--endpoint-reconciler-type=none"] if address == LOOPBACK else reached),  # there nothing reaches it but by its port
             f"--audit-policy-file={_write(directory / 'audit-policy.yaml', AUDIT_POLICY)}",
             f"--audit-log-path={cluster.audit_log}",
             "--audit-log-maxsize=100000",  # MB; it would go on in another file otherwise
@@ -217,7 +228,7 @@ def _clients(cluster: Cluster, configs: dict[str, str]) -> dict[str, list[str]]:
             f"--root-ca-file={cluster.ca}",
             "--controllers=*,-node-ipam-controller,-node-route-controller,-service-lb-controller,-cloud-node-lifecycle-controller",
         ],
-        "nodes": [f"--kubeconfig={configs['nodes']}", f"--count={cluster.nodes}"],
+        **({"nodes": [f"--kubeconfig={configs['nodes']}", f"--count={cluster.nodes}"]} if cluster.nodes else {}),
     }
 
 

@@ -192,7 +192,7 @@ def test_a_problem_names_path_value_and_rule_and_the_schema_has_it_too(path, val
         (("node",), "node: 'node': unknown key; did you mean nodes?"),
         ((*D, "labelSelector"), "demands[0].labelSelector: 'labelSelector': unknown key; did you mean labelSelectors?"),
         ((*D, "resource"), "demands[0].resource: 'resource': unknown key; did you mean resources?"),
-        ((*D, "zzz"), "demands[0].zzz: 'zzz': unknown key; known keys: count, labelSelectors, resources"),
+        ((*D, "zzz"), "demands[0].zzz: 'zzz': unknown key; one of: count, labelSelectors, resources"),
         ((*G, "bundle"), "gangs[0].bundle: 'bundle': unknown key; did you mean bundles?"),
         ((*B, "counts"), "gangs[0].bundles[1].counts: 'counts': unknown key; did you mean count?"),
         ((*C, "counts"), "constraints[0].counts: 'counts': unknown key; did you mean count?"),

@@ -83,7 +83,7 @@ def test_every_problem_is_told_at_its_place():
         "status": {},
     }
     assert problems(template) == [
-        ".status: 'status': unknown key; known keys: apiVersion, kind, metadata, spec",
+        ".status: 'status': unknown key; one of: apiVersion, kind, metadata, spec",
         ".spec.since: datetime.date(2024, 1, 1): has no form in JSON; put it in quotes",
         ".metadata.name: 'mine': rayscaler sets it; leave it out",
         ".metadata.labels['rayscaler.io/cluster']: 'x': rayscaler.io/ is rayscaler's own; choose another prefix",
@@ -118,3 +118,13 @@ def test_a_definition_for_another_executor_is_refused():
     document["spec"]["executor"] = "local"
     with pytest.raises(InvalidRequest, match=r"spec\.executor: 'local': this service has 'k8s' only"):
         native.cluster(document, "k8s")
+
+
+@pytest.mark.parametrize(("spot", "grace_s", "is_warned"), [(True, 10, True), (True, 30, False), (True, None, False), (False, 10, False)])
+def test_a_spot_pod_that_is_killed_before_its_notice_is_over_is_warned_of(spot, grace_s, is_warned):
+    template = pod()
+    if grace_s is not None:
+        template["spec"]["terminationGracePeriodSeconds"] = grace_s
+    document = definition(template, spot=spot)
+    told = [each.path for each in advice.of(native.cluster(document, "k8s"), document)]
+    assert ("spec.nodeTypes[0].template.spec.terminationGracePeriodSeconds" in told) == is_warned

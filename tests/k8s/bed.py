@@ -1,16 +1,24 @@
-"""Ways to a real API server: with the Role of deploy/role.yaml in one namespace and no other right; and a line that can be cut."""
+"""Ways to a real API server: with the Role of deploy/rayscaler.yaml in one namespace and no other right; and a line that can be cut."""
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator
-from pathlib import Path
-
-import yaml
+from typing import Any
 
 from rayscaler.k8s.client import Client, connect
-from tests.cluster.namespaces import Namespace
+from tests.chart import manifests
+from tests.cluster.namespaces import BEHAVIOUR, Namespace
 
-ROLE = yaml.safe_load((Path(__file__).parents[2] / "deploy" / "role.yaml").read_text())
+(ROLE,) = manifests.objects("Role")
+
+
+def template(sim: dict[str, str] | None = None, *, grace_s: int | None = None, **container: Any) -> str:
+    """Return a pod template whose pods behave as `sim` says (controlplane/behaviour.go)."""
+    annotations = {f"{BEHAVIOUR}{key}": value for key, value in (sim or {}).items()}
+    spec = {"containers": [{"name": "ray", "image": "rayproject/ray:2.60.0", **container}]}
+    grace = {} if grace_s is None else {"terminationGracePeriodSeconds": grace_s}
+    return json.dumps({"metadata": {"annotations": annotations}, "spec": {**spec, **grace}})
 
 
 @contextlib.asynccontextmanager

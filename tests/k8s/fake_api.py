@@ -1,7 +1,7 @@
 """A small API server on a socket, for the answers that a real one gives rarely: cut watches, 410, 429 storms, silence.
 
-One kind of object at a time, in `pods` whatever it is, without selectors, admission or rights; `has_kubelet` makes containers run and end.
-What is patched, or created as something else than a pod, is only noted in `written`. Everything else is tried on the real one (tier cluster).
+Pods and Services, or one other kind of object in `pods`, whatever it is; without selectors, admission or rights; `has_kubelet` makes
+containers run and end. What else is patched or created is only noted in `written`. Everything else is tried on the real one (tier cluster).
 """
 
 import asyncio
@@ -30,11 +30,16 @@ def pod(name: str, **status) -> dict:
     }
 
 
+STORED = frozenset({"pods", "services"})
+"""Kinds that are kept when they are created or patched."""
+
+
 class FakeApi:
     """`calls` counts what was asked; `refuse` has (status, headers, body) for the next calls of a verb."""
 
     def __init__(self) -> None:
         self.pods: dict[str, dict] = {}
+        self.services: dict[str, dict] = {}
         self.calls: Counter[str] = Counter()
         self.refuse: dict[str, list[tuple[int, dict[str, str], dict]]] = {}
         self.written: list[tuple[str, str, dict]] = []
@@ -44,7 +49,7 @@ class FakeApi:
         self.chunk = 1 << 20
         self.has_kubelet = False
         self._kubelets: set[asyncio.Task[None]] = set()
-        self._events: list[tuple[int, bytes]] = []
+        self._events: list[tuple[int, str, bytes]] = []
         self._news = asyncio.Condition()
         self._watches: set[web.StreamResponse] = set()
         self._runner: web.AppRunner | None = None
@@ -67,28 +72,29 @@ class FakeApi:
             task.cancel()
         await self._runner.cleanup()
 
-    async def put(self, body: dict) -> dict:
-        """Create or change a pod."""
-        known = self.pods.get(body["metadata"]["name"])
+    async def put(self, body: dict, plural: str = "pods") -> dict:
+        """Create or change an object."""
+        store = self._store(plural)
+        known = store.get(body["metadata"]["name"])
         self.version += 1
         uid = known["metadata"]["uid"] if known else f"uid-{self.version}"
         stored = {**body, "metadata": {**body["metadata"], "uid": uid, "resourceVersion": str(self.version)}}
-        self.pods[body["metadata"]["name"]] = stored
-        await self._tell("MODIFIED" if known else "ADDED", stored)
+        store[body["metadata"]["name"]] = stored
+        await self._tell("MODIFIED" if known else "ADDED", stored, plural)
         return stored
 
-    async def drop(self, name: str, *, silently: bool = False) -> None:
-        """Delete a pod; silently: nobody who watches is told."""
+    async def drop(self, name: str, *, silently: bool = False, plural: str = "pods") -> None:
+        """Delete an object; silently: nobody who watches is told."""
         self.version += 1
-        gone = self.pods.pop(name)
+        gone = self._store(plural).pop(name)
         gone["metadata"]["resourceVersion"] = str(self.version)
         if not silently:
-            await self._tell("DELETED", gone)
+            await self._tell("DELETED", gone, plural)
 
     async def hide(self, name: str) -> None:
         """Let a label selector select an object no more: who watches is told that it is deleted."""
         self.version += 1
-        await self._tell("DELETED", self.pods[name])
+        await self._tell("DELETED", self.pods[name], "pods")
 
     async def cut(self) -> None:
         """Break every watch in the middle."""
@@ -103,15 +109,18 @@ class FakeApi:
                 await self._news.wait()
 
     async def say(self, line: dict) -> None:
-        """Put any event into the watches."""
-        await self._append(json.dumps(line).encode() + b"\n")
+        """Put any event into the watches of pods."""
+        await self._append(json.dumps(line).encode() + b"\n", "pods")
 
-    async def _tell(self, what: str, stored: dict) -> None:
-        await self._append(json.dumps({"type": what, "object": stored}).encode() + b"\n")
+    def _store(self, plural: str) -> dict[str, dict]:
+        return self.services if plural == "services" else self.pods
 
-    async def _append(self, line: bytes) -> None:
+    async def _tell(self, what: str, stored: dict, plural: str) -> None:
+        await self._append(json.dumps({"type": what, "object": stored}).encode() + b"\n", plural)
+
+    async def _append(self, line: bytes, plural: str) -> None:
         async with self._news:
-            self._events.append((self.version, line))
+            self._events.append((self.version, plural, line))
             self._news.notify_all()
 
     async def _many(self, request: web.Request) -> web.StreamResponse:
@@ -119,17 +128,19 @@ class FakeApi:
         if (refused := self._refused(verb)) is not None:
             return refused
         if verb == "create":
-            body = await request.json()
-            if body["metadata"]["name"] in self.pods:
+            body, plural = await request.json(), request.match_info["plural"]
+            if body["metadata"]["name"] in self._store(plural):
                 return _status(409, "AlreadyExists", "it exists")
-            if request.match_info["plural"] != "pods":
+            if plural not in STORED:
                 self.written.append(("create", body["metadata"]["name"], body))
-            return web.json_response(await self._create(body) if request.match_info["plural"] == "pods" else body, status=201)
+            return web.json_response(await self._create(body, plural), status=201)
         return await (self._watch(request) if verb == "watch" else self._list(request))
 
-    async def _create(self, body: dict) -> dict:
-        stored = await self.put(body)
-        if self.has_kubelet:
+    async def _create(self, body: dict, plural: str) -> dict:
+        if plural not in STORED:
+            return body
+        stored = await self.put(body, plural)
+        if self.has_kubelet and plural == "pods":
             self._spawn(self._run(body["metadata"]["name"]))
         return stored
 
@@ -161,9 +172,10 @@ class FakeApi:
     async def _list(self, request: web.Request) -> web.Response:
         begin = int(request.query.get("continue", 0))
         limit = int(request.query["limit"])
-        names = sorted(self.pods)
+        store = self._store(request.match_info["plural"])
+        names = sorted(store)
         more = {"continue": str(begin + limit)} if begin + limit < len(names) else {}
-        items = [self.pods[name] for name in names[begin : begin + limit]]
+        items = [store[name] for name in names[begin : begin + limit]]
         return web.json_response({"metadata": {"resourceVersion": str(self.version), **more}, "items": items})
 
     async def _watch(self, request: web.Request) -> web.StreamResponse:
@@ -173,14 +185,16 @@ class FakeApi:
         answer = web.StreamResponse()
         await answer.prepare(request)
         self._watches.add(answer)
-        at = next((index for index, (of, _) in enumerate(self._events) if of > version), len(self._events))
+        at = next((index for index, (of, *_) in enumerate(self._events) if of > version), len(self._events))
         try:
             while True:
                 async with self._news:
                     while len(self._events) <= at:
                         await self._news.wait()
-                _, line = self._events[at]
+                _, plural, line = self._events[at]
                 at += 1
+                if self._store(plural) is not self._store(request.match_info["plural"]):
+                    continue
                 for begin in range(0, len(line), self.chunk):
                     await answer.write(line[begin : begin + self.chunk])
         except ConnectionError:
@@ -192,20 +206,27 @@ class FakeApi:
         verb = {"GET": "get", "DELETE": "delete", "PATCH": "patch"}[request.method]
         if (refused := self._refused(verb)) is not None:
             return refused
-        name = request.match_info["name"]
-        if verb == "patch":
+        name, plural = request.match_info["name"], request.match_info["plural"]
+        if verb == "patch" and plural not in STORED:
             await asyncio.sleep(self.hang_s)
             self.written.append(("patch", name, json.loads(await request.read())))
             return web.json_response({"metadata": {"name": name}})
-        if name not in self.pods:
-            return _status(404, "NotFound", f"pods {name} not found")
+        store = self._store(plural)
+        if name not in store:
+            return _status(404, "NotFound", f"{name} not found")
         if verb == "delete":
             options = await request.json()
-            if options.get("preconditions", {}).get("uid") not in (None, self.pods[name]["metadata"]["uid"]):
+            if options.get("preconditions", {}).get("uid") not in (None, store[name]["metadata"]["uid"]):
                 return _status(409, "Conflict", "the UID in the precondition does not match")
             await self._delete(name)
             return web.json_response({})
-        return web.json_response(self.pods[name])
+        return await self._patch(request, store[name]) if verb == "patch" else web.json_response(store[name])
+
+    async def _patch(self, request: web.Request, known: dict) -> web.Response:
+        patch = await request.json()
+        if patch["metadata"].get("resourceVersion", "") not in ("", known["metadata"]["resourceVersion"]):
+            return _status(409, "Conflict", "the object has been modified")
+        return web.json_response(await self.put(_merged(known, patch), request.match_info["plural"]))
 
     def _refused(self, verb: str) -> web.Response | None:
         self.calls[verb] += 1
@@ -214,6 +235,15 @@ class FakeApi:
             return None
         status, headers, body = waiting.pop(0)
         return web.json_response(body, status=status, headers=headers)
+
+
+def _merged(known: dict, patch: dict) -> dict:
+    """Return an object after a merge patch (RFC 7396)."""
+    merged = {name: value for name, value in {**known, **patch}.items() if value is not None}
+    return {
+        name: _merged(known.get(name) or {}, value) if isinstance(value, dict) and name in patch else value
+        for name, value in merged.items()
+    }
 
 
 def _status(code: int, reason: str, message: str) -> web.Response:

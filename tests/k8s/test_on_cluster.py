@@ -22,17 +22,12 @@ from tests.k8s import bed
 from tests.k8s.test_pods import RESTRICTED
 
 pytestmark = [pytest.mark.tier("cluster"), pytest.mark.timeout(180)]
-SIM = "sim.rayscaler.io/"
-
-
-def template(sim=None, **container) -> str:
-    annotations = {f"{SIM}{key}": value for key, value in (sim or {}).items()}
-    containers = [{"name": "ray", "image": "rayproject/ray:2.60.0", **container}]
-    return json.dumps({"metadata": {"annotations": annotations}, "spec": {"containers": containers}})
 
 
 def spec(index: int = 0, sim=None, **container) -> LaunchSpec:
-    return LaunchSpec("c", f"c-small-1-{index}", NodeType("small", Resources.of(CPU=1), template=template(sim, **container)), "c-head:6379")
+    return LaunchSpec(
+        "c", f"c-small-1-{index}", NodeType("small", Resources.of(CPU=1), template=bed.template(sim, **container)), "c-head:6379"
+    )
 
 
 @contextlib.asynccontextmanager
@@ -217,6 +212,11 @@ async def _take(watch, *phases: Phase):
             yield each
 
 
+async def in_turn(executor, launched: LaunchSpec) -> None:
+    async with executor.pace.turn(launched.cluster):
+        await executor.launch(launched)
+
+
 async def test_a_thousand_pods_from_one_burst(namespace, capsys):
     async with bed.entered(namespace) as client, running(client, namespace) as executor:
         watch = executor.watch("c")
@@ -224,7 +224,7 @@ async def test_a_thousand_pods_from_one_burst(namespace, capsys):
         began_at = time.monotonic()
         async with asyncio.TaskGroup() as tasks:
             for index in range(1000):
-                tasks.create_task(executor.launch(spec(index)))
+                tasks.create_task(in_turn(executor, spec(index)))
         created_s = time.monotonic() - began_at
         await until(watch, Phase.REGISTERING, count=1000, seconds=120.0)
         running_s = time.monotonic() - began_at

@@ -1,25 +1,36 @@
 """What a pod's status means: how far it is, what holds it up, how it ended."""
 
+from datetime import UTC, datetime
+
 import msgspec
 import pytest
 
 from rayscaler.k8s import phases
 from rayscaler.k8s.objects import Pod
 from rayscaler.k8s.phases import Standing
-from rayscaler.model.instance import Phase
+from rayscaler.model.instance import Phase, Trouble
 
 pytestmark = pytest.mark.tier("unit")
 WHERE = "pod p on node n"
+NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
 
 
-def pod(*, bound=True, deleted=False, ray=None, side=None, init=None, conditions=(), **status) -> Pod:
-    meta = {"name": "p", **({"deletionTimestamp": "2026-01-01T00:00:00Z"} if deleted else {})}
+def pod(*, bound=True, deleted=False, terminate_by="", grace_s=30, ray=None, side=None, init=None, conditions=(), **status) -> Pod:
+    meta = {
+        "name": "p",
+        "annotations": {"rayscaler.io/terminate-by": terminate_by},
+        **({"deletionTimestamp": "2026-01-01T00:00:00Z"} if deleted else {}),
+    }
     # kubelet sorts by name, whatever the order in the spec
     statuses = [{"name": name, "state": state} for name, state in (("a-side", side), ("ray", ray)) if state]
     inits = [{"name": "fetch", "state": init}] if init else []
     document = {
         "metadata": meta,
-        "spec": {"containers": [{"name": "ray"}, {"name": "a-side"}], **({"nodeName": "n"} if bound else {})},
+        "spec": {
+            "terminationGracePeriodSeconds": grace_s,
+            "containers": [{"name": "ray"}, {"name": "a-side"}],
+            **({"nodeName": "n"} if bound else {}),
+        },
         "status": {**status, "containerStatuses": statuses, "initContainerStatuses": inits, "conditions": list(conditions)},
     }
     return msgspec.convert(document, Pod)
@@ -31,6 +42,10 @@ def waiting(reason, message="m"):
 
 def ended(code, reason="Error", message=""):
     return {"terminated": {"exitCode": code, "reason": reason, "message": message}}
+
+
+def troubled(phase, error, trouble=Trouble.RETRIED) -> Standing:
+    return Standing(phase, error, error, trouble)
 
 
 UNSCHEDULABLE = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes are available"}
@@ -45,26 +60,29 @@ RUNS = {"running": {"startedAt": "2026-01-01T00:00:00Z"}}
         (pod(bound=False), Standing(Phase.UNSCHEDULED)),
         (
             pod(bound=False, conditions=[UNSCHEDULABLE]),
-            Standing(Phase.UNSCHEDULED, "Unschedulable: 0/3 nodes are available", "Unschedulable: 0/3 nodes are available"),
+            troubled(Phase.UNSCHEDULED, "Unschedulable: 0/3 nodes are available", Trouble.UNSCHEDULABLE),
         ),
         (pod(bound=False, conditions=[GATED]), Standing(Phase.UNSCHEDULED, "SchedulingGated: gates")),
         (pod(), Standing(Phase.PULLING, WHERE)),
         (pod(ray=waiting("ContainerCreating")), Standing(Phase.PULLING, WHERE)),
-        (pod(ray=waiting("ImagePullBackOff")), Standing(Phase.PULLING, "ray: ImagePullBackOff: m", "ray: ImagePullBackOff: m")),
+        (pod(ray=waiting("ImagePullBackOff")), troubled(Phase.PULLING, "ray: ImagePullBackOff: m")),
         (
             pod(ray=waiting("PodInitializing"), init=waiting("ErrImagePull")),
-            Standing(Phase.PULLING, "fetch: ErrImagePull: m", "fetch: ErrImagePull: m"),
+            troubled(Phase.PULLING, "fetch: ErrImagePull: m"),
         ),
         (
             pod(ray=waiting("CreateContainerConfigError")),
-            Standing(Phase.STARTING, "ray: CreateContainerConfigError: m", "ray: CreateContainerConfigError: m"),
+            troubled(Phase.STARTING, "ray: CreateContainerConfigError: m"),
         ),
+        (pod(ray=waiting("RunContainerError")), troubled(Phase.STARTING, "ray: RunContainerError: m")),
+        (pod(ray=waiting("InvalidImageName")), troubled(Phase.PULLING, "ray: InvalidImageName: m", Trouble.HOPELESS)),
+        (pod(ray=waiting("ErrImageNeverPull")), troubled(Phase.PULLING, "ray: ErrImageNeverPull: m", Trouble.HOPELESS)),
         (pod(ray=RUNS, side=waiting("CrashLoopBackOff")), Standing(Phase.REGISTERING, WHERE)),
         (pod(ray=RUNS, conditions=[EVICTED]), Standing(Phase.REGISTERING, WHERE, "EvictionByEvictionAPI: drained")),
-        (pod(ray=RUNS, deleted=True), Standing(Phase.ENDING, WHERE)),
+        (pod(ray=RUNS, deleted=True), Standing(Phase.ENDING, WHERE, "its pod is being deleted by somebody else", ends_at=NEW_YEAR)),
         (
             pod(ray=RUNS, deleted=True, conditions=[EVICTED]),
-            Standing(Phase.ENDING, "EvictionByEvictionAPI: drained"),
+            Standing(Phase.ENDING, "EvictionByEvictionAPI: drained", "EvictionByEvictionAPI: drained", ends_at=NEW_YEAR),
         ),
         (pod(ray=ended(1, message="last line\n"), side=RUNS), Standing(Phase.GONE, WHERE, "exit code 1: last line")),
         (pod(ray=ended(137, "OOMKilled")), Standing(Phase.GONE, WHERE, "OOMKilled: exit code 137")),
@@ -75,6 +93,40 @@ RUNS = {"running": {"startedAt": "2026-01-01T00:00:00Z"}}
 )
 def test_a_pod_stands_where_its_ray_container_does(found, standing):
     assert phases.of(found) == standing
+
+
+NOTICED = {**EVICTED, "reason": "TerminationByKubelet", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+SAYS = "rayscaler.io/terminate-by is "
+
+
+@pytest.mark.parametrize(
+    ("found", "ends_in", "why"),
+    [
+        pytest.param(pod(ray=RUNS), None, "", id="nobody has said anything"),
+        pytest.param(pod(ray=RUNS, terminate_by="2026-01-01T00:02:00Z"), 120, f"{SAYS}2026-01-01T00:02:00Z", id="an annotation"),
+        pytest.param(
+            pod(ray=RUNS, terminate_by="2026-01-01T02:02:00+02:00"), 120, f"{SAYS}2026-01-01T02:02:00+02:00", id="in another zone"
+        ),
+        pytest.param(pod(ray=RUNS, terminate_by="2026-01-01T00:02:00"), None, "", id="a time without a zone is no time"),
+        pytest.param(pod(ray=RUNS, terminate_by="soon"), None, "", id="nor is a word"),
+        pytest.param(
+            pod(ray=RUNS, conditions=[NOTICED], grace_s=60), 60, "TerminationByKubelet: drained", id="a disruption, then its grace"
+        ),
+        pytest.param(pod(ray=RUNS, conditions=[{**NOTICED, "status": "False"}]), None, "", id="a disruption that is over"),
+        pytest.param(pod(bound=False, terminate_by="2026-01-01T00:02:00Z"), 120, f"{SAYS}2026-01-01T00:02:00Z", id="before it runs"),
+        pytest.param(
+            pod(ray=RUNS, deleted=True, conditions=[NOTICED], terminate_by="2026-01-01T00:00:10Z"),
+            0,
+            "TerminationByKubelet: drained",
+            id="the earliest of several",
+        ),
+        pytest.param(pod(ray=ended(1), terminate_by="2026-01-01T00:02:00Z"), None, "exit code 1", id="it has ended already"),
+    ],
+)
+def test_the_end_that_others_announce_is_told(found, ends_in, why):
+    standing = phases.of(found)
+    assert standing.ends_at == (None if ends_in is None else NEW_YEAR + ends_in)
+    assert standing.error == why
 
 
 def test_a_container_behind_its_startup_probe_still_starts():

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rayscaler.lifecycle import backoff, observe
-from rayscaler.lifecycle.deadlines import Deadlines, overdue
-from rayscaler.model.instance import InstanceStatus, Phase
+from rayscaler.lifecycle.deadlines import Deadlines, overdue, stuck
+from rayscaler.model.instance import InstanceStatus, Phase, Trouble
 from tests.lifecycle.builders import NOW, instance, seen
 
 pytestmark = pytest.mark.tier("unit")
@@ -62,6 +62,30 @@ def test_every_phase_of_an_instance_in_flight_has_a_deadline(phase):
     assert LIMITS.of(instance(S.ALLOCATED, phase=phase)) is not None
 
 
+@pytest.mark.parametrize(
+    ("trouble", "phase", "patience_s"),
+    [
+        pytest.param(Trouble.UNSCHEDULABLE, Phase.UNSCHEDULED, 60, id="H1 the second choice within 90 s"),
+        pytest.param(Trouble.RETRIED, Phase.PULLING, 30, id="FH-5 kubelet has tried an image three times"),
+        pytest.param(Trouble.RETRIED, Phase.STARTING, 10, id="FH-5 a Secret that is applied a moment later is waited for"),
+        pytest.param(Trouble.HOPELESS, Phase.PULLING, 0, id="FH-5 what can never start is not waited for"),
+    ],
+)
+def test_trouble_is_borne_for_a_part_of_its_phases_time(trouble, phase, patience_s):
+    limits = Deadlines()
+    one = instance(S.ALLOCATED, phase=phase, phase_since=NOW - 100, trouble=trouble, trouble_since=NOW)
+    assert limits.stuck_at(one) == NOW + patience_s
+    assert stuck([one], limits, NOW + patience_s - 0.001) == []
+    assert stuck([one], limits, NOW + patience_s) == [one]
+    assert stuck([replace(one, stuck_since=NOW)], limits, NOW + 1e9) == []  # noted already
+    assert stuck([replace(one, status=status) for status in S if status not in (S.REQUESTED, S.ALLOCATED)], limits, NOW + 1e9) == []
+
+
+def test_trouble_that_nobody_could_watch_pass_is_borne_from_when_it_could_be_seen():
+    one = instance(S.ALLOCATED, trouble=Trouble.UNSCHEDULABLE, trouble_since=NOW)
+    assert Deadlines(sight_since=NOW + 50).stuck_at(one) == NOW + 110
+
+
 def test_waits_double_from_the_first_to_the_longest():
     known, waits, now = None, [], NOW
     for _ in range(9):
@@ -70,6 +94,24 @@ def test_waits_double_from_the_first_to_the_longest():
         now = known.until
     assert waits == [5, 10, 20, 40, 80, 160, 300, 300, 300]
     assert known.failures == 9
+
+
+@pytest.mark.parametrize(
+    ("waits", "within_s", "tries"),
+    [
+        pytest.param(backoff.CRASHED, 600, 3, id="B6 what crashes is tried three times in ten minutes"),
+        pytest.param(backoff.STUCK, 600, 2, id="B6 what hangs at its image is tried twice in ten minutes"),
+        pytest.param(backoff.STUCK, 3900, 5, id="H1 what finds no machine is tried after 5, 10, 20 and 30 minutes"),
+        pytest.param(backoff.NO_CAPACITY, 125, 7, id="H2 a quota is tried at least every half minute"),
+    ],
+)
+def test_how_often_a_type_is_tried_depends_on_how_it_failed(waits, within_s, tries):
+    known, now, count = None, NOW, 0
+    while now <= NOW + within_s:
+        count += 1
+        known = backoff.failed(known, "small", "", now, waits)
+        now = known.until
+    assert count == tries
 
 
 def test_a_burst_of_failures_counts_once_and_keeps_the_newest_words():

@@ -1,9 +1,11 @@
 """What executors and Ray's node table say, folded in: passive facts, and nothing is concluded from silence."""
 
+from dataclasses import replace
+
 import pytest
 
 from rayscaler.lifecycle import observe
-from rayscaler.model.instance import InstanceStatus, Phase, Reason
+from rayscaler.model.instance import InstanceStatus, Phase, Reason, Trouble
 from rayscaler.model.node import DeathReason, NodeStatus
 from tests.lifecycle.builders import NOW, instance, row, seen
 
@@ -127,6 +129,63 @@ def test_an_observation_without_an_external_id_does_not_wipe_the_known_one():
     after = observe.observation(instance(external_id="known"), seen(Phase.STARTING, external_id=""), NOW)
     assert after is not None
     assert after.external_id == "known"
+
+
+# trouble on the way
+
+PULL = {"error": "ray: ErrImagePull: not found", "trouble": Trouble.RETRIED}
+
+
+def after(before, at, phase=Phase.PULLING, **fields):
+    found = observe.observation(before, seen(phase, **fields), NOW + at)
+    assert found is not None
+    return found
+
+
+def test_fh_5_what_holds_a_launch_up_is_its_detail_in_the_executors_words():
+    one = after(instance(S.REQUESTED, detail="small for {CPU: 1}"), 1, **PULL)
+    assert (one.status, one.detail, one.trouble, one.trouble_since) == (S.ALLOCATED, PULL["error"], Trouble.RETRIED, NOW + 1)
+    assert after(None, 1, **PULL).detail == PULL["error"]
+    assert after(None, 1, **PULL).trouble is Trouble.RETRIED
+
+
+def test_the_same_trouble_goes_on_in_other_words_and_another_begins_anew():
+    one = replace(after(instance(S.ALLOCATED), 1, **PULL), stuck_since=NOW + 31)
+    same = after(one, 40, error="ray: ImagePullBackOff: not found", trouble=Trouble.RETRIED)
+    assert (same.trouble_since, same.stuck_since, same.detail) == (NOW + 1, NOW + 31, "ray: ImagePullBackOff: not found")
+    for changed in (
+        after(one, 40, phase=Phase.STARTING, error="no Secret", trouble=Trouble.RETRIED),
+        after(one, 40, error="bad name", trouble=Trouble.HOPELESS),
+    ):
+        assert (changed.trouble_since, changed.stuck_since) == (NOW + 40, None)
+
+
+@pytest.mark.parametrize("phase", [Phase.PULLING, Phase.STARTING, Phase.REGISTERING])
+def test_one_that_gets_on_is_stuck_no_more(phase):
+    one = replace(after(instance(S.ALLOCATED), 1, **PULL), stuck_since=NOW + 31)
+    well = after(one, 40, phase=phase, detail="pod p on node n")
+    assert (well.trouble, well.stuck_since, well.detail) == (None, None, "pod p on node n")
+    joined = fold(one, row("n1"))
+    assert (joined.status, joined.trouble, joined.stuck_since) == (S.RUNNING, None, None)
+
+
+@pytest.mark.parametrize("status", [S.RUNNING, S.DRAINING, S.TERMINATING, S.REJOINING])
+def test_trouble_is_of_launches_only(status):
+    one = after(instance(status, detail="as before"), 1, **PULL)
+    assert (one.trouble, one.detail) == (None, "as before")
+
+
+@pytest.mark.parametrize("status", [S.ALLOCATED, S.RUNNING, S.DRAINING, S.REJOINING])
+def test_an_end_that_others_announce_is_noted_and_may_be_taken_back(status):
+    one = after(instance(status), 1, ends_at=NOW + 120, error="spot notice")
+    assert (one.status, one.ends_at, one.ends_why) == (status, NOW + 120, "spot notice")
+    sooner = after(one, 2, phase=Phase.ENDING, ends_at=NOW + 30, detail="deleted")
+    assert (sooner.ends_at, sooner.ends_why) == (NOW + 30, "deleted")
+    assert after(one, 3).ends_at is None
+
+
+def test_an_end_of_our_own_is_announced_by_nobody_else():
+    assert after(instance(S.TERMINATING), 1, phase=Phase.ENDING, ends_at=NOW + 60).ends_at is None
 
 
 @pytest.mark.parametrize(

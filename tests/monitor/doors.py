@@ -80,10 +80,18 @@ class FakeService:
         return self.reports[-1]
 
 
+def drain_of(
+    ray_node_id: str, reason: gcs_pb2.DrainNodeReason, detail: str = "", deadline_at: float | None = None
+) -> gcs_pb2.DrainNodeRequest:
+    """A drain of the node, by its id in hex."""
+    deadline_ms = int((deadline_at or 0) * 1000)
+    node_id = bytes.fromhex(ray_node_id)
+    return gcs_pb2.DrainNodeRequest(node_id=node_id, reason=reason, reason_message=detail, deadline_timestamp_ms=deadline_ms)
+
+
 def idle_drain(command_id: str, ray_node_id: str) -> head_pb2.Command:
     """A command to drain a node if it is idle."""
-    node_id, reason = bytes.fromhex(ray_node_id), gcs_pb2.DRAIN_NODE_REASON_IDLE_TERMINATION
-    drain = gcs_pb2.DrainNodeRequest(node_id=node_id, reason=reason, reason_message="idle for 60 s")
+    drain = drain_of(ray_node_id, gcs_pb2.DRAIN_NODE_REASON_IDLE_TERMINATION, "idle for 60 s")
     return head_pb2.Command(command_id=command_id, drain_node=drain)
 
 

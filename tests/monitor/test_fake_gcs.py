@@ -10,6 +10,7 @@ from rayscaler.model.demand import Bundle, LabelCondition, LabelSelector, Operat
 from rayscaler.model.resources import Resources
 from rayscaler.testing.fake_gcs import DRAINED_IDLE, DRAINED_PREEMPTED, FakeGcs
 from rayscaler.testing.loop_clock import LoopClock
+from tests.monitor.doors import drain_of
 
 pytestmark = [pytest.mark.tier("unit"), pytest.mark.looptime]
 
@@ -63,20 +64,20 @@ async def test_an_idle_drain_ends_an_idle_node_and_is_refused_by_a_busy_one():
     busy = ray.join("w1", "small", CPU)
     (task,) = ray.submit(CPU)
     idle = ray.join("w2", "small", CPU)
-    assert await ray.drain(idle, IDLE_TERMINATION, "idle", None) == (True, "")
-    assert await ray.drain(busy, IDLE_TERMINATION, "idle", None) == (False, "The node to be idle terminated is no longer idle.")
+    assert await ray.drain(drain_of(idle, IDLE_TERMINATION, "idle")) == (True, "")
+    assert await ray.drain(drain_of(busy, IDLE_TERMINATION, "idle")) == (False, "The node to be idle terminated is no longer idle.")
     reading = await ray.read()
     assert reading.ended[idle].death_info.reason == DRAINED_IDLE
     assert [node.instance_id for node in ray.alive()] == ["w1"]
     ray.finish(task)
-    assert await ray.drain(busy, IDLE_TERMINATION, "idle", None) == (True, "")
+    assert await ray.drain(drain_of(busy, IDLE_TERMINATION, "idle")) == (True, "")
 
 
 async def test_a_preempted_node_takes_no_new_task_and_dies_when_its_last_one_ends():
     ray = FakeGcs(LoopClock())
     node = ray.join("w1", "small", Resources.of(CPU=2))
     (task,) = ray.submit(CPU)
-    assert await ray.drain(node, PREEMPTION, "spot", LoopClock().now() + 60) == (True, "")
+    assert await ray.drain(drain_of(node, PREEMPTION, "spot", LoopClock().now() + 60)) == (True, "")
     ray.submit(CPU)
     assert len(ray.running()) == 1
     reading = await ray.read()

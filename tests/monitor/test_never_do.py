@@ -23,7 +23,7 @@ from rayscaler.monitor.auth import TokenSource
 from rayscaler.monitor.gcs import GrpcGcs
 from rayscaler.server import told
 from tests.monitor import garbage
-from tests.monitor.doors import read
+from tests.monitor.doors import drain_of, read
 from tests.monitor.real import beside, drain, ray_status, rows
 from tests.monitor.recorder import CLUSTER_ID, recording, show
 from tests.ray_tier import RayHead, running_head
@@ -124,7 +124,7 @@ async def test_wc_12_2_no_other_reason_leaves_the_door_either():
         await gcs.read()
         for reason in (0, 3, -1):
             with pytest.raises(errors.InvalidRequest):
-                await gcs.drain("aa" * 28, reason, "", None)
+                await gcs.drain(drain_of("aa" * 28, reason))
         await gcs.close()
     assert "DrainNode" not in recorder.names()
 
@@ -150,7 +150,7 @@ async def test_wc_12_3_everything_the_door_can_do_never_calls_the_legacy_drain()
         gcs = GrpcGcs(recorder.address, SystemClock(), TokenSource({}))
         await gcs.read()
         for reason in (gcs_pb2.DRAIN_NODE_REASON_IDLE_TERMINATION, gcs_pb2.DRAIN_NODE_REASON_PREEMPTION):
-            await gcs.drain("aa" * 28, reason, "", 1.0)
+            await gcs.drain(drain_of("aa" * 28, reason, deadline_at=1.0))
         await gcs.report_state(gcs_pb2.AutoscalingState(autoscaler_state_version=1))
         await gcs.report_config(gcs_pb2.ClusterConfig())
         await gcs.replay_constraint(gcs_pb2.ClusterResourceConstraint(), CLUSTER_ID.hex())

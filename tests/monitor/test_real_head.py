@@ -26,7 +26,7 @@ from rayscaler.monitor.gcs import GrpcGcs
 from rayscaler.monitor.link import ClusterLine, GcsLink
 from rayscaler.monitor.main import V1_MODE
 from rayscaler.server import answers, told
-from tests.monitor.doors import read
+from tests.monitor.doors import drain_of, read
 from tests.monitor.real import PATIENCE_S, beside, ray_status, rows
 from tests.monitor.recorder import recording
 from tests.ray_tier import RayHead, running_head
@@ -268,7 +268,7 @@ async def test_ray_takes_a_drain_of_a_node_that_it_does_not_know_so_we_must_not(
     """Why the monitor asks itself first (its own test is in test_loop)."""
     gcs = GrpcGcs(ray_head.local_address, SystemClock(), TokenSource({}))
     await gcs.read()
-    assert await gcs.drain("aa" * 28, gcs_pb2.DRAIN_NODE_REASON_PREEMPTION, "", None) == (True, "")
+    assert await gcs.drain(drain_of("aa" * 28, gcs_pb2.DRAIN_NODE_REASON_PREEMPTION)) == (True, "")
     await gcs.close()
 
 

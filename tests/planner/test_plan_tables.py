@@ -289,7 +289,7 @@ def test_dk_12_a_strict_spread_is_found_where_first_fit_would_miss_it():
 @pytest.mark.parametrize(
     ("launch_reason", "given", "sentence"),
     [
-        (Reason.MIN_WORKERS, {}, "t has a minimum of 1 workers"),
+        (Reason.MIN_WORKERS, {}, "t has a minimum of 1 worker"),
         (Reason.CONSTRAINT, {"constraint": Constraint((want(2, CPU=4),))}, "t for request_resources: {CPU: 4} x 1"),
         (Reason.GANG, {"gangs": (Gang("g", Strategy.PACK, (want(2, CPU=4),)),)}, "t for gang g: {CPU: 4} x 1"),
         (Reason.DEMAND, {"demands": (want(2, CPU=4),)}, "t for {CPU: 4} x 1"),

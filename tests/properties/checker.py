@@ -66,7 +66,8 @@ def _counts(world: World) -> list[str]:
         for each in world.plan.infeasible:
             if isinstance(each.what, Bundle) and each.is_constraint == layer:
                 answered[each.what] += each.count
-        if asked != answered:
+        more = answered - asked
+        if asked - answered or (more - (Counter() if layer else world.displaced())):
             wrong.append(f"asked {asked} but answered {answered} (constraint: {layer})")
     return wrong
 

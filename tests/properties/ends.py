@@ -29,8 +29,8 @@ def ends(world: World) -> list[str]:
                 wrong.append(f"{drain} is not allowed")
         elif drain.reason is Reason.OUTDATED:
             wrong += _update_breaches(world, drain, instance, is_needed=drain.instance_id in needed)
-        if drain.deadline_s is not None:
-            wrong.append(f"{drain} kills tasks at its deadline")
+        if (drain.deadline_s is not None) != (instance is not None and instance.ends_at is not None):
+            wrong.append(f"{drain} kills tasks at its deadline, or is of a node that others end, without one")
     for end in plan.terminations:
         instance = world.instances.get(end.instance_id)
         if instance is None or instance.status is InstanceStatus.TERMINATING:
@@ -69,9 +69,10 @@ def _update_breaches(world: World, drain, instance, *, is_needed: bool) -> list[
 
 
 def _could_be_asked_of(world: World, row) -> bool:
-    asked = [each.bundle for each in (*world.state.demands, *(world.state.constraint.demands if world.state.constraint else ()))]
-    asked += [each.bundle for gang in world.state.gangs if gang.size for each in gang.bundles]
-    usable = [each for each in asked if not any(name.startswith("bundle_group_") for name in each.resources)]
+    asked = [*world.state.demands, *(world.state.constraint.demands if world.state.constraint else ())]
+    asked += [each for gang in world.state.gangs for each in gang.bundles]
+    wanted = [each.bundle for each in asked if each.count > 0]
+    usable = [each for each in wanted if not any(name.startswith("bundle_group_") for name in each.resources)]
     total = dict(row.total)
     return any(fits(each, total, total) and label_ok(each, dict(row.labels)) for each in usable)
 

@@ -141,6 +141,10 @@ def fleets(draw, config: ClusterConfig):
                 node_dead_since=NOW - draw(st.sampled_from([1.0, 50.0])) if dead else None,
                 drain_not_before=draw(st.sampled_from([0.0, 0.0, NOW + 5])),
                 made_as=made_as,
+                ends_at=draw(st.sampled_from([None] * 5 + [NOW + 30])),
+                stuck_since=draw(st.sampled_from([None, None, NOW - 1]))
+                if status in (InstanceStatus.REQUESTED, InstanceStatus.ALLOCATED)
+                else None,
             )
         )
         if has_node and draw(st.sampled_from([True] * 6 + [False])):

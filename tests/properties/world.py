@@ -7,7 +7,7 @@ from rayscaler.model.instance import ENDED, IN_FLIGHT, InstanceStatus
 from rayscaler.model.node import NodeStatus
 from rayscaler.model.nodetype import NodeType
 from rayscaler.model.plan import Plan
-from rayscaler.model.resources import UNIT
+from rayscaler.model.resources import UNIT, Resources
 from rayscaler.model.state import ClusterState
 
 
@@ -32,7 +32,7 @@ class World:
             if row.is_head:
                 name = f"head:{row.ray_node_id}"
             elif instance is not None:
-                if instance.status is not InstanceStatus.RUNNING or instance.ray_node_id != row.ray_node_id:
+                if instance.status is not InstanceStatus.RUNNING or instance.ray_node_id != row.ray_node_id or instance.ends_at is not None:
                     continue
                 name = instance.instance_id
             elif row.instance_id in known or (row.instance_id and row.node_type in self.types):
@@ -41,7 +41,12 @@ class World:
                 name = f"ray:{row.ray_node_id}"
             self._add(name, dict(row.available), dict(row.total), dict(row.labels), row.dynamic_labels)
         for instance in self.instances.values():
-            if instance.status in IN_FLIGHT and instance.node_type in self.types:
+            if (
+                instance.status in IN_FLIGHT
+                and instance.stuck_since is None
+                and instance.ends_at is None
+                and instance.node_type in self.types
+            ):
                 self._add_of_type(instance.instance_id, instance.made_as or self.types[instance.node_type])
         for index, launch in enumerate(plan.launches):
             self._add_of_type(f"new:{index}", self.types[launch.node_type])
@@ -51,6 +56,20 @@ class World:
 
     def _add(self, name, free, total, labels, dynamic) -> None:
         self.free[name], self.total[name], self.labels[name], self.dynamic[name] = free, total, labels, dynamic
+
+    def displaced(self) -> Counter[Bundle]:
+        """Work on nodes that others are about to end: the plan may make room for it, and refuses it to nobody."""
+        found: Counter[Bundle] = Counter()
+        for row in self.state.nodes:
+            instance = self.instances.get(row.instance_id)
+            if instance is None or instance.ends_at is None or instance.ray_node_id != row.ray_node_id or row.status is NodeStatus.DEAD:
+                continue
+            free = dict(row.available)
+            used = {name: amount - free.get(name, 0) for name, amount in row.total.items() if name != "object_store_memory"}
+            used = {name: amount for name, amount in used.items() if amount > 0 and not name.startswith("node:") and "_group_" not in name}
+            if used:
+                found[Bundle(Resources(used))] += 1
+        return found
 
     def is_outdated(self, instance) -> bool:
         """Whether its type would now be launched otherwise than it was."""

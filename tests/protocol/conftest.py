@@ -11,11 +11,13 @@ from tests.protocol import go_monitor
 from tests.protocol.stage import Stage, staged
 
 OURS = ("python", "go")
+SECURE = "--ca {ca} --token {token}"
 ARGUMENTS = "--cluster {cluster} --gcs {gcs} --service {service} --incarnation {incarnation}"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--monitor", help="command of a monitor to judge, with {cluster}, {gcs}, {service} and perhaps {incarnation}")
+    parser.addoption("--secure", help="what that monitor is told besides where credentials are needed, with {ca} and {token}")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -32,6 +34,16 @@ def monitor(request: pytest.FixtureRequest) -> str:
     if request.param == "go":
         return f"{shlex.quote(str(go_monitor.build()))} {ARGUMENTS}"
     return request.param
+
+
+@pytest.fixture(scope="module")
+def secure_monitor(monitor: str, request: pytest.FixtureRequest) -> str:
+    """Command line of the monitor where credentials are needed."""
+    is_ours = request.config.getoption("--monitor") is None
+    secure = SECURE if is_ours else request.config.getoption("--secure")
+    if not secure:
+        pytest.skip("credentials are optional for a monitor; --secure says how this one is told them")
+    return f"{monitor} {secure}"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -14,6 +14,8 @@ import grpc.aio
 from rayscaler import errors
 from rayscaler.api.head.v1 import head_pb2 as pb
 from rayscaler.api.head.v1 import head_pb2_grpc
+from rayscaler.model.credentials import Certificate
+from rayscaler.server.auth import server_credentials
 from rayscaler.server.interceptors import ErrorInterceptor
 from tests.monitor.doors import FakeService
 from tests.protocol.wire import LIVE_JOB, WireGcs, serving_gcs
@@ -37,6 +39,11 @@ class HeadService(FakeService, head_pb2_grpc.HeadServiceServicer):
         self.tried: list[tuple[float, str, pb.ReportDemandRequest]] = []
         self.on_answer: Callable[[pb.ReportDemandRequest, pb.ReportDemandResponse], None] = lambda request, response: None
         self.address = "127.0.0.1:0"
+        self.certificate: Certificate | None = None
+        """Plain text without one, which is looked at with each start."""
+        self.handshakes = 0
+        self.authorizations: list[str] = []
+        """What each report brought as its credential."""
         self._server: grpc.aio.Server | None = None
 
     async def start(self) -> None:
@@ -44,8 +51,19 @@ class HeadService(FakeService, head_pb2_grpc.HeadServiceServicer):
         sizes = [("grpc.max_receive_message_length", 64 << 20), ("grpc.so_reuseport", 0)]
         self._server = grpc.aio.server(interceptors=[ErrorInterceptor()], options=sizes)
         head_pb2_grpc.add_HeadServiceServicer_to_server(self, self._server)
-        self.address = f"127.0.0.1:{self._server.add_insecure_port(self.address)}"
+        self.address = f"127.0.0.1:{self._add_port(self._server)}"
         await self._server.start()
+
+    def _add_port(self, server: grpc.aio.Server) -> int:
+        if self.certificate is None:
+            return server.add_insecure_port(self.address)
+        shown = self.certificate
+
+        def show() -> Certificate:
+            self.handshakes += 1
+            return shown
+
+        return server.add_secure_port(self.address, server_credentials(show))
 
     async def stop(self) -> None:
         """Break every connection."""
@@ -54,6 +72,7 @@ class HeadService(FakeService, head_pb2_grpc.HeadServiceServicer):
 
     async def ReportDemand(self, request: pb.ReportDemandRequest, context: Any) -> pb.ReportDemandResponse:  # noqa: N802 - gRPC's
         self.tried.append((asyncio.get_running_loop().time(), context.peer(), request))
+        self.authorizations.append(str(dict(context.invocation_metadata()).get("authorization", "")))
         response = await self.report(request)
         self.on_answer(request, response)
         return response
@@ -117,13 +136,20 @@ class Stage:
 
 
 @contextlib.asynccontextmanager
-async def staged(template: str, directory: Path, env: Mapping[str, str] | None = None, token: str = "") -> AsyncIterator[Stage]:
-    """Run the monitor of this command line between a GCS and a service; it sees no variable of ours but PATH."""
+async def staged(
+    template: str, directory: Path, env: Mapping[str, str] | None = None, token: str = "", certificate: Certificate | None = None
+) -> AsyncIterator[Stage]:
+    """Run the monitor of this command line between a GCS and a service; it sees no variable of ours but PATH.
+
+    {ca} and {token} are the files `ca.crt` and `token` of the directory, its log there is `monitor.log`.
+    """
     async with serving_gcs() as gcs:
         gcs.token = token
         service = HeadService()
+        service.certificate = certificate
         await service.start()
         places = {"cluster": CLUSTER, "gcs": gcs.address, "service": service.address, "incarnation": INCARNATION}
+        places |= {"ca": str(directory / "ca.crt"), "token": str(directory / "token")}
         argv = [word.format(**places) for word in shlex.split(template)]
         clean = {"PATH": os.environ["PATH"], "HOME": str(directory), "PYTHONWARNINGS": "ignore", **(env or {})}
         log = directory / "monitor.log"

@@ -164,7 +164,11 @@ async def test_a_cluster_without_a_definition_is_tried_again_with_back_off(stage
     await stage.report()
 
 
-@pytest.mark.parametrize("error", [superseded(), errors.InvalidRequest("snapshot: broken")], ids=["SUPERSEDED", "INVALID_REQUEST"])
+@pytest.mark.parametrize(
+    "error",
+    [superseded(), errors.InvalidRequest("snapshot: broken"), errors.Unauthenticated("the token expired")],
+    ids=["SUPERSEDED", "INVALID_REQUEST", "UNAUTHENTICATED"],
+)
 async def test_h32_h33_a_refusal_that_is_never_retried_makes_the_monitor_quiet_and_does_not_end_it(monitor, tmp_path, error):
     async with staged(monitor, tmp_path) as stage:
         await stage.report()

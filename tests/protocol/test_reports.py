@@ -11,7 +11,7 @@ from rayscaler.api.head.v1 import head_pb2 as pb
 from rayscaler.model.demand import Bundle, Constraint, Demand
 from rayscaler.model.node import DeathReason, NodeStatus
 from rayscaler.model.resources import Resources
-from tests.monitor.doors import read
+from tests.monitor.doors import drain_of, read
 from tests.protocol.stage import CLUSTER, INCARNATION
 
 pytestmark = [pytest.mark.tier("protocol"), pytest.mark.timeout(600), pytest.mark.asyncio(loop_scope="module")]  # the first builds Go
@@ -271,7 +271,7 @@ async def test_h60_dead_and_draining_nodes_are_told_with_reason_and_deadline(sta
     cluster.die(dead, 2, "health check failed")
     draining = cluster.join("w-drain", "small", Resources.of(hold=1))
     task = cluster.submit(Resources.of(hold=1))
-    await cluster.drain(draining, ray.DRAIN_NODE_REASON_PREEMPTION, "spot", 4_000_000_000.25)
+    await cluster.drain(drain_of(draining, ray.DRAIN_NODE_REASON_PREEMPTION, "spot", 4_000_000_000.25))
     found = await stage.snapshot(lambda made: any(each.draining_until for each in read(made).nodes), "a drain")
     rows = {each.instance_id: each for each in read(found.snapshot).nodes}
     assert rows["w-dead"].status == NodeStatus.DEAD

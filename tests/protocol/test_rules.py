@@ -9,7 +9,7 @@ pytestmark = pytest.mark.tier("unit")
 
 HERE = Path(__file__).parent
 SPEC = HERE.parents[1] / "proto/SPEC.md"
-OF_THE_SERVICE = {2, 3, 17, 26, 27, 28, 29, 54, 55}
+OF_THE_SERVICE = {2, 3, 17, 26, 27, 28, 29, 54, 55, 63, 64}
 """No monitor can keep or break these."""
 OF_ITS_CONVERSION = {40, 41, 42, 43, 44, 49, 50, 53}
 """Nor these, of what the service makes of a report and for its answer: tests/server names them."""

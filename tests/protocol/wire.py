@@ -154,8 +154,7 @@ class WireGcs(grpc.GenericRpcHandler):
         if request.reason not in (1, 2):
             self.crimes.append(f"a drain for the reason {request.reason} crashes the raylet")
             return ray.DrainNodeReply()
-        deadline_at = request.deadline_timestamp_ms / 1000 or None
-        accepted, detail = await self.ray.drain(request.node_id.hex(), request.reason, request.reason_message, deadline_at)
+        accepted, detail = await self.ray.drain(request)
         return ray.DrainNodeReply(is_accepted=accepted, rejection_reason_message=detail)
 
     def _constraint(self, request: ray.RequestClusterResourceConstraintRequest) -> Any:

@@ -85,6 +85,30 @@ REPORTS = st.builds(
 )
 
 
+def test_design_2b_3_only_the_head_that_is_served_is_heard_whatever_its_numbers_say():
+    order, is_news = admit(Order(), report(1, head_incarnation="uid-2"), "uid-2")
+    assert (order.incarnation, is_news) == ("uid-2", True)
+    for late in (report(9, head_incarnation="uid-1"), report(1, monitor_epoch=9, head_incarnation="uid-3", session=SECOND)):
+        with pytest.raises(Superseded, match=f"head {late.head_incarnation} is not the one that is served, uid-2"):
+            admit(order, late, "uid-2")
+    assert admit(order, report(2, head_incarnation="uid-2"), "uid-2")[1]
+
+
+def test_the_clock_of_the_next_heads_machine_may_be_behind():
+    order, _ = admit(Order(), report(900, monitor_epoch=5000, head_incarnation="uid-1"), "uid-1")
+    order, is_news = admit(order, report(1, monitor_epoch=4000, head_incarnation="uid-2", session=SECOND), "uid-2")
+    assert (is_news, order.monitor_epoch, order.sequence, order.retired_incarnations) == (True, 4000, 1, ("uid-1",))
+    with pytest.raises(Superseded, match="monitor of epoch 3999"):
+        admit(order, report(7, monitor_epoch=3999, head_incarnation="uid-2", session=SECOND), "uid-2")
+    assert admit(order, report(1, monitor_epoch=4000, head_incarnation="uid-2", session=SECOND), "uid-2") == (order, False)
+
+
+def test_where_it_is_known_which_head_is_served_one_that_does_not_say_which_it_is_is_refused():
+    with pytest.raises(Superseded, match=r"head \(which does not say which\) is not the one that is served, uid-2"):
+        admit(Order(), report(1), "uid-2")
+    assert admit(Order(), report(1), "")[1]
+
+
 @pytest.mark.tier("property")
 @given(st.lists(REPORTS, max_size=40))
 def test_whatever_comes_what_is_accepted_only_grows_and_no_session_returns(reports):

@@ -8,6 +8,8 @@ import pytest
 from rayscaler.errors import Unavailable
 from rayscaler.model.instance import Reason
 from rayscaler.settings import Timings
+from rayscaler.testing.fake_executor import FakeExecutor
+from rayscaler.throttle import Throttle
 from tests.reconciler.builders import config, tasks
 from tests.reconciler.world import world
 
@@ -253,3 +255,81 @@ async def test_a_bug_in_the_executor_is_its_silence_and_not_the_end_of_the_servi
         await w.live(10)
         assert w.instances == {"demo-small-1-0": "RUNNING"}
         assert calls == 2
+
+
+# turns
+
+
+def slow_api(w, *, in_flight: int, seconds: float) -> list[str]:
+    """Let calls take so long, so many at a time; return the list of launches as they begin."""
+    w.executor.pace = Throttle(per_second=1_000_000, in_flight=in_flight)
+    real, begun = w.executor.launch, []
+
+    async def slow(spec):
+        begun.append(spec.instance_id)
+        await asyncio.sleep(seconds)
+        return await real(spec)
+
+    w.executor.launch = slow
+    return begun
+
+
+async def test_a1_the_wait_for_a_turn_is_no_part_of_a_calls_deadline():
+    async with world() as w:
+        begun = slow_api(w, in_flight=2, seconds=5.0)
+        w.ray.demands = tasks(60)
+        await w.live(145)  # the last turn comes then, the deadline of a call is 30 s
+        assert len(w.launched) < 60
+        await w.live(6, every_s=1.0)
+        assert sorted(begun) == sorted(w.launched)  # each was called once
+        assert len(w.launched) == 60
+        assert w.reconciler.status().backoffs == ()
+
+
+async def test_a_call_that_has_its_turn_and_hangs_is_still_given_up_and_passes_its_turn_on():
+    async with world() as w:
+        w.executor.pace = Throttle(per_second=1_000_000, in_flight=1)
+        w.executor.hang_next("launch")
+        w.ray.demands = tasks(2)
+        await w.live(29)
+        assert w.launched == []
+        await w.live(4)
+        assert len(w.launched) == 2
+
+
+async def test_a_launch_that_is_not_wanted_any_more_when_its_turn_comes_is_never_sent():
+    async with world(timings=replace(Timings(), unneeded_grace_s=1.0)) as w:
+        begun = slow_api(w, in_flight=1, seconds=10.0)
+        w.ray.demands = tasks(5)
+        await w.live(1)
+        w.ray.demands = ()
+        await w.live(60)
+        assert len(begun) == 1
+        assert (w.machines.machines, w.instances) == ({}, {})
+
+
+async def test_the_wait_for_a_turn_is_bounded_by_the_launchs_own_deadline():
+    async with world(timings=replace(Timings(), unscheduled_s=20.0, executor_call_s=100.0)) as w:
+        begun = slow_api(w, in_flight=1, seconds=50.0)
+        w.ray.demands = tasks(3)
+        await w.live(22)
+        assert begun == ["demo-small-1-0"]
+        assert [each.status.value for each in w.reconciler.status().instances] == ["TERMINATING"] * 3
+        w.ray.demands = ()
+        await w.live(120)
+        assert begun == ["demo-small-1-0"]
+
+
+async def test_one_clusters_thousand_launches_do_not_keep_anothers_one_waiting():
+    async with world() as greedy:
+        begun = slow_api(greedy, in_flight=4, seconds=1.0)
+        other = FakeExecutor(greedy.machines, greedy.executor.pace)
+        async with world(config(name="modest"), machines=greedy.machines, executor=other) as modest:
+            greedy.ray.demands = tasks(1000)
+            greedy.report()
+            await asyncio.sleep(5)
+            assert 16 <= len(begun) <= 24
+            modest.ray.demands = tasks(1)
+            modest.report()
+            await asyncio.sleep(1.2)
+            assert modest.launched == ["modest-small-1-0"]

@@ -274,6 +274,22 @@ async def test_a_retired_head_is_refused_by_the_next_life_of_the_service_too():
             again.report(head_incarnation="new")
 
 
+async def test_design_2b_3_a_head_that_is_not_served_is_refused_before_the_next_one_has_said_a_word():
+    async with world(SHORT) as w:
+        names = await with_workers(w, 2)
+        served = ["uid-1"]
+        w.reconciler._served_head = lambda: served[0]
+        w.report(head_incarnation="uid-1")
+        served[0] = "demo-head-2"  # the Service was swapped, and its pod is not made yet
+        w.epoch = 9
+        for fields in ({"head_incarnation": "uid-1"}, {"head_incarnation": "uid-2"}, {}):
+            with pytest.raises(Superseded, match="is not the one that is served, demo-head-2"):
+                w.report(**fields, snapshot=replace(w.ray.snapshot(), nodes=(), demands=tasks(9)))
+        served[0], w.epoch = "uid-2", 1  # its machine's clock is behind
+        await w.live(2, head_incarnation="uid-2")
+        assert (w.launched, w.commands, w.executor.terminated) == (names, [], [])
+
+
 # who waits
 
 
@@ -285,7 +301,7 @@ async def test_e1_demand_that_nobody_lives_to_wait_for_is_ignored_and_told():
         await w.live(20)
         assert w.launched == []
         told = w.reconciler.status().notices
-        assert [text.split(" are ignored")[0] for text in told] == ["5 pending tasks and actors", "1 pending placement groups"]
+        assert [text.split(" are ignored")[0] for text in told] == ["pending tasks and actors (5)", "pending placement groups (1)"]
         w.ray.live_jobs = 1
         await w.live(2)
         assert len(w.launched) == 5

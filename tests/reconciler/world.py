@@ -88,9 +88,17 @@ class Ray:
 class World:
     """One service life of one cluster. `restart` begins another with the same machines, Ray and store."""
 
-    def __init__(self, definition: ClusterConfig, machines: FakeMachines, store: MemoryStore, ray: Ray, timings: Timings) -> None:
+    def __init__(
+        self,
+        definition: ClusterConfig,
+        machines: FakeMachines,
+        store: MemoryStore,
+        ray: Ray,
+        timings: Timings,
+        executor: FakeExecutor | None,
+    ) -> None:
         self.ray, self.store, self.machines = ray, store, machines
-        self.executor = FakeExecutor(machines)
+        self.executor = executor or FakeExecutor(machines)
         self.reconciler = ClusterReconciler(
             definition, executor=self.executor, store=store, clock=LoopClock(), timings=timings, head_address=lambda: "head:6379"
         )
@@ -200,6 +208,7 @@ async def world(
     store: MemoryStore | None = None,
     ray: Ray | None = None,
     timings: Timings | None = None,
+    executor: FakeExecutor | None = None,
     prepare: Callable[[World], None] = lambda made: None,
 ) -> AsyncIterator[World]:
     """A world that runs; hand in parts of an earlier one to be its restart."""
@@ -208,7 +217,7 @@ async def world(
     machines = machines or FakeMachines(LoopClock())
     if is_new:
         machines.on_ready = ray.join
-    made = World(definition or config(), machines, store or MemoryStore(), ray, timings or Timings())
+    made = World(definition or config(), machines, store or MemoryStore(), ray, timings or Timings(), executor)
     prepare(made)
     task = made.task = asyncio.create_task(made.reconciler.run())
     await asyncio.sleep(0.001)  # the record is read, the first list seen

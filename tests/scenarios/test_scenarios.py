@@ -52,6 +52,9 @@ def instance(given: dict) -> Instance:
         ray_node_id=f"node-{given['name']}" if has_node else "",
         node_dead_since=None if dead_for is None else NOW - dead_for,
         drain_not_before=NOW + given.get("noDrainFor", 0),
+        ends_at=NOW + given["endsIn"] if "endsIn" in given else None,
+        ends_why="spot notice" if "endsIn" in given else "",
+        stuck_since=NOW - given["stuckFor"] if "stuckFor" in given else None,
         made_as=NodeType(given["type"], resources(given["launchedWith"])) if "launchedWith" in given else None,
     )
 

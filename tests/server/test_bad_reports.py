@@ -27,11 +27,6 @@ def demand(count=1, **fields) -> dict:
     return {"snapshot": state(pending_resource_requests=[ray.ResourceRequestByCount(request=request, count=count)])}
 
 
-def selecting(key: str) -> dict:
-    constraint = ray.LabelSelectorConstraint(label_key=key, operator=1)
-    return demand(label_selectors=[ray.LabelSelector(label_constraints=[constraint])])
-
-
 def gang(size: int, **resources: float) -> dict:
     requests = [ray.ResourceRequest(resources_bundle=resources)] * size
     return {"snapshot": state(pending_gang_resource_requests=[ray.GangResourceRequest(details="ab:PACK|PENDING", requests=requests)])}
@@ -95,7 +90,6 @@ RULES = {
     "node without an id": (node(node_id=b""), f"{NODE}.node_id"),
     "instance id with a newline": (node(instance_id="i\n1"), f"{NODE}.instance_id"),
     "node type with an escape": (node(ray_node_type_name="\x1b[31m"), f"{NODE}.ray_node_type_name"),
-    "label with a newline": (selecting("k\n"), f"{REQUEST}.label_selectors[0].label_constraints[0].label_key"),
     "command id with a newline": (result(command_id="c\n"), "results[0].command_id"),
     "name too long": (node(instance_id="x" * 513), f"{NODE}.instance_id"),
 }

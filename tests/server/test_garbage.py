@@ -135,8 +135,6 @@ def repaired(request: pb.ReportDemandRequest, sequence: int) -> pb.ReportDemandR
     ]
     for each in [*(each.request for each in counted), *in_gangs]:
         _repair_amounts(each.resources_bundle)
-        for condition in [condition for selector in each.label_selectors for condition in selector.label_constraints]:
-            condition.label_key = _name(condition.label_key) or "k"
     for node in state.node_states:
         node.node_id = node.node_id or b"n1"
         node.instance_id, node.ray_node_type_name = _name(node.instance_id), _name(node.ray_node_type_name)

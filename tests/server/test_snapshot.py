@@ -8,7 +8,7 @@ from rayscaler.api.head.v1 import head_pb2
 from rayscaler.model.demand import Constraint, Gang, Operator, Snapshot, Strategy
 from rayscaler.model.node import DeathReason, NodeStatus
 from rayscaler.server import snapshot as taken_from
-from rayscaler.server.rules import Rules
+from rayscaler.server.rules import Rules, is_sayable
 from tests.server.golden import busy
 
 pytestmark = pytest.mark.tier("unit")
@@ -201,6 +201,23 @@ def test_h53_an_odd_name_costs_the_demand_or_gang_that_has_it_and_nothing_else(o
     assert dict(made.nodes[0].total) == {"CPU": 10_000}
     assert [(dict(each.bundle.resources), each.count) for each in made.demands] == [({"CPU": 10_000}, 1)]
     assert [each.gang_id for each in made.gangs] == [f"{0:036x}"]
+
+
+@pytest.mark.parametrize("odd", ["a\nb", "x" * 513, "\u2028", "", "\x1b[31m" * 400])
+@pytest.mark.parametrize("operator", [1, 2])
+def test_h53_a_wish_for_a_label_with_an_odd_key_is_one_for_a_label_that_no_node_has(odd, operator):
+    wish = gcs_pb2.LabelSelectorConstraint(label_key=odd, operator=operator, label_values=["a"])
+    request = gcs_pb2.ResourceRequest(resources_bundle={"CPU": 1.0}, label_selectors=[gcs_pb2.LabelSelector(label_constraints=[wish])])
+    gangs = [gcs_pb2.GangResourceRequest(details=f"{1:036x}:PACK|PENDING", requests=[request])]
+    state = gcs_pb2.ClusterResourceState(
+        pending_resource_requests=[gcs_pb2.ResourceRequestByCount(request=request, count=2)], pending_gang_resource_requests=gangs
+    )
+    made = read(head_pb2.Snapshot(state=state))
+    for each in (made.demands[0], made.gangs[0].bundles[0]):
+        assert each.bundle.label_rank({odd: "a", "": "a", "zone": "a"}) == (None if operator == 1 else 0)
+        (condition,) = each.bundle.selectors[0].conditions
+        assert is_sayable(condition.key)
+        assert is_sayable(str(each.bundle)[:500])
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 from rayscaler.api.gcs.v1 import gcs_pb2
 from rayscaler.model.nodetype import ClusterConfig, NodeType, UpdatePolicy
 from rayscaler.model.resources import Resources
+from tests.monitor.doors import drain_of
 from tests.simulation.whole import Whole, running
 
 pytestmark = [pytest.mark.tier("unit"), pytest.mark.looptime, pytest.mark.timeout(60)]
@@ -72,7 +73,7 @@ async def ending_as_ray_does(whole: Whole) -> AsyncIterator[None]:
         for node in whole.gcs.alive():
             if node.instance_id == instance_id:
                 whole.note("joined while it was called off", instance_id)
-                await whole.gcs.drain(node.ray_node_id, gcs_pb2.DRAIN_NODE_REASON_PREEMPTION, "received SIGTERM", None)
+                await whole.gcs.drain(drain_of(node.ray_node_id, gcs_pb2.DRAIN_NODE_REASON_PREEMPTION, "received SIGTERM"))
         until = asyncio.get_running_loop().time() + 30.0
         while any(node.instance_id == instance_id for node in whole.gcs.alive()) and asyncio.get_running_loop().time() < until:  # noqa: ASYNC110 - the fake has no event for it
             await asyncio.sleep(0.1)

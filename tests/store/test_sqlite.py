@@ -22,7 +22,7 @@ from rayscaler.model.instance import Reason
 from rayscaler.model.resources import Resources
 from rayscaler.model.state import Backoff, FloorOwners, Hold
 from rayscaler.store import codec
-from rayscaler.store.base import ClusterRecord
+from rayscaler.store.base import ClusterRecord, OpenBatch
 from rayscaler.store.sqlite import SqliteStore
 
 pytestmark = pytest.mark.tier("property")
@@ -51,6 +51,7 @@ RECORDS = st.builds(
     incarnation=TEXT,
     retired_incarnations=st.lists(TEXT, max_size=3).map(tuple),
     batch=COUNT,
+    open_batches=st.lists(st.builds(OpenBatch, COUNT, st.lists(st.tuples(TEXT, COUNT, COUNT), max_size=3).map(tuple)), max_size=2).map(tuple),
     state_version=COUNT,
     floor=st.none() | st.builds(Constraint, st.lists(st.builds(Demand, BUNDLES, COUNT), max_size=3).map(tuple)),
     floor_until=st.none() | MOMENT,
@@ -162,9 +163,11 @@ def test_k2_fields_of_a_later_version_are_ignored_and_missing_ones_take_their_de
         '{"cluster": "a", "floor_owners": {"jobs": 7}}',
         '{"cluster": "a", "drains": [{"instance_id": "i", "reason": "IDLE"}]}',
         '{"cluster": "a", "drains": [{"instance_id": "i", "reason": "?", "command_id": "c", "ray_node_id": "n", "is_preemption": false}]}',
+        '{"cluster": "a", "open_batches": [[]]}',
+        '{"cluster": "a", "open_batches": [[1, ["small", 2]]]}',
         "[" * 100_000,
     ],
-    ids=range(25),
+    ids=range(27),
 )
 def test_a_record_that_is_none_is_unavailable_and_never_taken_for_no_record(tmp_path, body):
     put(tmp_path / "r", body)

@@ -21,6 +21,7 @@ from rayscaler.cli.demo.tale import Tale
 from rayscaler.cli.demo.view import View
 from rayscaler.cli.demo.world import JOBS, World
 from rayscaler.local.rundir import RunDir
+from rayscaler.model.words import counted
 
 LOOK_S = 0.25
 """Between two looks at `/proc`, at the run directory and at the service's status."""
@@ -147,7 +148,7 @@ class Demo:
         workers = self._evidence.workers()
         self._view.step(
             "scaled.up",
-            f"{len(workers)} workers in Ray's own node table, each with a process, ran everything",
+            f"{counted(len(workers), 'worker')} in Ray's own node table, each with a process, ran everything",
             cluster_id=self._evidence.cluster_id,
             workers=[
                 {
@@ -168,7 +169,9 @@ class Demo:
             answers = line["answers"]
             nodes = {each["node"] for each in answers} if isinstance(answers, list) else set()
             self._view.step(
-                f"job.{step}", f"job: {step.removesuffix('.done')} answered, {line['count']} from {len(nodes)} nodes", **line_facts(line)
+                f"job.{step}",
+                f"job: {step.removesuffix('.done')} answered, {line['count']} from {counted(len(nodes), 'node')}",
+                **line_facts(line),
             )
         elif step.endswith((".done", ".asked")):
             self._view.step(f"job.{step}", f"job: {step.replace('.', ' ')}", **line_facts(line))

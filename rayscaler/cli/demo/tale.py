@@ -9,6 +9,7 @@ from rayscaler.cli.demo.loss import Loss, Moment
 from rayscaler.cli.demo.view import View
 from rayscaler.local import supervisor
 from rayscaler.local.rundir import RunDir
+from rayscaler.model.words import counted
 
 WAITS_S = 2.0
 """A supervisor notices a killed head at once; who has not by then is not told of."""
@@ -30,7 +31,7 @@ class Tale:
         starting = len(loss.launched) - len(loss.nodes)
         self._view.step(
             "head.killed",
-            f"HEAD KILLED (pid {loss.head.pid} and all it ran, -9): {len(loss.launched)} workers launched, {len(loss.nodes)} joined, "
+            f"HEAD KILLED (pid {loss.head.pid} and all it ran, -9): {counted(len(loss.launched), 'worker')} launched, {len(loss.nodes)} joined, "
             f"{len(loss.busy)} at work, {starting} on their way",
             head_pid=loss.head.pid,
             gcs_pid=loss.head.gcs_pid,

@@ -14,6 +14,7 @@ from rayscaler.model.instance import Reason
 from rayscaler.model.plan import Drain, Plan, Termination
 from rayscaler.model.reasons import MEANINGS, MOVERS
 from rayscaler.model.state import ClusterState
+from rayscaler.model.words import counted
 
 NAMED = 3
 """Nodes named in one row; the rest is a number."""
@@ -100,7 +101,9 @@ def move(reason: Reason) -> str:
 def _summary(plan: Plan, document: Mapping[str, Any]) -> Text:
     cost = "unknown cost" if document["cost"] is None else f"a cost of {document['cost']:.10g} per hour"
     refused = sum(each["count"] for each in document["infeasible"])
-    left = f"{refused} asked for have no place" if refused else "everything asked for has a place"
+    left = f"{refused} asked for {'has' if refused == 1 else 'have'} no place" if refused else "everything asked for has a place"
     ends = len(plan.drains) + len(plan.terminations)
     took = f"planned in {document['planning_seconds'] * 1000:.1f} ms"
-    return Text(f"{len(plan.launches)} nodes to launch at {cost}, {ends} to end; {left}; {took}", style="red" if refused else "green")
+    return Text(
+        f"{counted(len(plan.launches), 'node')} to launch at {cost}, {ends} to end; {left}; {took}", style="red" if refused else "green"
+    )

@@ -18,6 +18,11 @@ GRACE_S: Mapping[str, float] = {SERVICE: 15.0, HEAD: 10.0, MONITOR: 5.0}
 """From SIGTERM to SIGKILL; the service lets calls under way end, the head's processes end each in its turn."""
 
 
+def state_flag(state_dir: Path) -> str:
+    """Return what `up` and `down` have to be told, after a space, to mean this state directory."""
+    return "" if state_dir == ServiceSettings().state_dir.expanduser() else f" --state-dir {state_dir}"
+
+
 class LocalCluster:
     """One cluster's parts. One state directory has one cluster: its service, record and run directory are that cluster's alone."""
 

@@ -15,7 +15,7 @@ import structlog
 
 from rayscaler.cli.completion import clusters
 from rayscaler.cli.exits import Exit
-from rayscaler.cli.up.cluster import LocalCluster, names, root
+from rayscaler.cli.up.cluster import LocalCluster, names, root, state_flag
 from rayscaler.cli.up.definition import Definition
 from rayscaler.cli.up.start import Start
 from rayscaler.cli.up.view import View
@@ -44,12 +44,14 @@ def up(path: Path, listen: str | None, state_dir: Path | None, as_json: bool) ->
     """
     settings = _settings(state_dir, listen)
     definition = Definition.read(path)
+    for each in definition.warnings:
+        click.echo(f"warning: {each.inside(str(path))}", err=True)
     with only_one(root(settings) / "lock"), View(as_json=as_json) as view:
         _quiet()
         if listen is None:  # a service that is up stays where it is
             settings = replace(settings, listen=LocalCluster(definition.name, settings, view).listen() or settings.listen)
         result = _until_done(Start(definition, settings, view).run(), "what this call had started has ended")
-    click.echo(json.dumps(result) if as_json else _usage(result))
+    click.echo(json.dumps(result) if as_json else _usage(result, path))
 
 
 @click.command()
@@ -116,15 +118,16 @@ def _ignore() -> None:
     """Swallow a second Ctrl-C: the end is under way."""
 
 
-def _usage(result: dict[str, Any]) -> str:
+def _usage(result: dict[str, Any], path: Path) -> str:
     """Say how it is used."""
     outcomes = ", ".join(f"{name} {part['outcome']}" for name, part in result["parts"].items())
     asked_at = "" if result["service"] == ServiceSettings().listen else f" --service {result['service']}"
-    kept_in = "" if Path(result["state_dir"]) == ServiceSettings().state_dir.expanduser() else f" --state-dir {result['state_dir']}"
+    kept_in = state_flag(Path(result["state_dir"]))
     rows = [
         (f'ray.init("{result["gcs"]}")', "in a Ray program on this machine"),
         (f'ray.init("{result["client"]}")', "as a client, from elsewhere with this machine's address"),
         (f"rayscaler status{asked_at}", "what is done, and why"),
+        (f"rayscaler up -f {path}{kept_in}", "applies what has been edited there"),
         (f"rayscaler down{kept_in}", "ends it"),
     ]
     width = max(len(what) for what, _ in rows)

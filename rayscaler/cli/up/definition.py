@@ -9,6 +9,7 @@ from pathlib import Path
 from rayscaler import __version__
 from rayscaler.config import load
 from rayscaler.config.file import content_hash
+from rayscaler.errors import Problem
 from rayscaler.executor.record import head_hash
 from rayscaler.local.command import ray_executable
 from rayscaler.local.head import HeadOptions, free_client_port, head_argv, head_env
@@ -35,11 +36,12 @@ class Definition:
     path: Path
     text: str
     config: ClusterConfig
+    warnings: tuple[Problem, ...] = ()
 
     @classmethod
     def read(cls, path: Path) -> "Definition":
         """Read and check a file; raises InvalidRequest with every problem."""
-        return cls(path, path.read_text(encoding="utf-8"), load.from_file(path))
+        return cls(path, *load.with_text(path))
 
     @property
     def name(self) -> str:

@@ -10,7 +10,7 @@ import grpc
 
 from rayscaler.api.head.v1 import head_pb2 as pb
 from rayscaler.api.head.v1 import head_pb2_grpc
-from rayscaler.cli.up.cluster import HEAD, LOOK_S, MONITOR, SERVICE, LocalCluster, names
+from rayscaler.cli.up.cluster import HEAD, LOOK_S, MONITOR, SERVICE, LocalCluster, names, state_flag
 from rayscaler.cli.up.definition import HOST, Definition, incarnation
 from rayscaler.cli.up.view import View
 from rayscaler.errors import Conflict, InvalidRequest, Unavailable
@@ -93,14 +93,15 @@ class Start:
         if others:
             where = self._settings.state_dir
             raise Conflict(
-                f"{where}: the cluster {others[0]!r} is up there, and a state directory has one; end it with `rayscaler down`, "
+                f"{where}: the cluster {others[0]!r} is up there, and a state directory has one; end it with `rayscaler down{state_flag(where)}`, "
                 "or give this one another with --state-dir, and its service another address with --listen"
             )
         head = self._parts.kept(HEAD)
         if head is not None and head.facts.get("section") != self._definition.head_facts()["section"]:
+            flag = state_flag(self._settings.state_dir)
             raise Conflict(
                 f"{self._definition.path}: spec.head: has changed since the head was started, and a running head is never changed; "
-                "run `rayscaler down` and then `rayscaler up` (jobs on it end), or put the section back as it was"
+                f"run `rayscaler down{flag}` and then this again (jobs on it end), or put the section back as it was"
             )
         for name in (SERVICE, HEAD):
             if self._parts.kept(name) is None:

@@ -8,6 +8,7 @@ from rayscaler.model.instance import Instance, InstanceStatus, Reason
 from rayscaler.model.nodetype import UNLIMITED
 from rayscaler.model.resources import MANY
 from rayscaler.model.state import Backoff
+from rayscaler.model.words import counted
 from rayscaler.planner import door, limits
 from rayscaler.planner.sim import Draft, TypeView
 from rayscaler.reconciler.explain.scene import Scene, type_key
@@ -60,7 +61,7 @@ def _obstacle(scene: Scene, draft: Draft, view: TypeView) -> Because:
     if reason is Reason.BACKED_OFF and backoff is not None:
         until = backoff.until if backoff.until > scene.state.now else None
         tried = "pauses after" if until else f"is tried with {backoff.probe} at a time after"
-        return scene.because(key, reason, f"{view.name} {tried} {backoff.failures} failures: {backoff.detail}", until=until)
+        return scene.because(key, reason, f"{view.name} {tried} {counted(backoff.failures, 'failure')}: {backoff.detail}", until=until)
     return scene.because(key, reason, text)
 
 

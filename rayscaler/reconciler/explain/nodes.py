@@ -11,6 +11,7 @@ from rayscaler.model.nodetype import UpdatePolicy
 from rayscaler.model.plan import Plan
 from rayscaler.model.reasons import OUTDATED, reason_text
 from rayscaler.model.resources import NODE_PREFIX, to_text
+from rayscaler.model.words import counted
 from rayscaler.reconciler.explain import floor
 from rayscaler.reconciler.explain.scene import Key, Scene, node_key
 
@@ -72,6 +73,8 @@ def _instance(scene: Scene, instance: Instance, row: RayNode | None, idle: Kept 
     if instance.status is InstanceStatus.DRAINING:
         words = "Ray took the drain" if instance.drain_accepted else "Ray is asked to drain it"
         return scene.because(key, instance.reason, f"{words}: {instance.detail}", since=instance.since, until=due)
+    if instance.ends_at is not None:
+        return scene.because(key, Reason.PREEMPTED, instance.ends_why, until=instance.ends_at)
     return _in_flight(scene, instance, key, due) if instance.is_in_flight else _joined(scene, instance, row, key, idle)
 
 
@@ -88,11 +91,15 @@ def _in_flight(scene: Scene, instance: Instance, key: Key, due: float | None) ->
     since = scene.memory.unneeded_since.get(instance.instance_id)
     if instance.instance_id in scene.plan.unneeded and since is not None:
         return scene.because(key, Reason.UNNEEDED, text, since=since, until=since + scene.state.unneeded_grace_s)
+    if instance.trouble is not None:
+        text = f"{text}; {instance.detail}"
+    if instance.stuck_since is not None:
+        return scene.because(key, Reason.STUCK, text, since=instance.stuck_since, until=due)
     return scene.because(key, Reason.LAUNCHING, text, since=instance.requested_at, until=due)
 
 
 def _named(reserves: tuple[Reserve, ...]) -> str:
-    more = f" and {len(reserves) - NAMED} shapes more" if len(reserves) > NAMED else ""
+    more = f" and {counted(len(reserves) - NAMED, 'shape')} more" if len(reserves) > NAMED else ""
     return ", ".join(map(str, reserves[:NAMED])) + more
 
 
@@ -173,7 +180,7 @@ def _of_type(scene: Scene, name: str, waiting: list[tuple[float, str]], staying:
     timeout_s = scene.state.config.idle_timeout_of(name)
     for position, (until, instance_id) in enumerate(waiting):
         if position >= staying - least:
-            yield instance_id, (Reason.MIN_WORKERS, f"idle; {name} has a minimum of {least} workers", None)
+            yield instance_id, (Reason.MIN_WORKERS, f"idle; {name} has a minimum of {counted(least, 'worker')}", None)
         elif position >= staying - held and scene.memory.hold is not None:
             text = f"idle; {name} had {held} when the head was lost"
             yield instance_id, (Reason.HELD, text, scene.memory.hold.since + scene.state.config.hold_of(name))

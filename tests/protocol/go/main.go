@@ -4,16 +4,22 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"flag"
 	"log"
+	"os"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
@@ -23,6 +29,7 @@ import (
 // monitor is owned by main; what goes on beside it hands over through done.
 type monitor struct {
 	name, service, incarnation string
+	ca, token                  string // files, if not empty
 	channel, gcs               *grpc.ClientConn
 	epoch, sequence, failures  int64
 	rest                       *time.Timer
@@ -53,6 +60,13 @@ func (m *monitor) turn() time.Duration {
 	request.Results = m.results
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
+	if m.token != "" { // H62
+		token, err := os.ReadFile(m.token)
+		if err != nil {
+			return m.failed(err)
+		}
+		ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+strings.TrimSpace(string(token)))
+	}
 	answer := &pb.ReportDemandResponse{}
 	if err := m.channel.Invoke(ctx, "/rayscaler.api.head.v1.HeadService/ReportDemand", request, answer); err != nil {
 		return m.failed(err)
@@ -75,9 +89,9 @@ func (m *monitor) failed(err error) time.Duration {
 	log.Printf("report %d: %v", m.sequence, err)
 	m.failures++
 	m.channel.Close()
-	m.channel = dial(m.service)
+	m.channel = m.dialService()
 	switch status.Code(err) {
-	case codes.InvalidArgument, codes.FailedPrecondition, codes.PermissionDenied, codes.Unimplemented, codes.ResourceExhausted:
+	case codes.InvalidArgument, codes.FailedPrecondition, codes.PermissionDenied, codes.Unauthenticated, codes.Unimplemented, codes.ResourceExhausted:
 		return 30 * time.Second
 	}
 	return min(200*time.Millisecond<<min(m.failures-1, 10), 2*time.Second)
@@ -131,13 +145,26 @@ func (codec) Unmarshal(data []byte, v any) error {
 	return proto.UnmarshalOptions{DiscardUnknown: true}.Unmarshal(data, v.(proto.Message))
 }
 
-// dial opens a plain-text channel for large messages (H30) that is tried anew soon.
+// dialService dials over TLS if there is an authority to trust (H61): one that cannot be read is one that vouches for nobody.
+func (m *monitor) dialService() *grpc.ClientConn {
+	if m.ca == "" {
+		return dial(m.service)
+	}
+	roots := x509.NewCertPool()
+	if pem, err := os.ReadFile(m.ca); err != nil || !roots.AppendCertsFromPEM(pem) {
+		log.Printf("%s: no certificate in it: %v", m.ca, err)
+	}
+	return dial(m.service, grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12})))
+}
+
+// dial opens a channel, plain text unless told otherwise, for large messages (H30) that is tried anew soon.
 func dial(address string, options ...grpc.DialOption) *grpc.ClientConn {
 	pace := backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.5, MaxDelay: 200 * time.Millisecond}
-	channel, err := grpc.NewClient(address, append(options,
+	channel, err := grpc.NewClient(address, append([]grpc.DialOption{
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: pace, MinConnectTimeout: time.Second}),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(512<<20), grpc.MaxCallSendMsgSize(32<<20), grpc.ForceCodec(codec{})))...)
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(512<<20), grpc.MaxCallSendMsgSize(32<<20), grpc.ForceCodec(codec{})),
+	}, options...)...)
 	if err != nil {
 		log.Fatalf("%s is no address: %v", address, err)
 	}
@@ -150,9 +177,14 @@ func main() {
 	flag.StringVar(&m.name, "cluster", "", "the cluster's name in its definition")
 	flag.StringVar(&m.service, "service", "127.0.0.1:6380", "the rayscaler service")
 	flag.StringVar(&m.incarnation, "incarnation", "", "which head this is")
+	flag.StringVar(&m.ca, "ca", "", "file with the authority to trust; TLS if given")
+	flag.StringVar(&m.token, "token", "", "file with the token to show the service")
 	address := flag.String("gcs", "127.0.0.1:6379", "the head's GCS")
 	flag.Parse()
-	m.gcs, m.channel = dial(*address, grpc.WithNoProxy()), dial(m.service)
+	if m.token != "" && m.ca == "" {
+		log.Fatal("a token is sent over TLS only (H62): give -ca too")
+	}
+	m.gcs, m.channel = dial(*address, grpc.WithNoProxy()), m.dialService()
 	m.isLost.Store(true)
 	for {
 		select {

@@ -1,0 +1,62 @@
+"""Launches that do not get on: for what they are kept, and when they make way.
+
+One that is stuck is no capacity, so what it was launched for goes to other types. It is kept while something waits that its type could
+take: it may come late, and where no other type can be had it is all there is.
+"""
+
+from collections.abc import Iterator
+
+from rayscaler.model.demand import Bundle
+from rayscaler.model.instance import Instance, InstanceStatus, Reason
+from rayscaler.model.plan import Infeasible, Termination
+from rayscaler.planner import limits
+from rayscaler.planner.sim import Draft, Shape, TypeView, times
+
+
+def kept(draft: Draft) -> set[str]:
+    """Return the stuck launches for whose type something waits."""
+    found = _all(draft)
+    if not found:
+        return set()
+    waiting = {
+        view.name for view in draft.views if any(_holds(draft, view, shape) for each in draft.infeasible for shape in _shapes(draft, each))
+    }
+    return {each.instance_id for each in found if each.node_type in waiting}
+
+
+def make_way(draft: Draft) -> None:
+    """End stuck launches, the newest first, where only the cluster's maximum keeps another type from serving what waits."""
+    found = _all(draft)
+    if draft.state.no_end is not None or not found:
+        return
+    blocked = sum(each.count for each in draft.infeasible if each.reason is Reason.MAX_WORKERS and _is_served(draft, each))
+    coming = draft.live.total() - draft.staying.total()  # the places of those that are ending
+    for instance in sorted(found, key=lambda each: (-each.requested_at, each.instance_id))[: max(0, blocked - coming)]:
+        draft.leave(instance)
+        text = f"{instance.detail}; another node type can have its place"
+        draft.terminations.append(Termination(instance.instance_id, Reason.MAKES_WAY, text))
+
+
+def _all(draft: Draft) -> list[Instance]:
+    return [
+        each
+        for each in draft.instances
+        if each.stuck_since is not None
+        and each.is_in_flight
+        and each.status is not InstanceStatus.REJOINING
+        and each.instance_id not in draft.leaving
+    ]
+
+
+def _is_served(draft: Draft, waiting: Infeasible) -> bool:
+    """Whether some type could be launched for it but for the cluster's maximum."""
+    return any(_holds(draft, view, shape) and limits.is_free(draft, view) for shape in _shapes(draft, waiting) for view in draft.views)
+
+
+def _shapes(draft: Draft, waiting: Infeasible) -> Iterator[Shape]:
+    bundles = [waiting.what] if isinstance(waiting.what, Bundle) else [each.bundle for each in waiting.what.bundles]
+    return (draft.shapes[each] for each in bundles if each in draft.shapes)
+
+
+def _holds(draft: Draft, view: TypeView, shape: Shape) -> bool:
+    return times(view.room, shape.needs) > 0 and draft.rank(shape, view.labels) is not None

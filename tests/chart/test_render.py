@@ -1,0 +1,227 @@
+"""What helm makes of the chart and its values, and what it refuses."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+import rayscaler
+from rayscaler.__main__ import cli
+from rayscaler.config import load, native
+from rayscaler.k8s import labels
+from rayscaler.settings import NamespaceSettings, ServiceSettings
+from tests.chart import manifests, tools
+from tests.cluster import binary
+
+pytestmark = [pytest.mark.tier("protocol"), pytest.mark.timeout(300)]  # helm is built where nobody has yet
+
+DIGEST = f"sha256:{'a' * 64}"
+CLUSTER = {
+    "apiVersion": "rayscaler.io/v1",
+    "kind": "Cluster",
+    "metadata": {"name": "demo"},
+    "spec": {
+        "maxWorkers": 1_000_000,
+        "head": {"template": {"spec": {"containers": [{"name": "ray", "image": "ray:1"}]}}},
+        "nodeTypes": [{"name": "a", "template": {"spec": {"containers": [{"name": "ray", "image": "ray:1"}]}}}],
+    },
+}
+FULL = {
+    "image": {"repository": "host:5000/team/rayscaler", "tag": "x", "digest": DIGEST, "pullPolicy": "Always"},
+    "imagePullSecrets": [{"name": "mine"}],
+    "replicas": 3,
+    "tls": {"enabled": False},
+    "nodeNotices": {"enabled": True},
+    "env": {"RAYSCALER_MAX_MESSAGE_BYTES": "67108864"},
+    "resources": {"limits": {"memory": "2Gi"}},
+    "runAsUser": None,
+    "nodeSelector": {"disk": "ssd"},
+    "tolerations": [{"key": "x", "operator": "Exists"}],
+    "affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}},
+    "priorityClassName": "high",
+    "podLabels": {"team": "ml", "app.kubernetes.io/component": "other"},
+    "podAnnotations": {"note": "yes"},
+    "clusters": [CLUSTER],
+}
+
+
+def helm(tmp_path: Path, command: str, values: dict | None = None, *more: str) -> subprocess.CompletedProcess[str]:
+    """Run `helm template` or `helm lint` with values; nothing is kept in anybody's home."""
+    (tmp_path / "values.json").write_text(json.dumps(values or {}))
+    argv = [tools.build() / "helm", command, *(["r"] if command == "template" else []), tools.CHART, "--namespace", "ml", *more]
+    env = {f"HELM_{kind}_HOME": str(tmp_path) for kind in ("CACHE", "CONFIG", "DATA")}
+    return subprocess.run([*argv, "-f", tmp_path / "values.json"], check=False, capture_output=True, text=True, env=env)
+
+
+def rendered(tmp_path: Path, values: dict | None = None) -> dict[tuple[str, str], dict]:
+    """Return all objects, by kind and name."""
+    done = helm(tmp_path, "template", values)
+    assert done.returncode == 0, done.stderr
+    found = [each for each in yaml.safe_load_all(done.stdout) if each]
+    made = {(each["kind"], each["metadata"]["name"]): each for each in found}
+    assert len(made) == len(found)
+    return made
+
+
+def deployed(objects: dict) -> tuple[dict, dict, dict[str, dict]]:
+    """Return the Deployment's pod template, its container, and that one's variables."""
+    template = objects["Deployment", "rayscaler"]["spec"]["template"]
+    (container,) = template["spec"]["containers"]
+    return template, container, {each["name"]: each for each in container["env"]}
+
+
+def test_the_manifests_are_what_the_chart_renders():
+    assert manifests.MANIFESTS.read_text() == manifests.rendered(), "deploy/rayscaler.yaml is stale: run `make manifests` and commit"
+
+
+def test_the_go_sources_are_formatted():
+    assert binary.unformatted(tools.SOURCE) == ""
+
+
+def test_the_chart_sets_what_nobody_else_may(tmp_path):
+    refused = json.loads((tools.CHART / "values.schema.json").read_text())["properties"]["env"]["properties"]
+    assert {name for name, rule in refused.items() if rule is False} == set(deployed(rendered(tmp_path))[2])
+
+
+def test_the_command_lines_are_those_of_this_version(tmp_path):
+    made = rendered(tmp_path)
+    _, container, _ = deployed(made)
+    (version,) = made["Pod", "rayscaler-test"]["spec"]["initContainers"]
+    serve = [each.replace("$(RAYSCALER_NAMESPACE)", "ml") for each in container["args"]]
+    assert (container["command"], version["command"][0]) == (["rayscaler"], "rayscaler")
+    for arguments in (serve, version["command"][1:]):
+        assert CliRunner().invoke(cli, [*arguments, "--help"]).exit_code == 0
+
+
+def test_the_service_reads_the_variables(tmp_path):
+    for values, is_tls_on in (({}, True), (FULL, False)):
+        env = {name: each["value"] for name, each in deployed(rendered(tmp_path, values))[2].items() if "value" in each}
+        found = NamespaceSettings.from_env("ml", env | {"RAYSCALER_POD_NAME": "rayscaler-1"})
+        assert found.is_tls_on is is_tls_on
+        assert (found.image, found.image_pull_policy) == (env["RAYSCALER_IMAGE"], env["RAYSCALER_IMAGE_PULL_POLICY"])
+        assert found.monitor_service == "rayscaler-leader.ml.svc:6380"
+        assert ServiceSettings.from_env(env).listen == "0.0.0.0:6380"
+
+
+def test_chart_and_package_have_one_version():
+    chart = yaml.safe_load((tools.CHART / "Chart.yaml").read_text())
+    assert chart["version"] == chart["appVersion"] == rayscaler.__version__
+
+
+@pytest.mark.parametrize("values", [{}, FULL], ids=["default", "full"])
+def test_lint_has_nothing_to_say(tmp_path, values):
+    done = helm(tmp_path, "lint", values, "--strict")
+    assert done.returncode == 0, done.stdout
+    assert not re.search("ERROR|WARNING", done.stdout)
+
+
+def test_every_value_is_in_the_schema_has_a_word_beside_it_and_is_used():
+    text = (tools.CHART / "values.yaml").read_text()
+    known = json.loads((tools.CHART / "values.schema.json").read_text())["properties"]
+    templates = "".join(each.read_text() for each in tools.CHART.glob("templates/**/*.*"))
+    values = yaml.safe_load(text)
+    assert set(values) == set(known) - {"global"}
+    for key, value in values.items():
+        assert re.search(rf"(#.*\n|\n){key}:", text)
+        assert f".Values.{key}" in templates
+        if isinstance(value, dict) and value and key != "resources":
+            assert set(value) == set(known[key]["properties"])
+            assert all(f".{each}" in templates for each in value)
+
+
+def test_by_default_nothing_reaches_beyond_the_namespace_and_nothing_is_random(tmp_path):
+    made = rendered(tmp_path)
+    assert sorted(made) == [
+        ("Deployment", "rayscaler"),
+        ("Pod", "rayscaler-test"),
+        ("PodDisruptionBudget", "rayscaler"),
+        ("Role", "rayscaler"),
+        ("RoleBinding", "rayscaler"),
+        ("Service", "rayscaler"),
+        ("Service", "rayscaler-leader"),
+        ("ServiceAccount", "rayscaler"),
+        ("ServiceAccount", "rayscaler-head"),
+    ]
+    assert [name for (_, name), each in made.items() if "helm.sh/hook" in each["metadata"].get("annotations", {})] == ["rayscaler-test"]
+    assert not [name for (_, name), each in made.items() if "namespace" in each["metadata"]]
+    assert made == rendered(tmp_path)
+    assert not made["ServiceAccount", "rayscaler-head"]["automountServiceAccountToken"]
+
+
+def test_services_select_the_pods_of_the_service_and_not_the_test(tmp_path):
+    made = rendered(tmp_path)
+    every = made["Service", "rayscaler"]["spec"]["selector"].items()
+    leader = made["Service", "rayscaler-leader"]["spec"]["selector"].items()
+    assert leader - every == {("rayscaler.io/leader", "true")}
+    assert every <= deployed(made)[0]["metadata"]["labels"].items()
+    assert not every <= made["Pod", "rayscaler-test"]["metadata"]["labels"].items()
+    assert dict(every) == made["PodDisruptionBudget", "rayscaler"]["spec"]["selector"]["matchLabels"]
+
+
+def test_the_values_arrive(tmp_path):
+    made = rendered(tmp_path, FULL)
+    template, container, env = deployed(made)
+    spec = template["spec"]
+    image = f"host:5000/team/rayscaler@{DIGEST}"
+    assert container["image"] == env["RAYSCALER_IMAGE"]["value"] == image
+    assert container["imagePullPolicy"] == env["RAYSCALER_IMAGE_PULL_POLICY"]["value"] == "Always"
+    assert env["RAYSCALER_TLS"]["value"] == "off"
+    assert env["RAYSCALER_MAX_MESSAGE_BYTES"]["value"] == "67108864"
+    assert all(made["ServiceAccount", name]["imagePullSecrets"] == [{"name": "mine"}] for name in ("rayscaler", "rayscaler-head"))
+    assert made["Deployment", "rayscaler"]["spec"]["replicas"] == 3
+    assert container["resources"]["limits"] == {"memory": "2Gi"}
+    assert "runAsUser" not in spec["securityContext"]
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    for key in ("nodeSelector", "tolerations", "affinity", "priorityClassName"):
+        assert spec[key] == FULL[key]
+    assert template["metadata"]["labels"].items() >= {("team", "ml"), ("app.kubernetes.io/component", "service")}
+    assert template["metadata"]["annotations"] == {"note": "yes"}
+    assert made["ClusterRole", "rayscaler-nodes-ml"]["rules"] == [
+        {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "list", "watch"]}
+    ]
+    assert made["ClusterRoleBinding", "rayscaler-nodes-ml"]["subjects"][0]["namespace"] == "ml"
+    pods = [spec, made["Pod", "rayscaler-test"]["spec"]]
+    assert {each["image"] for pod in pods for each in [*pod["containers"], *pod.get("initContainers", ())]} == {image}
+
+
+def test_clusters_become_config_maps_that_the_service_takes(tmp_path):
+    made = rendered(tmp_path, FULL)["ConfigMap", "demo"]
+    assert labels.CLUSTER in made["metadata"]["labels"]
+    assert labels.MANAGED_BY not in made["metadata"]["labels"]
+    text = made["data"]["cluster.yaml"]
+    assert yaml.safe_load(text) == CLUSTER
+    assert load.check_text(text, native.KUBERNETES).problems == ()
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"replica": 1}, "additional properties 'replica' not allowed"),
+        ({"replicas": "2"}, "at '/replicas': got string, want integer"),
+        ({"replicas": -1}, "at '/replicas': minimum: got -1, want 0"),
+        ({"image": {"pullpolicy": "Always"}}, "at '/image': additional properties 'pullpolicy' not allowed"),
+        ({"image": {"pullPolicy": "always"}}, "at '/image/pullPolicy': value must be one of 'Always', 'IfNotPresent', 'Never'"),
+        ({"image": {"repository": "rayscaler:1"}}, "at '/image/repository': 'rayscaler:1' does not match pattern"),
+        ({"image": {"tag": 1.5}}, "at '/image/tag': got number, want string"),
+        ({"imagePullSecrets": ["mine"]}, "at '/imagePullSecrets/0': got string, want object"),
+        ({"tls": {"enabled": "yes"}}, "at '/tls/enabled': got string, want boolean"),
+        ({"env": {"RAYSCALER_TLS": "off"}}, "at '/env/RAYSCALER_TLS': false schema"),
+        ({"env": {"A B": "1"}}, "at '/env': additional properties 'A B' not allowed"),
+        ({"env": {"A": 1}}, "at '/env/A': got number, want string"),
+        ({"resources": {"limits": {"memory": "1 GB"}}}, "at '/resources/limits/memory': '1 GB' does not match pattern"),
+        ({"runAsUser": 0}, "at '/runAsUser': minimum: got 0, want 1"),
+        ({"clusters": {"demo": {}}}, "at '/clusters': got object, want array"),
+        ({"clusters": [{"metadata": {"name": "demo"}}]}, "at '/clusters/0': missing properties 'apiVersion', 'kind'"),
+        ({"clusters": [CLUSTER | {"metadata": {"name": "Demo"}}]}, "at '/clusters/0/metadata/name': 'Demo' does not match pattern"),
+        ({"clusters": [CLUSTER, CLUSTER]}, "clusters: demo stands there twice; names are unique"),
+    ],
+    ids=lambda it: None if isinstance(it, dict) else it.split(":")[0],
+)
+def test_a_bad_value_is_refused_with_its_path(tmp_path, values, said):
+    done = helm(tmp_path, "template", values)
+    assert done.returncode != 0
+    assert said in done.stderr
