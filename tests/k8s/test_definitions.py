@@ -156,6 +156,16 @@ async def test_another_one_of_the_same_name_is_gone_and_then_defined_anew(is_see
         assert sink.told == []
 
 
+async def test_one_whose_successor_has_no_label_is_gone():
+    async with world(config_map("demo", GOOD)) as (api, sink):
+        await sink.until("defined")
+        before = api.pods["demo"]
+        api.pods["demo"] = {**before, "metadata": {**before["metadata"], "uid": "another"}}
+        api.version += 1
+        await api.say({"type": "DELETED", "object": {**before, "metadata": {**before["metadata"], "resourceVersion": str(api.version)}}})
+        await sink.until("gone")
+
+
 async def test_a_lost_label_holds_until_it_is_back():
     async with world(config_map("demo", GOOD)) as (api, sink):
         await sink.until("defined")

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -119,6 +120,23 @@ async def test_what_is_forgotten_is_not_written_and_may_come_again():
         statuses.put("demo", OWNER, {STATUS: "1"})
         api.refuse["patch"] = []
         await until(api, 1)
+
+
+async def test_what_is_forgotten_while_it_is_written_or_waits_for_its_turn_is_as_if_it_had_never_been():
+    async with writing(replace(QUICK, in_flight=1)) as (api, statuses):
+        api.hang_s = 0.3
+        statuses.put("first", OWNER, {STATUS: "1"})
+        statuses.put("second", OWNER, {STATUS: "1"})
+        async with asyncio.timeout(2.0):
+            while not api.calls["patch"]:  # noqa: ASYNC110  # the API server tells nobody
+                await asyncio.sleep(0.005)
+        statuses.forget("first")
+        statuses.forget("second")
+        await until(api, 1)
+        await asyncio.sleep(2 * QUICK.least_s)  # what must not be written has the time to be
+        assert [name for _, name, _ in api.written] == ["first.rayscaler-status"]
+        statuses.put("first", OWNER, {STATUS: "1"})
+        await until(api, 2)
 
 
 @pytest.mark.looptime
