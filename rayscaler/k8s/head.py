@@ -6,6 +6,7 @@ looks again. What has failed is tried again after a pause that grows, and at onc
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import NoReturn
@@ -13,7 +14,7 @@ from typing import NoReturn
 import structlog
 
 from rayscaler.clock import Clock
-from rayscaler.errors import Busy, Conflict, NotFound, RayscalerError
+from rayscaler.errors import Busy, Conflict, NotFound, RayscalerError, Unavailable
 from rayscaler.executor.record import head_hash
 from rayscaler.k8s import heads, labels, pods, services, succession
 from rayscaler.k8s.client import Client
@@ -37,6 +38,8 @@ class Options:
     """Seconds."""
 
     pauses_s: tuple[float, ...] = PAUSES_S
+    away_s: float = 10.0
+    """Longest pause where the API server is away: it comes back, and nobody tells."""
     lived_s: float = succession.LIVED_S
     unreachable_s: float = succession.UNREACHABLE_S
     list_wait_s: float = 10.0
@@ -200,12 +203,12 @@ class Heads:
         log.warning("head.lost", cluster=scene.cluster, epoch=scene.epoch, reason=step.lost)
         if self._clock.mono() - tended.born[1] >= self._options.lived_s:
             tended.losses = 0
-        self._pause(tended, tended.losses)
+        self._pause(tended, tended.losses, math.inf)
         tended.losses += 1
 
-    def _pause(self, tended: _Tended, number: int) -> float:
+    def _pause(self, tended: _Tended, number: int, longest_s: float) -> float:
         pauses = self._options.pauses_s
-        pause_s = pauses[min(number, len(pauses) - 1)]
+        pause_s = min(pauses[min(number, len(pauses) - 1)], longest_s)
         tended.not_before, tended.next_at = self._clock.mono() + pause_s, self._clock.now() + pause_s
         return pause_s
 
@@ -214,7 +217,7 @@ class Heads:
         log.warning("head.failed", cluster=cluster, error=str(error), error_name=error.name)
         tended.errors += 1
         tended.trouble = str(error)
-        pause_s = self._pause(tended, tended.errors)
+        pause_s = self._pause(tended, tended.errors, self._options.away_s if isinstance(error, Unavailable) else math.inf)
         self._tell(cluster, tended, self._scene(cluster, tended), is_waiting=True)
         return pause_s
 

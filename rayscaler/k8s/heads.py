@@ -23,7 +23,7 @@ PORT_FLAGS = {services.GCS: "port", services.CLIENT: "ray-client-server-port", s
 """Start parameters that move a port."""
 MONITOR, MONITOR_VOLUME, MONITOR_DIR = "rayscaler-monitor", "rayscaler-monitor", "/var/run/rayscaler"
 MONITOR_REQUESTS = {"cpu": "50m", "memory": "96Mi"}
-"""Twice what it takes beside a small cluster. No limits: with thousands of nodes it takes more, and must not be killed for that."""
+"""It takes 54 MB and its supervisor 12. No limits: with thousands of nodes it takes more, and must not be killed for that."""
 AUDIENCE, CA = "rayscaler", "rayscaler-ca"
 """Whom the monitor's token is for, and the ConfigMap with the certificate of the service's authority."""
 TOKEN_S = 3600

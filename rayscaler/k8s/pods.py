@@ -3,7 +3,7 @@
 Owned: name, labels and annotations of ours, owner, restartPolicy, the command of Ray's container and the variables by which its node
 says who it is. Filled in only where the template is silent: grace, shared memory, /tmp under a read-only root, other variables.
 The entry is rejoin.py from a ConfigMap, so any image with Ray will do; nothing here needs root, a writable root or an init container.
-No probe is added: the supervisor sees to the raylet, and a liveness probe would kill a worker that waits for its next head.
+Workers get no probe: the supervisor sees to the raylet, and a liveness probe would kill a worker that waits for its next head.
 """
 
 import hashlib

@@ -162,6 +162,17 @@ async def test_what_is_refused_is_told_tried_again_and_at_once_when_the_definiti
         await told.until(HeadPhase.UNSCHEDULED, 1)
 
 
+async def test_an_api_server_that_fails_is_asked_again_soon_however_long_one_that_refuses_is_left_alone():
+    async with serving() as (api, client), tending(client, replace(FAST, pauses_s=(0.0, 600.0), away_s=0.05)) as (heads, told):
+        heads.want(config(), OWNER)
+        await told.until(HeadPhase.UNSCHEDULED, 1)
+        api.refuse["patch"] = [(500, {}, {"message": "etcd has no leader"})] * 3
+        await api.drop("demo-head-1")
+        await told.until(HeadPhase.LOST, 1, "etcd has no leader")
+        await told.until(HeadPhase.UNSCHEDULED, 2)
+        assert api.calls["patch"] == 4
+
+
 async def test_a_swap_that_somebody_else_won_is_no_second_one():
     async with serving() as (api, client), tending(client) as (heads, told):
         heads.want(config(), OWNER)
@@ -237,9 +248,9 @@ async def test_between_the_swap_and_the_next_pod_no_head_is_heard():
         heads.want(config(), OWNER)
         await told.until(HeadPhase.UNSCHEDULED, 1)
         uid = heads.incarnation("demo")
-        api.refuse["create"] = [(500, {}, {"message": "no"})]
+        api.refuse["create"] = [(403, {}, {"reason": "Forbidden", "message": "a policy says no"})]
         await api.drop("demo-head-1")
-        await told.until(HeadPhase.MISSING, 2)
+        await told.until(HeadPhase.MISSING, 2, "a policy says no")
         assert heads.incarnation("demo") == "demo-head-2" != uid
 
 
