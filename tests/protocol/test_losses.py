@@ -134,7 +134,7 @@ async def test_h12_h20_a_service_that_was_away_gets_everything_over_a_fresh_conn
     assert sum(each.node_id.hex() == node for each in stage.gcs.ray.drains) == 1
 
 
-async def test_h61_a_replica_that_does_not_lead_is_left_for_another_connection_within_a_second_or_two(stage):
+async def test_h65_a_replica_that_does_not_lead_is_left_for_another_connection_within_a_second_or_two(stage):
     stage.service.error = errors.NotLeader("this replica does not lead")
     seen = len(stage.service.tried)
     await stage.until(lambda: len(stage.service.tried) >= seen + 3)

@@ -24,6 +24,11 @@ def named_in(directory: Path) -> set[int]:
     return numbers(r"def test((?:_h\d+)+)_", cases)
 
 
+def test_no_two_rules_have_one_number():
+    numbered = re.findall(r"\*\*H(\d+)\*\*", SPEC.read_text("utf-8"))
+    assert sorted(numbered) == sorted(set(numbered))
+
+
 def test_every_rule_that_binds_a_monitor_is_named_by_a_conformance_case():
     rules = numbers(r"\*\*H(\d+)\*\*", SPEC.read_text("utf-8"))
     assert len(rules) > 50

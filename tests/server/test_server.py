@@ -133,7 +133,7 @@ async def test_a_heartbeat_and_a_repetition_are_answered_and_an_older_report_is_
         assert details(error)[0].reason == "SUPERSEDED"
 
 
-async def test_h61_a_standby_refuses_reports_and_goes_on_answering_questions():
+async def test_h65_a_standby_refuses_reports_and_goes_on_answering_questions():
     is_leader = False
     async with serving(Registry([]), leads=lambda: is_leader) as channel:
         stub = head_pb2_grpc.HeadServiceStub(channel)
