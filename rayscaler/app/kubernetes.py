@@ -1,7 +1,9 @@
 """The service of one namespace of Kubernetes: definitions and records in ConfigMaps, heads and workers as pods, one replica that leads."""
 
+import contextlib
+import socket
+import uuid
 from collections.abc import Callable
-from functools import partial
 
 from rayscaler.app.clusters import Clusters
 from rayscaler.app.process import Process
@@ -23,51 +25,59 @@ from rayscaler.settings import NamespaceSettings, ServiceSettings
 async def serve(own: NamespaceSettings, settings: ServiceSettings, on_listening: Callable[[int], None]) -> int:
     """Run a replica of the service until SIGINT or SIGTERM, or until another one leads in its place; return the exit code."""
     calm_collector()
-    client = await connect(own.kubeconfig)
-    leadership = Leadership(client, own.namespace, pod=own.pod_name, clock=SystemClock())
-    try:
-        return Exit.DONE if await _run(own, settings, on_listening, client=client, leadership=leadership) else Exit.FAILED
-    finally:
-        await leadership.release()
-        await client.close()
+    async with contextlib.AsyncExitStack() as stack:
+        # The Lease has connections of its own, that wait for nothing else; what changes clusters goes out only while it is held.
+        first = await connect(own.kubeconfig)
+        stack.push_async_callback(first.close)
+        leadership = Leadership(first, own.namespace, holder=own.pod_name or _holder(), pod=own.pod_name or None, clock=SystemClock())
+        stack.push_async_callback(leadership.release)
+        client = await connect(own.kubeconfig, may_write=leadership.check)
+        stack.push_async_callback(client.close)
+        replica = _Replica(own, settings, first, client, leadership)
+        return Exit.DONE if await replica.run(on_listening) else Exit.FAILED
 
 
-async def _run(
-    own: NamespaceSettings,
-    settings: ServiceSettings,
-    on_listening: Callable[[int], None],
-    *,
-    client: Client,
-    leadership: Leadership,
-) -> bool:
-    clock, namespace, process = SystemClock(), own.namespace, Process()
-    owners: dict[str, Owner] = {}
-    store = ConfigMapStore(client, namespace, owner=owners.get, holder=leadership.holder)
-    executor = KubernetesExecutor(client, namespace, on_end=process.ended, owner=owners.get)
-    service = Service(process, settings.timings, executor=executor, store=store, clock=clock)
-    sidecar = Sidecar(own.image, own.monitor_service, pull_policy=own.image_pull_policy, has_tls=own.is_tls_on)
-    clusters = Clusters(service, client, namespace, owners=owners, kept=store, sidecar=sidecar, clock=clock)
-    process.stop_on_signals()
-    process.own(f"lead {namespace}", _lead(leadership, clusters, process))
-    server = partial(
-        Server,
-        service.registry,
-        listen=settings.listen,
-        max_message_bytes=settings.max_message_bytes,
-        leads=lambda: leadership.is_held,
-    )
-    if not own.is_tls_on:
-        return await service.run(server(), on_listening)
-    certificates, identity = Certificates(client, namespace, clock=clock), Identity(client, namespace, clock=clock)
-    process.own("certificates", certificates.run())
-    process.own("identity", identity.run())
-    known = server(credentials=certificates.current, authenticate=identity.authenticate)
-    return await service.run(known, on_listening, ready=certificates.ready)
+class _Replica:
+    """One replica's parts."""
+
+    def __init__(self, own: NamespaceSettings, settings: ServiceSettings, first: Client, client: Client, leadership: Leadership) -> None:
+        clock, namespace, owners = SystemClock(), own.namespace, dict[str, Owner]()
+        self._process = Process()
+        self._leadership = leadership
+        store = ConfigMapStore(client, namespace, holder=leadership.holder, transitions=lambda: leadership.transitions, owner=owners.get)
+        executor = KubernetesExecutor(client, namespace, on_end=self._process.ended, owner=owners.get)
+        self._service = Service(self._process, settings.timings, executor=executor, store=store, clock=clock)
+        sidecar = Sidecar(own.image, own.monitor_service, pull_policy=own.image_pull_policy, has_tls=own.is_tls_on)
+        self._clusters = Clusters(self._service, client, namespace, owners=owners, kept=store, sidecar=sidecar, clock=clock)
+        self._certificates = Certificates(first, namespace, clock=clock) if own.is_tls_on else None
+        self._identity = Identity(first, namespace, clock=clock) if own.is_tls_on else None
+        self._server = Server(
+            self._service.registry,
+            listen=settings.listen,
+            max_message_bytes=settings.max_message_bytes,
+            leads=lambda: leadership.leads,
+            credentials=None if self._certificates is None else self._certificates.current,
+            authenticate=None if self._identity is None else self._identity.authenticate,
+        )
+
+    async def run(self, on_listening: Callable[[int], None]) -> bool:
+        """Serve, and stand by or lead, until told to stop; return False if a part ended by itself."""
+        self._process.stop_on_signals()
+        self._process.own("leadership", self._lead())
+        if self._certificates is None or self._identity is None:
+            return await self._service.run(self._server, on_listening)
+        self._process.own("certificates", self._certificates.run())
+        self._process.own("identity", self._identity.run())
+        return await self._service.run(self._server, on_listening, ready=self._certificates.ready)
+
+    async def _lead(self) -> None:
+        """Stand by until this replica leads; then keep the clusters, until it does not lead any more, which ends the process."""
+        await self._leadership.acquire()
+        for name, part in self._clusters.parts():
+            self._process.own(name, part)
+        await self._leadership.keep()
 
 
-async def _lead(leadership: Leadership, clusters: Clusters, process: Process) -> None:
-    """Stand by until this replica leads; then keep the clusters, until it does not lead any more, which ends the process."""
-    await leadership.acquire()
-    for name, part in clusters.parts():
-        process.own(name, part)
-    await leadership.keep()
+def _holder() -> str:
+    """Return a name that no other process has, outside of pods."""
+    return f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"

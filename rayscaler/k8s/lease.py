@@ -52,7 +52,7 @@ class Leadership:
     ) -> None:
         self._client = client
         self._namespace = namespace
-        self._holder = holder
+        self.holder = holder
         self._clock = clock
         self._pod = pod
         self._terms = terms or Terms()
@@ -73,7 +73,7 @@ class Leadership:
     def check(self) -> None:
         """Raise Fenced unless this process leads: to be asked right before anything is sent that changes something."""
         if not self.leads:
-            raise Fenced(f"the lease {self._namespace}/{NAME} is not held by {self._holder} any more, or was not renewed in time")
+            raise Fenced(f"the lease {self._namespace}/{NAME} is not held by {self.holder} any more, or was not renewed in time")
 
     async def acquire(self) -> None:
         """Wait until this process leads."""
@@ -81,7 +81,7 @@ class Leadership:
         while True:
             try:
                 if await self._take(await self._found()):
-                    log.info("leader.elected", holder=self._holder, transitions=self.transitions)
+                    log.info("leader.elected", holder=self.holder, transitions=self.transitions)
                     return
                 if not is_unmarked:
                     await self._mark(None)  # a former life of this pod may have led
@@ -127,7 +127,7 @@ class Leadership:
 
     def _free_in_s(self) -> float:
         spec = self._lease.spec
-        if spec.holder_identity in {"", self._holder}:
+        if spec.holder_identity in {"", self.holder}:
             return 0.0
         return self._seen_at + max(spec.lease_duration_seconds, self._terms.duration_s) - self._clock.mono()
 
@@ -138,7 +138,7 @@ class Leadership:
         if self._free_in_s() > 0.0:
             return False
         spec = {
-            "holderIdentity": self._holder,
+            "holderIdentity": self.holder,
             "leaseDurationSeconds": max(1, round(self._terms.duration_s)),
             "acquireTime": _now(),
             "renewTime": _now(),
@@ -194,7 +194,7 @@ class Leadership:
 
     async def _look(self) -> None:
         """Find out who has changed the Lease; raises Fenced if it is not ours."""
-        ours = self._holder, self.transitions  # a later life of the same pod has the same name
+        ours = self.holder, self.transitions  # a later life of the same pod has the same name
         with contextlib.suppress(RayscalerError):
             found = await self._found()
             if found is None or (found.spec.holder_identity, found.spec.lease_transitions) != ours:
