@@ -9,7 +9,7 @@ from tests.chart import tools
 
 MANIFESTS = tools.ROOT / "deploy/rayscaler.yaml"
 HEAD = f"""\
-# rayscaler for one namespace, by an administrator of that namespace, once the image is where the nodes can pull it:
+# rayscaler for one namespace, by an administrator of that namespace, once the image (`make image`) is where the nodes can pull it:
 #   sed 's|rayscaler:{rayscaler.__version__}|REGISTRY/&|' deploy/rayscaler.yaml | kubectl apply -n NAMESPACE -f -
 # Made by `make manifests` from charts/rayscaler with its default values: change it there, or use the chart.
 """
