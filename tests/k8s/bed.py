@@ -34,6 +34,7 @@ async def entered(namespace: Namespace, *, port: int | None = None) -> AsyncIter
         yield client
     finally:
         await client.close()
+        await asyncio.sleep(0.05)  # TLS says goodbye in the loop's next rounds; the loop would end before
 
 
 class Line:
