@@ -9,6 +9,7 @@ from rayscaler.app.service import Service
 from rayscaler.app.telling import Scene, Telling
 from rayscaler.clock import Clock
 from rayscaler.config.file import Definition
+from rayscaler.errors import Unavailable
 from rayscaler.k8s import labels, services
 from rayscaler.k8s.client import Client
 from rayscaler.k8s.definitions import Definitions
@@ -16,6 +17,7 @@ from rayscaler.k8s.events import EventReason, Events
 from rayscaler.k8s.head import Heads
 from rayscaler.k8s.heads import Sidecar
 from rayscaler.k8s.pods import Owner
+from rayscaler.k8s.rights import Rights
 from rayscaler.k8s.statusdocument import DefinitionStanding, HeadStanding
 from rayscaler.k8s.statuses import Statuses
 from rayscaler.k8s.succession import HeadFact, HeadPhase
@@ -57,6 +59,8 @@ class Clusters:
         self._events = Events(client, namespace, clock=clock)
         self._statuses = Statuses(client, namespace, clock=clock)
         self._telling = Telling(self._statuses, self._events, self._scene, clock)
+        self._rights = Rights(client, namespace, told=self._lacks)
+        self._lacking: tuple[str, ...] = ()
 
     def parts(self) -> Iterator[tuple[str, Coroutine[Any, Any, None]]]:
         """Yield what has to run for as long as this replica leads, each with its name."""
@@ -64,6 +68,7 @@ class Clusters:
         yield f"definitions of {self._namespace}", self._definitions.run()
         yield f"events of {self._namespace}", self._events.run()
         yield f"statuses of {self._namespace}", self._statuses.run()
+        yield f"rights in {self._namespace}", self._rights.run()
         yield f"tidings of {self._namespace}", self._telling.run()
 
     # what Definitions tells
@@ -78,7 +83,7 @@ class Clusters:
                 definition.config,
                 content_hash=definition.content_hash,
                 head_address=self._head_address,
-                served_head=partial(self._heads.incarnation, name),
+                served_head=partial(self._served_head, name),
                 told=partial(self._telling.note, name),
             )
         else:
@@ -109,11 +114,11 @@ class Clusters:
 
     def gone(self, name: str) -> None:
         """Let go of a cluster: what belonged to its definition goes with it."""
-        cluster = self._clusters.pop(name)
+        cluster = self._clusters.pop(name, None)
         self._owners.pop(name, None)
         self._heads.forget(name)
         self._telling.forget(name)
-        if cluster.reconciler is not None:
+        if cluster is not None and cluster.reconciler is not None:
             self._service.remove(name)
 
     # what else is told
@@ -129,11 +134,23 @@ class Clusters:
             self._tell(name, EventReason.HEAD_MADE, f"{labels.head_pod(name, fact.epoch)} is ready")
         self._telling.note(name)
 
+    def _lacks(self, lacking: tuple[str, ...]) -> None:
+        self._lacking = lacking
+        for name in self._clusters:
+            self._telling.note(name)
+
     def _tell(self, name: str, reason: EventReason, detail: str) -> None:
         owner = self._definitions.owner(name)
         if owner is not None:
             self._events.tell(owner, reason, detail)
         self._telling.note(name)
+
+    def _served_head(self, name: str) -> str:
+        """Return the incarnation that alone is heard; raises Unavailable while it is not known, for any pod here can have a token."""
+        found = self._heads.incarnation(name)
+        if not found:
+            raise Unavailable(f"which pod is the head of {name} is not known yet")
+        return found
 
     def _head_address(self, config: ClusterConfig) -> str:
         return services.address(config.name, self._namespace)
@@ -143,7 +160,7 @@ class Clusters:
         if cluster is None or owner is None:
             return None
         definition = replace(cluster.definition, resource_version=self._definitions.version(name))
-        return Scene(owner, cluster.reconciler, definition, _standing(name, self._namespace, cluster.head))
+        return Scene(owner, cluster.reconciler, definition, _standing(name, self._namespace, cluster.head), self._lacking)
 
 
 def _standing(cluster: str, namespace: str, fact: HeadFact | None) -> HeadStanding:

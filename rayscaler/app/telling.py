@@ -33,6 +33,8 @@ class Scene:
     reconciler: ClusterReconciler | None
     definition: DefinitionStanding
     head: HeadStanding
+    lacking: tuple[str, ...] = ()
+    """Rights that the service has not, a sentence each."""
 
 
 class Telling:
@@ -84,7 +86,9 @@ class Telling:
     def _told(self, cluster: str, scene: Scene) -> dict[str, str]:
         """Return the documents: without ages and counts of cycles, which would make each one news."""
         own = scene.reconciler
-        status = None if own is None else replace(own.status(), report_age_s=None, cycle=0)
+        status = None if own is None else own.status()
+        if status is not None:
+            status = replace(status, report_age_s=None, cycle=0, notices=(*scene.lacking, *status.notices))
         before = self._documents.get(cluster)
         short = status_document(cluster, status, definition=scene.definition, head=scene.head, now=self._clock.now(), before=before)
         self._documents[cluster] = short

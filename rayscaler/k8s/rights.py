@@ -38,12 +38,12 @@ def _rights(group: str, resource: str, *verbs: str, name: str = "") -> tuple[Rig
 
 NEEDED: tuple[Right, ...] = (
     *_rights("", "pods", "create", "delete", "get", "list", "patch", "watch"),
-    *_rights("", "configmaps", "create", "get", "list", "patch", "update", "watch"),
-    *_rights("", "services", "create", "get", "list", "patch", "update", "watch"),
+    *_rights("", "configmaps", "create", "get", "list", "patch", "watch"),
+    *_rights("", "services", "create", "get", "list", "patch", "watch"),
     *_rights("coordination.k8s.io", "leases", "create"),
-    *_rights("coordination.k8s.io", "leases", "get", "patch", "update", "watch", name="rayscaler"),
+    *_rights("coordination.k8s.io", "leases", "get", "patch", "watch", name="rayscaler"),
     *_rights("", "secrets", "create"),
-    *_rights("", "secrets", "get", "update", name="rayscaler-tls"),
+    *_rights("", "secrets", "get", "patch", name="rayscaler-tls"),
     *_rights("", "events", "create", "patch"),
 )
 """What the Role has to give: the same as in the chart, where each has its reason."""

@@ -33,14 +33,9 @@ class Server:
         leads: Callable[[], bool] = lambda: True,
         credentials: Callable[[], Certificate] | None = None,
         authenticate: Authenticate | None = None,
-        probes: str = "",
     ) -> None:
-        """`credentials` returns the certificate of the moment, from any thread: one that was renewed is shown without a restart.
-
-        At `probes`, if given, health alone is served in plain text: kubelet's probes speak no TLS.
-        """
+        """`credentials` returns the certificate of the moment, from any thread: one that was renewed is shown without a restart."""
         self._listen = listen
-        self._probes_at = probes
         self._credentials = credentials
         self._health = health.aio.HealthServicer()
         self._server: Any = grpc.aio.server(
@@ -54,9 +49,7 @@ class Server:
             ],
         )
         head_pb2_grpc.add_HeadServiceServicer_to_server(HeadService(registry, leads), self._server)
-        self._probes: Any = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-        for server in (self._server, self._probes):
-            health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if authenticate is None:
             reflection.enable_server_reflection((HEAD_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
 
@@ -64,9 +57,6 @@ class Server:
         """Listen; return the port (0 for a unix socket). Raises Unavailable when an address cannot be had."""
         credentials = None if self._credentials is None else server_credentials(self._credentials)
         port = _listen(self._server, self._listen, credentials)
-        if self._probes_at:
-            _listen(self._probes, self._probes_at, None)
-            await self._probes.start()
         await self._server.start()
         for service in ("", HEAD_SERVICE):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
@@ -76,7 +66,6 @@ class Server:
         """Refuse new calls, let those under way end."""
         await self._health.enter_graceful_shutdown()
         await self._server.stop(grace_s)
-        await self._probes.stop(None)
 
 
 def _listen(server: Any, address: str, credentials: grpc.ServerCredentials | None) -> int:

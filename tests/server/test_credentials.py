@@ -207,15 +207,3 @@ async def test_a_renewed_certificate_is_shown_without_a_restart_and_calls_under_
         assert "CERTIFICATE_VERIFY_FAILED" in (await failure(health(door, roots=old.authorities))).details()
         assert await health(door, roots=old.authorities + door.shown.papers.authorities)
         assert await stub.Check(health_pb2.HealthCheckRequest())
-
-
-async def test_probes_have_a_plain_door_of_their_own_with_health_behind_it_and_nothing_else(tmp_path):
-    shown, probes = Shown(), f"unix:{tmp_path}/p"
-    server = Server(Registry([]), listen="127.0.0.1:0", max_message_bytes=1 << 20, credentials=lambda: shown.certificate, probes=probes)
-    await server.start()
-    async with grpc.aio.insecure_channel(probes) as made:
-        answer = await health_pb2_grpc.HealthStub(made).Check(health_pb2.HealthCheckRequest(service=HEAD_SERVICE))
-        assert answer.status == health_pb2.HealthCheckResponse.SERVING
-        error = await failure(head_pb2_grpc.HeadServiceStub(made).GetStatus(pb.GetStatusRequest()))
-        assert error.code() is grpc.StatusCode.UNIMPLEMENTED
-    await server.stop(0)

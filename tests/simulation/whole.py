@@ -4,8 +4,8 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import Any
 
+from rayscaler.api.gcs.v1 import gcs_pb2
 from rayscaler.api.head.v1 import head_pb2
 from rayscaler.errors import Unavailable
 from rayscaler.executor.base import LaunchSpec
@@ -154,9 +154,9 @@ def watch_calls(whole: Whole) -> None:
         whole.note("terminate", instance_id)
         await terminate(cluster, instance_id)
 
-    async def drained(ray_node_id: str, *rest: Any) -> tuple[bool, str]:
-        accepted, words = await drain(ray_node_id, *rest)
-        name = whole.gcs.nodes[ray_node_id].instance_id
+    async def drained(request: gcs_pb2.DrainNodeRequest) -> tuple[bool, str]:
+        accepted, words = await drain(request)
+        name = whole.gcs.nodes[request.node_id.hex()].instance_id
         whole.note("drained" if accepted else "drain refused", name)
         if accepted:
             whole.ready.pop(name, None)
