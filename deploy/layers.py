@@ -178,9 +178,19 @@ def _fetched(names: Sequence[str], cache: Path) -> list[Path]:
     (cache / "status").touch()  # as if nothing were installed
     (cache / "archives/partial").mkdir(parents=True)
     options = {"Dir::State::status": cache / "status", "Dir::Cache": cache, "Debug::NoLocking": "1", "APT::Sandbox::User": "root"}
-    argv = ["apt-get", "-qq", "--yes", "--no-install-recommends", "--download-only"]
-    run([*argv, *(f"-o{name}={value}" for name, value in options.items()), "install", *names])
+    try:
+        _apt(options, "install", *names)
+    except RuntimeError:  # this machine has no lists of packages, or old ones: they are fetched for this alone
+        (cache / "lists/partial").mkdir(parents=True)
+        options["Dir::State::lists"] = cache / "lists"
+        _apt(options, "update")
+        _apt(options, "install", *names)
     return sorted((cache / "archives").glob("*.deb"))
+
+
+def _apt(options: Mapping[str, object], *arguments: str) -> None:
+    argv = ["apt-get", "-qq", "--yes", "--no-install-recommends", "--download-only"]
+    run([*argv, *(f"-o{name}={value}" for name, value in options.items()), *arguments])
 
 
 def _unpack(package: Path, root: Path) -> None:

@@ -1,6 +1,7 @@
 """Tells people in a namespace of its clusters: status and explanation in a ConfigMap, what happens as Events. Only what has changed."""
 
 import asyncio
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
@@ -9,6 +10,7 @@ import structlog
 from google.protobuf.json_format import MessageToJson
 
 from rayscaler.clock import Clock
+from rayscaler.errors import RayscalerError
 from rayscaler.k8s import statuses
 from rayscaler.k8s.events import Events, of_action
 from rayscaler.k8s.pods import Owner
@@ -62,7 +64,11 @@ class Telling:
         self._told_at.pop(cluster, None)
 
     async def run(self) -> NoReturn:
-        """Tell for ever."""
+        """Tell for ever, from where the leader before left off: since when a condition stands is known from what is written."""
+        try:
+            self._documents |= {name: json.loads(text) for name, text in (await self._written.load()).items()}
+        except (RayscalerError, ValueError) as error:
+            log.warning("telling.anew", why=str(error))
         while True:
             await self._wake.wait()
             await asyncio.sleep(REST_S)

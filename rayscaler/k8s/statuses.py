@@ -82,6 +82,11 @@ class Statuses:
         self._wanted.pop(cluster, None)
         self._written.pop(cluster, None)
 
+    async def load(self) -> dict[str, str]:
+        """Return the document for people of each cluster as it stands written, by whomever. Raises Denied, Unavailable."""
+        found = await read(self._client, self._namespace)
+        return {name: documents[STATUS] for name, documents in found.items() if STATUS in documents}
+
     async def run(self) -> NoReturn:
         """Write for ever."""
         async with asyncio.TaskGroup() as group:

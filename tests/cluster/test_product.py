@@ -125,6 +125,7 @@ async def test_a_killed_service_loses_and_doubles_nothing(ours):
         ray.gcs.submit(ONE, 5)
         before = {each["metadata"]["uid"] for each in await ours.counted("demo", 5)}
         uid = ray.head_uid
+    since = await until(lambda: _valid_since(ours))
     await first.kill()
     second = await ours.serve()
     async with ours.ray(definition, second.address) as ray:
@@ -132,6 +133,14 @@ async def test_a_killed_service_loses_and_doubles_nothing(ours):
         ray.gcs.submit(ONE, 7)
         after = {each["metadata"]["uid"] for each in await ours.counted("demo", 7)}
         assert before <= after
+        assert await _valid_since(ours) == since
+
+
+async def _valid_since(ours):
+    """Since when the definition is said to be valid; the next leader must not begin anew."""
+    found = await ours.namespace.api.get(ours.namespace.path("configmaps/demo.rayscaler-status"))
+    conditions = {each["type"]: each for each in json.loads(found["data"]["status.json"])["conditions"]}
+    return conditions["DefinitionValid"]["lastTransitionTime"] if conditions["DefinitionValid"]["status"] == "True" else ""
 
 
 async def test_a_head_that_is_deleted_gets_a_successor_and_only_that_one_is_heard(ours):

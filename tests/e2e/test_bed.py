@@ -19,6 +19,7 @@ pytestmark = pytest.mark.tier("e2e")
 
 START_S = 60.0
 """For a pod to run; 2 s on an idle machine."""
+OWN = Path("/proc/self")
 SERVE = ["python3", "-c", "import http.server as it; it.test(it.SimpleHTTPRequestHandler, port=8000)"]
 
 
@@ -84,12 +85,14 @@ def test_nothing_outlives_the_process_that_started_it(how, kube):
         "with bed.running() as it: print(it.place.number, flush=True); time.sleep(600)"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=bed.ROOT) as holder:
-        assert holder.stdout is not None
-        place = bed.Place(int(holder.stdout.readline()))
-        assert place != kube.place
-        (namespace,) = {_namespace(process) for process in _processes() if _is_keeper(process, place)} - {_namespace(Path("/proc/self"))}
-        assert {each.partition(" ")[0] for each in _left(place, namespace)} == {"process", "group", "interface", "route"}
-        holder.send_signal(how)
+        try:
+            assert holder.stdout is not None
+            place = bed.Place(int(holder.stdout.readline()))
+            assert place != kube.place
+            namespace = next(_namespace(each) for each in _processes() if _is_keeper(each, place) and _namespace(each) != _namespace(OWN))
+            assert {each.partition(" ")[0] for each in _left(place, namespace)} == {"process", "group", "interface", "route"}
+        finally:
+            holder.send_signal(how)
     deadline = time.monotonic() + bed.END_S
     while left := _left(place, namespace):
         assert time.monotonic() < deadline, left
@@ -114,12 +117,12 @@ def _processes() -> list[Path]:
 
 
 def _namespace(process: Path) -> str:
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):  # gone, or none of ours
         return str((process / "ns/pid").readlink())
     return ""
 
 
 def _is_keeper(process: Path, place: bed.Place) -> bool:
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):  # gone, or none of ours
         return f"tests.e2e.keep\0{place.number}\0".encode() in (process / "cmdline").read_bytes()
     return False
