@@ -111,7 +111,8 @@ class PodSpec(_Object):
     """Where a pod is, its containers in their order, and how long it may take to end."""
 
     node_name: str = ""
-    containers: list[Container] = []
+    containers: list[Container] | None = None
+    """Null in the bookmarks of a watch."""
     termination_grace_period_seconds: int = 30
 
 

@@ -66,7 +66,7 @@ def deleted(pod: Pod, *, was_asked: bool) -> Standing:
 
 def ray_status(pod: Pod) -> ContainerStatus | None:
     """Return what kubelet says of Ray's container, if anything yet."""
-    names = [each.name for each in pod.spec.containers]
+    names = [each.name for each in pod.spec.containers or []]
     name = names[podtemplate.ray_index(names)] if names else ""
     return next((each for each in pod.status.container_statuses if each.name == name), None)
 

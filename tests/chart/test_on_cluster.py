@@ -16,6 +16,7 @@ import yaml
 from rayscaler.config import load
 from rayscaler.local.head import free_port
 from tests.chart import manifests, tools
+from tests.chart.deployer import Deployer, administrator, token_of
 from tests.cluster.api import Api, ApiError
 from tests.cluster.namespaces import Namespace
 
@@ -28,59 +29,10 @@ OWN = [("secrets", "", "rayscaler-tls"), ("configmaps", "", "rayscaler-ca"), ("l
 """What the service makes for itself and keeps."""
 
 
-class Deployer:
-    """An administrator of one namespace, who has helm and kubectl."""
-
-    def __init__(self, namespace: Namespace, kubeconfig: Path, home: Path) -> None:
-        self._tools = tools.build()
-        self._namespace = namespace.name
-        self._env = {"KUBECONFIG": str(kubeconfig), "HOME": str(home)}
-
-    async def helm(self, *arguments: str | Path) -> str:
-        return await self._run("helm", *arguments)
-
-    async def kubectl(self, *arguments: str | Path) -> str:
-        return await self._run("kubectl", *arguments)
-
-    async def install(self, *arguments: str) -> str:
-        """Install the chart and wait until its pods are there and ready."""
-        return await self.helm("install", "any-name", tools.CHART, "--wait", "--timeout", "60s", *arguments)
-
-    async def _run(self, program: str, *arguments: str | Path) -> str:
-        process = await asyncio.create_subprocess_exec(
-            self._tools / program,
-            "-n",
-            self._namespace,
-            *arguments,
-            env=self._env,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        out, err = await process.communicate()
-        if process.returncode:
-            raise RuntimeError(err.decode())
-        return out.decode()
-
-
 @pytest.fixture
 async def deployer(namespace: Namespace, tmp_path: Path) -> Deployer:
     """Who administers the test's namespace, which takes restricted pods only."""
-    restricted = {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}}
-    await namespace.api.patch(f"/api/v1/namespaces/{namespace.name}", restricted)
-    await namespace.api.create(namespace.path("serviceaccounts"), {"metadata": {"name": "deployer"}})
-    binding = {
-        "metadata": {"name": "deployer"},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "admin"},
-        "subjects": [{"kind": "ServiceAccount", "name": "deployer", "namespace": namespace.name}],
-    }
-    await namespace.api.create(namespace.path("rolebindings", RBAC), binding)
-    token = await token_of(namespace, "deployer")
-    return Deployer(namespace, namespace.cluster.kubeconfig(f"{namespace.name}-deployer", token, namespace.name), tmp_path)
-
-
-async def token_of(namespace: Namespace, name: str) -> str:
-    answer = await namespace.api.create(namespace.path(f"serviceaccounts/{name}/token"), {"spec": {"expirationSeconds": 7200}})
-    return answer["status"]["token"]
+    return await administrator(namespace, tmp_path)
 
 
 async def ready(namespace: Namespace, replicas: int = 2) -> None:

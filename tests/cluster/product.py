@@ -116,26 +116,11 @@ class Ray:
             self.joined[name] = self.gcs.join(instance_id, node_type.name, node_type.resources, node_type.node_labels())
 
 
-class Site:
-    """A namespace with services, definitions and fake Rays."""
+class Seen:
+    """The pods of clusters in a namespace, as the API server shows them."""
 
-    def __init__(self, namespace: Namespace, account: Account, directory: Path) -> None:
+    def __init__(self, namespace: Namespace) -> None:
         self.namespace = namespace
-        self.account = account
-        self._directory = directory
-        self.services: list[Service] = []
-
-    async def serve(self, **env: str) -> Service:
-        """Start another replica."""
-        made = await Service.start(self.namespace, self.account, self._directory / f"service-{len(self.services)}.log", env)
-        self.services.append(made)
-        return made
-
-    async def define(self, document: JSON, **metadata: object) -> None:
-        """Create the ConfigMap of a definition."""
-        name = document["metadata"]["name"]
-        body = {"metadata": {"name": name, "labels": {LABEL: name}, **metadata}, "data": {"cluster.yaml": yaml.safe_dump(document)}}
-        await self.namespace.api.create(self.namespace.path("configmaps"), body)
 
     async def pods(self, selector: str) -> list[JSON]:
         """Return pods that are not ending."""
@@ -165,6 +150,28 @@ class Site:
                     if any(each["type"] == "Ready" and each["status"] == "True" for each in pod["status"].get("conditions", ())):
                         return pod
                 await asyncio.sleep(0.1)  # likewise
+
+
+class Site(Seen):
+    """A namespace with services, definitions and fake Rays."""
+
+    def __init__(self, namespace: Namespace, account: Account, directory: Path) -> None:
+        super().__init__(namespace)
+        self.account = account
+        self._directory = directory
+        self.services: list[Service] = []
+
+    async def serve(self, **env: str) -> Service:
+        """Start another replica."""
+        made = await Service.start(self.namespace, self.account, self._directory / f"service-{len(self.services)}.log", env)
+        self.services.append(made)
+        return made
+
+    async def define(self, document: JSON, **metadata: object) -> None:
+        """Create the ConfigMap of a definition."""
+        name = document["metadata"]["name"]
+        body = {"metadata": {"name": name, "labels": {LABEL: name}, **metadata}, "data": {"cluster.yaml": yaml.safe_dump(document)}}
+        await self.namespace.api.create(self.namespace.path("configmaps"), body)
 
     @contextlib.asynccontextmanager
     async def ray(self, document: JSON, address: str) -> AsyncIterator[Ray]:

@@ -80,6 +80,20 @@ async def test_an_event_may_come_in_any_pieces():
         await made.until("p0", "p1", "p2")
 
 
+async def test_a_bookmark_as_the_api_server_sends_it_moves_the_version_alone():
+    async with following() as (api, made):
+        await api.put(pod("a"))
+        await made.until("a")
+        await made.reflector.synced(5.0)
+        blank = {"metadata": {"resourceVersion": "257", "creationTimestamp": None}, "spec": {"containers": None}, "status": {}}
+        api.version = 257
+        await api.say({"type": "BOOKMARK", "object": {"kind": "Pod", "apiVersion": "v1", **blank}})
+        await api.put(pod("b"))
+        await made.until("a", "b")
+        assert api.calls == {"list": 1, "watch": 1}
+        assert made.told == [("a", False), ("b", False)]
+
+
 async def test_a_cut_watch_goes_on_where_it_was_and_nothing_is_listed_again():
     async with following() as (api, made):
         await api.put(pod("a"))

@@ -1,0 +1,192 @@
+"""rayscaler as its users have it on the real node: installed from the chart, with clients in pods of the same namespace.
+
+What a test judges by: pods at the API server, Ray's own tables, read in a pod of its image, and what tasks answer.
+"""
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import yaml
+
+from tests.chart import tools
+from tests.chart.deployer import Deployer, administrator
+from tests.cluster.api import JSON, ApiError
+from tests.cluster.namespaces import Namespace, condition
+from tests.cluster.product import LABEL, Seen
+from tests.e2e import images, pods
+
+EXAMPLE = tools.ROOT / "examples/kubernetes/cluster.yaml"
+IMAGE = ("--set", f"image.repository={images.SERVICE.partition(':')[0]},image.tag={images.SERVICE.partition(':')[2]}")
+POD_SECURITY: JSON = {"runAsNonRoot": True, "runAsUser": images.RAY_USER, "seccompProfile": {"type": "RuntimeDefault"}}
+SECURITY: JSON = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+SAID_S = 120.0
+"""For a client to say what is waited for."""
+NODES = """
+import json, ray._raylet
+nodes = ray._raylet.GcsClient(address="127.0.0.1:6379").get_all_node_info().values()
+print(json.dumps([{"name": n.instance_id, "is_alive": not n.state, "joined": n.start_time_ms / 1000, "is_head": n.is_head_node} for n in nodes]))
+"""
+
+
+def example(**spec: object) -> str:
+    """Return the example of the manual with the tests' image of Ray put in, and these fields of its spec."""
+    manifest = yaml.safe_load(EXAMPLE.read_text().replace("rayproject/ray:2.60.0", images.RAY))
+    document = yaml.safe_load(manifest["data"]["cluster.yaml"])
+    document["spec"] |= spec
+    manifest["data"]["cluster.yaml"] = yaml.safe_dump(document)
+    return yaml.safe_dump(manifest)
+
+
+def template(cpu: str = "100m", memory: str = "512Mi") -> JSON:
+    """Return a pod of Ray that is small for a scheduler."""
+    resources = {"requests": {"cpu": cpu, "memory": memory}}
+    container = {"name": "ray", "image": images.RAY, "securityContext": SECURITY, "resources": resources}
+    return {"spec": {"securityContext": POD_SECURITY, "containers": [container]}}
+
+
+class Installed(Seen):
+    """A namespace in which rayscaler is installed."""
+
+    def __init__(self, namespace: Namespace, deployer: Deployer, directory: Path) -> None:
+        super().__init__(namespace)
+        self.deployer = deployer
+        self._directory = directory
+
+    async def apply(self, manifest: str) -> None:
+        """`kubectl apply` a text."""
+        path = self._directory / "applied.yaml"
+        path.write_text(manifest)
+        await self.deployer.kubectl("apply", "-f", path)
+
+    async def define(self, name: str, **spec: object) -> None:
+        """Make or change a cluster."""
+        document = {"apiVersion": "rayscaler.io/v1", "kind": "Cluster", "metadata": {"name": name}, "spec": spec}
+        meta = {"name": name, "labels": {LABEL: name}}
+        data = {"cluster.yaml": yaml.safe_dump(document)}
+        await self.apply(yaml.safe_dump({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": data}))
+
+    async def next_head(self, cluster: str, old: JSON, within_s: float = 60.0) -> JSON:
+        """Wait until a head other than an old one is ready."""
+        async with asyncio.timeout(within_s):
+            while (found := await self.head(cluster))["metadata"]["uid"] == old["metadata"]["uid"]:  # noqa: ASYNC110  # see Seen.counted
+                await asyncio.sleep(0.1)
+        return found
+
+    async def nodes(self, cluster: str) -> dict[str, JSON]:
+        """Return the workers that Ray shows alive, by the names of their instances: asked in the head, of the GCS itself."""
+        head = await self.head(cluster)
+        code, said = await pods.execute(self.namespace, head["metadata"]["name"], ["python3", "-c", NODES], container=ray_container(head))
+        assert not code, said
+        listed = json.loads(said.splitlines()[-1])
+        return {each["name"]: each for each in listed if each["is_alive"] and not each["is_head"]}
+
+    async def client(self, name: str, code: str, *arguments: str) -> "Client":
+        """Start a pod that runs a program with Ray."""
+        made = pods.pod(name, images.RAY, ["-u", "-c", code, *arguments], command=["python3"], securityContext=SECURITY)
+        made["spec"]["securityContext"] = POD_SECURITY
+        made["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "50m", "memory": "128Mi"}}
+        await self.namespace.api.create(self.namespace.path("pods"), made)
+        return Client(self.namespace, name)
+
+    async def in_head(self, cluster: str, code: str) -> str:
+        """Run a program with Ray in the head's container and return what it printed last."""
+        head = await self.head(cluster)
+        status, said = await pods.execute(self.namespace, head["metadata"]["name"], ["python3", "-c", code], container=ray_container(head))
+        assert not status, said
+        return said.splitlines()[-1]
+
+
+class Client:
+    """A pod that prints lines of JSON, and maybe others between them."""
+
+    def __init__(self, namespace: Namespace, name: str) -> None:
+        self._namespace = namespace
+        self.name = name
+
+    async def lines(self) -> list[JSON]:
+        """Return what it has said so far."""
+        with contextlib.suppress(ApiError):  # not started yet
+            text = await pods.log(self._namespace, self.name)
+            return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+        return []
+
+    async def said(self, is_it: Callable[[JSON], bool], within_s: float = SAID_S) -> JSON:
+        """Wait for a line and return it."""
+        try:
+            async with asyncio.timeout(within_s):
+                while True:
+                    for line in await self.lines():
+                        if is_it(line):
+                            return line
+                    await asyncio.sleep(0.2)  # a log that is followed ends with its connection; this one is read again
+        except TimeoutError:
+            text = await pods.log(self._namespace, self.name)
+            raise TimeoutError(f"{self.name} has not said it after {within_s:g} s; it said {text[-3000:]}") from None
+
+
+class Moments:
+    """When pods were seen to become what they are, in wall time, by a watch of its own: timestamps of Kubernetes have whole seconds."""
+
+    def __init__(self) -> None:
+        self.of: dict[str, dict[str, float]] = {}
+
+    def take(self, kind: str, pod: JSON) -> None:
+        """A pod has changed."""
+        known, now = self.of.setdefault(pod["metadata"]["name"], {}), time.time()
+        known.setdefault("created", now)
+        if pod["spec"].get("nodeName"):
+            known.setdefault("scheduled", now)
+        if any("running" in each["state"] for each in pod["status"].get("containerStatuses", ())):
+            known.setdefault("started", now)
+        if condition(pod, "Ready").get("status") == "True":
+            known.setdefault("ready", now)
+        if "deletionTimestamp" in pod["metadata"]:
+            known.setdefault("deleted", now)
+        if kind == "DELETED":
+            known.setdefault("gone", now)
+
+    async def until(self, name: str, moment: str, within_s: float) -> float:
+        """Wait until that has happened to a pod."""
+        try:
+            async with asyncio.timeout(within_s):
+                while moment not in self.of.get(name, {}):  # noqa: ASYNC110  # as often as a person would look
+                    await asyncio.sleep(0.1)
+        except TimeoutError:
+            raise TimeoutError(f"{name} is not {moment} after {within_s:g} s: {self.of.get(name)}") from None
+        return self.of[name][moment]
+
+
+@contextlib.asynccontextmanager
+async def moments(site: Seen, cluster: str) -> AsyncIterator[Moments]:
+    """Note the moments of a cluster's heads and workers."""
+    seen = Moments()
+
+    async def follow() -> None:
+        events = site.namespace.api.follow(site.namespace.path("pods"), labelSelector=f"{LABEL}={cluster}")
+        async with contextlib.aclosing(events):
+            async for kind, pod in events:
+                seen.take(kind, pod)
+
+    task = asyncio.create_task(follow())
+    try:
+        yield seen
+        assert not task.done(), task.exception()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def ray_container(pod: JSON) -> str:
+    """Return the name of the container that Ray runs in."""
+    return str(pod["spec"]["containers"][0]["name"])
+
+
+async def install(namespace: Namespace, directory: Path) -> Installed:
+    """Install the chart with helm, as the administrator of the namespace alone."""
+    deployer = await administrator(namespace, directory)
+    await deployer.install(*IMAGE)
+    return Installed(namespace, deployer, directory)

@@ -1,0 +1,176 @@
+"""Heads, leaders and workers are lost on a real node: the workers' pods stay and join the next head, and work goes on."""
+
+import asyncio
+import json
+import time
+
+import pytest
+
+from tests.cluster.api import JSON
+from tests.e2e import installed
+
+pytestmark = pytest.mark.tier("e2e")
+
+WORKERS = 3
+SPEC = {
+    "idleTimeout": "5s",
+    "floorAfterDriver": "never",  # whoever asks here ends at once
+    "head": {"template": installed.template()},
+    "nodeTypes": [{"name": "small", "maxWorkers": 5, "resources": {"CPU": 1}, "template": installed.template()}],
+}
+LOST_S = 20.0
+"""From a head's loss to the next task, on an idle machine: printed, and asserted with a multiple that a busy one needs."""
+BUSY = 4
+UP_S = 120.0
+"""For three workers to be up at once on two cores."""
+JOB = """
+import json, os, sys, time, ray
+
+def say(**what):
+    print(json.dumps({"at": time.time(), **what}), flush=True)
+
+@ray.remote(num_cpus=1)
+def short():
+    return [time.time(), os.environ["RAY_CLOUD_INSTANCE_ID"]]
+
+@ray.remote(num_cpus=1)
+def long(seconds):
+    time.sleep(seconds)
+
+number = 0
+while True:
+    number += 1
+    try:
+        ray.init("ray://demo-head:10001", log_to_driver=False)
+        connected = time.time()
+        if sys.argv[1] == "busy":
+            refs = [long.remote(3600) for _ in range(3)]
+            say(submitted=3)
+            ray.get(refs)
+        began, where = ray.get(short.remote(), timeout=60)
+        say(number=number, connected=connected, began=began, where=where)
+        if sys.argv[1] == "once":
+            break
+    except Exception as error:  # whatever a lost head looks like from here: this loop goes on
+        say(number=number, error=type(error).__name__)
+        time.sleep(0.1)
+    finally:
+        try:
+            ray.shutdown()
+        except Exception as error:
+            say(shutdown=type(error).__name__)
+"""
+FLOOR = """
+import ray; from ray.autoscaler.sdk import request_resources
+ray.init(address="auto", log_to_driver=False); request_resources(num_cpus={cpus}); print("asked")
+"""
+KILL_GCS = """
+import os
+for pid in filter(str.isdigit, os.listdir("/proc")):
+    try:
+        name = open(f"/proc/{pid}/stat").read().split("(")[1].split(")")[0]
+    except OSError:
+        continue
+    if name == "gcs_server": os.kill(int(pid), 9); print("killed")
+"""
+
+
+async def test_workers_join_the_next_head_and_work_goes_on(kube_namespace, tmp_path, capsys):
+    site = await installed.install(kube_namespace, tmp_path)
+    await site.define("demo", **SPEC)
+    head = await site.head("demo")
+    assert await site.in_head("demo", FLOOR.format(cpus=WORKERS)) == "asked"
+    workers = uids(await site.counted("demo", WORKERS, UP_S))
+    await joined(site, workers)
+    loop = await site.client("loop", JOB, "loop")
+    await loop.said(lambda it: "began" in it)
+
+    async def gcs() -> JSON:
+        assert await site.in_head("demo", KILL_GCS) == "killed"
+        return head
+
+    async def pod() -> JSON:
+        await site.deployer.kubectl("delete", "pod", head["metadata"]["name"], "--wait=false")
+        return await site.next_head("demo", head)
+
+    for what, lose in (("the GCS killed", gcs), ("the head's pod deleted", pod)):
+        busy = await site.client(f"busy-{lose.__name__}", JOB, "busy")
+        await busy.said(lambda it: "submitted" in it)
+        await asyncio.sleep(2.0)  # so that its tasks run; that there is work is no more than the scene
+        async with installed.moments(site, "demo") as seen:
+            lost_at = time.time()
+            again = asyncio.create_task(site.client(f"again-{lose.__name__}", JOB, "once"))
+            head = await lose()
+            line = await (await again).said(lambda it: "began" in it)
+            await site.namespace.api.delete(site.namespace.path(f"pods/{busy.name}"))
+            nodes = await joined(site, workers)
+            with capsys.disabled():
+                report(what, lost_at, line, nodes, seen.of.get(head["metadata"]["name"], {}))
+        assert line["where"] in workers
+        assert line["began"] - lost_at < BUSY * LOST_S
+        await asyncio.sleep(8.0)  # longer than the idle timeout: the floor alone keeps them now
+        assert uids(await site.workers("demo")) == workers
+        await loop.said(lambda it, after=line["began"]: "began" in it and it["at"] > after)
+    with capsys.disabled():
+        lines = await loop.lines()
+        print(f"  a driver that connects again and again: {sum('began' in it for it in lines)} times done, failed as {failures(lines)}")
+
+
+async def test_work_goes_on_without_the_leader_and_a_lost_worker_is_replaced(kube_namespace, tmp_path, capsys):
+    site = await installed.install(kube_namespace, tmp_path)
+    await site.define("demo", **SPEC)
+    await site.head("demo")
+    assert await site.in_head("demo", FLOOR.format(cpus=1)) == "asked"
+    (first,) = uids(await site.counted("demo", 1, UP_S)).items()
+    await joined(site, dict([first]))
+    lost_at = time.time()
+    await site.namespace.api.delete(site.namespace.path(f"pods/{first[0]}"))
+    async with asyncio.timeout(UP_S):
+        while first[0] in (now := uids(await site.workers("demo"))) or not now:  # noqa: ASYNC110  # see Seen.counted
+            await asyncio.sleep(0.1)
+    replaced_s = time.time() - lost_at
+    await joined(site, now)
+    (leader,) = await site.pods("rayscaler.io/leader=true")
+    lost_at = time.time()
+    await site.namespace.api.delete(site.namespace.path(f"pods/{leader['metadata']['name']}"), gracePeriodSeconds="0")
+    assert await site.in_head("demo", FLOOR.format(cpus=2)) == "asked"
+    await site.counted("demo", 2, UP_S)
+    with capsys.disabled():
+        print(f"\na worker's pod deleted: another made after {replaced_s:.1f} s")
+        print(f"the leader's pod deleted: scaled up {time.time() - lost_at:.1f} s later, asked for at once")
+    assert set(now.items()) <= set(uids(await site.workers("demo")).items())
+
+
+async def joined(site: installed.Installed, workers: dict[str, str]) -> dict[str, JSON]:
+    """Wait until Ray shows just these workers, and return what it says of them."""
+    nodes: dict[str, JSON] = {}
+    try:
+        async with asyncio.timeout(UP_S):
+            while set(nodes := await site.nodes("demo")) != set(workers):  # noqa: ASYNC110  # see Seen.counted
+                await asyncio.sleep(0.5)
+    except TimeoutError:
+        raise TimeoutError(f"Ray has {sorted(nodes)}, and pods are {sorted(workers)}") from None
+    return nodes
+
+
+def uids(pods: list[JSON]) -> dict[str, str]:
+    """Return pods' uids by their names."""
+    return {each["metadata"]["name"]: each["metadata"]["uid"] for each in pods}
+
+
+def failures(lines: list[JSON]) -> str:
+    """Return how often a driver failed with what."""
+    names = [each["error"] for each in lines if "error" in each]
+    return json.dumps({name: names.count(name) for name in sorted(set(names))})
+
+
+def report(what: str, lost_at: float, line: JSON, nodes: dict[str, JSON], head: dict[str, float]) -> None:
+    """Print when what happened after a loss."""
+    moments = {
+        f"pod {name}": at for name, at in head.items() if name in {"created", "scheduled", "started", "ready"} and at > lost_at + 0.05
+    }
+    moments |= {"first worker joined": min(each["joined"] for each in nodes.values())}
+    moments |= {"last worker joined": max(each["joined"] for each in nodes.values())}
+    moments |= {"new driver connected": line["connected"], "its task runs": line["began"]}
+    told = ", ".join(f"{name} {at - lost_at:.1f}" for name, at in sorted(moments.items(), key=lambda it: it[1]))
+    print(f"\n{what}, seconds after: {told}")

@@ -1,0 +1,122 @@
+"""What a user does, on a real node: helm install, kubectl apply, ray.init from a pod; workers come with work and go without."""
+
+import asyncio
+import statistics
+
+import pytest
+
+from tests.cluster.api import JSON
+from tests.cluster.product import UP_S
+from tests.e2e import installed
+from tests.e2e.pods import execute
+
+pytestmark = pytest.mark.tier("e2e")
+
+TRIES = 4
+KINDS = {
+    **dict.fromkeys(("pods", "services", "configmaps", "secrets", "serviceaccounts"), ""),
+    "deployments": "apps/v1",
+    "leases": "coordination.k8s.io/v1",
+    "roles": "rbac.authorization.k8s.io/v1",
+}
+KEPT = {"configmaps rayscaler-ca", "secrets rayscaler-tls", "leases rayscaler", "serviceaccounts default", "serviceaccounts deployer"}
+"""What the notes of the chart say, and what was there before."""
+GONE_S = 45.0
+"""For a worker to be drained and gone after its idle timeout; 2 s on an idle machine, and here the tests share it."""
+JOB = """
+import json, sys, time, ray
+
+def say(**what):
+    print(json.dumps(what), flush=True)
+
+@ray.remote(num_cpus=1)
+def task():
+    return time.time()
+
+while True:
+    try:
+        ray.init("ray://demo-head:10001")
+        break
+    except ConnectionError:
+        time.sleep(0.2)
+say(connected=time.time())
+for number in range(int(sys.argv[1])):
+    while len(ray.nodes()) > 1 and any(node["Alive"] for node in ray.nodes() if "node:__internal_head__" not in node["Resources"]):
+        time.sleep(0.2)
+    time.sleep(2)
+    at = time.time()
+    began = ray.get(task.remote())
+    say(number=number, submitted=at, began=began, ended=time.time())
+ray.shutdown()
+"""
+
+
+async def test_a_cluster_is_installed_defined_used_and_taken_away(kube_namespace, tmp_path, capsys):
+    site = await installed.install(kube_namespace, tmp_path)
+    assert "answers with TLSv1.3, its certificate is good" in await site.deployer.helm("test", "any-name", "--logs")
+    async with installed.moments(site, "demo") as seen:
+        await site.apply(installed.example(idleTimeout="1s"))
+        head = await site.head("demo")
+        assert await site.workers("demo") == []
+        client = await site.client("client", JOB, str(TRIES))
+        tries = []
+        for number in range(TRIES):
+            if number == TRIES - 1:
+                await site.apply(installed.example())  # with an idle timeout of a minute, as it stands there
+            line = await client.said(lambda it, number=number: it.get("number") == number, 2 * UP_S)
+            (pod,) = [name for name in seen.of if name.startswith("demo-small-") and name not in {each["pod"] for each in tries}]
+            nodes = await site.nodes("demo")
+            tries.append({"pod": pod, **line, "joined": nodes[pod]["joined"], **seen.of[pod]})
+        last = tries[-1]
+        gone = await seen.until(last["pod"], "gone", 60.0 + GONE_S)
+        with capsys.disabled():
+            report(tries, gone - last["ended"])
+        assert gone - last["ended"] > 59.0, "an edit of the idle timeout counts"
+        assert await site.workers("demo") == []
+        assert (await site.head("demo"))["metadata"]["uid"] == head["metadata"]["uid"]
+    said = (await execute(kube_namespace, (await replicas(site))[0], ["rayscaler", "-n", kube_namespace.name, "status"]))[1]
+    assert "demo: its head reports" in said
+    await taken_away(site)
+
+
+def report(tries: list[JSON], gone_s: float) -> None:
+    """Print how long it took from nothing to a task, and what of that was whose."""
+    steps = ("submitted", "created", "scheduled", "started", "joined", "began")
+    print(f"\nfrom no worker to a task that runs, {len(tries)} tries, seconds after its submission:")
+    for each in tries:
+        print("  " + "  ".join(f"{step} {each[step] - each['submitted']:.2f}" for step in steps[1:]))
+    whole = statistics.median(each["began"] - each["submitted"] for each in tries)
+    ours = statistics.median(each["created"] - each["submitted"] for each in tries)
+    print(
+        f"  median {whole:.2f} s, of it until its pod was created {ours:.2f} s; idle timeout 60 s: gone {gone_s:.1f} s after its last task"
+    )
+
+
+async def replicas(site: installed.Installed) -> list[str]:
+    """Return the names of the service's pods."""
+    return [each["metadata"]["name"] for each in await site.pods("app.kubernetes.io/component=service")]
+
+
+async def taken_away(site: installed.Installed) -> None:
+    """Uninstall, delete the definition, and find nothing but what the notes say."""
+    await site.namespace.api.delete(site.namespace.path("pods/client"))
+    await site.deployer.helm("uninstall", "any-name", "--wait")
+    await site.deployer.kubectl("delete", "configmap", "demo")
+    left: set[str] = set()
+    try:
+        async with asyncio.timeout(UP_S):
+            while (left := await remaining(site)) != KEPT:  # noqa: ASYNC110  # no one watch covers all kinds
+                await asyncio.sleep(0.2)
+    except TimeoutError:
+        raise TimeoutError(f"left over: {left - KEPT}; missing: {KEPT - left}") from None
+
+
+async def remaining(site: installed.Installed) -> set[str]:
+    """Return what is in the namespace."""
+    api, path = site.namespace.api, site.namespace.path
+    return {
+        f"{kind} {each['metadata']['name']}"
+        for kind, group in KINDS.items()
+        for each in (await api.get(path(kind, group)))["items"]
+        if not each["metadata"]["name"].startswith("kube-root-ca")
+    }
