@@ -1,10 +1,14 @@
 """When the record is written: before an act that it guards, at once; for what has only come to be known, at most once a second."""
 
+from dataclasses import replace
+
 from rayscaler.reconciler.memory import Memory
 from rayscaler.store.base import ClusterRecord, Store
 
 REST_S = 1.0
 """Between two writes that guard nothing. A crash loses so much of targets, back-offs and the floor at most; most is reported again."""
+CLOSE_S = 15.0
+"""Before a write that only says of launches that they arrived: who reads them as open sends each again under its name, and is told that it exists."""
 
 
 async def write(record: ClusterRecord, memory: Memory, store: Store, *, guards: bool, now: float) -> None:
@@ -14,12 +18,17 @@ async def write(record: ClusterRecord, memory: Memory, store: Store, *, guards: 
     Fenced, with nothing changed.
     """
     is_news = memory.written is None or record != memory.written
-    is_resting = 0.0 <= now - memory.written_at < REST_S
+    rest_s = CLOSE_S if memory.written is not None and _is_closing(record, memory.written) else REST_S
+    is_resting = 0.0 <= now - memory.written_at < rest_s
     if guards or (is_news and not (is_resting and _who(record) == _who(memory.written))):
         await store.save(record)
         memory.written, memory.written_at, is_news = record, now, False
     memory.record = record
-    memory.write_due = memory.written_at + REST_S if is_news else None
+    memory.write_due = memory.written_at + rest_s if is_news else None
+
+
+def _is_closing(record: ClusterRecord, written: ClusterRecord) -> bool:
+    return replace(record, open_batches=written.open_batches) == written
 
 
 def _who(record: ClusterRecord | None) -> object:
