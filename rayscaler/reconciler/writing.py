@@ -1,14 +1,9 @@
-"""When the record is written: before an act that it guards, at once; for what has only come to be known, at most once a second."""
+"""When the record is written: before an act that it guards, at once; for what has only come to be known, now and then."""
 
 from dataclasses import replace
 
 from rayscaler.reconciler.memory import Memory
 from rayscaler.store.base import ClusterRecord, Store
-
-REST_S = 1.0
-"""Between two writes that guard nothing. A crash loses so much of targets, back-offs and the floor at most; most is reported again."""
-CLOSE_S = 15.0
-"""Before a write that only says of launches that they arrived: who reads them as open sends each again under its name, and is told that it exists."""
 
 
 async def write(record: ClusterRecord, memory: Memory, store: Store, *, guards: bool, now: float) -> None:
@@ -18,7 +13,9 @@ async def write(record: ClusterRecord, memory: Memory, store: Store, *, guards: 
     Fenced, with nothing changed.
     """
     is_news = memory.written is None or record != memory.written
-    rest_s = CLOSE_S if memory.written is not None and _is_closing(record, memory.written) else REST_S
+    timings = memory.timings
+    is_closing = memory.written is not None and _is_closing(record, memory.written)
+    rest_s = timings.record_closing_s if is_closing else timings.record_rest_s
     is_resting = 0.0 <= now - memory.written_at < rest_s
     if guards or (is_news and not (is_resting and _who(record) == _who(memory.written))):
         await store.save(record)

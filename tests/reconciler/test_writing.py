@@ -6,7 +6,7 @@ import pytest
 
 from rayscaler.model.nodetype import ClusterConfig
 from rayscaler.reconciler.memory import Memory
-from rayscaler.reconciler.writing import CLOSE_S, REST_S, write
+from rayscaler.reconciler.writing import write
 from rayscaler.settings import Timings
 from rayscaler.store.base import ClusterRecord, OpenBatch
 from rayscaler.testing.memory_store import MemoryStore
@@ -33,13 +33,13 @@ async def test_what_guards_an_act_is_written_at_once_and_also_when_it_says_nothi
 
 async def test_news_waits_for_a_second_after_the_last_write_and_says_when_it_is_due():
     saves, memory = await written((100.0, RECORD, True), (100.5, FEWER, False))
-    assert (saves, memory.write_due) == ([RECORD], 100.0 + REST_S)
+    assert (saves, memory.write_due) == ([RECORD], 100.0 + Timings().record_rest_s)
     saves, memory = await written((100.0, RECORD, True), (100.5, FEWER, False), (101.0, FEWER, False))
     assert (saves, memory.write_due) == ([RECORD, FEWER], None)
 
 
 async def test_launches_that_arrive_one_by_one_are_not_a_write_each():
     saves, memory = await written((100.0, RECORD, True), (102.0, ARRIVED, False), (110.0, ARRIVED, False))
-    assert (saves, memory.write_due) == ([RECORD], 100.0 + CLOSE_S)
-    saves, _ = await written((100.0, RECORD, True), (102.0, ARRIVED, False), (100.0 + CLOSE_S, ARRIVED, False))
+    assert (saves, memory.write_due) == ([RECORD], 100.0 + Timings().record_closing_s)
+    saves, _ = await written((100.0, RECORD, True), (102.0, ARRIVED, False), (100.0 + Timings().record_closing_s, ARRIVED, False))
     assert saves == [RECORD, ARRIVED]
