@@ -54,11 +54,10 @@ class Mute(GrpcTransport):
 
 async def test_c1_blind_by_the_api_server_or_by_the_monitor_nothing_ends_and_nothing_is_launched(ours):
     """Complaint C1, scenario 3: 50 busy workers; 15 s (not 10 min) are beyond each of the limits that the service itself goes by."""
-    line = Line(ours.namespace)
-    await line.open()
     definition = document("demo", small(60), idleTimeout="3s")
     async with contextlib.AsyncExitStack() as stack:
-        first = await stack.enter_async_context(ours.kept_up(by=f"https://127.0.0.1:{line.port}"))
+        line = await stack.enter_async_context(Line.opened(ours.namespace))
+        first = await stack.enter_async_context(ours.kept_up(by=line.url))
         await ours.define(definition)
         way = Mute(first.address)
         ray = await stack.enter_async_context(ours.ray(definition, first.address, transport=way))
@@ -85,7 +84,6 @@ async def test_c1_blind_by_the_api_server_or_by_the_monitor_nothing_ends_and_not
         created = ours.created("demo")
         assert len(created) == len(set(created)) == 55
         assert len(ours.deleted("demo")) == 5
-    await line.close()
 
 
 async def test_c2_whoever_is_deleted_while_tasks_arrive_was_drained_before_and_nobody_else_deletes(ours):
