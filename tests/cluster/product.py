@@ -251,7 +251,8 @@ class Site:
         """Run a Ray in the cluster's head, with a monitor that reports to the service there; `are_away` as in Ray."""
         config = native.cluster(document, executor=native.KUBERNETES)
         uid = (await self.head(config.name))["metadata"]["uid"]
-        ray = Ray(FakeGcs(SystemClock()), config, uid, away={} if are_away else None)
+        gcs = FakeGcs(SystemClock(), first_id=int(uid.replace("-", "")[:12], 16) << 32)  # another head's pod is another cluster
+        ray = Ray(gcs, config, uid, away={} if are_away else None)
         transport = transport or GrpcTransport(address)
         monitor = Monitor(ray.gcs, transport, SystemClock(), cluster=config.name, incarnation=uid)
         tasks = [asyncio.create_task(monitor.run()), asyncio.create_task(self._follow(ray))]
