@@ -23,6 +23,7 @@ EXAMPLE = tools.ROOT / "examples/kubernetes/cluster.yaml"
 IMAGE = ("--set", f"image.repository={images.SERVICE.partition(':')[0]},image.tag={images.SERVICE.partition(':')[2]}")
 POD_SECURITY: JSON = {"runAsNonRoot": True, "runAsUser": images.RAY_USER, "seccompProfile": {"type": "RuntimeDefault"}}
 SECURITY: JSON = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+MONITOR = "rayscaler-monitor"
 SAID_S = 120.0
 """For a client to say what is waited for."""
 NODES = """
@@ -185,8 +186,25 @@ def ray_container(pod: JSON) -> str:
     return str(pod["spec"]["containers"][0]["name"])
 
 
-async def install(namespace: Namespace, directory: Path) -> Installed:
-    """Install the chart with helm, as the administrator of the namespace alone."""
+@contextlib.asynccontextmanager
+async def install(namespace: Namespace, directory: Path) -> AsyncIterator[Installed]:
+    """Install the chart with helm, as the administrator of the namespace alone; what fails then tells what service and monitors said."""
     deployer = await administrator(namespace, directory)
     await deployer.install(*IMAGE)
-    return Installed(namespace, deployer, directory)
+    site = Installed(namespace, deployer, directory)
+    try:
+        yield site
+    except Exception as error:
+        error.add_note(await _said(site))
+        raise
+
+
+async def _said(site: Installed) -> str:
+    containers = {"app.kubernetes.io/component=service": "rayscaler", "rayscaler.io/role=head": MONITOR}
+    texts = []
+    for selector, container in containers.items():
+        for pod in await site.pods(selector):
+            name = pod["metadata"]["name"]
+            with contextlib.suppress(ApiError):
+                texts.append(f"{name}:\n{await pods.log(site.namespace, name, container=container)}")
+    return "\n".join(texts)[-20000:]

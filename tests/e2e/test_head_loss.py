@@ -13,10 +13,10 @@ pytestmark = pytest.mark.tier("e2e")
 
 WORKERS = 3
 SPEC = {
-    "idleTimeout": "5s",
+    "idleTimeout": "1m",  # so long, too, a floor outlives its head
     "floorAfterDriver": "never",  # whoever asks here ends at once
     "head": {"template": installed.template()},
-    "nodeTypes": [{"name": "small", "maxWorkers": 5, "resources": {"CPU": 1}, "template": installed.template()}],
+    "nodeTypes": [{"name": "small", "maxWorkers": 5, "idleTimeout": "5s", "resources": {"CPU": 1}, "template": installed.template()}],
 }
 LOST_S = 20.0
 """From a head's loss to the next task, on an idle machine: printed, and asserted with a multiple that a busy one needs."""
@@ -76,69 +76,74 @@ for pid in filter(str.isdigit, os.listdir("/proc")):
 
 
 async def test_workers_join_the_next_head_and_work_goes_on(kube_namespace, tmp_path, capsys):
-    site = await installed.install(kube_namespace, tmp_path)
-    await site.define("demo", **SPEC)
-    head = await site.head("demo")
-    assert await site.in_head("demo", FLOOR.format(cpus=WORKERS)) == "asked"
-    workers = uids(await site.counted("demo", WORKERS, UP_S))
-    await joined(site, workers)
-    loop = await site.client("loop", JOB, "loop")
-    await loop.said(lambda it: "began" in it)
+    async with installed.install(kube_namespace, tmp_path) as site:
+        await site.define("demo", **SPEC)
+        head = await site.head("demo")
+        workers = await floored(site, WORKERS)
+        loop = await site.client("loop", JOB, "loop")
+        await loop.said(lambda it: "began" in it)
 
-    async def gcs() -> JSON:
-        assert await site.in_head("demo", KILL_GCS) == "killed"
-        return head
+        async def gcs() -> JSON:
+            assert await site.in_head("demo", KILL_GCS) == "killed"
+            return head
 
-    async def pod() -> JSON:
-        await site.deployer.kubectl("delete", "pod", head["metadata"]["name"], "--wait=false")
-        return await site.next_head("demo", head)
+        async def pod() -> JSON:
+            await site.deployer.kubectl("delete", "pod", head["metadata"]["name"], "--wait=false")
+            return await site.next_head("demo", head)
 
-    for what, lose in (("the GCS killed", gcs), ("the head's pod deleted", pod)):
-        busy = await site.client(f"busy-{lose.__name__}", JOB, "busy")
-        await busy.said(lambda it: "submitted" in it)
-        await asyncio.sleep(2.0)  # so that its tasks run; that there is work is no more than the scene
-        async with installed.moments(site, "demo") as seen:
-            lost_at = time.time()
-            again = asyncio.create_task(site.client(f"again-{lose.__name__}", JOB, "once"))
-            head = await lose()
-            line = await (await again).said(lambda it: "began" in it)
-            await site.namespace.api.delete(site.namespace.path(f"pods/{busy.name}"))
-            nodes = await joined(site, workers)
-            with capsys.disabled():
-                report(what, lost_at, line, nodes, seen.of.get(head["metadata"]["name"], {}))
-        assert line["where"] in workers
-        assert line["began"] - lost_at < BUSY * LOST_S
-        await asyncio.sleep(8.0)  # longer than the idle timeout: the floor alone keeps them now
-        assert uids(await site.workers("demo")) == workers
-        await loop.said(lambda it, after=line["began"]: "began" in it and it["at"] > after)
-    with capsys.disabled():
-        lines = await loop.lines()
-        print(f"  a driver that connects again and again: {sum('began' in it for it in lines)} times done, failed as {failures(lines)}")
+        for what, lose in (("the GCS killed", gcs), ("the head's pod deleted", pod)):
+            busy = await site.client(f"busy-{lose.__name__}", JOB, "busy")
+            await busy.said(lambda it: "submitted" in it)
+            await asyncio.sleep(2.0)  # so that its tasks run; that there is work is no more than the scene
+            async with installed.moments(site, "demo") as seen:
+                lost_at = time.time()
+                again = asyncio.create_task(site.client(f"again-{lose.__name__}", JOB, "once"))
+                head = await lose()
+                line = await (await again).said(lambda it: "began" in it)
+                await site.namespace.api.delete(site.namespace.path(f"pods/{busy.name}"))
+                nodes = await joined(site, workers)
+                with capsys.disabled():
+                    report(what, lost_at, line, nodes, seen.of.get(head["metadata"]["name"], {}))
+            assert line["where"] in workers
+            assert line["began"] - lost_at < BUSY * LOST_S
+            await asyncio.sleep(8.0)  # longer than the idle timeout of the type: the floor alone keeps them now
+            assert uids(await site.workers("demo")) == workers
+            await loop.said(lambda it, after=line["began"]: "began" in it and it["at"] > after)
+            assert await floored(site, WORKERS) == workers
+        with capsys.disabled():
+            lines = await loop.lines()
+            print(f"  a driver that connects again and again: {sum('began' in it for it in lines)} times done, failed as {failures(lines)}")
 
 
 async def test_work_goes_on_without_the_leader_and_a_lost_worker_is_replaced(kube_namespace, tmp_path, capsys):
-    site = await installed.install(kube_namespace, tmp_path)
-    await site.define("demo", **SPEC)
-    await site.head("demo")
-    assert await site.in_head("demo", FLOOR.format(cpus=1)) == "asked"
-    (first,) = uids(await site.counted("demo", 1, UP_S)).items()
-    await joined(site, dict([first]))
-    lost_at = time.time()
-    await site.namespace.api.delete(site.namespace.path(f"pods/{first[0]}"))
-    async with asyncio.timeout(UP_S):
-        while first[0] in (now := uids(await site.workers("demo"))) or not now:  # noqa: ASYNC110  # see Seen.counted
-            await asyncio.sleep(0.1)
-    replaced_s = time.time() - lost_at
-    await joined(site, now)
-    (leader,) = await site.pods("rayscaler.io/leader=true")
-    lost_at = time.time()
-    await site.namespace.api.delete(site.namespace.path(f"pods/{leader['metadata']['name']}"), gracePeriodSeconds="0")
-    assert await site.in_head("demo", FLOOR.format(cpus=2)) == "asked"
-    await site.counted("demo", 2, UP_S)
-    with capsys.disabled():
-        print(f"\na worker's pod deleted: another made after {replaced_s:.1f} s")
-        print(f"the leader's pod deleted: scaled up {time.time() - lost_at:.1f} s later, asked for at once")
-    assert set(now.items()) <= set(uids(await site.workers("demo")).items())
+    async with installed.install(kube_namespace, tmp_path) as site:
+        await site.define("demo", **SPEC)
+        await site.head("demo")
+        (first,) = (await floored(site, 1)).items()
+        lost_at = time.time()
+        await site.namespace.api.delete(site.namespace.path(f"pods/{first[0]}"))
+        async with asyncio.timeout(UP_S):
+            while first[0] in (now := uids(await site.workers("demo"))) or not now:  # noqa: ASYNC110  # see Seen.counted
+                await asyncio.sleep(0.1)
+        replaced_s = time.time() - lost_at
+        await joined(site, now)
+        (leader,) = await site.pods("rayscaler.io/leader=true")
+        lost_at = time.time()
+        await site.namespace.api.delete(site.namespace.path(f"pods/{leader['metadata']['name']}"), gracePeriodSeconds="0")
+        assert await site.in_head("demo", FLOOR.format(cpus=2)) == "asked"
+        await site.counted("demo", 2, UP_S)
+        with capsys.disabled():
+            print(f"\na worker's pod deleted: another made after {replaced_s:.1f} s")
+            print(f"the leader's pod deleted: scaled up {time.time() - lost_at:.1f} s later, asked for at once")
+        assert set(now.items()) <= set(uids(await site.workers("demo")).items())
+
+
+async def floored(site: installed.Installed, cpus: int) -> dict[str, str]:
+    """Ask for a floor of so many workers in the head, and return them once Ray has them."""
+    assert await site.in_head("demo", FLOOR.format(cpus=cpus)) == "asked"
+    workers = uids(await site.counted("demo", cpus, UP_S))
+    await joined(site, workers)
+    return workers
 
 
 async def joined(site: installed.Installed, workers: dict[str, str]) -> dict[str, JSON]:
@@ -167,7 +172,7 @@ def failures(lines: list[JSON]) -> str:
 def report(what: str, lost_at: float, line: JSON, nodes: dict[str, JSON], head: dict[str, float]) -> None:
     """Print when what happened after a loss."""
     moments = {
-        f"pod {name}": at for name, at in head.items() if name in {"created", "scheduled", "started", "ready"} and at > lost_at + 0.05
+        f"pod {name}": at for name, at in head.items() if name in {"created", "scheduled", "started", "ready"} and at > lost_at + 0.2
     }
     moments |= {"first worker joined": min(each["joined"] for each in nodes.values())}
     moments |= {"last worker joined": max(each["joined"] for each in nodes.values())}

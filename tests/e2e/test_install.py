@@ -52,31 +52,31 @@ ray.shutdown()
 
 
 async def test_a_cluster_is_installed_defined_used_and_taken_away(kube_namespace, tmp_path, capsys):
-    site = await installed.install(kube_namespace, tmp_path)
-    assert "answers with TLSv1.3, its certificate is good" in await site.deployer.helm("test", "any-name", "--logs")
-    async with installed.moments(site, "demo") as seen:
-        await site.apply(installed.example(idleTimeout="1s"))
-        head = await site.head("demo")
-        assert await site.workers("demo") == []
-        client = await site.client("client", JOB, str(TRIES))
-        tries = []
-        for number in range(TRIES):
-            if number == TRIES - 1:
-                await site.apply(installed.example())  # with an idle timeout of a minute, as it stands there
-            line = await client.said(lambda it, number=number: it.get("number") == number, 2 * UP_S)
-            (pod,) = [name for name in seen.of if name.startswith("demo-small-") and name not in {each["pod"] for each in tries}]
-            nodes = await site.nodes("demo")
-            tries.append({"pod": pod, **line, "joined": nodes[pod]["joined"], **seen.of[pod]})
-        last = tries[-1]
-        gone = await seen.until(last["pod"], "gone", 60.0 + GONE_S)
-        with capsys.disabled():
-            report(tries, gone - last["ended"])
-        assert gone - last["ended"] > 59.0, "an edit of the idle timeout counts"
-        assert await site.workers("demo") == []
-        assert (await site.head("demo"))["metadata"]["uid"] == head["metadata"]["uid"]
-    said = (await execute(kube_namespace, (await replicas(site))[0], ["rayscaler", "-n", kube_namespace.name, "status"]))[1]
-    assert "demo: its head reports" in said
-    await taken_away(site)
+    async with installed.install(kube_namespace, tmp_path) as site:
+        assert "answers with TLSv1.3, its certificate is good" in await site.deployer.helm("test", "any-name", "--logs")
+        async with installed.moments(site, "demo") as seen:
+            await site.apply(installed.example(idleTimeout="1s"))
+            head = await site.head("demo")
+            assert await site.workers("demo") == []
+            client = await site.client("client", JOB, str(TRIES))
+            tries = []
+            for number in range(TRIES):
+                if number == TRIES - 1:
+                    await site.apply(installed.example())  # with an idle timeout of a minute, as it stands there
+                line = await client.said(lambda it, number=number: it.get("number") == number, 2 * UP_S)
+                (pod,) = [name for name in seen.of if name.startswith("demo-small-") and name not in {each["pod"] for each in tries}]
+                nodes = await site.nodes("demo")
+                tries.append({"pod": pod, **line, "joined": nodes[pod]["joined"], **seen.of[pod]})
+            last = tries[-1]
+            gone = await seen.until(last["pod"], "gone", 60.0 + GONE_S)
+            with capsys.disabled():
+                report(tries, gone - last["ended"])
+            assert gone - last["ended"] > 59.0, "an edit of the idle timeout counts"
+            assert await site.workers("demo") == []
+            assert (await site.head("demo"))["metadata"]["uid"] == head["metadata"]["uid"]
+        said = (await execute(kube_namespace, (await replicas(site))[0], ["rayscaler", "-n", kube_namespace.name, "status"]))[1]
+        assert "demo: its head reports" in said
+        await taken_away(site)
 
 
 def report(tries: list[JSON], gone_s: float) -> None:
