@@ -138,6 +138,7 @@ async def _valid_since(ours):
 
 
 async def test_a_head_that_is_deleted_gets_a_successor_and_only_that_one_is_heard(ours):
+    """Design §2b.3 and §2b.4: two monitors report at once, under two ids."""
     service = await ours.serve()
     definition = document("demo", SMALL)
     await ours.define(definition)

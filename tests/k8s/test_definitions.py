@@ -297,7 +297,7 @@ def test_what_is_no_definition_is_told_with_its_place(found, says):
     assert problems_of("demo", **found) == says
 
 
-def test_design_2b9_a_name_with_kustomizes_hash_is_refused_with_the_hint():
+def test_design_2b_9_a_name_with_kustomizes_hash_is_refused_with_the_hint():
     says = "configmap demo-5hk7b2m9tg: data.cluster.yaml: metadata.name: 'demo': must be the ConfigMap's name, 'demo-5hk7b2m9tg'"
     hint = "; kustomize has put a hash behind it: set generatorOptions.disableNameSuffixHash to true"
     assert problems_of("demo-5hk7b2m9tg", data={"cluster.yaml": GOOD}) == [says + hint]

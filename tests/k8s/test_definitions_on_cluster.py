@@ -73,7 +73,7 @@ async def test_cd14_applied_24_times_the_same_manifest_tells_nothing_and_an_edit
         assert await kept.last_good("demo") == BETTER
 
 
-async def test_design_2b9_a_lost_label_holds_and_deleting_what_has_lost_it_is_gone(namespace):
+async def test_design_2b_9_a_lost_label_holds_and_deleting_what_has_lost_it_is_gone(namespace):
     async with entered(namespace) as (_, sink):
         await apply(namespace, config_map("demo", GOOD))
         await sink.until("defined")
@@ -87,7 +87,7 @@ async def test_design_2b9_a_lost_label_holds_and_deleting_what_has_lost_it_is_go
         await sink.until("gone")
 
 
-async def test_design_2b9_a_name_with_kustomizes_hash_is_refused_with_the_hint_and_any_value_of_the_label_counts(namespace):
+async def test_design_2b_9_a_name_with_kustomizes_hash_is_refused_with_the_hint_and_any_value_of_the_label_counts(namespace):
     async with entered(namespace) as (_, sink):
         hashed = config_map("demo-5hk7b2m9tg", GOOD)
         hashed["metadata"]["labels"][labels.CLUSTER] = "whatever"

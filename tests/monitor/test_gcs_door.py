@@ -185,6 +185,7 @@ async def test_a_call_that_is_never_answered_ends_at_its_deadline(ray):
 
 
 async def test_a_snapshot_larger_than_grpcs_default_of_4_mib_is_read(ray, gcs):
+    """Design §2b.8."""
     show(ray, version=1, **{f"{i:028d}": IDLE for i in range(150_000)})
     assert len(ray.answers["GetClusterResourceState"]) > 4 << 20
     assert len((await gcs.read()).state.node_states) == 150_000

@@ -31,6 +31,7 @@ async def test_the_first_report_is_a_whole_snapshot_with_session_epoch_and_seque
 
 
 async def test_an_unchanged_cluster_is_confirmed_by_a_heartbeat_every_two_seconds(begin):
+    """Design §2b.8."""
     world = await begin()
     await asyncio.sleep(20.1)
     assert len(world.service.snapshots) == 1

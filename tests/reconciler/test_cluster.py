@@ -64,6 +64,7 @@ async def test_a_burst_of_reports_is_one_cycle():
 
 
 async def test_unchanged_heartbeats_make_no_cycles():
+    """Design §2b.8."""
     async with world() as w:
         w.report()
         await asyncio.sleep(0.1)

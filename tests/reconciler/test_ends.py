@@ -215,6 +215,7 @@ async def test_f3_a_worker_that_does_not_come_to_the_new_head_counts_for_its_tim
 
 
 async def test_drains_die_with_their_session_and_the_node_that_rejoined_busy_stays():
+    """Design §2b.6."""
     async with world(SHORT) as w:
         (name,) = await with_workers(w, 1)
         w.on_drain = lambda command: None

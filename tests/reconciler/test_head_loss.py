@@ -155,6 +155,7 @@ async def test_with_stored_state_idle_nodes_are_kept_for_the_hold_too():
 
 
 async def test_a_floor_outlives_its_cluster_for_the_hold_and_is_never_told_to_the_new_one():
+    """Design §2b.7."""
     async with world(SHORT) as w:
         w.ray.constraint = Constraint(tasks(2))
         await w.live(4)
@@ -168,6 +169,7 @@ async def test_a_floor_outlives_its_cluster_for_the_hold_and_is_never_told_to_th
 
 
 async def test_the_first_word_of_the_new_cluster_ends_the_old_floor_also_an_empty_one():
+    """Design §2b.7."""
     async with world(config(idle_timeout_s=600.0)) as w:
         w.ray.constraint = Constraint(tasks(2))
         await w.live(4)
@@ -180,6 +182,7 @@ async def test_the_first_word_of_the_new_cluster_ends_the_old_floor_also_an_empt
 
 
 async def test_the_same_cluster_that_has_forgotten_its_floor_is_told_again_also_by_the_next_life_of_the_service():
+    """Design §2b.7."""
     async with world(SHORT) as w:
         w.ray.constraint = Constraint(tasks(2))
         await w.live(4)

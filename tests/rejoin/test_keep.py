@@ -30,6 +30,7 @@ async def keep(tmp_path):
 
 
 async def test_a_killed_command_runs_again_at_once_and_then_later(keep):
+    """Design §2b.4."""
     kept = keep(FOREVER)
     first = await kept.until("running", 1)
     os.kill(first["pid"], signal.SIGKILL)

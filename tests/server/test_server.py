@@ -312,6 +312,7 @@ async def test_bytes_that_are_no_message_are_the_callers_fault():
 
 
 async def test_an_oversized_message_is_refused_and_the_next_one_served():
+    """Design §2b.8."""
     async with serving(Registry([]), max_message_bytes=10_000) as channel:
         stub = head_pb2_grpc.HeadServiceStub(channel)
         error = await failure(stub.ReportDemand(report(ray_version="x" * 20_000)))
