@@ -129,7 +129,7 @@ async def test_2b_1_a_leader_that_was_asleep_is_fenced_and_sends_nothing_after_t
 
 
 async def test_2b_1_a_leader_killed_in_the_middle_of_its_creates_loses_and_doubles_nothing(pair, capsys):
-    count = 100
+    count = 200
     leader = await pair.start("a", factor=1.0)  # a busy machine may hold the next leader up for longer than a third of the terms
     await leader.said("leads")
     following = await pair.start("b", factor=1.0)
