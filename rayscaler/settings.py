@@ -50,6 +50,18 @@ class Timings:
     """First wait after a failed executor call; doubles up to executor_retry_max_s."""
     executor_retry_max_s: float = 30.0
     """Longest such wait."""
+    record_rest_s: float = 1.0
+    """Between two writes of the record that guard nothing: a crash loses so much of targets, back-offs and the floor at most."""
+    record_closing_s: float = 15.0
+    """Before one that only says of launches that they arrived: who reads them as open sends each again by name, and is told that it exists."""
+    lease_s: float = 9.0
+    """In Kubernetes, without a change for so long, the Lease is free."""
+    lease_deadline_s: float = 6.0
+    """Not renewed for so long, the replica that leads takes it for lost."""
+    lease_renew_s: float = 3.0
+    """Between two renewals."""
+    lease_retry_s: float = 0.5
+    """Between tries of a renewal, or of anything else about the Lease; up to half as much again, by chance."""
     relist_s: float = 30.0
     """A watch is doubted, and everything listed again, this often."""
     failure_memory_s: float = 60.0

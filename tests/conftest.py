@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -20,8 +21,13 @@ TIERS = ("unit", "property", "protocol", "ray", "cluster", "e2e")
 
 
 def pytest_configure() -> None:
-    """Say that there is no event loop yet: looptime asks for one around every test, and asyncio would make one that nobody closes."""
+    """Begin alike wherever it is run.
+
+    There is no event loop yet: looptime asks for one around every test, and asyncio would make one that nobody closes. And Ctrl-C counts:
+    a shell starts what it runs in the background with SIGINT ignored, which the processes of a test would inherit.
+    """
     asyncio.set_event_loop(None)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

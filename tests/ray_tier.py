@@ -82,10 +82,6 @@ class RayHead:
         assert how is startup.Startup.STARTED, f"{instance_id}: {how}: {startup.tail(log_path)}"
         return Worker(instance_id, identity, log_path)
 
-    async def end_worker(self, worker: Worker, grace_s: float = 0.0) -> None:
-        """End a worker node: at once, or after its drain."""
-        await end(self.processes, worker.identity, grace_s)
-
     async def start_driver(self, code: str) -> "Driver":
         """Start a driver; `code` finds `ray` initialised."""
         number = len(self.started)

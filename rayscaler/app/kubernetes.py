@@ -29,7 +29,8 @@ async def serve(own: NamespaceSettings, settings: ServiceSettings, on_listening:
         # The Lease has connections of its own, that wait for nothing else; what changes clusters goes out only while it is held.
         first = await connect(own.kubeconfig)
         stack.push_async_callback(first.close)
-        leadership = Leadership(first, own.namespace, holder=own.pod_name or _holder(), pod=own.pod_name or None, clock=SystemClock())
+        holder, pod = own.pod_name or _holder(), own.pod_name or None
+        leadership = Leadership(first, own.namespace, holder=holder, pod=pod, clock=SystemClock(), timings=settings.timings)
         stack.push_async_callback(leadership.release)
         client = await connect(own.kubeconfig, may_write=leadership.check)
         stack.push_async_callback(client.close)

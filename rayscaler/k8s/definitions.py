@@ -17,6 +17,7 @@ import structlog
 from rayscaler.clock import Clock
 from rayscaler.config import load, native
 from rayscaler.config.file import Definition, judged
+from rayscaler.config.manifest import KEY
 from rayscaler.errors import InvalidRequest, NotFound, Problem, RayscalerError
 from rayscaler.k8s import labels
 from rayscaler.k8s.client import Client
@@ -27,10 +28,8 @@ from rayscaler.store import base
 
 log = structlog.get_logger(__name__)
 
-KEY = "cluster.yaml"
-"""Where the definition stands in a ConfigMap that has more than one key."""
 MOST_BYTES = 256 << 10
-"""As much as `kubectl apply` takes: some 600 node types with their templates. To read it takes 1.5 s, in which the lease waits."""
+"""As much as `kubectl apply` takes: some 600 node types with their templates. To read it takes 0.5 s, in which the Lease waits."""
 ENDING = "its ConfigMap is being deleted"
 UNLABELLED = f"its ConfigMap is there and has lost its label: put {labels.CLUSTER} back, or delete the ConfigMap to end the cluster"
 _KUSTOMIZED = re.compile(r"-[2456789bcdfghkmt]{10}")

@@ -7,10 +7,11 @@ with a RayCluster of the same name would count our pods as its own, and end them
 import hashlib
 import re
 
+from rayscaler.config import manifest
 from rayscaler.errors import InvalidRequest
 
 MANAGED_BY, MANAGER = "app.kubernetes.io/managed-by", "rayscaler"
-CLUSTER, NODE_TYPE, ROLE = "rayscaler.io/cluster", "rayscaler.io/node-type", "rayscaler.io/role"
+CLUSTER, NODE_TYPE, ROLE = manifest.LABEL, "rayscaler.io/node-type", "rayscaler.io/role"
 INSTANCE_ID, SPEC_HASH, MADE_AS = "rayscaler.io/instance-id", "rayscaler.io/spec-hash", "rayscaler.io/made-as"
 WORKER, HEAD, HEAD_EPOCH = "worker", "head", "rayscaler.io/head-epoch"
 TERMINATE_BY = "rayscaler.io/terminate-by"

@@ -8,7 +8,6 @@ same is stopped by the record's epoch (`record.py`). A standby follows the Lease
 import asyncio
 import contextlib
 import random
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, NoReturn
@@ -20,25 +19,13 @@ from rayscaler.errors import Busy, Fenced, NotFound, RayscalerError
 from rayscaler.k8s.client import Client
 from rayscaler.k8s.failures import AlreadyExists
 from rayscaler.k8s.objects import LEASES, PODS, Lease
+from rayscaler.settings import Timings
 
 log = structlog.get_logger(__name__)
 
 NAME = "rayscaler"
 LEADER = "rayscaler.io/leader"
 """Label of the leader's pod, by which the Service for monitors selects it."""
-
-
-@dataclass(frozen=True)
-class Terms:
-    """Of the Lease, in seconds (design §2b.2)."""
-
-    duration_s: float = 9.0
-    """Without a change for so long it is free."""
-    deadline_s: float = 6.0
-    """Not renewed for so long, the holder takes it for lost."""
-    renew_s: float = 3.0
-    retry_s: float = 0.5
-    """Between tries of a renewal, or of anything else that failed; up to half as much again, by chance."""
 
 
 class Leadership:
@@ -48,14 +35,14 @@ class Leadership:
     """
 
     def __init__(
-        self, client: Client, namespace: str, *, holder: str, clock: Clock, pod: str | None = None, terms: Terms | None = None
+        self, client: Client, namespace: str, *, holder: str, clock: Clock, pod: str | None = None, timings: Timings | None = None
     ) -> None:
         self._client = client
         self._namespace = namespace
         self.holder = holder
         self._clock = clock
         self._pod = pod
-        self._terms = terms or Terms()
+        self._timings = timings or Timings()
         self._lease = Lease()
         self._seen_at = 0.0
         self._renewed_at: float | None = None
@@ -63,7 +50,7 @@ class Leadership:
     @property
     def leads(self) -> bool:
         """Whether nobody else can lead at this moment."""
-        return self._renewed_at is not None and self._clock.mono() < self._renewed_at + self._terms.deadline_s
+        return self._renewed_at is not None and self._clock.mono() < self._renewed_at + self._timings.lease_deadline_s
 
     @property
     def transitions(self) -> int:
@@ -96,7 +83,7 @@ class Leadership:
         is_labelled = False
         while True:
             is_labelled = is_labelled or await self._label()
-            next_at = (self._renewed_at or 0.0) + self._terms.renew_s * random.uniform(0.9, 1.0)  # noqa: S311 - so that not all ask at once
+            next_at = (self._renewed_at or 0.0) + self._timings.lease_renew_s * random.uniform(0.9, 1.0)  # noqa: S311 - so that not all ask at once
             await asyncio.sleep(max(0.0, next_at - self._clock.mono()))
             await self._renew()
 
@@ -108,7 +95,7 @@ class Leadership:
         free = {"holderIdentity": None, "renewTime": _now(), "leaseDurationSeconds": 1}
         for work in (partial(self._mark, None), partial(self._patch, free)):
             try:
-                async with asyncio.timeout(self._terms.renew_s):
+                async with asyncio.timeout(self._timings.lease_renew_s):
                     await work()
             except (RayscalerError, TimeoutError) as error:
                 log.warning("leader.release.failed", error=str(error))
@@ -129,7 +116,7 @@ class Leadership:
         spec = self._lease.spec
         if spec.holder_identity in {"", self.holder}:
             return 0.0
-        return self._seen_at + max(spec.lease_duration_seconds, self._terms.duration_s) - self._clock.mono()
+        return self._seen_at + max(spec.lease_duration_seconds, self._timings.lease_s) - self._clock.mono()
 
     async def _take(self, found: Lease | None) -> bool:
         """Take the Lease if it is free; whether it is ours now."""
@@ -139,7 +126,7 @@ class Leadership:
             return False
         spec = {
             "holderIdentity": self.holder,
-            "leaseDurationSeconds": max(1, round(self._terms.duration_s)),
+            "leaseDurationSeconds": max(1, round(self._timings.lease_s)),
             "acquireTime": _now(),
             "renewTime": _now(),
         }
@@ -181,7 +168,7 @@ class Leadership:
             self.check()
             began_at = self._clock.mono()
             try:
-                async with asyncio.timeout(max(0.0, (self._renewed_at or 0.0) + self._terms.deadline_s - began_at)):
+                async with asyncio.timeout(max(0.0, (self._renewed_at or 0.0) + self._timings.lease_deadline_s - began_at)):
                     await self._patch({"renewTime": _now()})
             except (Busy, NotFound):
                 await self._look()
@@ -209,7 +196,7 @@ class Leadership:
     async def _label(self) -> bool:
         """Put the label on our pod, and take it off any other: who lost the Lease asleep, or died, could not. Whether that is done."""
         try:
-            async with asyncio.timeout(self._terms.renew_s / 2):
+            async with asyncio.timeout(self._timings.lease_renew_s / 2):
                 self.check()
                 await self._mark("true")
                 others, _ = await self._client.list(PODS, self._namespace, selector=f"{LEADER}=true")
@@ -229,7 +216,7 @@ class Leadership:
                 await self._client.patch(PODS, self._namespace, name, {"metadata": {"labels": {LEADER: value}}})
 
     async def _rest(self) -> None:
-        await asyncio.sleep(self._terms.retry_s * random.uniform(1.0, 1.5))  # noqa: S311 - so that not all ask at once
+        await asyncio.sleep(self._timings.lease_retry_s * random.uniform(1.0, 1.5))  # noqa: S311 - so that not all ask at once
 
 
 def _now() -> str:

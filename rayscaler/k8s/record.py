@@ -64,13 +64,8 @@ class ConfigMapStore:
         self._left_out: dict[str, str] = {}
         self._fenced = ""
 
-    async def raise_epoch(self, cluster: str) -> None:
-        """Take the record over: the next write of whoever had it is refused. Raises Unavailable."""
-        async with self._locks[cluster]:
-            await self._take_over(cluster)
-
     async def load(self, cluster: str) -> ClusterRecord | None:
-        """Take the record over and return it, or None if there was never one."""
+        """Take the record over and return it, or None if there was never one: the next write of whoever had it is refused."""
         async with self._locks[cluster]:
             found = await self._take_over(cluster)
         if not found.data.record:

@@ -43,9 +43,9 @@ class Options:
     """What has not changed for so long is written again with the next word of it: somebody may have deleted it."""
     first_retry_s: float = 1.0
     longest_retry_s: float = 60.0
-    per_second: int = 20
-    """Of all clusters: a hundred that change all the time are written every 5 s."""
-    in_flight: int = 8
+    per_second: int = 4
+    """Of all clusters: a hundred that change all the time are written every 25 s, for a burst of pods needs the API server more than its status."""
+    in_flight: int = 2
 
 
 @dataclass(frozen=True)

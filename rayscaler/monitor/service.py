@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+import grpc
 import grpc.aio
 
 from rayscaler import errors
@@ -10,8 +11,9 @@ from rayscaler.monitor import credentials, rpc
 
 REPORT_DEMAND = "/rayscaler.api.head.v1.HeadService/ReportDemand"
 
-MAX_MESSAGE_BYTES = 32 << 20
-"""As much as the service takes."""
+MAX_MESSAGE_BYTES = (1 << 31) - 1
+"""gRPC's own limit: how much the service takes, it says itself."""
+TOO_LARGE = "; the service takes as much as its setting RAYSCALER_MAX_MESSAGE_BYTES says: raise that"
 
 
 class Transport(Protocol):
@@ -49,7 +51,9 @@ class GrpcTransport:
                 self._channel, REPORT_DEMAND, request, head_pb2.ReportDemandResponse, timeout_s=self._timeout_s, metadata=metadata
             )
         except grpc.aio.AioRpcError as error:
-            translated = rpc.error_of(error, f"rayscaler at {self._address}", credentials.advice(error.details() or "", self._shown))
+            is_too_large = error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            advice = TOO_LARGE if is_too_large else credentials.advice(error.details() or "", self._shown)
+            translated = rpc.error_of(error, f"rayscaler at {self._address}", advice)
             if translated.retry is errors.Retry.BACKOFF:
                 await self.close()
             raise translated from error

@@ -44,7 +44,7 @@ def verdict(draft: Draft, shape: Shape, *, is_speed_bound: bool) -> Verdict:
     """Return why no node for `shape` can be had."""
     if draft.state.no_launch is not None:
         return Verdict(draft.state.no_launch, f"waits: nothing is launched on demand now ({draft.state.no_launch.value})")
-    able = [view for view in draft.views if _can_hold(draft, view, shape)]
+    able = [view for view in draft.views if draft.can_hold(view, shape)]
     if able:
         return _waiting(draft, able, is_speed_bound=is_speed_bound)
     return never(draft, shape) or Verdict(Reason.NO_ROOM, "waits: only nodes that are there can hold it, and they have no room now")
@@ -52,13 +52,9 @@ def verdict(draft: Draft, shape: Shape, *, is_speed_bound: bool) -> Verdict:
 
 def never(draft: Draft, shape: Shape) -> Verdict | None:
     """Return why no definition of today can hold `shape`; None when it could run some time. Blind, nothing is said to be impossible."""
-    if draft.state.no_launch is not None or any(_can_hold(draft, view, shape) for view in draft.views) or _fits_a_node(draft, shape):
+    if draft.state.no_launch is not None or any(draft.can_hold(view, shape) for view in draft.views) or _fits_a_node(draft, shape):
         return None
     return _never(draft, shape, [view for view in draft.views if times(view.room, shape.needs)])
-
-
-def _can_hold(draft: Draft, view: TypeView, shape: Shape) -> bool:
-    return times(view.room, shape.needs) > 0 and draft.rank(shape, view.labels) is not None
 
 
 def _waiting(draft: Draft, able: Sequence[TypeView], *, is_speed_bound: bool) -> Verdict:

@@ -10,7 +10,7 @@ from rayscaler.model.demand import Bundle
 from rayscaler.model.instance import Instance, InstanceStatus, Reason
 from rayscaler.model.plan import Infeasible, Termination
 from rayscaler.planner import limits
-from rayscaler.planner.sim import Draft, Shape, TypeView, times
+from rayscaler.planner.sim import Draft, Shape
 
 
 def kept(draft: Draft) -> set[str]:
@@ -19,7 +19,7 @@ def kept(draft: Draft) -> set[str]:
     if not found:
         return set()
     waiting = {
-        view.name for view in draft.views if any(_holds(draft, view, shape) for each in draft.infeasible for shape in _shapes(draft, each))
+        view.name for view in draft.views if any(draft.can_hold(view, shape) for each in draft.infeasible for shape in _shapes(draft, each))
     }
     return {each.instance_id for each in found if each.node_type in waiting}
 
@@ -50,13 +50,9 @@ def _all(draft: Draft) -> list[Instance]:
 
 def _is_served(draft: Draft, waiting: Infeasible) -> bool:
     """Whether some type could be launched for it but for the cluster's maximum."""
-    return any(_holds(draft, view, shape) and limits.is_free(draft, view) for shape in _shapes(draft, waiting) for view in draft.views)
+    return any(draft.can_hold(view, shape) and limits.is_free(draft, view) for shape in _shapes(draft, waiting) for view in draft.views)
 
 
 def _shapes(draft: Draft, waiting: Infeasible) -> Iterator[Shape]:
     bundles = [waiting.what] if isinstance(waiting.what, Bundle) else [each.bundle for each in waiting.what.bundles]
     return (draft.shapes[each] for each in bundles if each in draft.shapes)
-
-
-def _holds(draft: Draft, view: TypeView, shape: Shape) -> bool:
-    return times(view.room, shape.needs) > 0 and draft.rank(shape, view.labels) is not None

@@ -1,10 +1,9 @@
-"""When the record is written: before an act that it guards, at once; for what has only come to be known, at most once a second."""
+"""When the record is written: before an act that it guards, at once; for what has only come to be known, now and then."""
+
+from dataclasses import replace
 
 from rayscaler.reconciler.memory import Memory
 from rayscaler.store.base import ClusterRecord, Store
-
-REST_S = 1.0
-"""Between two writes that guard nothing. A crash loses so much of targets, back-offs and the floor at most; most is reported again."""
 
 
 async def write(record: ClusterRecord, memory: Memory, store: Store, *, guards: bool, now: float) -> None:
@@ -14,12 +13,19 @@ async def write(record: ClusterRecord, memory: Memory, store: Store, *, guards: 
     Fenced, with nothing changed.
     """
     is_news = memory.written is None or record != memory.written
-    is_resting = 0.0 <= now - memory.written_at < REST_S
+    timings = memory.timings
+    is_closing = memory.written is not None and _is_closing(record, memory.written)
+    rest_s = timings.record_closing_s if is_closing else timings.record_rest_s
+    is_resting = 0.0 <= now - memory.written_at < rest_s
     if guards or (is_news and not (is_resting and _who(record) == _who(memory.written))):
         await store.save(record)
         memory.written, memory.written_at, is_news = record, now, False
     memory.record = record
-    memory.write_due = memory.written_at + REST_S if is_news else None
+    memory.write_due = memory.written_at + rest_s if is_news else None
+
+
+def _is_closing(record: ClusterRecord, written: ClusterRecord) -> bool:
+    return replace(record, open_batches=written.open_batches) == written
 
 
 def _who(record: ClusterRecord | None) -> object:

@@ -35,10 +35,11 @@ def job_id(number: int) -> str:
 class FakeGcs:
     """The cluster. Set `is_down` to make it unreachable, put names of its calls into `hanging` to make them never answer, into `failing` to make them fail."""
 
-    def __init__(self, clock: Clock, *, head: Resources | None = None, demand_lag_s: float = DEMAND_LAG_S) -> None:
+    def __init__(self, clock: Clock, *, head: Resources | None = None, demand_lag_s: float = DEMAND_LAG_S, first_id: int = 1) -> None:
+        """Count ids from `first_id`: those of two clusters are to be apart."""
         self._clock = clock
         self._demand_lag_s = demand_lag_s
-        self._numbers = itertools.count(1)
+        self._numbers = itertools.count(first_id)
         self.version = 0
         """Ray's counter of snapshots: how often this GCS was read."""
         self.states_told = 0

@@ -8,20 +8,22 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+import aiohttp
 import yaml
 
 from rayscaler.clock import SystemClock
 from rayscaler.config import native
+from rayscaler.local.head import free_port
 from rayscaler.model.nodetype import ClusterConfig
 from rayscaler.monitor.main import Monitor
-from rayscaler.monitor.service import GrpcTransport
+from rayscaler.monitor.service import GrpcTransport, Transport
 from rayscaler.testing.fake_gcs import UNEXPECTED, FakeGcs
-from tests.cluster.api import JSON
+from tests.cluster.api import JSON, ApiError
 from tests.cluster.namespaces import Account, Namespace
 
 LABEL = "rayscaler.io/cluster"
@@ -30,6 +32,8 @@ HEADS = "rayscaler.io/cluster={},rayscaler.io/role=head"
 UP_S = 60.0
 """For a service to listen, and for a head's pod to run; some seconds unless the machine is busy."""
 STOP_S = 15.0
+AGAIN_S = 0.2
+"""Between two tries to reach an API server that is away, and two looks at what tells nobody."""
 
 
 def rules() -> list[JSON]:
@@ -55,6 +59,16 @@ def document(name: str, *types: JSON, head: JSON | None = None, **spec: object) 
     }
 
 
+async def until(is_so: Callable[[], bool], within_s: float = UP_S, what: Callable[[], object] = lambda: "") -> None:
+    """Look until something is so; raises TimeoutError with what is there instead."""
+    try:
+        async with asyncio.timeout(within_s):
+            while not is_so():  # noqa: ASYNC110  # what is looked at is in memory or a file, and tells nobody
+                await asyncio.sleep(AGAIN_S)
+    except TimeoutError:
+        raise TimeoutError(f"not so after {within_s:g} s: {what()}") from None
+
+
 @dataclass
 class Service:
     """One replica, as a process."""
@@ -64,10 +78,10 @@ class Service:
     log: Path
 
     @classmethod
-    async def start(cls, namespace: Namespace, account: Account, log: Path, env: Mapping[str, str] | None = None) -> Self:
-        """Start one and wait until it listens."""
-        argv = ["-m", "rayscaler", "-n", namespace.name, "serve", "--listen", "127.0.0.1:0", "--json"]
-        environ = {**os.environ, "KUBECONFIG": str(account.kubeconfig), **(env or {})}
+    async def start(cls, namespace: Namespace, kubeconfig: Path, log: Path, env: Mapping[str, str]) -> Self:
+        """Start one and wait until it listens: where RAYSCALER_LISTEN says, else at any port."""
+        argv = ["-m", "rayscaler", "-n", namespace.name, "serve", "--json"]
+        environ = {**os.environ, "KUBECONFIG": str(kubeconfig), "RAYSCALER_LISTEN": "127.0.0.1:0", **env}
         with log.open("ab") as out:
             process = await asyncio.create_subprocess_exec(sys.executable, *argv, env=environ, stdout=asyncio.subprocess.PIPE, stderr=out)
         try:
@@ -78,6 +92,10 @@ class Service:
             process.kill()
             await process.wait()
             raise RuntimeError(f"the service did not come up; its log is {log}") from None
+
+    def told(self, event: str) -> list[str]:
+        """Return the lines of its log that tell of an event."""
+        return [each for each in self.log.read_text().splitlines() if f" event={event} " in each]
 
     async def kill(self) -> None:
         """kill -9."""
@@ -101,10 +119,28 @@ class Ray:
     head_uid: str
     joined: dict[str, str] = field(default_factory=dict)
     """Ray's node by the name of its pod."""
+    seen: set[str] = field(default_factory=set)
+    """Every pod that there ever was, by name."""
+    unnamed: set[str] = field(default_factory=set)
+    """Pods that somebody deleted although their nodes had not been drained."""
+    away: dict[str, JSON] | None = None
+    """While this is no None, pods that could join are kept here, by name: their supervisors are on the way to a new head."""
+
+    def let_join(self, count: int) -> None:
+        """Let some of those that are on the way arrive; with the last of them, whoever comes later joins at once."""
+        waiting = self.away or {}
+        come, self.away = list(waiting)[:count], None
+        for name in come:
+            self.take("MODIFIED", waiting.pop(name))
+        self.away = waiting or None
 
     def take(self, kind: str, pod: JSON) -> None:
         """A pod has changed."""
         name, phase = pod["metadata"]["name"], pod["status"].get("phase")
+        self.seen.add(name)
+        if "deletionTimestamp" in pod["metadata"] and name in self.joined:
+            drained = {each.node_id.hex() for each in self.gcs.drains}
+            self.unnamed |= {name} if self.joined[name] not in drained else set()
         node_type = self.config.node_type(pod["metadata"]["labels"]["rayscaler.io/node-type"])
         is_ready = any(each["type"] == "Ready" and each["status"] == "True" for each in pod["status"].get("conditions", ()))
         if kind == "DELETED" or phase in ("Failed", "Succeeded"):
@@ -112,6 +148,9 @@ class Ray:
             if node is not None and node.death is None:
                 self.gcs.die(node.ray_node_id, UNEXPECTED, "its pod is gone")
         elif is_ready and name not in self.joined and node_type is not None:
+            if self.away is not None:
+                self.away[name] = pod
+                return
             instance_id = pod["metadata"]["annotations"]["rayscaler.io/instance-id"]
             self.joined[name] = self.gcs.join(instance_id, node_type.name, node_type.resources, node_type.node_labels())
 
@@ -161,11 +200,52 @@ class Site(Seen):
         self._directory = directory
         self.services: list[Service] = []
 
-    async def serve(self, **env: str) -> Service:
-        """Start another replica."""
-        made = await Service.start(self.namespace, self.account, self._directory / f"service-{len(self.services)}.log", env)
+    async def serve(self, *, by: str = "", **env: str) -> Service:
+        """Start another replica; it reaches the API server by another URL if one is given."""
+        number = len(self.services)
+        kubeconfig = self.account.kubeconfig
+        if by:
+            kubeconfig = kubeconfig.with_suffix(f".{number}")
+            kubeconfig.write_text(self.account.kubeconfig.read_text().replace(self.namespace.cluster.url, by))
+        made = await Service.start(self.namespace, kubeconfig, self._directory / f"service-{number}.log", env)
         self.services.append(made)
         return made
+
+    @contextlib.asynccontextmanager
+    async def kept_up(self, *, by: str = "") -> AsyncIterator[Service]:
+        """Have one replica that is started anew at the same address whenever it has ended, as a kubelet has it; yields its first life."""
+        address = f"127.0.0.1:{free_port()}"
+        first = await self.serve(by=by, RAYSCALER_LISTEN=address, RAYSCALER_POD_NAME="rayscaler-0")
+
+        async def keep() -> None:
+            last = first
+            while True:
+                await last.process.wait()
+                last = await self.serve(by=by, RAYSCALER_LISTEN=address, RAYSCALER_POD_NAME="rayscaler-0")
+
+        keeping = asyncio.create_task(keep())
+        try:
+            yield first
+            assert not keeping.done(), keeping.exception()
+        finally:
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
+
+    def deeds(self, verb: str, resource: str = "pods") -> list[JSON]:
+        """Return what the services did with success, oldest first, as the API server has it on record."""
+        events = self.namespace.audit(self.account.user, resource)
+        return [each for each in events if each["verb"] == verb and each["responseStatus"]["code"] < 300]
+
+    def created(self, cluster: str) -> list[str]:
+        """Return the names of the workers that were created, each as often as it was."""
+        names = [each["objectRef"]["name"] for each in self.deeds("create")]
+        return [each for each in names if each.startswith(f"{cluster}-") and not each.startswith(f"{cluster}-head-")]
+
+    def deleted(self, cluster: str) -> set[str]:
+        """Return the names of the workers that anybody but Kubernetes itself deleted, the test included."""
+        events = [each for each in self.namespace.audit(resource="pods") if each["verb"] in ("delete", "deletecollection")]
+        names = {each["objectRef"].get("name", "*") for each in events}
+        return {each for each in names if not each.startswith(f"{cluster}-head-")}
 
     async def define(self, document: JSON, **metadata: object) -> None:
         """Create the ConfigMap of a definition."""
@@ -174,11 +254,13 @@ class Site(Seen):
         await self.namespace.api.create(self.namespace.path("configmaps"), body)
 
     @contextlib.asynccontextmanager
-    async def ray(self, document: JSON, address: str) -> AsyncIterator[Ray]:
-        """Run a Ray in the cluster's head, with a monitor that reports to the service there."""
+    async def ray(self, document: JSON, address: str, *, are_away: bool = False, transport: Transport | None = None) -> AsyncIterator[Ray]:
+        """Run a Ray in the cluster's head, with a monitor that reports to the service there; `are_away` as in Ray."""
         config = native.cluster(document, executor=native.KUBERNETES)
         uid = (await self.head(config.name))["metadata"]["uid"]
-        ray, transport = Ray(FakeGcs(SystemClock()), config, uid), GrpcTransport(address)
+        gcs = FakeGcs(SystemClock(), first_id=int(uid.replace("-", "")[:12], 16) << 32)  # another head's pod is another cluster
+        ray = Ray(gcs, config, uid, away={} if are_away else None)
+        transport = transport or GrpcTransport(address)
         monitor = Monitor(ray.gcs, transport, SystemClock(), cluster=config.name, incarnation=uid)
         tasks = [asyncio.create_task(monitor.run()), asyncio.create_task(self._follow(ray))]
         try:
@@ -191,10 +273,26 @@ class Site(Seen):
             await transport.close()
 
     async def _follow(self, ray: Ray) -> None:
-        events = self.namespace.api.follow(self.namespace.path("pods"), labelSelector=WORKERS.format(ray.config.name))
-        async with contextlib.aclosing(events):
-            async for kind, pod in events:
-                ray.take(kind, pod)
+        """Let pods be nodes, for ever, and over every end of the API server."""
+        while True:
+            with contextlib.suppress(aiohttp.ClientError, ApiError):
+                pods = {each["metadata"]["name"]: each for each in await self._all_workers(ray.config.name)}
+                for name in set(ray.joined) - set(pods):
+                    ray.take("DELETED", _gone(name, ray.config.node_types[0].name))
+                events = self.namespace.api.follow(self.namespace.path("pods"), labelSelector=WORKERS.format(ray.config.name))
+                async with contextlib.aclosing(events):
+                    async for kind, pod in events:
+                        ray.take(kind, pod)
+            await asyncio.sleep(AGAIN_S)
+
+    async def _all_workers(self, cluster: str) -> list[JSON]:
+        found = await self.namespace.api.get(self.namespace.path("pods"), labelSelector=WORKERS.format(cluster))
+        return list(found["items"])
+
+
+def _gone(name: str, node_type: str) -> JSON:
+    """Return as much of a pod as there is to know of one that went while nobody looked."""
+    return {"metadata": {"name": name, "labels": {"rayscaler.io/node-type": node_type}}, "status": {}}
 
 
 @contextlib.asynccontextmanager

@@ -132,6 +132,14 @@ class Cluster:
                 process.wait()
             (self.directory / f"{name}.pid").unlink()
 
+    def is_up(self) -> bool:
+        """Whether the API server is ready."""
+        try:
+            self._get("/readyz")
+        except (OSError, http.client.HTTPException):
+            return False
+        return True
+
     def is_ready(self) -> bool:
         """Whether the API server is ready and every node takes pods."""
         try:
@@ -172,6 +180,7 @@ def running(directory: Path, nodes: int = 20, *, address: str = LOOPBACK, servic
             cluster.start(name, [program, name, *arguments])
         cluster.wait(cluster.ca.exists, "the API server's certificate")
         configs = {name: str(cluster.kubeconfig(name, token)) for name, token in tokens.items()}
+        cluster.wait(cluster.is_up, "the API server")  # the controller manager ends if its rights are not there within ten seconds
         for name, arguments in _clients(cluster, configs).items():
             cluster.start(name, [program, name, *arguments])
         cluster.wait(cluster.is_ready, "the API server and all nodes")

@@ -9,18 +9,12 @@ import pytest
 
 from rayscaler.model.resources import Resources
 from tests.cluster.api import ApiError
-from tests.cluster.product import HEADS, document, site
+from tests.cluster.product import HEADS, document
 
 pytestmark = [pytest.mark.tier("cluster"), pytest.mark.timeout(240)]
 
 ONE = Resources.of(CPU=1)
 SMALL = {"name": "small", "resources": {"CPU": 1}, "maxWorkers": 50}
-
-
-@pytest.fixture
-async def ours(namespace, tmp_path):
-    async with site(namespace, tmp_path) as made:
-        yield made
 
 
 async def until(is_so, within_s=60.0):

@@ -8,7 +8,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rayscaler.config import load, native, quantity
+from rayscaler.config import document, load, native, quantity
 from rayscaler.errors import InvalidRequest
 from rayscaler.model.nodetype import ClusterConfig
 from tests.config.test_native import GOOD
@@ -105,6 +105,26 @@ def test_any_bytes_in_a_file_are_a_definition_or_a_list_of_problems(tmp_path: Pa
     assert isinstance(made, ClusterConfig) or all(each.startswith(f"{path}: ") for each in made)
 
 
+def read_by(loaders, text):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(document, "_LOADERS", loaders)
+        return repr(definition_or_problems(lambda: document.read(text)))
+
+
+@pytest.mark.skipif(len(document._LOADERS) < 2, reason="PyYAML was built without libyaml: install it from a wheel")
+@given(st.data())
+def test_libyaml_reads_what_pyyaml_reads_as_pyyaml_does_and_refuses_nothing_else(data):
+    cuts = st.integers(0, len(GOOD))
+    noise = st.text("\n :-?[]{},&*!|>'\"%@#~<aé0.", max_size=6) | st.sampled_from(
+        ["!!int 0x1f", "&a", "*a", "<<: ", "2024-12-31", "1e3", "---\n"]
+    )
+    start, end = sorted((data.draw(cuts), data.draw(cuts)))
+    text = GOOD[:start] + data.draw(noise) + GOOD[end:]
+    own = read_by((yaml.SafeLoader,), text)
+    if own.startswith("Document("):  # libyaml takes more, such as a tab between two tokens
+        assert read_by(document._LOADERS[:1], text) == own
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -115,6 +135,7 @@ def test_any_bytes_in_a_file_are_a_definition_or_a_list_of_problems(tmp_path: Pa
         "a: !!timestamp x",
         "a: !!binary é",
         "[" * 5000,
+        "- " * 50_000,
         "&a [*a]",
         "a: &a [*a]\nspec: *a",
         "a: " + "9" * 5000,
@@ -125,7 +146,7 @@ def test_any_bytes_in_a_file_are_a_definition_or_a_list_of_problems(tmp_path: Pa
         "!!python/object/apply:os.system [true]",
         "x: &x [a,a,a,a,a,a,a,a,a]\n" + "".join(f"x{i}: &x{i} [" + ",".join([f"*x{i - 1}" if i else "*x"] * 9) + "]\n" for i in range(9)) + "spec: *x8",
     ],
-    ids=range(16),
+    ids=range(17),
 )  # fmt: skip
 def test_what_breaks_yaml_readers_is_a_problem_like_any_other(tmp_path, text):
     path = tmp_path / "cluster.yaml"

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Self
 
 from rayscaler.k8s.client import Client, connect
 from tests.chart import manifests
@@ -46,6 +46,22 @@ class Line:
         self._writers: set[asyncio.StreamWriter] = set()
         self._pumps: set[asyncio.Task[None]] = set()
         self.port = 0
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return f"https://127.0.0.1:{self.port}"
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def opened(cls, namespace: Namespace) -> AsyncIterator[Self]:
+        """Have one for the length of the block."""
+        made = cls(namespace)
+        await made.open()
+        try:
+            yield made
+        finally:
+            await made.close()
 
     async def open(self) -> None:
         """Be there, at the same port as before."""

@@ -16,6 +16,7 @@ from kubernetes.aio.client.configuration import Configuration
 
 from rayscaler.k8s import labels
 from rayscaler.k8s.client import Client
+from tests.k8s.fake_objects import merged
 
 MINE = {labels.MANAGED_BY: labels.MANAGER, labels.CLUSTER: "c", labels.NODE_TYPE: "small", labels.ROLE: labels.WORKER}
 
@@ -226,7 +227,7 @@ class FakeApi:
         patch = await request.json()
         if patch["metadata"].get("resourceVersion", "") not in ("", known["metadata"]["resourceVersion"]):
             return _status(409, "Conflict", "the object has been modified")
-        return web.json_response(await self.put(_merged(known, patch), request.match_info["plural"]))
+        return web.json_response(await self.put(merged(known, patch), request.match_info["plural"]))
 
     def _refused(self, verb: str) -> web.Response | None:
         self.calls[verb] += 1
@@ -235,15 +236,6 @@ class FakeApi:
             return None
         status, headers, body = waiting.pop(0)
         return web.json_response(body, status=status, headers=headers)
-
-
-def _merged(known: dict, patch: dict) -> dict:
-    """Return an object after a merge patch (RFC 7396)."""
-    merged = {name: value for name, value in {**known, **patch}.items() if value is not None}
-    return {
-        name: _merged(known.get(name) or {}, value) if isinstance(value, dict) and name in patch else value
-        for name, value in merged.items()
-    }
 
 
 def _status(code: int, reason: str, message: str) -> web.Response:

@@ -44,7 +44,7 @@ class FakeObjects:
         for prefix in ("/api/v1", "/apis/{group}/{version}"):
             app.router.add_route("*", prefix + "/namespaces/ns/{plural}", self._many)
             app.router.add_route("*", prefix + "/namespaces/ns/{plural}/{name}", self._one)
-        self._runner = web.AppRunner(app, shutdown_timeout=0.0, handler_cancellation=True)
+        self._runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)  # aiohttp takes 0 for no limit
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True)
         await site.start()
@@ -110,7 +110,7 @@ class FakeObjects:
         change = await request.json()
         if change["metadata"].get("resourceVersion", found["metadata"]["resourceVersion"]) != found["metadata"]["resourceVersion"]:
             return _status(409, "Conflict")
-        return await self._done("patch", await self.put(plural, _merged(found, change)), request, change)
+        return await self._done("patch", await self.put(plural, merged(found, change)), request, change)
 
     async def _done(self, verb: str, stored: dict[str, Any], request: web.Request, body: dict[str, Any]) -> web.Response:
         self.sent.append((verb, stored["metadata"]["name"], body))
@@ -146,7 +146,7 @@ def _selects(selector: str, found: dict[str, Any]) -> bool:
     return wanted.items() <= found["metadata"].get("labels", {}).items()
 
 
-def _merged(found: Any, change: Any) -> Any:
+def merged(found: Any, change: Any) -> Any:
     """Merge as RFC 7386 says."""
     if not isinstance(change, dict):
         return change
@@ -155,7 +155,7 @@ def _merged(found: Any, change: Any) -> Any:
         if value is None:
             out.pop(key, None)
         else:
-            out[key] = _merged(out.get(key), value)
+            out[key] = merged(out.get(key), value)
     return out
 
 

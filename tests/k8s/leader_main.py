@@ -16,7 +16,7 @@ from rayscaler.clock import SystemClock
 from rayscaler.errors import Fenced, Superseded, Unavailable
 from rayscaler.k8s.client import connect
 from rayscaler.k8s.executor import KubernetesExecutor
-from rayscaler.k8s.lease import Leadership, Terms
+from rayscaler.k8s.lease import Leadership
 from rayscaler.k8s.record import ConfigMapStore
 from rayscaler.model.demand import Bundle, Demand, DemandReport, Session, Snapshot
 from rayscaler.model.nodetype import ClusterConfig, NodeType
@@ -49,8 +49,7 @@ async def report(reconciler: ClusterReconciler, demand: Path) -> None:
 async def lead(kubeconfig: str, namespace: str, holder: str, factor: float, demand: Path, *, is_fence_alone: bool) -> None:
     """Wait, lead, and end as the service does."""
     own = await connect(Path(kubeconfig))
-    terms = Terms(9.0 / factor, 6.0 / factor, 3.0 / factor, 0.5 / factor)
-    leadership = Leadership(own, namespace, holder=holder, clock=SystemClock(), terms=terms)
+    leadership = Leadership(own, namespace, holder=holder, clock=SystemClock(), timings=Timings().divided_by(factor))
     client = await connect(Path(kubeconfig), may_write=(lambda: None) if is_fence_alone else leadership.check)
     await leadership.acquire()
     say("leads", leadership.transitions)

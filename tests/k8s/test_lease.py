@@ -8,13 +8,14 @@ import pytest
 
 from rayscaler.clock import SystemClock
 from rayscaler.errors import Fenced
-from rayscaler.k8s.lease import LEADER, NAME, Leadership, Terms
+from rayscaler.k8s.lease import LEADER, NAME, Leadership
 from rayscaler.k8s.objects import CONFIG_MAPS
+from rayscaler.settings import Timings
 from tests.k8s.fake_objects import serving
 
 pytestmark = [pytest.mark.tier("protocol"), pytest.mark.timeout(60)]
 
-TERMS = Terms(duration_s=1.0, deadline_s=0.7, renew_s=0.2, retry_s=0.05)
+TIMINGS = Timings(lease_s=1.0, lease_deadline_s=0.7, lease_renew_s=0.2, lease_retry_s=0.05)
 
 
 class Sleeper(SystemClock):
@@ -27,9 +28,9 @@ class Sleeper(SystemClock):
 
 
 @contextlib.asynccontextmanager
-async def replica(api, holder, *, terms=TERMS, clock=None, call_s=0.5):
+async def replica(api, holder, *, timings=TIMINGS, clock=None, call_s=0.5):
     client = api.client(call_s=call_s)
-    made = Leadership(client, "ns", holder=holder, pod=holder, clock=clock or SystemClock(), terms=terms)
+    made = Leadership(client, "ns", holder=holder, pod=holder, clock=clock or SystemClock(), timings=timings)
     try:
         yield made
     finally:
@@ -58,7 +59,7 @@ async def test_the_first_leads_and_the_second_waits_until_it_lets_go():
         assert (a.leads, a.transitions, b.leads) == (True, 1, False)
         keeping, waiting = asyncio.create_task(a.keep()), asyncio.create_task(b.acquire())
         await until(lambda: labelled(api) == ["a"])
-        await asyncio.sleep(2.5 * TERMS.duration_s)  # far longer than an unrenewed one would last
+        await asyncio.sleep(2.5 * TIMINGS.lease_s)  # far longer than an unrenewed one would last
         assert not waiting.done()
         keeping.cancel()
         await a.release()
@@ -78,7 +79,7 @@ async def test_one_that_is_gone_is_followed_after_its_duration_as_the_waiting_on
         lease["spec"]["renewTime"] = "2099-01-01T00:00:00.000000Z"  # a clock that is far ahead
         began = asyncio.get_running_loop().time()
         await b.acquire()
-        assert asyncio.get_running_loop().time() - began >= TERMS.duration_s
+        assert asyncio.get_running_loop().time() - began >= TIMINGS.lease_s
         assert not a.leads
         keeping = asyncio.create_task(b.keep())
         await until(lambda: labelled(api) == ["b"])
@@ -99,7 +100,7 @@ async def test_a_standby_takes_the_label_off_that_a_former_life_of_its_pod_left(
 async def test_a_former_life_of_the_same_pod_need_not_be_waited_for():
     async with serving() as api, replica(api, "a") as before, replica(api, "a") as after:
         await before.acquire()
-        async with asyncio.timeout(TERMS.duration_s / 2):
+        async with asyncio.timeout(TIMINGS.lease_s / 2):
             await after.acquire()
         assert after.transitions == 2
         with pytest.raises(Fenced):  # were it alive all the same
@@ -110,7 +111,7 @@ async def test_one_that_was_asleep_past_the_deadline_sends_not_one_renewal_more(
     clock = Sleeper()
     async with serving() as api, replica(api, "a", clock=clock) as a:
         await a.acquire()
-        clock.slept_s = TERMS.deadline_s
+        clock.slept_s = TIMINGS.lease_deadline_s
         sent = len(api.sent)
         assert not a.leads
         with pytest.raises(Fenced, match="not renewed in time"):
@@ -156,7 +157,7 @@ async def test_an_api_server_that_says_nothing_does_not_hold_the_loss_up():
 
         server = await asyncio.start_server(silent, "127.0.0.1", api.port)
         with pytest.raises(Fenced):
-            async with asyncio.timeout(TERMS.deadline_s * 8):
+            async with asyncio.timeout(TIMINGS.lease_deadline_s * 8):
                 await a.keep()
         assert heard
         server.close()
@@ -189,7 +190,7 @@ async def test_a_lease_that_was_deleted_is_lost_and_a_waiting_one_still_waits_it
         with pytest.raises(Fenced):
             await a.keep()
         await waiting
-        assert asyncio.get_running_loop().time() - began >= TERMS.duration_s / 2
+        assert asyncio.get_running_loop().time() - began >= TIMINGS.lease_s / 2
         assert b.transitions == 2
 
 
@@ -218,11 +219,11 @@ async def test_a_steady_pair_asks_for_renewals_and_nothing_else():
         await a.acquire()
         keeping, waiting = asyncio.create_task(a.keep()), asyncio.create_task(b.acquire())
         await until(lambda: api.calls["watch"] == 1 and api.calls["list"] == 1 and labelled(api) == ["a"])
-        await asyncio.sleep(TERMS.renew_s)  # the answer to the list is there
+        await asyncio.sleep(TIMINGS.lease_renew_s)  # the answer to the list is there
         api.calls.clear()
         await asyncio.sleep(2.0)
         assert set(api.calls) == {"patch"}
-        assert api.calls["patch"] <= 2.0 / (TERMS.renew_s * 0.9) + 1
+        assert api.calls["patch"] <= 2.0 / (TIMINGS.lease_renew_s * 0.9) + 1
         for task in (keeping, waiting):
             task.cancel()
         await asyncio.gather(keeping, waiting, return_exceptions=True)

@@ -64,7 +64,7 @@ async def test_2b_1_after_a_take_over_the_old_leader_writes_nothing_more_and_say
 async def test_2b_1_a_save_that_says_nothing_new_is_refused_as_well(api, client):
     old, new = store(client, "a", 1), store(client, "b", 2)
     await old.save(ClusterRecord("demo", batch=1))
-    await new.raise_epoch("demo")
+    await new.load("demo")
     with pytest.raises(Fenced):
         await old.save(ClusterRecord("demo", batch=1))
 

@@ -44,7 +44,7 @@ def service(epoch=1, **fields):
 
 
 def pod(epoch=1, *, state=UP, started=True, ready="True", reason="", containers="True", status=None, label=None, made_as="h", **fields):
-    conditions = [Condition("Ready", ready, reason), Condition("ContainersReady", containers)]
+    conditions = [Condition("Ready", ready, reason=reason), Condition("ContainersReady", containers)]
     statuses = [ContainerStatus("ray", started=started, state=state)]
     return HeadPod(
         metadata=meta(f"demo-head-{epoch}", epoch if label is None else label, annotations=Annotations(spec_hash=made_as), **fields),
@@ -64,7 +64,9 @@ def of_conditions(*conditions):
 
 ENDED = ContainerState(terminated=Terminated(exit_code=137))
 PULLING = ContainerState(waiting=Waiting("ImagePullBackOff", "no such image"))
-NOTICE = of_conditions(Condition("Ready", "True"), Condition("DisruptionTarget", "True", "PreemptionByScheduler", "for another"))
+NOTICE = of_conditions(
+    Condition("Ready", "True"), Condition("DisruptionTarget", "True", reason="PreemptionByScheduler", message="for another")
+)
 DELETED = "its pod was deleted"
 
 
@@ -81,7 +83,11 @@ DELETED = "its pod was deleted"
         pytest.param(scene(None, pod(3)), Step(Deed.MAKE_SERVICE, 3), id="a deleted Service is made again for the head that is there"),
         pytest.param(scene(None, made=3), Step(Deed.MAKE_SERVICE, 4, DELETED), id="no epoch returns though Service and pod are deleted"),
         pytest.param(scene(service(2), pod(3)), Step(Deed.MEND_SERVICE, 3), id="a Service set back is set to the newest"),
-        pytest.param(scene(service(1), pod(1, deletion_timestamp="x")), Step(Deed.MEND_SERVICE, 2), id="a head told to end is lost"),
+        pytest.param(
+            scene(service(1), pod(1, deletion_timestamp="2026-01-01T00:00:00Z")),
+            Step(Deed.MEND_SERVICE, 2),
+            id="a head told to end is lost",
+        ),
         pytest.param(scene(service(1), pod(1, state=ENDED)), Step(Deed.MEND_SERVICE, 2), id="so is one whose container has ended"),
         pytest.param(scene(service(1), pod(1, status=PodStatus("Failed"))), Step(Deed.MEND_SERVICE, 2), id="one whose pod failed"),
         pytest.param(scene(service(1), pod(1, status=NOTICE)), Step(Deed.MEND_SERVICE, 2), id="one that somebody is about to end"),
@@ -131,7 +137,7 @@ def test_the_epoch_is_swapped_only_on_the_version_that_was_decided_on_and_never_
 
 
 def test_only_heads_before_the_served_one_are_deleted_and_each_once():
-    pods = (pod(1), pod(2, deletion_timestamp="x"), pod(3), pod(4))
+    pods = (pod(1), pod(2, deletion_timestamp="2026-01-01T00:00:00Z"), pod(3), pod(4))
     assert [each.metadata.name for each in superseded(scene(service(3), *pods))] == ["demo-head-1"]
     assert superseded(scene(None, *pods)) == []
 

@@ -7,7 +7,9 @@ from rayscaler import errors
 from rayscaler.api.gcs.v1 import gcs_pb2
 from rayscaler.api.head.v1 import head_pb2
 from rayscaler.monitor.service import GrpcTransport
+from rayscaler.reconciler.registry import Registry
 from tests.monitor.recorder import recording
+from tests.server.sockets import door_of
 
 pytestmark = pytest.mark.tier("protocol")
 
@@ -79,7 +81,13 @@ async def test_a_report_of_more_than_grpcs_default_of_4_mib_is_delivered(service
     await transport.report(head_pb2.ReportDemandRequest(snapshot=head_pb2.Snapshot(state=state)))
 
 
-async def test_a_report_above_the_limit_is_an_error_that_names_it(service, transport):
+async def test_2b_8_a_report_above_what_the_service_takes_is_refused_with_the_setting_that_helps():
+    """Design §2b.8; the limit is the service's own: what it would take, the monitor sends, also more than the default of 32 MiB."""
     state = gcs_pb2.ClusterResourceState(node_states=[gcs_pb2.NodeState(node_activity=["x" * (1 << 20)] * 33)])
-    with pytest.raises(errors.InvalidRequest, match=r"33554432"):
-        await transport.report(head_pb2.ReportDemandRequest(snapshot=head_pb2.Snapshot(state=state)))
+    big = head_pb2.ReportDemandRequest(cluster="demo", monitor_epoch=1, sequence=1, snapshot=head_pb2.Snapshot(state=state))
+    for limit, words in ((32 << 20, "33554432.*RAYSCALER_MAX_MESSAGE_BYTES"), (64 << 20, "session: is required")):
+        async with door_of(Registry([]), max_message_bytes=limit) as door:
+            transport = GrpcTransport(door.address)
+            with pytest.raises(errors.InvalidRequest, match=words):
+                await transport.report(big)
+            await transport.close()

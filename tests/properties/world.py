@@ -78,10 +78,6 @@ class World:
             return False
         return any(getattr(made, name) != getattr(now, name) for name in ("resources", "labels", "env", "start_params", "is_spot"))
 
-    def fits_type(self, name: str, bundle: Bundle) -> bool:
-        found = self.types[name]
-        return fits(bundle, dict(found.resources), dict(found.resources)) and label_ok(bundle, found.node_labels())
-
 
 def most_workers(config):
     """The cluster's maximum; a definition that sets none has the ceiling that the README tells of."""

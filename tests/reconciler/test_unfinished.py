@@ -191,12 +191,12 @@ async def test_a_launch_that_was_refused_is_closed():
         assert w.store.saves[-1].open_batches == ()
 
 
-async def test_what_returned_is_closed_by_one_more_write_at_most_a_second_later():
+async def test_what_returned_is_closed_by_one_more_write_a_while_later():
     async with world() as w:
         w.ray.demands = tasks(200)
         await w.live(0.5)
         assert [each.open_batches for each in w.store.saves][:1] == [(OpenBatch(1, (("small", 0, 200),)),)]
-        await w.live(1)
+        await w.live(Timings().record_closing_s)
         assert w.store.saves[-1].open_batches == ()
         assert len(w.store.saves) <= 4
 

@@ -1,0 +1,154 @@
+"""Complaints that need a real API server to be shown gone, by the whole product: real service, monitor and pods; a fake Ray."""
+
+import asyncio
+import contextlib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from rayscaler.errors import Unavailable
+from rayscaler.model.resources import Resources
+from rayscaler.monitor.service import GrpcTransport
+from tests.cluster.namespaces import create_all, pod
+from tests.cluster.product import document, until
+from tests.k8s.bed import Line
+
+pytestmark = [pytest.mark.tier("cluster"), pytest.mark.timeout(300)]
+
+ONE = Resources.of(CPU=1)
+
+
+def small(count: int) -> dict:
+    return {"name": "small", "resources": {"CPU": 1}, "maxWorkers": count}
+
+
+async def test_b1_what_a_maximum_clipped_is_launched_when_the_maximum_is_raised(ours):
+    """Complaint B1: max 40, 42 wanted, max raised to 60."""
+    service = await ours.serve()
+    definition = document("demo", small(40))
+    await ours.define(definition)
+    async with ours.ray(definition, service.address) as ray:
+        ray.gcs.submit(ONE, 42)
+        await until(lambda: len(ray.gcs.running()) == 40)
+        await asyncio.sleep(2.0)  # the service knows that two wait, and launches none
+        assert len(ray.seen) == 40
+        raised = {"data": {"cluster.yaml": yaml.safe_dump(document("demo", small(60)))}}
+        await ours.namespace.api.patch(ours.namespace.path("configmaps/demo"), raised)
+        await until(lambda: len(ray.gcs.running()) == 42)
+    created = ours.created("demo")
+    assert len(created) == len(set(created)) == 42
+    assert ours.deleted("demo") == set()
+
+
+class Mute(GrpcTransport):
+    """A monitor's way to the service that can be cut."""
+
+    is_cut = False
+
+    async def report(self, request):
+        if self.is_cut:
+            raise Unavailable("cut")
+        return await super().report(request)
+
+
+async def test_c1_blind_by_the_api_server_or_by_the_monitor_nothing_ends_and_nothing_is_launched(ours):
+    """Complaint C1, scenario 3: 50 busy workers; 15 s (not 10 min) are beyond each of the limits that the service itself goes by."""
+    definition = document("demo", small(60), idleTimeout="3s")
+    async with contextlib.AsyncExitStack() as stack:
+        line = await stack.enter_async_context(Line.opened(ours.namespace))
+        first = await stack.enter_async_context(ours.kept_up(by=line.url))
+        await ours.define(definition)
+        way = Mute(first.address)
+        ray = await stack.enter_async_context(ours.ray(definition, first.address, transport=way))
+        tasks = ray.gcs.submit(ONE, 50)
+        await until(lambda: len(ray.gcs.running()) == 50)
+        await line.close()
+        await asyncio.sleep(15.0)  # its Lease is lost after 6 s
+        ray.gcs.submit(ONE, 5)
+        await line.open()
+        await until(lambda: len(ray.gcs.running()) == 55)
+        assert (len(ray.seen), ours.deleted("demo")) == (55, set())
+        assert len(ours.services) > 1  # it did end, and came back
+        way.is_cut = True
+        await asyncio.sleep(1.0)  # what was under way is done
+        ray.gcs.finish(*tasks[:5])
+        await asyncio.sleep(14.0)  # blind after 10 s; five are idle for far longer than the timeout, unseen
+        assert (len(ray.seen), ours.deleted("demo")) == (55, set())
+        way.is_cut = False
+        await ours.counted("demo", 50)
+        assert ray.unnamed == set()
+        assert not [each for each in ray.gcs.tasks.values() if each.times_lost]
+        await asyncio.sleep(4.0)  # longer than the timeout: the busy ones stay
+        assert len(ray.gcs.running()) == 50
+        created = ours.created("demo")
+        assert len(created) == len(set(created)) == 55
+        assert len(ours.deleted("demo")) == 5
+
+
+async def test_c2_whoever_is_deleted_while_tasks_arrive_was_drained_before_and_nobody_else_deletes(ours):
+    """Complaint C2: 62 workers shrink to 10 while short tasks arrive; each deletion was named by a drain."""
+    service = await ours.serve()
+    definition = document("demo", small(62), idleTimeout="2s")
+    await ours.define(definition)
+    async with ours.ray(definition, service.address) as ray:
+        tasks = ray.gcs.submit(ONE, 62)
+        await until(lambda: len(ray.gcs.running()) == 62)
+        for index in range(52):
+            ray.gcs.finish(tasks[index])
+            ray.gcs.submit(ONE, 3, runtime_s=0.5)
+            await asyncio.sleep(0.1)  # the pace of the user's job
+        for _ in range(30):
+            ray.gcs.submit(ONE, 3, runtime_s=0.5)
+            await asyncio.sleep(0.1)  # likewise
+        await until(lambda: len(ray.joined) == 10, what=lambda: len(ray.joined))
+        await ours.counted("demo", 10)
+        drained = {request.node_id.hex() for request in ray.gcs.drains}
+        ended = [each for each in ray.gcs.nodes.values() if each.death is not None]
+        assert {each.ray_node_id for each in ended} <= drained
+        assert ray.unnamed == set()
+        assert not [each for each in ray.gcs.tasks.values() if each.times_lost]
+        assert {each.instance_id for each in ended} == ours.deleted("demo")
+    everybody = {each["user"]["username"] for each in ours.namespace.audit(resource="pods") if each["verb"] == "delete"}
+    assert everybody == {ours.account.user}
+
+
+def resident_mib(pid: int) -> float:
+    """Return how much memory a process has."""
+    (line,) = [each for each in Path(f"/proc/{pid}/status").read_text().splitlines() if each.startswith("VmRSS")]
+    return int(line.split()[1]) / 1024
+
+
+async def test_five_thousand_foreign_pods_are_never_listed_watched_or_kept(ours, capsys):
+    """Namespaces are shared (design §2.11): what is not ours costs nothing."""
+    service = await ours.serve()
+    definition = document("demo", small(20))
+    await ours.define(definition)
+    async with ours.ray(definition, service.address) as ray:
+        ray.gcs.submit(ONE, 5)
+        await until(lambda: len(ray.gcs.running()) == 5)
+        before = resident_mib(service.process.pid)
+        foreign = [pod(f"foreign-{index}", spec={"schedulerName": "none"}) for index in range(5000)]
+        await create_all(ours.namespace, foreign)
+        ray.gcs.submit(ONE, 5)
+        await until(lambda: len(ray.gcs.running()) == 10)
+        after = resident_mib(service.process.pid)
+        address, service = service.address, await _anew(ours, service)
+        ray.gcs.submit(ONE, 5)
+        await until(lambda: len(ray.gcs.running()) == 15)
+        anew = resident_mib(service.process.pid)
+        assert service.address == address
+    assert after - before < 20, (before, after)
+    assert anew - before < 20, (before, anew)
+    deeds = [each for each in ours.namespace.audit(ours.account.user, "pods") if each["verb"] in ("list", "watch")]
+    assert deeds
+    assert [each["requestURI"] for each in deeds if "labelSelector=" not in each["requestURI"]] == []
+    named = {each["objectRef"].get("name", "") for each in ours.namespace.audit(ours.account.user, "pods")}
+    assert not [each for each in named if each.startswith("foreign-")]
+    with capsys.disabled():
+        print(f"\nservice: {before:.0f} MiB, {after:.0f} after 5,000 foreign pods, {anew:.0f} when started among them")
+
+
+async def _anew(ours, service):
+    await service.stop()
+    return await ours.serve(RAYSCALER_LISTEN=service.address)

@@ -1,0 +1,134 @@
+"""The API server is cut off, forgets, refuses or is away: nothing is launched twice, nothing ends, and scaling goes on after it (complaint G1)."""
+
+import asyncio
+import contextlib
+
+import pytest
+from structlog.testing import capture_logs
+
+from rayscaler.errors import Unavailable
+from rayscaler.executor.base import LaunchSpec
+from rayscaler.k8s.executor import KubernetesExecutor
+from rayscaler.model.nodetype import NodeType
+from rayscaler.model.resources import Resources
+from tests.cluster.product import document, until
+from tests.cluster.relay import Relay
+from tests.k8s import bed
+
+pytestmark = [pytest.mark.tier("cluster"), pytest.mark.timeout(300)]
+
+ONE = Resources.of(CPU=1)
+SMALL = {"name": "small", "resources": {"CPU": 1}, "maxWorkers": 300}
+
+
+def assert_exact(ours, count: int) -> None:
+    """So many were created ever, each once, and none was deleted."""
+    created = ours.created("demo")
+    assert len(created) == len(set(created)) == count
+    assert ours.deleted("demo") == set()
+
+
+async def test_watches_that_are_cut_in_the_middle_of_a_scale_up_lose_and_double_nothing(ours):
+    """Every connection of the service breaks five times while 100 pods come; it goes on leading."""
+    async with bed.Line.opened(ours.namespace) as line:
+        service = await ours.serve(by=line.url)
+        definition = document("demo", SMALL)
+        await ours.define(definition)
+        async with ours.ray(definition, service.address) as ray:
+            for _ in range(5):
+                ray.gcs.submit(ONE, 20)
+                await asyncio.sleep(1.2)  # demand shows after 1 s: the creates are under way
+                line.cut()
+            await until(lambda: len(ray.gcs.running()) == 100, what=lambda: len(ray.gcs.running()))
+            await asyncio.sleep(2.0)  # what was under way has arrived
+            assert len(ray.seen) == 100  # the record of a request that was cut does not tell what came of it
+        assert service.process.returncode is None
+        assert service.told("reflector.lost")
+        assert len(ours.created("demo")) == len(set(ours.created("demo")))
+        assert ours.deleted("demo") == set()
+        await service.stop()
+
+
+async def test_an_api_server_that_is_away_ends_the_leader_and_its_next_life_goes_on_with_what_is_there(ours):
+    """Away for some 15 s, beyond the 6 s of the Lease: the process ends, as a pod's would, is started again, and waits for the API server."""
+    definition = document("demo", SMALL)
+    async with ours.kept_up() as first:
+        await ours.define(definition)
+        async with ours.ray(definition, first.address) as ray:
+            ray.gcs.submit(ONE, 10)
+            await until(lambda: len(ray.gcs.running()) == 10)
+            async with ours.namespace.cluster.without("kube-apiserver"):
+                ray.gcs.submit(ONE, 10)
+                await asyncio.sleep(12.0)  # as long as it is away, besides its own start
+                assert first.process.returncode not in (None, 0)
+            await until(lambda: len(ray.gcs.running()) == 20, 120.0, lambda: len(ray.gcs.running()))
+            assert ray.unnamed == set()
+            assert not [each for each in ray.gcs.tasks.values() if each.times_lost]
+    assert_exact(ours, 20)
+
+
+async def test_an_api_server_that_has_forgotten_the_version_says_410_and_all_is_listed_anew(namespace):
+    """After its restart the API server's cache begins at etcd's newest version, so a watch from an older one is the real 410."""
+
+    def spec(index: int) -> LaunchSpec:
+        return LaunchSpec("c", f"c-small-1-{index}", NodeType("small", ONE, template=bed.template()), "c-head:6379")
+
+    ended = []
+    async with bed.entered(namespace) as client:
+        executor = KubernetesExecutor(client, namespace.name, on_end=ended.append)
+        for index in range(3):
+            await executor.launch(spec(index))
+        assert len(await executor.list("c")) == 3
+        with capture_logs() as logs:
+            await namespace.api.create(namespace.path("configmaps"), {"metadata": {"name": "newer"}})
+            async with namespace.cluster.without("kube-apiserver"):
+                pass
+            path = namespace.path("pods/c-small-1-0")
+            await namespace.api.delete(path, {"gracePeriodSeconds": 0})
+            async with asyncio.timeout(60.0):
+                while await _listed(executor) != {"c-small-1-1", "c-small-1-2"}:  # noqa: ASYNC110  # see below
+                    await asyncio.sleep(0.1)  # the list is answered from memory
+        (expired,) = [each for each in logs if each["event"] == "reflector.lost" and each["error_name"] == "EXPIRED"]
+        assert "too old resource version" in expired["error"]
+        await executor.launch(spec(3))
+        assert len(await executor.list("c")) == 3
+        await executor.close()
+    assert ended == []
+
+
+async def _listed(executor) -> set[str]:
+    with contextlib.suppress(Unavailable):  # while it is blind
+        return {each.instance_id for each in await executor.list("c")}
+    return set()
+
+
+async def test_a_storm_of_429_is_waited_out_without_one_pod_too_many(ours):
+    """Every write of pods and ConfigMaps, and every list, is answered 429 for 6 s, while 100 launches and then 20 ends are due."""
+    definition = document("demo", SMALL, idleTimeout="2s")
+    async with Relay.running(ours.namespace.cluster) as relay:
+        service = await ours.serve(by=relay.url)
+        await ours.define(definition)
+        async with ours.ray(definition, service.address) as ray:
+            tasks = ray.gcs.submit(ONE, 20)
+            await until(lambda: len(ray.gcs.running()) == 20)
+            relay.storms = lambda method, path: "/leases/" not in path
+            ray.gcs.submit(ONE, 100)
+            await asyncio.sleep(6.0)  # the storm
+            assert relay.refused["PATCH"] + relay.refused["POST"] > 0
+            relay.storms = lambda method, path: method == "POST" and path.endswith("/pods")
+            await asyncio.sleep(4.0)  # likewise: the record can be written, no pod can be made
+            assert relay.refused["POST"] > 0
+            relay.storms = lambda method, path: False
+            await until(lambda: len(ray.gcs.running()) == 120, 90.0, lambda: len(ray.gcs.running()))
+            assert_exact(ours, 120)
+            relay.storms = lambda method, path: method == "DELETE"
+            ray.gcs.finish(*tasks)
+            await until(lambda: relay.refused["DELETE"] >= 20, what=lambda: relay.refused)
+            relay.storms = lambda method, path: False
+            await ours.counted("demo", 100)
+            await asyncio.sleep(3.0)  # longer than the timeout: the busy ones stay
+            assert len(ray.gcs.running()) == 100
+            assert ray.unnamed == set()
+            assert len(ours.deleted("demo")) == 20
+        assert service.process.returncode is None
+        await service.stop()

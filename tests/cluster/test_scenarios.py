@@ -1,0 +1,113 @@
+"""The acceptance scenarios that need a real API server, in full size: the whole product, simulated nodes, a fake Ray. Bounds are deadlines."""
+
+import asyncio
+import itertools
+
+import pytest
+
+from rayscaler.model.resources import Resources
+from rayscaler.monitor.service import GrpcTransport
+from tests.cluster.namespaces import BEHAVIOUR
+from tests.cluster.product import document, until
+
+pytestmark = [pytest.mark.tier("cluster"), pytest.mark.timeout(400)]
+
+ONE = Resources.of(CPU=1)
+SMALL_POD = {"cpu": "10m", "memory": "16Mi"}
+
+
+class Timed(GrpcTransport):
+    """Notes when reports are answered."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(address)
+        self.answered_at: list[float] = []
+
+    async def report(self, request):
+        answer = await super().report(request)
+        self.answered_at.append(asyncio.get_running_loop().time())
+        return answer
+
+    def longest_gap_s(self) -> float:
+        return max(after - before for before, after in itertools.pairwise(self.answered_at))
+
+
+async def test_scenario_1_a_burst_of_a_thousand_is_one_plan_a_thousand_pods_and_never_one_more(ours, capsys):
+    """Scenario 1, complaint A1: 1,000 tasks of 15 CPUs, one type, from zero."""
+    service, clock = await ours.serve(), asyncio.get_running_loop().time
+    definition = document("demo", {"name": "big", "resources": {"CPU": 15}, "maxWorkers": 1000})
+    await ours.define(definition)
+    timed = Timed(service.address)
+    async with ours.ray(definition, service.address, transport=timed) as ray:
+        began_at = clock()
+        ray.gcs.submit(Resources.of(CPU=15), 1000)
+        await until(lambda: len(ray.seen) >= 1000, 120.0, lambda: len(ray.seen))
+        created_s = clock() - began_at
+        await until(lambda: len(ray.gcs.running()) == 1000, 240.0, lambda: len(ray.gcs.running()))
+        running_s = clock() - began_at
+        await asyncio.sleep(3.0)  # what was not needed would come now
+        gap_s = timed.longest_gap_s()
+    assert len(await ours.workers("demo")) == 1000
+    created = ours.created("demo")
+    assert len(created) == len(set(created)) == 1000
+    (cycle,) = service.told("cycle")
+    assert "'big (DEMAND)': 1000" in cycle
+    assert ours.deleted("demo") == set()
+    with capsys.disabled():
+        print(f"\nscenario 1: created {created_s:.1f} s, all run {running_s:.1f} s after submission; longest gap of answers {gap_s:.2f} s")
+
+
+def _type(name: str, count: int, *, behaviour: dict[str, str] | None = None, **requests: str) -> dict:
+    annotations = {BEHAVIOUR + key: value for key, value in (behaviour or {}).items()}
+    container = {"name": "ray", "image": "ray:test", "resources": {"requests": {**SMALL_POD, **requests}}}
+    template = {"metadata": {"annotations": annotations}, "spec": {"containers": [container]}}
+    return {"name": name, "resources": {"CPU": 1}, "maxWorkers": count, "template": template}
+
+
+async def test_scenario_2_a_head_that_dies_half_way_up_loses_no_worker_and_doubles_none(ours):
+    """Scenario 2: of 200 workers 80 run, 60 are pending, 60 have no room; the head's pod is deleted, later its GCS restarts 5 times."""
+    quota = {"metadata": {"name": "q"}, "spec": {"hard": {"requests.ephemeral-storage": "0"}}}
+    await ours.namespace.api.create(ours.namespace.path("resourcequotas"), quota)
+    service = await ours.serve()
+    late = _type("late", 60, **{"ephemeral-storage": "1Mi"})
+    definition = document("demo", _type("quick", 80), _type("slow", 60, behaviour={"ready-after": "never"}), late, idleTimeout="60s")
+    await ours.define(definition)
+    async with ours.ray(definition, service.address) as old:
+        old.gcs.submit(ONE, 200)
+        await until(lambda: (len(old.joined), len(old.seen)) == (80, 140), what=lambda: (len(old.joined), len(old.seen)))
+        await asyncio.sleep(1.0)  # the service hears of those that joined
+        old.gcs.is_down = True
+        await ours.namespace.api.delete(ours.namespace.path("pods/demo-head-1"))
+        await ours.head("demo")
+    before = {each["metadata"]["uid"] for each in await ours.workers("demo")}
+    async with ours.ray(definition, service.address, are_away=True) as ray:
+        await asyncio.sleep(6.0)  # the new head knows no worker and no task yet: they are waited for
+        assert {each["metadata"]["uid"] for each in await ours.workers("demo")} == before
+        ray.let_join(40)
+        ray.gcs.submit(ONE, 200)  # the job comes back
+        await asyncio.sleep(4.0)  # half of the workers are still on the way
+        assert {each["metadata"]["uid"] for each in await ours.workers("demo")} == before
+        ray.let_join(40)
+        await until(lambda: len(ray.gcs.running()) == 80)
+        await _make_room(ours, ray)
+        await until(lambda: len(ray.gcs.running()) == 200, 120.0, lambda: (len(ray.gcs.running()), len(ray.seen)))
+        for _ in range(5):
+            ray.gcs.is_down = True
+            await asyncio.sleep(0.7)
+            ray.gcs.restart(keeps_id=True)
+            ray.gcs.is_down = False
+            await asyncio.sleep(0.7)
+        await asyncio.sleep(3.0)  # what the restarts might have brought
+        assert before <= {each["metadata"]["uid"] for each in await ours.workers("demo")}
+        assert (len(ray.gcs.running()), ray.unnamed) == (200, set())
+    created = ours.created("demo")
+    assert len(created) == len(set(created)) == 200
+    assert ours.deleted("demo") == set()
+
+
+async def _make_room(ours, ray) -> None:
+    """Let what is pending become ready, and the quota grow."""
+    path, patch = ours.namespace.path, ours.namespace.api.patch
+    ready = {"metadata": {"annotations": {BEHAVIOUR + "ready-after": "0s"}}}
+    await asyncio.gather(*(patch(path(f"pods/{each}"), ready) for each in ray.seen if "-slow-" in each))
+    await patch(path("resourcequotas/q"), {"spec": {"hard": {"requests.ephemeral-storage": "1Gi"}}})
