@@ -8,7 +8,8 @@ import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from rayscaler import __main__, app
+from rayscaler import __main__
+from rayscaler.app import local
 from rayscaler.executor.base import LaunchSpec
 from rayscaler.local.executor import LocalExecutor
 from rayscaler.model.instance import InstanceObservation
@@ -48,5 +49,5 @@ class Gated(LocalExecutor):
 
 
 if __name__ == "__main__":
-    app.LocalExecutor = Gated  # type: ignore[misc]
+    local.LocalExecutor = Gated  # type: ignore[misc]
     __main__.main()

@@ -9,7 +9,8 @@ import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from rayscaler import __main__, app
+from rayscaler import __main__
+from rayscaler.app import local
 from rayscaler.local import executor
 from rayscaler.local.processes import Identity, SystemProcesses
 from rayscaler.local.rundir import Record, RunDir
@@ -79,7 +80,7 @@ class TrappedProcesses(SystemProcesses):
 
 
 if __name__ == "__main__":
-    app.SqliteStore = TrappedStore  # type: ignore[misc]
-    app.SystemProcesses = TrappedProcesses  # type: ignore[misc]
+    local.SqliteStore = TrappedStore  # type: ignore[misc]
+    local.SystemProcesses = TrappedProcesses  # type: ignore[misc]
     executor.RunDir = TrappedRunDir  # type: ignore[misc]
     __main__.main()
