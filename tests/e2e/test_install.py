@@ -43,7 +43,7 @@ say(connected=time.time())
 for number in range(int(sys.argv[1])):
     while len(ray.nodes()) > 1 and any(node["Alive"] for node in ray.nodes() if "node:__internal_head__" not in node["Resources"]):
         time.sleep(0.2)
-    time.sleep(2)
+    time.sleep(3)
     at = time.time()
     began = ray.get(task.remote())
     say(number=number, submitted=at, began=began, ended=time.time())
@@ -61,7 +61,8 @@ async def test_a_cluster_is_installed_defined_used_and_taken_away(kube_namespace
             client = await site.client("client", JOB, str(TRIES))
             tries = []
             for number in range(TRIES):
-                if number == TRIES - 1:
+                if number == TRIES - 1:  # the client waits for some seconds more
+                    await seen.until(tries[-1]["pod"], "gone", GONE_S)
                     await site.apply(installed.example())  # with an idle timeout of a minute, as it stands there
                 line = await client.said(lambda it, number=number: it.get("number") == number, 2 * UP_S)
                 (pod,) = [name for name in seen.of if name.startswith("demo-small-") and name not in {each["pod"] for each in tries}]
