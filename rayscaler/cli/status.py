@@ -38,8 +38,9 @@ def status(cluster: str, service: str | None, as_json: bool, is_watched: bool, e
 def render(cluster: pb.ClusterStatus) -> Group:
     """Return a cluster's status as tables."""
     age = _report(cluster)
+    cycle = f", cycle {cluster.cycle}" if cluster.cycle else ""  # what is written back into a namespace has none
     version = f", definition {cluster.definition.hash}" if cluster.definition.hash else ""
-    parts: list[RenderableType] = [Text(f"{cluster.cluster}: {age}, cycle {cluster.cycle}{version}", style="bold")]
+    parts: list[RenderableType] = [Text(f"{cluster.cluster}: {age}{cycle}{version}", style="bold")]
     if cluster.blind:
         parts.append(Text(f"blind since {clock_time(cluster.blind_since)}: {cluster.blind}; nothing is launched or ended meanwhile", "red"))
     if cluster.HasField("hold"):
