@@ -144,7 +144,7 @@ def ray_pod(template: Template, made: Made, owner: Owner | None) -> Manifest:
             **metadata,
             "name": made.name,
             "labels": {**(metadata.get("labels") or {}), **made.labels},
-            "annotations": {**(metadata.get("annotations") or {}), **made.annotations},
+            "annotations": {**labels.UNDISTURBED, **(metadata.get("annotations") or {}), **made.annotations},
             **owned(owner),
         },
         "spec": {

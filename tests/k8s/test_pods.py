@@ -93,6 +93,13 @@ def test_a_pod_is_its_template_with_what_is_ours(name, template, fields):
     )
 
 
+def test_2b_10_machines_under_pods_are_left_alone_unless_the_template_says_otherwise():
+    mark, said = "karpenter.sh/do-not-disrupt", {"karpenter.sh/do-not-disrupt": "false"}
+    made = [worker({**PLAIN, "metadata": metadata}) for metadata in ({}, {"annotations": said})]
+    assert [each["metadata"]["annotations"][mark] for each in made] == ["true", "false"]
+    assert {each["metadata"]["annotations"]["cluster-autoscaler.kubernetes.io/safe-to-evict"] for each in made} == {"false"}
+
+
 def test_the_same_spec_makes_the_same_pod_and_its_template_is_part_of_the_spec():
     assert worker(RICH) == worker(RICH)
     assert spec_hash(spec(RICH)) != spec_hash(spec(PLAIN))
