@@ -45,11 +45,12 @@ def ending(draft: Draft) -> None:
         text = f"{instance.ends_why}; ends in {left_s:.0f} s"
         row = draft.rows.get(instance.instance_id)
         draft.leave(instance)
-        if is_held or instance.drain_not_before > draft.state.now:
+        if is_held:
             continue
         if row is not None and row.takes_work:
-            node = instance.ray_node_id
-            draft.drains.append(Drain(instance.instance_id, node, Reason.PREEMPTED, text, is_preemption=True, deadline_s=left_s))
+            if instance.drain_not_before <= draft.state.now:
+                node = instance.ray_node_id
+                draft.drains.append(Drain(instance.instance_id, node, Reason.PREEMPTED, text, is_preemption=True, deadline_s=left_s))
         elif instance.is_in_flight and instance.status is not InstanceStatus.REJOINING:
             draft.terminations.append(Termination(instance.instance_id, Reason.PREEMPTED, text))
 

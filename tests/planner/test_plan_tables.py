@@ -391,3 +391,9 @@ def test_cd_7_a_dead_node_keeps_no_minimum_where_the_maximum_is_lowered():
     drained = {each.instance_id for each in found.drains}
     assert len(drained & {"b", "c", "d"}) == 2
     assert drained - {"b", "c", "d"} == {"e"}
+
+
+def test_a_launch_that_others_are_about_to_end_ends_at_once_also_while_a_drain_would_have_to_wait():
+    leaving = replace(requested("i"), ends_at=NOW + 30, drain_not_before=NOW + 5)
+    found = plan(state(NodeType("t", R(CPU=4)), instances=(leaving,)))
+    assert [(each.instance_id, each.reason) for each in found.terminations] == [("i", Reason.PREEMPTED)]

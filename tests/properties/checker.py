@@ -104,9 +104,9 @@ def _speed_limit(world: World, name: str) -> int:
 
 
 def _launches(world: World, name: str) -> int:
-    """Return how many launches of a type are on their way after the plan; who rejoins was launched long ago."""
+    """Return how many launches of a type are on their way after the plan; who rejoins was launched long ago, who is to be ended by others never comes."""
     off = {each.instance_id for each in world.plan.terminations}
-    own = [each for each in world.instances.values() if each.node_type == name and each.status in LAUNCHING]
+    own = [each for each in world.instances.values() if each.node_type == name and each.status in LAUNCHING and each.ends_at is None]
     return sum(each.instance_id not in off for each in own) + world.launched[name]
 
 
