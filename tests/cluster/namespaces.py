@@ -16,6 +16,8 @@ BEHAVIOUR = "sim.rayscaler.io/"
 REGISTERED = BEHAVIOUR + "Registered"
 """The condition of a pod whose node a fake head may see; only with `registers_after`."""
 POD_RIGHTS = ({"apiGroups": [""], "resources": ["pods"], "verbs": ["create", "delete", "get", "list", "patch", "watch"]},)
+ACCOUNT_S = 120.0
+"""For a namespace's own account: a moment, but after a test without an API server the controllers come back as late as their pauses have grown."""
 AUDITED_S = 10.0
 """From an answer to its line in the log; a moment, unless the machine is busy."""
 _numbers = itertools.count(1)
@@ -92,7 +94,7 @@ async def fresh(cluster: Cluster, api: Api) -> Namespace:
     """Make a namespace that takes pods. It ends with the cluster: to delete a thousand pods takes as long as to make them."""
     made = Namespace(f"t{next(_numbers)}", cluster, api)
     await api.create("/api/v1/namespaces", {"metadata": {"name": made.name}})
-    await api.wait(made.path("serviceaccounts"), "default", lambda it: it is not None)
+    await api.wait(made.path("serviceaccounts"), "default", lambda it: it is not None, ACCOUNT_S)
     return made
 
 
