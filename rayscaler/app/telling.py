@@ -16,6 +16,7 @@ from rayscaler.k8s.events import Events, of_action
 from rayscaler.k8s.pods import Owner
 from rayscaler.k8s.statusdocument import DefinitionStanding, HeadStanding, status_document
 from rayscaler.k8s.statuses import Statuses
+from rayscaler.model.status import ClusterStatus
 from rayscaler.reconciler.cluster import ClusterReconciler
 from rayscaler.server import answers, explanations
 
@@ -82,17 +83,17 @@ class Telling:
 
     def _tell(self, cluster: str, scene: Scene) -> None:
         try:
-            self._written.put(cluster, scene.owner, self._told(cluster, scene))
-            if scene.reconciler is not None:
-                self._tell_actions(scene.owner, scene.reconciler)
+            status = None if scene.reconciler is None else scene.reconciler.status()
+            self._written.put(cluster, scene.owner, self._told(cluster, scene, status))
+            if status is not None:
+                self._tell_actions(scene.owner, status)
         except Exception:
             # Telling serves people only: a bug in it must not end the service, and the next change is told anew.
             log.exception("telling.failed", cluster=cluster)
 
-    def _told(self, cluster: str, scene: Scene) -> dict[str, str]:
+    def _told(self, cluster: str, scene: Scene, status: ClusterStatus | None) -> dict[str, str]:
         """Return the documents: without ages and counts of cycles, which would make each one news."""
         own = scene.reconciler
-        status = None if own is None else own.status()
         if status is not None:
             status = replace(status, report_age_s=None, cycle=0, notices=(*scene.lacking, *status.notices))
         before = self._documents.get(cluster)
@@ -106,10 +107,10 @@ class Telling:
             told[statuses.EXPLAIN] = MessageToJson(explained, preserving_proto_field_name=True, indent=None)
         return told
 
-    def _tell_actions(self, owner: Owner, own: ClusterReconciler) -> None:
-        told_at = self._told_at.get(own.name, self._clock.now() - REST_S)
-        for each in own.status().actions:
+    def _tell_actions(self, owner: Owner, status: ClusterStatus) -> None:
+        told_at = self._told_at.get(status.cluster, self._clock.now() - REST_S)
+        for each in status.actions:
             reason = of_action(each)
             if each.at > told_at and reason is not None:
                 self._events.tell(owner, reason, each.detail, of=each.node_type)
-        self._told_at[own.name] = max([told_at, *(each.at for each in own.status().actions)])
+        self._told_at[status.cluster] = max([told_at, *(each.at for each in status.actions)])

@@ -97,7 +97,7 @@ class KubernetesExecutor:
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_following = False
         self._reflector = Reflector(
-            client, PODS, namespace, labels.PODS_SELECTOR, tell=self._changed, clock=self._clock, pauses=self._options.pauses
+            client, PODS, namespace, labels.OURS_SELECTOR, tell=self._changed, clock=self._clock, pauses=self._options.pauses
         )
 
     async def launch(self, spec: LaunchSpec) -> str:

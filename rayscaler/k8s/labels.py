@@ -16,7 +16,7 @@ INSTANCE_ID, SPEC_HASH, MADE_AS = "rayscaler.io/instance-id", "rayscaler.io/spec
 WORKER, HEAD, HEAD_EPOCH = "worker", "head", "rayscaler.io/head-epoch"
 TERMINATE_BY = "rayscaler.io/terminate-by"
 """Whoever knows beforehand that a pod will end says so in this annotation, as an RFC 3339 time: it is drained until then."""
-PODS_SELECTOR = f"{MANAGED_BY}={MANAGER},{CLUSTER}"
+OURS_SELECTOR = f"{MANAGED_BY}={MANAGER},{CLUSTER}"
 """Everything of ours and nothing else: foreign pods never cross the wire."""
 DEFINITIONS_SELECTOR = f"{CLUSTER},{MANAGED_BY}!={MANAGER}"
 """ConfigMaps with a cluster's definition: the label's key counts, and what rayscaler writes itself is none."""

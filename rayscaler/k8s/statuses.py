@@ -28,7 +28,6 @@ STATUS = "status.json"
 FULL, EXPLAIN = "full.json", "explain.json"
 """What the service's own door answers when it is asked for the status, and for explanations."""
 SUFFIX = ".rayscaler-status"
-SELECTOR = f"{labels.MANAGED_BY}={labels.MANAGER},{labels.CLUSTER}"
 MOST_BYTES = 1_000_000
 """A ConfigMap holds 1 MiB, keys included."""
 
@@ -137,7 +136,7 @@ def object_name(cluster: str) -> str:
 
 async def read(client: Client, namespace: str) -> dict[str, Mapping[str, str]]:
     """Return what stands written of each cluster of a namespace, by its name. Raises Denied, Unavailable."""
-    found, _ = await client.list(CONFIG_MAPS, namespace, selector=SELECTOR)
+    found, _ = await client.list(CONFIG_MAPS, namespace, selector=labels.OURS_SELECTOR)
     return {each.metadata.name.removesuffix(SUFFIX): each.data for each in found if each.metadata.name.endswith(SUFFIX)}
 
 
