@@ -94,7 +94,7 @@ def main(address: str) -> None:
 
     @ray.remote(num_cpus=1)
     def task() -> None:
-        time.sleep(3600)  # it never starts: no node joins
+        """Ask for a node; none joins, so it never starts."""
 
     kept = []
     print("ready", flush=True)

@@ -16,6 +16,14 @@ BEHAVIOUR = "sim.rayscaler.io/"
 REGISTERED = BEHAVIOUR + "Registered"
 """The condition of a pod whose node a fake head may see; only with `registers_after`."""
 POD_RIGHTS = ({"apiGroups": [""], "resources": ["pods"], "verbs": ["create", "delete", "get", "list", "patch", "watch"]},)
+RESTRICTED: JSON = {
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "readOnlyRootFilesystem": True,
+    "runAsNonRoot": True,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+"""What the strictest of Kubernetes' pod security standards asks of a container, and more."""
 ACCOUNT_S = 120.0
 """For a namespace's own account: a moment, but after a test without an API server the controllers come back as late as their pauses have grown."""
 AUDITED_S = 10.0

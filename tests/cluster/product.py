@@ -8,10 +8,10 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import aiohttp
 import yaml
@@ -24,7 +24,7 @@ from rayscaler.monitor.main import Monitor
 from rayscaler.monitor.service import GrpcTransport, Transport
 from rayscaler.testing.fake_gcs import UNEXPECTED, FakeGcs
 from tests.cluster.api import JSON, ApiError
-from tests.cluster.namespaces import Account, Namespace
+from tests.cluster.namespaces import Account, Namespace, condition
 
 LABEL = "rayscaler.io/cluster"
 WORKERS = "rayscaler.io/cluster={},rayscaler.io/role=worker"
@@ -67,6 +67,19 @@ async def until(is_so: Callable[[], bool], within_s: float = UP_S, what: Callabl
                 await asyncio.sleep(AGAIN_S)
     except TimeoutError:
         raise TimeoutError(f"not so after {within_s:g} s: {what()}") from None
+
+
+def is_ready(pod: JSON) -> bool:
+    """Whether a pod is said to be ready."""
+    return condition(pod, "Ready").get("status") == "True"
+
+
+async def awaited(look: Callable[[], Awaitable[Any]], within_s: float = UP_S) -> Any:
+    """Look until something is there, and return it: the witness looks by itself, not by what the service is told."""
+    async with asyncio.timeout(within_s):
+        while not (seen := await look()):  # noqa: ASYNC110  # see above
+            await asyncio.sleep(AGAIN_S)
+        return seen
 
 
 @dataclass
@@ -142,12 +155,11 @@ class Ray:
             drained = {each.node_id.hex() for each in self.gcs.drains}
             self.unnamed |= {name} if self.joined[name] not in drained else set()
         node_type = self.config.node_type(pod["metadata"]["labels"]["rayscaler.io/node-type"])
-        is_ready = any(each["type"] == "Ready" and each["status"] == "True" for each in pod["status"].get("conditions", ()))
         if kind == "DELETED" or phase in ("Failed", "Succeeded"):
             node = self.gcs.nodes.get(self.joined.pop(name, ""))
             if node is not None and node.death is None:
                 self.gcs.die(node.ray_node_id, UNEXPECTED, "its pod is gone")
-        elif is_ready and name not in self.joined and node_type is not None:
+        elif is_ready(pod) and name not in self.joined and node_type is not None:
             if self.away is not None:
                 self.away[name] = pod
                 return
@@ -183,12 +195,11 @@ class Seen:
 
     async def head(self, cluster: str) -> JSON:
         """Wait for the cluster's head to be ready, and return its pod."""
-        async with asyncio.timeout(UP_S):
-            while True:
-                for pod in await self.pods(HEADS.format(cluster)):
-                    if any(each["type"] == "Ready" and each["status"] == "True" for each in pod["status"].get("conditions", ())):
-                        return pod
-                await asyncio.sleep(0.1)  # likewise
+
+        async def ready() -> list[JSON]:
+            return [each for each in await self.pods(HEADS.format(cluster)) if is_ready(each)]
+
+        return (await awaited(ready))[0]
 
 
 class Site(Seen):

@@ -9,20 +9,12 @@ import pytest
 
 from rayscaler.model.resources import Resources
 from tests.cluster.api import ApiError
-from tests.cluster.product import HEADS, document
+from tests.cluster.product import HEADS, awaited, document
 
 pytestmark = [pytest.mark.tier("cluster"), pytest.mark.timeout(240)]
 
 ONE = Resources.of(CPU=1)
 SMALL = {"name": "small", "resources": {"CPU": 1}, "maxWorkers": 50}
-
-
-async def until(is_so, within_s=60.0):
-    """Look until something is so."""
-    async with asyncio.timeout(within_s):
-        while not (found := await is_so()):  # noqa: ASYNC110  # see below
-            await asyncio.sleep(0.1)  # the witness looks by itself, not by what the service is told
-        return found
 
 
 async def test_a_config_map_makes_a_head_and_pods_come_and_go_with_the_demand(ours):
@@ -33,7 +25,7 @@ async def test_a_config_map_makes_a_head_and_pods_come_and_go_with_the_demand(ou
         tasks = ray.gcs.submit(ONE, 3)
         pods = await ours.counted("demo", 3)
         assert {each["metadata"]["labels"]["rayscaler.io/node-type"] for each in pods} == {"small"}
-        await until(lambda: _all_run(ray, tasks))
+        await awaited(lambda: _all_run(ray, tasks))
         for each in tasks:
             ray.gcs.finish(each)
         await ours.counted("demo", 0)
@@ -57,7 +49,7 @@ async def test_deleting_the_definition_deletes_all_that_was_made_of_it(ours):
         left = [await ours.namespace.api.get(ours.namespace.path(kind)) for kind in ("pods", "services", "configmaps")]
         return not [each["metadata"]["name"] for found in left for each in found["items"] if each["metadata"]["name"].startswith("demo")]
 
-    await until(nothing)
+    await awaited(nothing)
     assert service.process.returncode is None
 
 
@@ -79,7 +71,7 @@ async def test_status_and_explain_of_a_namespace_need_no_right_but_to_read_confi
             found = await asyncio.to_thread(ask, "status")
             return found and [each for each in found[0].get("pending", ()) if each["reason"] == "MAX_WORKERS_OF_TYPE"]
 
-        assert (await until(told))[0]["count"] == "2"
+        assert (await awaited(told))[0]["count"] == "2"
         explained = await asyncio.to_thread(ask, "explain")
         assert {each["because"]["reason"] for each in explained[0]["shapes"]} >= {"MAX_WORKERS_OF_TYPE"}
 
@@ -99,15 +91,13 @@ async def test_a_bad_edit_is_told_on_the_config_map_and_changes_nothing(ours):
             events = await api.get(path("events"), fieldSelector="involvedObject.name=demo")
             return [each["message"] for each in events["items"] if each["reason"] == "DefinitionRefused"]
 
-        (message,) = await until(refused)
+        (message,) = await awaited(refused)
         assert "spec.nodeTypes" in message
 
-        async def condition():
-            found = await api.get(path("configmaps/demo.rayscaler-status"))
-            conditions = {each["type"]: each for each in json.loads(found["data"]["status.json"])["conditions"]}
-            return conditions["DefinitionValid"]["status"] == "False"
+        async def is_invalid():
+            return (await _definition_valid(ours))["status"] == "False"
 
-        await until(condition)
+        await awaited(is_invalid)
         assert [each["metadata"]["uid"] for each in await ours.workers("demo")] == [before["metadata"]["uid"]]
 
 
@@ -119,7 +109,7 @@ async def test_a_killed_service_loses_and_doubles_nothing(ours):
         ray.gcs.submit(ONE, 5)
         before = {each["metadata"]["uid"] for each in await ours.counted("demo", 5)}
         uid = ray.head_uid
-    since = await until(lambda: _valid_since(ours))
+    since = await awaited(lambda: _valid_since(ours))
     await first.kill()
     second = await ours.serve()
     async with ours.ray(definition, second.address) as ray:
@@ -132,9 +122,14 @@ async def test_a_killed_service_loses_and_doubles_nothing(ours):
 
 async def _valid_since(ours):
     """Since when the definition is said to be valid; the next leader must not begin anew."""
-    found = await ours.namespace.api.get(ours.namespace.path("configmaps/demo.rayscaler-status"))
-    conditions = {each["type"]: each for each in json.loads(found["data"]["status.json"])["conditions"]}
-    return conditions["DefinitionValid"]["lastTransitionTime"] if conditions["DefinitionValid"]["status"] == "True" else ""
+    valid = await _definition_valid(ours)
+    return valid["lastTransitionTime"] if valid["status"] == "True" else ""
+
+
+async def _definition_valid(ours):
+    """Return that condition as it is written back."""
+    written = await ours.namespace.api.get(ours.namespace.path("configmaps/demo.rayscaler-status"))
+    return {each["type"]: each for each in json.loads(written["data"]["status.json"])["conditions"]}["DefinitionValid"]
 
 
 async def test_a_head_that_is_deleted_gets_a_successor_and_only_that_one_is_heard(ours):
@@ -149,7 +144,7 @@ async def test_a_head_that_is_deleted_gets_a_successor_and_only_that_one_is_hear
             heads = await ours.pods(HEADS.format("demo"))
             return [each for each in heads if each["metadata"]["name"] == "demo-head-2"]
 
-        (new,) = await until(successor)
+        (new,) = await awaited(successor)
         assert new["metadata"]["uid"] != old.head_uid
         old.gcs.submit(ONE, 4)
         async with ours.ray(definition, service.address) as ray:

@@ -7,14 +7,6 @@ from collections.abc import Sequence
 from tests.cluster.api import JSON
 from tests.cluster.namespaces import Namespace
 
-RESTRICTED: JSON = {
-    "allowPrivilegeEscalation": False,
-    "capabilities": {"drop": ["ALL"]},
-    "readOnlyRootFilesystem": True,
-    "runAsNonRoot": True,
-    "seccompProfile": {"type": "RuntimeDefault"},
-}
-"""What the strictest of Kubernetes' pod security standards asks of a container, and more."""
 EXEC_S = 60.0
 """For a program in a pod to end."""
 

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 import rayscaler
+from tests.cluster.namespaces import RESTRICTED
 from tests.e2e import bed, host, images
-from tests.e2e.pods import RESTRICTED, execute, log, pod
+from tests.e2e.pods import execute, log, pod
 
 pytestmark = pytest.mark.tier("e2e")
 

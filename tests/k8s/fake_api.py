@@ -17,6 +17,7 @@ from kubernetes.aio.client.configuration import Configuration
 from rayscaler.k8s import labels
 from rayscaler.k8s.client import Client
 from tests.k8s.fake_objects import merged
+from tests.k8s.listening import listen
 
 MINE = {labels.MANAGED_BY: labels.MANAGER, labels.CLUSTER: "c", labels.NODE_TYPE: "small", labels.ROLE: labels.WORKER}
 
@@ -58,14 +59,8 @@ class FakeApi:
 
     async def start(self) -> None:
         """Listen, on the same port as before."""
-        app = web.Application()
-        app.router.add_route("*", "/api/v1/namespaces/ns/{plural}", self._many)
-        app.router.add_route("*", "/api/v1/namespaces/ns/{plural}/{name}", self._one)
-        self._runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)  # aiohttp takes 0 for no limit
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True)
-        await site.start()
-        self.port = site._server.sockets[0].getsockname()[1]
+        routes = [("/api/v1/namespaces/ns/{plural}", self._many), ("/api/v1/namespaces/ns/{plural}/{name}", self._one)]
+        self._runner, self.port = await listen(routes, self.port)
 
     async def stop(self) -> None:
         """Be away."""

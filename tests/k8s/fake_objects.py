@@ -15,6 +15,7 @@ from aiohttp import web
 from kubernetes.aio.client.configuration import Configuration
 
 from rayscaler.k8s.client import Client
+from tests.k8s.listening import listen
 
 Key = tuple[str, str]
 
@@ -40,15 +41,10 @@ class FakeObjects:
 
     async def start(self) -> None:
         """Listen."""
-        app = web.Application()
-        for prefix in ("/api/v1", "/apis/{group}/{version}"):
-            app.router.add_route("*", prefix + "/namespaces/ns/{plural}", self._many)
-            app.router.add_route("*", prefix + "/namespaces/ns/{plural}/{name}", self._one)
-        self._runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)  # aiohttp takes 0 for no limit
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True)
-        await site.start()
-        self.port = site._server.sockets[0].getsockname()[1]
+        all_of, one_of = "/namespaces/ns/{plural}", "/namespaces/ns/{plural}/{name}"
+        prefixes = ("/api/v1", "/apis/{group}/{version}")
+        routes = [(prefix + path, handler) for prefix in prefixes for path, handler in ((all_of, self._many), (one_of, self._one))]
+        self._runner, self.port = await listen(routes, self.port)
 
     async def stop(self) -> None:
         """Be away."""

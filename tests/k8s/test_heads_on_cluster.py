@@ -11,10 +11,9 @@ from rayscaler.k8s.head import Options
 from rayscaler.k8s.pods import Owner
 from rayscaler.k8s.succession import HeadPhase
 from rayscaler.model.nodetype import ClusterConfig, Head
-from tests.cluster.namespaces import Namespace
+from tests.cluster.namespaces import RESTRICTED, Namespace
 from tests.k8s import bed
 from tests.k8s.test_head import tending
-from tests.k8s.test_pods import RESTRICTED
 
 pytestmark = [pytest.mark.tier("cluster"), pytest.mark.timeout(180)]
 FAST = Options(pauses_s=(0.0, 0.1), unreachable_s=0.5)
@@ -75,6 +74,18 @@ async def endpoints_of(namespace):
         await asyncio.gather(task, return_exceptions=True)
 
 
+@contextlib.asynccontextmanager
+async def staged(namespace):
+    """What keeps heads with the rights of the Role, what it tells of them, what their Service leads to, and whose they are."""
+    owner = await prepared(namespace)
+    async with (
+        bed.entered(namespace) as client,
+        endpoints_of(namespace) as endpoints,
+        tending(client, FAST, namespace.name) as (made, told),
+    ):
+        yield made, told, endpoints, owner
+
+
 async def pod(namespace, name):
     return await namespace.api.get(f"{namespace.path('pods')}/{name}")
 
@@ -84,12 +95,7 @@ async def gone(namespace, name):
 
 
 async def test_a_head_is_made_with_no_right_but_the_role_and_its_service_leads_to_it(namespace):
-    owner = await prepared(namespace)
-    async with (
-        bed.entered(namespace) as client,
-        endpoints_of(namespace) as endpoints,
-        tending(client, FAST, namespace.name) as (made, told),
-    ):
+    async with staged(namespace) as (made, told, endpoints, owner):
         made.want(config(), owner)
         await told.until(HeadPhase.READY, 1)
         await endpoints.until("demo-head-1")
@@ -103,12 +109,7 @@ async def test_a_head_is_made_with_no_right_but_the_role_and_its_service_leads_t
 
 
 async def test_design_2b_4_a_head_killed_five_times_is_five_epochs_of_which_one_is_served(namespace):
-    owner = await prepared(namespace)
-    async with (
-        bed.entered(namespace) as client,
-        endpoints_of(namespace) as endpoints,
-        tending(client, FAST, namespace.name) as (made, told),
-    ):
+    async with staged(namespace) as (made, told, endpoints, owner):
         made.want(config(sim={"ends-after": "2s"}), owner)
         incarnations = []
         for epoch in range(1, 7):
@@ -170,12 +171,7 @@ def assert_one_epoch_at_a_time(endpoints):
 
 
 async def test_design_2b_4_a_head_whose_node_is_out_of_sight_or_that_never_ends_is_not_waited_for(namespace):
-    owner = await prepared(namespace)
-    async with (
-        bed.entered(namespace) as client,
-        endpoints_of(namespace) as endpoints,
-        tending(client, FAST, namespace.name) as (made, told),
-    ):
+    async with staged(namespace) as (made, told, endpoints, owner):
         made.want(config(sim={"ends-after": "never"}), owner)
         await endpoints.until("demo-head-1")
         conditions = {"status": {"conditions": [{"type": "Ready", "status": "False"}]}}  # as the node controller does, and no kubelet
@@ -193,8 +189,7 @@ async def test_design_2b_4_a_head_whose_node_is_out_of_sight_or_that_never_ends_
 
 
 async def test_a_better_definition_replaces_a_head_that_was_never_up_and_restarts_none_that_was(namespace):
-    owner = await prepared(namespace)
-    async with bed.entered(namespace) as client, tending(client, FAST, namespace.name) as (made, told):
+    async with staged(namespace) as (made, told, _, owner):
         made.want(config(sim={"image-pull": "fail"}), owner)
         await told.until(HeadPhase.PULLING, 1, "ImagePullBackOff")
         made.want(config(), owner)
@@ -208,8 +203,7 @@ async def test_a_better_definition_replaces_a_head_that_was_never_up_and_restart
 
 
 async def test_of_a_service_only_what_breaks_its_contract_is_put_right(namespace):
-    owner = await prepared(namespace)
-    async with bed.entered(namespace) as client, endpoints_of(namespace) as endpoints, tending(client, FAST, namespace.name) as (made, _):
+    async with staged(namespace) as (made, _, endpoints, owner):
         made.want(config(), owner)
         await endpoints.until("demo-head-1")
         path = f"{namespace.path('services')}/demo-head"
@@ -264,8 +258,7 @@ async def test_each_right_of_a_head_is_needed_and_its_lack_is_named(namespace):
 
 
 async def test_cd10_deleting_the_definition_deletes_its_head_and_service_without_rayscaler(namespace):
-    owner = await prepared(namespace)
-    async with bed.entered(namespace) as client, tending(client, FAST, namespace.name) as (made, told):
+    async with staged(namespace) as (made, told, _, owner):
         made.want(config(), owner)
         await told.until(HeadPhase.READY, 1)
         made.forget("demo")
@@ -275,12 +268,7 @@ async def test_cd10_deleting_the_definition_deletes_its_head_and_service_without
 
 
 async def test_a_definition_of_the_same_name_made_anew_has_a_head_of_its_own(namespace):
-    owner = await prepared(namespace)
-    async with (
-        bed.entered(namespace) as client,
-        endpoints_of(namespace) as endpoints,
-        tending(client, FAST, namespace.name) as (made, told),
-    ):
+    async with staged(namespace) as (made, told, endpoints, owner):
         made.want(config(), owner)
         await told.until(HeadPhase.READY, 1)
         old = made.incarnation("demo")
@@ -297,9 +285,8 @@ async def test_a_definition_of_the_same_name_made_anew_has_a_head_of_its_own(nam
 
 
 async def test_pt1_the_restricted_profile_takes_a_head_with_its_monitor(namespace):
-    owner = await prepared(namespace)
     profile = {"pod-security.kubernetes.io/enforce": "restricted"}
     await namespace.api.patch(f"/api/v1/namespaces/{namespace.name}", {"metadata": {"labels": profile}})
-    async with bed.entered(namespace) as client, tending(client, FAST, namespace.name) as (made, told):
+    async with staged(namespace) as (made, told, _, owner):
         made.want(config(container={"securityContext": RESTRICTED}), owner)
         await told.until(HeadPhase.READY, 1)

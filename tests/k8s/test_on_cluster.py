@@ -18,8 +18,8 @@ from rayscaler.k8s.reflector import Pauses
 from rayscaler.model.instance import InstanceObservation, Phase
 from rayscaler.model.nodetype import NodeType
 from rayscaler.model.resources import Resources
+from tests.cluster.namespaces import RESTRICTED
 from tests.k8s import bed
-from tests.k8s.test_pods import RESTRICTED
 
 pytestmark = [pytest.mark.tier("cluster"), pytest.mark.timeout(180)]
 

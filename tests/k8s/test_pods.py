@@ -15,17 +15,11 @@ from rayscaler.executor.record import spec_hash
 from rayscaler.k8s import pods
 from rayscaler.model.nodetype import NodeType
 from rayscaler.model.resources import Resources
+from tests.cluster.namespaces import RESTRICTED
 
 pytestmark = pytest.mark.tier("unit")
 GOLDEN = Path(__file__).parent / "golden"
 OWNER = pods.Owner("v1", "ConfigMap", "demo", "0b6a")
-RESTRICTED = {
-    "allowPrivilegeEscalation": False,
-    "readOnlyRootFilesystem": True,
-    "runAsNonRoot": True,
-    "capabilities": {"drop": ["ALL"]},
-    "seccompProfile": {"type": "RuntimeDefault"},
-}
 RICH = {
     "metadata": {"labels": {"team": "x", "rayscaler": "no"}, "annotations": {"note": "y"}},
     "spec": {

@@ -25,7 +25,7 @@ class Following:
     def __init__(self, client) -> None:
         self.told: list[tuple[str, bool]] = []
         self._news = asyncio.Event()
-        self.reflector = Reflector(client, PODS, "ns", labels.PODS_SELECTOR, tell=self._tell, clock=SystemClock(), pauses=QUICK)
+        self.reflector = Reflector(client, PODS, "ns", labels.OURS_SELECTOR, tell=self._tell, clock=SystemClock(), pauses=QUICK)
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self.reflector.run())
