@@ -133,7 +133,10 @@ class ClusterReconciler:
     def withhold(self, why: str) -> None:
         """Launch and end nothing from now on, for this reason; "" ends that."""
         self._tell(partial(_withhold, why), wakes=True)
-        log.warning("definition.withheld", cluster=self.name, why=why)
+        if why:
+            log.warning("definition.withheld", cluster=self.name, why=why)
+        else:
+            log.info("definition.no_longer_withheld", cluster=self.name)
 
     def advise(self, warnings: tuple[str, ...]) -> None:
         """Say what somebody should look at in the definition that is in force, until another one is."""
