@@ -17,7 +17,7 @@ import grpc.aio
 import structlog
 
 from rayscaler.errors import Denied, Unavailable
-from rayscaler.plugin import greeting, handshake, wire
+from rayscaler.plugin import calls, greeting, handshake
 from rayscaler.plugin.faults import Failure, Fault
 from rayscaler.plugin.output import PIECE_BYTES, Intake, Lines
 from rayscaler.plugin.place import Place, Record, program
@@ -87,7 +87,7 @@ class Child:
 
     def connect(self, max_message_bytes: int) -> grpc.aio.Channel:
         """Open the channel to where it listens, and take what go-plugin streams of its output: until then a print of the plugin may wait."""
-        self.channel = wire.open_channel(self._record.target, max_message_bytes)
+        self.channel = calls.open_channel(self._record.target, max_message_bytes)
         self._stdio = asyncio.create_task(self._stream(self.channel), name=f"stdio of plugin {self._place.directory.name}")
         return self.channel
 
@@ -121,7 +121,7 @@ class Child:
         return Failure(fault, detail, self._intake.tail())
 
     async def _ask(self, timeout_s: float) -> None:
-        if self.channel is None or not await wire.shut_down(self.channel, timeout_s):
+        if self.channel is None or not await calls.shut_down(self.channel, timeout_s):
             self._processes.signal_leader(self.identity, signal.SIGTERM)
 
     def _kill(self) -> None:
@@ -165,8 +165,8 @@ class Child:
         return rest
 
     async def _stream(self, channel: grpc.aio.Channel) -> None:
-        by_stream = {stream: Lines() for stream in wire.STREAMS.values()}
-        async for stream, data in wire.stdio(channel):
+        by_stream = {stream: Lines() for stream in calls.STREAMS.values()}
+        async for stream, data in calls.stdio(channel):
             for start in range(0, len(data), PIECE_BYTES):
                 self._intake.take(stream, by_stream[stream].feed(data[start : start + PIECE_BYTES]))
                 await self._intake.bear(min(PIECE_BYTES, len(data) - start))

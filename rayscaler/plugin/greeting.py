@@ -79,11 +79,10 @@ def _check_version(text: str, wanted: int, fault: Fault, advice: str) -> None:
 
 def _greeting(network: str, address: str, sockets: Path) -> Greeting:
     if network == "unix":
-        path = Path(address)
-        if path.parent != sockets or not path.name or path.name in (".", ".."):
+        if sockets not in Path(address).parents or ".." in Path(address).parts:
             raise Failure(
                 Fault.WRONG_ADDRESS,
-                f"its socket {_shown(address.encode())} is not in {sockets}; build it with go-plugin 1.5 or later, "
+                f"its socket {_shown(address.encode())} is not below {sockets}; build it with go-plugin 1.5 or later, "
                 "or listen below the directory in PLUGIN_UNIX_SOCKET_DIR",
             )
         return Greeting(network, address)

@@ -15,7 +15,7 @@ import structlog
 
 from rayscaler.clock import Clock
 from rayscaler.errors import Unavailable
-from rayscaler.plugin import child, handshake, wire
+from rayscaler.plugin import calls, child, handshake
 from rayscaler.plugin.child import Child, how_ended
 from rayscaler.plugin.faults import Failure, Fault, HostStatus, State
 from rayscaler.plugin.output import Intake
@@ -149,7 +149,7 @@ class PluginHost:
         """Connect, and wait for good health."""
         channel = new.connect(self._max_message_bytes)
         try:
-            await self._unless_ended(new, wire.until_healthy(channel, self._health_deadline_s))
+            await self._unless_ended(new, calls.until_healthy(channel, self._health_deadline_s))
         except LookupError as error:
             raise new.failure(
                 Fault.NO_HEALTH,
@@ -165,7 +165,7 @@ class PluginHost:
         misses, wrong = 0, ""
         while misses < MISSES and running.channel is not None:
             await asyncio.sleep(self._timings.plugin_health_s)
-            wrong = await wire.check_health(running.channel, self._health_deadline_s)
+            wrong = await calls.check_health(running.channel, self._health_deadline_s)
             misses = misses + 1 if wrong else 0
             if wrong:
                 log.warning("plugin.health_missed", plugin=self.name, misses=misses, detail=wrong)

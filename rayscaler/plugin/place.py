@@ -21,8 +21,8 @@ MARK = "RAYSCALER_PLUGIN_PLACE"
 """Variable that tells a plugin that was started and not noted down from a stranger: the path of its place."""
 SOCKET_BYTES = 107
 """What a unix socket's path may have."""
-SOCKET_NAME_BYTES = 24
-"""go-plugin calls its sockets `plugin` and a number of ten digits at most; some room for others."""
+SOCKET_NAME_BYTES = 48
+"""go-plugin calls its sockets `plugin` and a number of ten digits at most, rayscaler's own half has them in a directory each."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,9 @@
 """Fixtures of plugins."""
 
-from collections.abc import AsyncIterator
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -14,3 +17,11 @@ async def stage(tmp_path) -> AsyncIterator[Stage]:
     await made.end()
     left = [each.name for each in made.directory.iterdir()] if made.directory.exists() else []
     assert left == []
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A directory whose path leaves room for a socket's, as those that pytest makes do not."""
+    made = Path(tempfile.mkdtemp(prefix="p-"))
+    yield made
+    shutil.rmtree(made, ignore_errors=True)

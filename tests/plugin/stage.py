@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -36,6 +37,10 @@ class Stage:
         self.directory = directory
         self.processes = SystemProcesses()
         self._hosts: list[tuple[PluginHost, asyncio.Task[None]]] = []
+
+    def sockets(self, name: str) -> Path:
+        """Return where a running plugin was told to have its socket."""
+        return Path(json.loads((self.directory / name / "plugin.json").read_text())["sockets"])
 
     def host(self, *argv: str, name: str = "fake", max_message_bytes: int = 32 << 20, **timings: float) -> PluginHost:
         """Make a host that nobody runs yet."""

@@ -25,6 +25,14 @@ def program() -> str:
     return str(go_plugin.build())
 
 
+def inside(directory: Path) -> list[Path]:
+    return list(directory.iterdir()) if directory.exists() else []
+
+
+def mode(path: Path) -> str:
+    return oct(path.stat().st_mode & 0o777)
+
+
 def is_there(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
 
@@ -33,21 +41,24 @@ async def info(host) -> pb.GetInfoResponse:
     return await executor_pb2_grpc.ExecutorServiceStub(host.channel()).GetInfo(pb.GetInfoRequest(protocol_version=1), timeout=5)
 
 
-async def test_it_is_started_called_and_stopped_and_nothing_is_left(stage, program):
+@pytest.mark.parametrize("length", [0, 90], ids=["in the run directory", "in a run directory with a path too long for a socket"])
+async def test_it_is_started_called_and_stopped_and_nothing_is_left(stage, program, short_path, length):
+    stage.directory = short_path / ("p" * length)
     host, _ = await stage.begun(program)
     assert host.status.state is State.SERVING
     answer = await info(host)
     assert (answer.name, answer.protocol_version) == ("fake.rayscaler.io", 1)
     assert int(answer.manifest["pid"]) == host.status.pid
-    sockets = list(stage.directory.rglob("s/*"))
-    assert [each.is_socket() for each in sockets] == [True]
-    assert [oct(each.stat().st_mode & 0o777) for each in (sockets[0].parent, stage.directory / "fake")] == ["0o700", "0o700"]
+    sockets = stage.sockets("fake")
+    assert (stage.directory in sockets.parents) == (length == 0)
+    assert [each.is_socket() for each in inside(sockets)] == [True]
+    assert [mode(sockets), mode(stage.directory / "fake")] == ["0o700", "0o700"]
     pid = host.status.pid
     with capture_logs() as logs:
         await stage.stopped(host)
     assert not [each for each in logs if each["event"] == "plugin.forced"]  # asking was enough
     assert not is_there(pid)
-    assert list(stage.directory.iterdir()) == []
+    assert inside(stage.directory) == inside(sockets) == []
     with pytest.raises(Unavailable, match="the plugin fake is stopped"):
         host.channel()
 
