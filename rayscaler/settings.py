@@ -14,6 +14,8 @@ from rayscaler.errors import InvalidRequest
 
 MAX_MESSAGE_BYTES = (1 << 31) - 1
 """gRPC keeps the limit in an int32."""
+HEARTBEAT_READINGS = 4
+"""A monitor confirms what has not changed with every fourth reading at the latest (H51 of SPEC.md)."""
 
 
 PLUGIN_COOKIE = ("RAYSCALER_PLUGIN", "executor.v1")
@@ -32,6 +34,8 @@ class Timings:
     """Between reports while work is pending or instances are in flight."""
     quiet_interval_s: float = 0.5
     """Between reports otherwise."""
+    due_interval_s: float = 0.1
+    """The same while a decision waits for the next report: as short as a monitor takes it."""
     blind_after_s: float = 10.0
     """Without a report for so long, nothing is launched or ended."""
     settle_s: float = 2.0
