@@ -10,8 +10,8 @@ from rayscaler.clock import SystemClock
 from rayscaler.config.file import DefinitionFile
 from rayscaler.local.executor import LocalExecutor
 from rayscaler.local.parts import only_one
-from rayscaler.local.processes import SystemProcesses
 from rayscaler.model.nodetype import ClusterConfig
+from rayscaler.processes import SystemProcesses
 from rayscaler.reconciler.follow import follow
 from rayscaler.reconciler.lastgood import opened
 from rayscaler.server.app import Server

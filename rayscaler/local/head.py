@@ -12,9 +12,9 @@ from rayscaler.errors import Unavailable
 from rayscaler.executor import raystart
 from rayscaler.local import startup
 from rayscaler.local.command import inherited, ray_executable
-from rayscaler.local.processes import Identity, Processes, end
 from rayscaler.local.startup import Startup
 from rayscaler.model.resources import Resources
+from rayscaler.processes import Identity, Processes, end
 
 log = structlog.get_logger(__name__)
 
