@@ -60,7 +60,7 @@ func main() {
 	}()
 	config := &plugin.ServeConfig{
 		HandshakeConfig: plugin.HandshakeConfig{ProtocolVersion: version, MagicCookieKey: "RAYSCALER_PLUGIN", MagicCookieValue: "executor.v1"},
-		Plugins:         plugin.PluginSet{"executor": &served{executor: newExecutor(log)}},
+		Plugins:         plugin.PluginSet{"executor": &served{executor: newExecutor(log, os.Getenv("FAKE_KILLED"))}},
 		GRPCServer:      plugin.DefaultGRPCServer,
 		Logger:          log,
 	}
