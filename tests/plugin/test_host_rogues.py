@@ -48,7 +48,7 @@ async def test_a_start_that_cannot_go_well_has_a_name(stage, how, fault, text):
     assert host.status.fault is fault
     assert text in host.status.detail
     with pytest.raises(Unavailable, match=fault):
-        host.channel()
+        await host.channel()
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ async def test_a_status_has_the_last_lines_that_were_printed_and_nothing_that_st
     host, _ = await stage.failed(*rogue("exits"))
     assert host.status.printed.splitlines() == ["Traceback (most recent call last):", "  �[31mKeyError�[0m: 'region'"]
     with pytest.raises(Unavailable, match=r"EXITED_AT_START: it exited with code 3 .*; it printed last:   �\[31mKeyError"):
-        host.channel()
+        await host.channel()
 
 
 async def test_one_that_hears_no_asking_is_forced_and_its_own_children_go_with_it(stage):
@@ -177,7 +177,7 @@ async def test_what_was_begun_and_not_noted_down_is_ended_before_another_start(s
     first, running = await stage.begun(program)
     pid = first.status.pid
     await stage.cancelled(running)
-    await first.close()
+    await first.leave()
     (stage.directory / "fake/plugin.json").write_text("{half a rec")
     second, _ = await stage.begun(program)
     assert second.status.pid != pid
@@ -189,7 +189,7 @@ async def test_one_whose_service_is_gone_prints_on_and_the_next_service_reads_it
     first, running = await stage.begun(str(go_plugin.build()))
     pid = first.status.pid
     await stage.cancelled(running)
-    await first.close()
+    await first.leave()
     os.kill(pid, signal.SIGUSR1)
     with capture_logs() as logs:
         second, _ = await stage.begun(str(go_plugin.build()))
