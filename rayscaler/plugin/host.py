@@ -89,10 +89,10 @@ class PluginHost:
                 running = await self._begun()
                 served_at = self._clock.mono()
                 await self._served_out(running)
-            except Failure as failure:
+            except (Failure, OSError) as error:
                 is_steady = served_at is not None and self._clock.mono() - served_at >= self._timings.plugin_steady_s
                 failures = 1 if is_steady else failures + 1
-                await self._rest(failure, failures)
+                await self._rest(error if isinstance(error, Failure) else Failure(Fault.HOST, f"this machine fails it: {error}"), failures)
 
     async def stop(self) -> None:
         """End the plugin, also one that an earlier process left running; nothing of it is left. Twice is fine."""
@@ -193,7 +193,10 @@ class PluginHost:
         )
         told = {"fault": failure.fault, "detail": failure.detail, "printed": failure.printed}
         self._say(State.WAITING, retry_at=self._clock.now() + wait_s, **told)
-        await self._end()
+        try:
+            await self._end()
+        except OSError as error:
+            log.warning("plugin.end_failed", plugin=self.name, detail=str(error))  # and tried again before the next start
         await asyncio.sleep(wait_s)
 
     async def _end(self) -> None:
