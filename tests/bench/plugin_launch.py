@@ -22,10 +22,11 @@ from rayscaler.clock import SystemClock
 from rayscaler.executor.base import Executor, LaunchSpec
 from rayscaler.model.nodetype import NodeType
 from rayscaler.model.resources import Resources
-from rayscaler.plugin.connection import Address, Started
+from rayscaler.plugin.connection import Address
 from rayscaler.plugin.executor import PluginExecutor
 from rayscaler.plugin.faults import State
 from rayscaler.plugin.host import PluginHost
+from rayscaler.plugin.started import Started
 from rayscaler.processes import SystemProcesses
 from rayscaler.settings import Timings
 from rayscaler.testing.fake_executor import FakeExecutor, FakeMachines
