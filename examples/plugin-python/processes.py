@@ -20,7 +20,7 @@ from rayscaler.plugin import serve
 from rayscaler.throttle import Unpaced
 
 MARK = "PROCESSES_PY_INSTANCE"
-FORCE = 'sleep 10; kill -9 -"$0"'  # runs by itself, so that an end that has begun goes on without us
+FORCE = 'sleep 10; kill -9 -"$0" 2>/dev/null'  # runs by itself, so that an end that has begun goes on without us
 
 
 class Processes:
