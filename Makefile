@@ -7,6 +7,9 @@ GO_STAMP := $(VENV)/.go
 GO_MONITOR := tests/protocol/go
 GO_CLUSTER := tests/cluster/controlplane
 GO_CHART := tests/chart/tools
+GO_PLUGIN := tests/plugin/go
+GO_API := proto/go
+GO_MODULES := $(GO_MONITOR) $(GO_CLUSTER) $(GO_CHART) $(GO_PLUGIN) $(GO_API)
 VERSION = $$($(PY) -c 'import rayscaler; print(rayscaler.__version__)')
 LOCK_PART := $(VENV)/bin/uv pip compile --generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11 --constraint requirements.lock -q
 export RAY_USAGE_STATS_ENABLED = 0
@@ -22,14 +25,15 @@ $(STAMP): requirements.lock pyproject.toml
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-# A monitor in Go, a Kubernetes and helm are among the tests: the machine's own Go if it is new enough for go.mod, else one beside the Python of $(VENV).
-$(GO_STAMP): $(STAMP) $(GO_MONITOR)/go.mod $(GO_MONITOR)/go.sum $(GO_MONITOR)/toolchain.lock $(GO_CLUSTER)/go.mod $(GO_CLUSTER)/go.sum \
-  $(GO_CHART)/go.mod $(GO_CHART)/go.sum
+# A monitor in Go, plugins, a Kubernetes and helm are among the tests: the machine's own Go if it is new enough for every go.mod, else one beside
+# the Python of $(VENV).
+$(GO_STAMP): $(STAMP) $(GO_MONITOR)/toolchain.lock $(GO_MODULES:%=%/go.mod) $(GO_MODULES:%=%/go.sum)
 	@export GOTOOLCHAIN=local GOWORK=off PATH=$(CURDIR)/$(VENV)/bin:$$PATH; \
-	(cd $(GO_MONITOR) && go list -m && cd $(CURDIR)/$(GO_CLUSTER) && go list -m && cd $(CURDIR)/$(GO_CHART) && go list -m) >/dev/null 2>&1 || \
+	each() { for module in $(GO_MODULES); do (cd $$module && "$$@") || return 1; done; }; \
+	each go list -m >/dev/null 2>&1 || \
 	  $(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r $(GO_MONITOR)/toolchain.lock || \
-	  { echo "the tests build a monitor and a Kubernetes in Go: install Go as new as $(GO_CLUSTER)/go.mod says"; exit 1; }; \
-	(cd $(GO_MONITOR) && go mod download) && (cd $(GO_CLUSTER) && go mod download) && cd $(GO_CHART) && go mod download
+	  { echo "the tests build a monitor, plugins and a Kubernetes in Go: install Go as new as $(GO_CLUSTER)/go.mod says"; exit 1; }; \
+	each go mod download
 	@touch $@
 
 demo: $(STAMP)   ## run the main job on this machine: a real Ray head, demand, workers, scale-down
@@ -37,6 +41,7 @@ demo: $(STAMP)   ## run the main job on this machine: a real Ray head, demand, w
 
 test: $(STAMP) $(GO_STAMP) ## set up everything and run the tests, but those of e2e
 	@$(PY) -m tests.protocol.go_monitor >/dev/null  # some minutes with Go's own cache empty, which no test should take
+	@$(PY) -m tests.plugin.go_plugin >/dev/null    # likewise
 	@$(PY) -m tests.cluster.binary >/dev/null      # likewise
 	@$(PY) -m tests.chart.tools >/dev/null         # likewise
 	$(PY) -m pytest --ignore tests/e2e $(ARGS)
@@ -71,13 +76,14 @@ fmt: $(STAMP)    ## format the code
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix-only --quiet .
 
-gen: $(STAMP)    ## generate rayscaler/api from proto/
+gen: $(STAMP) $(GO_STAMP) ## generate rayscaler/api and proto/go from proto/
 	PATH=$(CURDIR)/$(VENV)/bin:$$PATH $(PY) -m grpc_tools.protoc -Iproto --python_out=. --pyi_out=. --grpc_python_out=. \
 	  $$(find proto -name '*.proto' | sort)
+	$(PY) proto/go/generate.py
 
 gen-check: gen   ## fail when the committed generated code is stale
-	@git diff --exit-code --stat -- rayscaler/api || { echo "rayscaler/api is stale: run make gen and commit"; exit 1; }
-	@test -z "$$(git ls-files --others --exclude-standard rayscaler/api)" || { echo "rayscaler/api has uncommitted files"; exit 1; }
+	@git diff --exit-code --stat -- rayscaler/api proto/go || { echo "rayscaler/api or proto/go is stale: run make gen and commit"; exit 1; }
+	@test -z "$$(git ls-files --others --exclude-standard rayscaler/api proto/go)" || { echo "rayscaler/api or proto/go has uncommitted files"; exit 1; }
 
 docs: $(STAMP)   ## write docs/reference.md from schema and code
 	$(PY) docs/generate.py
@@ -94,7 +100,7 @@ lock: $(STAMP)   ## refresh requirements.lock, and what the images have of it
 image: $(STAMP)  ## build the service's image as an archive, without a container engine: NAME=, OUT=
 	$(PY) -m deploy.image --name $(or $(NAME),rayscaler:$(VERSION)) --out $(or $(OUT),build/rayscaler-$(VERSION).tar)
 
-bench: $(STAMP)  ## benchmarks: ours, the anchor's, the ratio; exit 1 on a missed ratio, 2 without an anchor
+bench: $(STAMP) $(GO_STAMP) ## benchmarks: ours, the anchor's, the ratio; exit 1 on a missed ratio, 2 without an anchor
 	$(PY) -m tests.bench $(ARGS)
 
 bench-k8s: $(STAMP) $(GO_STAMP) ## the same on a real API server: bursts of pods against bare creates, a task to its pod, idle requests, memory

@@ -18,6 +18,10 @@ HEARTBEAT_READINGS = 4
 """A monitor confirms what has not changed with every fourth reading at the latest (H51 of SPEC.md)."""
 
 
+PLUGIN_COOKIE = ("RAYSCALER_PLUGIN", "executor.v1")
+"""Variable, and its value, by which a plugin knows that a host started it (go-plugin's magic cookie). No secret."""
+
+
 @dataclass(frozen=True)
 class Timings:
     """Durations of the service, in seconds."""
@@ -82,10 +86,41 @@ class Timings:
     """A worker has so long to join a new head; then it is ended and, if still wanted, replaced (complaint F3: within 3 minutes)."""
     draining_s: float = 60.0
     terminating_s: float = 120.0
+    plugin_start_s: float = 30.0
+    """A plugin that rayscaler starts must have said where it listens, and be healthy, after so long (X44)."""
+    plugin_still_s: float = 5.0
+    """While one is waited for, the log says so this often."""
+    plugin_health_s: float = 10.0
+    """Between two questions after its health; it has half as long to answer, and 3 misses in a row are its end."""
+    plugin_retry_s: float = 1.0
+    """First wait before it is started again; doubles up to plugin_retry_max_s, and half as much again by chance."""
+    plugin_retry_max_s: float = 30.0
+    """Longest such wait."""
+    plugin_steady_s: float = 60.0
+    """Once it has served for so long, the next wait is a first one again."""
+    plugin_grace_s: float = 2.0
+    """Between asking one to end and forcing it (X47)."""
 
     def divided_by(self, factor: float) -> Self:
         """Return the same durations, each `factor` times shorter."""
         return replace(self, **{f.name: getattr(self, f.name) / factor for f in fields(self)})
+
+
+@dataclass(frozen=True)
+class ExecutorTls:
+    """Files (PEM) by which the service and plugins at addresses know each other: who vouches for them, and the service's own certificate."""
+
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> Self:
+        """Read RAYSCALER_EXECUTOR_CA, RAYSCALER_EXECUTOR_CERT, RAYSCALER_EXECUTOR_KEY."""
+        files = _files(env, "RAYSCALER_EXECUTOR")
+        if ("cert" in files) != ("key" in files):
+            raise InvalidRequest("RAYSCALER_EXECUTOR_CERT: goes with RAYSCALER_EXECUTOR_KEY; set both or none")
+        return cls(**files)
 
 
 @dataclass(frozen=True)
@@ -96,6 +131,12 @@ class ServiceSettings:
     state_dir: Path = Path("~/.rayscaler")
     max_message_bytes: int = 32 << 20
     timings: Timings = field(default_factory=Timings)
+    executor_tls: ExecutorTls = field(default_factory=ExecutorTls)
+
+    @property
+    def plugin_dir(self) -> Path:
+        """Where plugins that the service starts are recorded."""
+        return self.state_dir / "plugins"
 
     @property
     def run_dir(self) -> Path:
@@ -104,7 +145,7 @@ class ServiceSettings:
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None, *, listen: str | None = None, state_dir: Path | None = None) -> Self:
-        """Read RAYSCALER_LISTEN, RAYSCALER_STATE_DIR, RAYSCALER_MAX_MESSAGE_BYTES, RAYSCALER_TIME_FACTOR; flags win."""
+        """Read RAYSCALER_LISTEN, RAYSCALER_STATE_DIR, RAYSCALER_MAX_MESSAGE_BYTES, RAYSCALER_TIME_FACTOR, RAYSCALER_EXECUTOR_*; flags win."""
         env = os.environ if env is None else env
         default = cls()
         return cls(
@@ -112,12 +153,16 @@ class ServiceSettings:
             state_dir=(state_dir or Path(env.get("RAYSCALER_STATE_DIR") or default.state_dir)).expanduser(),
             max_message_bytes=math.ceil(_positive(env, "RAYSCALER_MAX_MESSAGE_BYTES", default.max_message_bytes, most=MAX_MESSAGE_BYTES)),
             timings=Timings().divided_by(_positive(env, "RAYSCALER_TIME_FACTOR", 1.0)),
+            executor_tls=ExecutorTls.from_env(env),
         )
 
 
 @dataclass(frozen=True)
 class NamespaceSettings:
-    """Settings of `rayscaler -n NAMESPACE serve`. `pod_name` "" means that the service runs in no pod of the namespace."""
+    """Settings of `rayscaler -n NAMESPACE serve`. `pod_name` "" means that the service runs in no pod of the namespace.
+
+    `executor` is the address of a plugin that makes the workers in place of the service, such as `rayscaler executor serve k8s` beside it.
+    """
 
     namespace: str
     pod_name: str = ""
@@ -128,10 +173,11 @@ class NamespaceSettings:
     monitor_service: str = ""
     """Where monitors find the replica that leads."""
     kubeconfig: Path | None = None
+    executor: str = ""
 
     @classmethod
     def from_env(cls, namespace: str, env: Mapping[str, str] | None = None) -> Self:
-        """Read RAYSCALER_POD_NAME, RAYSCALER_IMAGE, RAYSCALER_IMAGE_PULL_POLICY, RAYSCALER_TLS (on or off), RAYSCALER_MONITOR_SERVICE, KUBECONFIG."""
+        """Read RAYSCALER_POD_NAME, RAYSCALER_IMAGE, RAYSCALER_IMAGE_PULL_POLICY, RAYSCALER_TLS (on or off), RAYSCALER_MONITOR_SERVICE, KUBECONFIG, RAYSCALER_EXECUTOR."""
         env = os.environ if env is None else env
         default = cls(namespace)
         return cls(
@@ -142,6 +188,7 @@ class NamespaceSettings:
             is_tls_on=_on(env, "RAYSCALER_TLS"),
             monitor_service=env.get("RAYSCALER_MONITOR_SERVICE") or f"rayscaler-leader.{namespace}.svc:6380",
             kubeconfig=kubeconfig(env),
+            executor=env.get("RAYSCALER_EXECUTOR", ""),
         )
 
 
@@ -167,6 +214,40 @@ class MonitorSettings:
     incarnation: str = ""
     ca: Path | None = None
     token: Path | None = None
+
+
+@dataclass(frozen=True)
+class PluginSettings:
+    """Settings of a plugin in Python, on its own side. `listen` "" where a host starts it as its child.
+
+    `cert` and `key` are its own (PEM files), `ca` vouches for those that may call it.
+    """
+
+    listen: str = ""
+    is_child: bool = False
+    socket_dir: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+    ca: Path | None = None
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str] | None = None, *, listen: str = "") -> Self:
+        """Read RAYSCALER_PLUGIN (set by a host), RAYSCALER_PLUGIN_LISTEN, _CERT, _KEY, _CA, PLUGIN_UNIX_SOCKET_DIR; `listen` wins."""
+        env = os.environ if env is None else env
+        files = _files(env, "RAYSCALER_PLUGIN")
+        if ("cert" in files) != ("key" in files) or ("ca" in files and "cert" not in files):
+            raise InvalidRequest("RAYSCALER_PLUGIN_CERT: goes with RAYSCALER_PLUGIN_KEY, and RAYSCALER_PLUGIN_CA with both")
+        socket_dir = env.get("PLUGIN_UNIX_SOCKET_DIR")  # go-plugin's own
+        return cls(
+            listen=listen or env.get("RAYSCALER_PLUGIN_LISTEN", ""),
+            is_child=env.get(PLUGIN_COOKIE[0]) == PLUGIN_COOKIE[1],
+            socket_dir=Path(socket_dir) if socket_dir else None,
+            **files,
+        )
+
+
+def _files(env: Mapping[str, str], prefix: str) -> dict[str, Path]:
+    return {name: Path(found) for name in ("ca", "cert", "key") if (found := env.get(f"{prefix}_{name.upper()}"))}
 
 
 def _on(env: Mapping[str, str], name: str) -> bool:

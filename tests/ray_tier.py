@@ -20,9 +20,9 @@ import pytest
 from rayscaler.executor.base import LaunchSpec
 from rayscaler.local import command, startup
 from rayscaler.local.head import HeadOptions, LocalHead, free_port
-from rayscaler.local.processes import Identity, SystemProcesses, end
 from rayscaler.model.nodetype import NodeType
 from rayscaler.model.resources import Resources
+from rayscaler.processes import Identity, SystemProcesses, end
 
 DRIVER_S = 180.0
 """A driver that takes longer hangs; generous for a loaded machine."""

@@ -22,10 +22,10 @@ from rayscaler.executor.base import LaunchSpec
 from rayscaler.executor.feed import Feed
 from rayscaler.executor.record import spec_hash
 from rayscaler.local import command, startup, supervisor
-from rayscaler.local.processes import Identity, Processes, end, end_stragglers
 from rayscaler.local.rundir import Record, RunDir
 from rayscaler.local.supervisor import Status
 from rayscaler.model.instance import InstanceObservation, Phase
+from rayscaler.processes import Identity, Processes, end, end_stragglers
 from rayscaler.throttle import Pace, Unpaced
 
 log = structlog.get_logger(__name__)

@@ -20,7 +20,7 @@ from typing import Self
 from rayscaler import rejoin
 from rayscaler.errors import Busy, Unavailable
 from rayscaler.local import startup
-from rayscaler.local.processes import PROC, Identity, SystemProcesses, end, end_stragglers
+from rayscaler.processes import PROC, Identity, SystemProcesses, end, end_stragglers
 
 MARK = "RAYSCALER_PART"
 """Variable that tells a part's stragglers from a stranger's session: the path of its log."""

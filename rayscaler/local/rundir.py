@@ -15,7 +15,7 @@ from typing import Any
 from rayscaler.errors import InvalidRequest, Unavailable
 from rayscaler.executor.base import LaunchSpec
 from rayscaler.executor.record import spec_document, spec_from, spec_hash
-from rayscaler.local.processes import Identity
+from rayscaler.processes import Identity
 
 FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
 """What may become a file's name: no separators, nothing hidden, below the 255 bytes of file systems."""

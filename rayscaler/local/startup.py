@@ -4,7 +4,7 @@ import asyncio
 from enum import StrEnum
 from pathlib import Path
 
-from rayscaler.local.processes import Identity, Processes
+from rayscaler.processes import Identity, Processes
 
 STARTED_LINE = b"Ray runtime started."
 """What `ray start` prints once its processes run."""

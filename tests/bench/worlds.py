@@ -23,7 +23,7 @@ from rayscaler.cli.up.definition import ANEW
 from rayscaler.local import startup
 from rayscaler.local.command import ray_executable
 from rayscaler.local.head import HeadOptions, free_client_port, head_argv, head_env
-from rayscaler.local.processes import SystemProcesses
+from rayscaler.processes import SystemProcesses
 
 MARK = "RAYSCALER_BENCH"
 START_S = 60.0

@@ -10,7 +10,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from rayscaler.local.processes import Identity, SystemProcesses, end
+from rayscaler.processes import Identity, SystemProcesses, end
 from tests.cluster import binary, servers
 
 DIRECTORY = Path(__file__).parents[2] / "build/cluster"

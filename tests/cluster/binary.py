@@ -32,11 +32,15 @@ def build(name: str = "controlplane") -> Path:
     return kept(name, SOURCE, [package], f"-X k8s.io/component-base/version.gitVersion={KUBERNETES}") / name
 
 
-def kept(name: str, source: Path, packages: Sequence[str], flags: str = "") -> Path:
-    """Return the folder with the programs of a Go module, each called as its package is, building them unless they are there."""
+def kept(name: str, source: Path, packages: Sequence[str], flags: str = "", *, beside: Path | None = None) -> Path:
+    """Return the folder with the programs of a Go module, each called as its package is, building them unless they are there.
+
+    `beside` is another module of ours, which go.mod replaces by its path.
+    """
     own = [path for each in packages if each.startswith(".") for path in sorted((source / each).glob("*.go"))]
-    sources = [*own, source / "go.mod", source / "go.sum"]
-    texts = [each.relative_to(source).as_posix().encode() + b"\0" + each.read_bytes() for each in sources]
+    others = [] if beside is None else sorted(beside.rglob("*.go"))
+    sources = [*own, source / "go.mod", source / "go.sum", *others]
+    texts = [each.relative_to(beside if each in others else source).as_posix().encode() + b"\0" + each.read_bytes() for each in sources]
     digest = hashlib.blake2b(b"\0".join([flags.encode(), *texts, *(each.encode() for each in packages)]), digest_size=8).hexdigest()
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rayscaler" / name
     folder = cache / digest
@@ -52,7 +56,7 @@ def kept(name: str, source: Path, packages: Sequence[str], flags: str = "") -> P
             shutil.rmtree(part, ignore_errors=True)
             part.mkdir()
             print(f"building {name} for the tests, once: some minutes", file=sys.stderr, flush=True)
-            _go(source, "build", "-trimpath", "-ldflags", f"-s -w {flags}", "-o", f"{part}/", *packages)
+            run_go(source, "build", "-trimpath", "-ldflags", f"-s -w {flags}", "-o", f"{part}/", *packages)
             part.rename(folder)
         os.utime(folder)
     return folder
@@ -60,7 +64,7 @@ def kept(name: str, source: Path, packages: Sequence[str], flags: str = "") -> P
 
 def unformatted(source: Path = SOURCE) -> str:
     """Return the sources that gofmt would change."""
-    gofmt = Path(_go(source, "env", "GOROOT").strip()) / "bin/gofmt"  # not every Go has it on the path
+    gofmt = Path(run_go(source, "env", "GOROOT").strip()) / "bin/gofmt"  # not every Go has it on the path
     return subprocess.run([gofmt, "-l", "."], cwd=source, check=True, capture_output=True, text=True).stdout
 
 
@@ -71,7 +75,8 @@ def _forget_old(cache: Path) -> None:
                 shutil.rmtree(entry)
 
 
-def _go(source: Path, *arguments: str) -> str:
+def run_go(source: Path, *arguments: str) -> str:
+    """Return what `go` prints in a module's folder; raises RuntimeError with what it complains of."""
     # The Go that is there is taken whatever its version is, rather than another one fetched; flags of the user's own could change what is built.
     env = {
         **os.environ,

@@ -12,9 +12,9 @@ import pytest_asyncio
 from rayscaler.executor.base import LaunchSpec
 from rayscaler.local import command
 from rayscaler.local.executor import LocalExecutor, LocalTimings, terminate_all
-from rayscaler.local.processes import Identity, SystemProcesses
 from rayscaler.model.nodetype import NodeType
 from rayscaler.model.resources import Resources
+from rayscaler.processes import Identity, SystemProcesses
 from rayscaler.testing import conformance
 from tests.local import workers
 from tests.ray_tier import RayHead, running_head

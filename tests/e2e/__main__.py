@@ -9,7 +9,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from rayscaler.local.processes import Identity, SystemProcesses, end
+from rayscaler.processes import Identity, SystemProcesses, end
 from tests.e2e import bed, host, images
 
 KEEPER = Path(__file__).parents[2] / "build/e2e-keeper.json"

@@ -13,9 +13,9 @@ import pytest
 from rayscaler.errors import InvalidRequest, Unavailable
 from rayscaler.local import command
 from rayscaler.local.executor import LocalExecutor, LocalTimings, terminate_all
-from rayscaler.local.processes import Identity, SystemProcesses
 from rayscaler.local.rundir import Record, RunDir
 from rayscaler.model.instance import Phase
+from rayscaler.processes import Identity, SystemProcesses
 from tests.local import workers
 from tests.local.workers import running, spec
 from tests.rejoin import standin

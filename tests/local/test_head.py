@@ -8,8 +8,8 @@ import pytest
 
 from rayscaler.errors import Unavailable
 from rayscaler.local.head import HeadOptions, LocalHead, free_port
-from rayscaler.local.processes import SystemProcesses
 from rayscaler.model.resources import Resources
+from rayscaler.processes import SystemProcesses
 
 pytestmark = pytest.mark.tier("ray")
 

@@ -13,7 +13,7 @@ import pytest
 from rayscaler.errors import Busy, Unavailable
 from rayscaler.local import parts as module
 from rayscaler.local.parts import Parts, is_taken, only_one, write_whole
-from rayscaler.local.processes import SystemProcesses
+from rayscaler.processes import SystemProcesses
 from tests.local import workers
 
 pytestmark = pytest.mark.tier("protocol")

@@ -6,10 +6,10 @@ import pytest
 
 from rayscaler.executor.base import LaunchSpec
 from rayscaler.local.executor import LocalExecutor, terminate_all
-from rayscaler.local.processes import SystemProcesses
 from rayscaler.model.instance import Phase
 from rayscaler.model.nodetype import NodeType
 from rayscaler.model.resources import Resources
+from rayscaler.processes import SystemProcesses
 from tests.ray_tier import processes_naming
 
 pytestmark = pytest.mark.tier("ray")

@@ -9,10 +9,10 @@ import pytest
 from rayscaler.errors import InvalidRequest, Unavailable
 from rayscaler.executor.base import LaunchSpec
 from rayscaler.executor.record import spec_hash
-from rayscaler.local.processes import Identity
 from rayscaler.local.rundir import LOGS_KEPT, Record, RunDir
 from rayscaler.model.nodetype import NodeType
 from rayscaler.model.resources import Resources
+from rayscaler.processes import Identity
 
 pytestmark = pytest.mark.tier("unit")
 

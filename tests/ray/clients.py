@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from rayscaler.local import startup
-from rayscaler.local.processes import Identity, SystemProcesses, end
+from rayscaler.processes import Identity, SystemProcesses, end
 from tests.ray.stack import Stack, running_stack
 
 SPEC = {"idleTimeout": "2s", "maxWorkers": 2, "nodeTypes": [{"name": "small", "resources": {"CPU": 1}}]}

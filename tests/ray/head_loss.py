@@ -9,7 +9,7 @@ import random
 import time
 from dataclasses import dataclass
 
-from rayscaler.local.processes import Identity
+from rayscaler.processes import Identity
 from tests.ray.stack import Stack
 from tests.ray.wreck import Wreck, wreck
 

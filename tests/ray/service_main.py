@@ -12,8 +12,8 @@ from pathlib import Path
 from rayscaler import __main__
 from rayscaler.app import local
 from rayscaler.local import executor
-from rayscaler.local.processes import Identity, SystemProcesses
 from rayscaler.local.rundir import Record, RunDir
+from rayscaler.processes import Identity, SystemProcesses
 from rayscaler.store.base import ClusterRecord
 from rayscaler.store.sqlite import SqliteStore
 

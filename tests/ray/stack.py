@@ -27,7 +27,7 @@ import yaml
 
 from rayscaler.local import startup
 from rayscaler.local.head import HeadOptions, free_port
-from rayscaler.local.processes import Identity, SystemProcesses, end
+from rayscaler.processes import Identity, SystemProcesses, end
 from tests.ray.workers import Workers, marked
 from tests.ray_tier import Driver, RayHead, running_head
 

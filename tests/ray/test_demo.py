@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from rayscaler.local.processes import Identity
+from rayscaler.processes import Identity
 from tests.ray.workers import Workers, environ_of, marked
 
 pytestmark = pytest.mark.tier("ray")

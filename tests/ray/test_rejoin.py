@@ -17,9 +17,9 @@ from rayscaler import rejoin
 from rayscaler.executor.base import LaunchSpec
 from rayscaler.local import command, startup
 from rayscaler.local.head import HeadOptions, LocalHead, free_port
-from rayscaler.local.processes import SystemProcesses
 from rayscaler.model.nodetype import NodeType
 from rayscaler.model.resources import Resources
+from rayscaler.processes import SystemProcesses
 from tests import ray_tier
 from tests.rejoin.supervised import Supervised, soon, tree
 

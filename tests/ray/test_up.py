@@ -18,7 +18,7 @@ import yaml
 
 from rayscaler.local.head import free_client_port, free_port
 from rayscaler.local.parts import Answer, Parts
-from rayscaler.local.processes import SystemProcesses
+from rayscaler.processes import SystemProcesses
 from tests.ray.workers import Workers, marked
 from tests.ray_tier import driver
 

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from rayscaler.local.processes import SystemProcesses
+from rayscaler.processes import SystemProcesses
 from tests.ray.stack import running_stack
 
 pytestmark = pytest.mark.tier("ray")

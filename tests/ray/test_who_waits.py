@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from rayscaler.local.processes import SystemProcesses, end
+from rayscaler.processes import SystemProcesses, end
 from tests.ray.stack import running_stack
 
 pytestmark = pytest.mark.tier("ray")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rayscaler.errors import Unavailable
-from rayscaler.local.processes import Identity, SystemProcesses
+from rayscaler.processes import Identity, SystemProcesses
 
 INSTANCE = b"RAY_CLOUD_INSTANCE_ID="
 HEAD = "head"

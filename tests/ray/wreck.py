@@ -23,7 +23,7 @@ from typing import Any
 from rayscaler.errors import Unavailable
 from rayscaler.local import startup
 from rayscaler.local.head import HeadOptions
-from rayscaler.local.processes import Identity, SystemProcesses, end, end_stragglers
+from rayscaler.processes import Identity, SystemProcesses, end, end_stragglers
 from tests.ray.service_main import TRAP
 from tests.ray.stack import CLUSTER, MARK, Node, Stack
 from tests.ray.workers import HEAD, INSTANCE, Workers, all_pids, environ_of, marked

@@ -12,7 +12,7 @@ from typing import Any
 
 from rayscaler import rejoin
 from rayscaler.local import startup
-from rayscaler.local.processes import SystemProcesses, end
+from rayscaler.processes import SystemProcesses, end
 
 PATIENCE_S = 40.0
 STEADY = 15

@@ -21,7 +21,7 @@ from rayscaler.local import startup
 from rayscaler.local.executor import terminate_all
 from rayscaler.local.head import free_client_port
 from rayscaler.local.parts import Parts
-from rayscaler.local.processes import Identity, SystemProcesses, end
+from rayscaler.processes import Identity, SystemProcesses, end
 from rayscaler.settings import ServiceSettings
 
 KEPT = "kept.json"

@@ -7,8 +7,8 @@ from pathlib import Path
 from rayscaler.cli.up.view import View
 from rayscaler.local.executor import LocalTimings, terminate_all
 from rayscaler.local.parts import Parts
-from rayscaler.local.processes import SystemProcesses
 from rayscaler.local.rundir import RunDir
+from rayscaler.processes import SystemProcesses
 from rayscaler.settings import ServiceSettings
 
 SERVICE, HEAD, MONITOR = "service", "head", "monitor"

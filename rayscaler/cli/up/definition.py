@@ -14,8 +14,8 @@ from rayscaler.executor.record import head_hash
 from rayscaler.local.command import ray_executable
 from rayscaler.local.head import HeadOptions, free_client_port, head_argv, head_env
 from rayscaler.local.parts import is_taken
-from rayscaler.local.processes import Identity
 from rayscaler.model.nodetype import ClusterConfig
+from rayscaler.processes import Identity
 from rayscaler.settings import ServiceSettings
 
 HOST = "127.0.0.1"

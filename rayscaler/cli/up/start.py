@@ -16,7 +16,7 @@ from rayscaler.cli.up.view import View
 from rayscaler.errors import Conflict, InvalidRequest, Unavailable
 from rayscaler.local import startup
 from rayscaler.local.parts import Part, is_taken, write_whole
-from rayscaler.local.processes import Identity
+from rayscaler.processes import Identity
 from rayscaler.settings import ServiceSettings
 
 UP_S = 120.0

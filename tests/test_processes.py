@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rayscaler.errors import Denied, Unavailable
-from rayscaler.local.processes import SystemProcesses, end, end_stragglers
+from rayscaler.processes import SystemProcesses, end, end_stragglers
 from tests.local import workers
 
 pytestmark = pytest.mark.tier("protocol")
