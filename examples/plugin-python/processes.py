@@ -20,7 +20,7 @@ from rayscaler.plugin import serve
 from rayscaler.throttle import Unpaced
 
 MARK = "PROCESSES_PY_INSTANCE"
-FORCE = 'sleep 10; kill -9 -"$0" 2>/dev/null'  # runs by itself, so that an end that has begun goes on without us
+FORCE = '(sleep 10; kill -9 -"$0") >/dev/null 2>&1 &'  # runs by itself, so that an end that has begun goes on without us
 
 
 class Processes:
@@ -32,7 +32,10 @@ class Processes:
         wanted, known = record.spec_document(spec), self._found(spec.cluster).get(spec.instance_id)
         if known is not None and known[1] != wanted:
             raise Conflict(f"{spec.instance_id} exists with another spec")
-        self._follow(self._begin(spec, wanted) if known is None else known[0], wanted)
+        pid = self._begin(spec, wanted) if known is None else known[0]
+        self._follow(pid, wanted)
+        while pid in self.followed and not _document(pid):  # noqa: ASYNC110 - for a moment it does not show its environment, and /proc tells nobody
+            await asyncio.sleep(0.001)
         return spec.instance_id
 
     async def terminate(self, cluster, instance_id):
@@ -42,7 +45,7 @@ class Processes:
             self.ending.add(pid)
             self._tell(pid, document, Phase.ENDING)
             os.kill(pid, signal.SIGTERM)
-            await asyncio.create_subprocess_exec("sh", "-c", FORCE, str(pid), start_new_session=True)
+            await (await asyncio.create_subprocess_exec("sh", "-c", FORCE, str(pid), start_new_session=True)).wait()
 
     async def list(self, cluster):
         found = self._found(cluster).values()
@@ -69,13 +72,9 @@ class Processes:
         mine = [(pid, document) for pid, (_, document) in self.followed.items()]
         found = {document["instance_id"]: (pid, document) for pid, document in mine if document["cluster"] == cluster}
         for path in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                pid, mark = int(path.name), f"{MARK}=".encode()
-                marked = [each for each in (path / "environ").read_bytes().split(b"\0") if each.startswith(mark)]
-                if marked and os.getsid(pid) == pid:
-                    document = json.loads(marked[0].removeprefix(mark))
-                    if document["cluster"] == cluster:
-                        found[document["instance_id"]] = (pid, document)
+            document = _document(int(path.name))
+            if document and document["cluster"] == cluster:
+                found[document["instance_id"]] = (int(path.name), document)
         return found
 
     def _follow(self, pid, document):
@@ -109,6 +108,15 @@ class Processes:
         return InstanceObservation(
             spec.instance_id, spec.node_type.name, spec.instance_id, phase, f"pid {pid}", error=error, made_as=spec.node_type
         )
+
+
+def _document(pid):
+    """Return what an instance's process was launched with; None for what it has started itself, and for all other processes."""
+    with contextlib.suppress(OSError):
+        for each in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+            if each.startswith(f"{MARK}=".encode()) and os.getsid(pid) == pid:
+                return json.loads(each.partition(b"=")[2])
+    return None
 
 
 if __name__ == "__main__":
