@@ -47,7 +47,14 @@ _TROUBLE_NUMBERS = {trouble: number for number, trouble in TROUBLES.items()}
 
 
 def launch_spec(spec: LaunchSpec) -> pb.LaunchSpec:
-    """Return a spec with how Ray is started by it; raises InvalidRequest for amounts that no node can have."""
+    """Return a spec with how Ray is started by it; raises InvalidRequest for amounts that no node can have, and for text that is none."""
+    try:
+        return _launch_spec(spec)
+    except UnicodeEncodeError as error:
+        raise InvalidRequest(f"node_type: {spec.node_type.name}: half a surrogate pair stands in a text, which no wire takes") from error
+
+
+def _launch_spec(spec: LaunchSpec) -> pb.LaunchSpec:
     flags = {"address": spec.head_address, **raystart.ANY_PORT, **raystart.node_flags(spec.node_type)}
     argv = [*raystart.ray_command("ray", spec.node_type.resources), "start", "--block", *raystart.spelled(flags)]
     start = pb.RayStart(argv=argv, env=raystart.worker_env(spec), not_inherited=sorted(raystart.NOT_INHERITED))
@@ -74,9 +81,9 @@ def observation(seen: InstanceObservation) -> pb.Observation:
         node_type=seen.node_type,
         external_id=seen.external_id,
         phase=_PHASE_NUMBERS[seen.phase],
-        detail=seen.detail,
+        detail=_sayable(seen.detail),
         observed_at=_timestamp(seen.observed_at) if seen.observed_at else None,
-        error=seen.error,
+        error=_sayable(seen.error),
         made_as=None if seen.made_as is None else node_type(seen.made_as),
         trouble=pb.TROUBLE_UNSPECIFIED if seen.trouble is None else _TROUBLE_NUMBERS[seen.trouble],
         ends_at=None if seen.ends_at is None else _timestamp(seen.ends_at),
@@ -88,8 +95,10 @@ def error(raised: RayscalerError) -> pb.Error:
     problems = raised.problems if isinstance(raised, InvalidRequest) else ()
     return pb.Error(
         reason=raised.name,
-        message=str(raised)[:MAX_DETAIL],
-        problems=[pb.Problem(path=each.path, value=each.value, rule=each.rule) for each in problems[:MAX_PROBLEMS]],
+        message=_sayable(str(raised)[:MAX_DETAIL]),
+        problems=[
+            pb.Problem(path=_sayable(each.path), value=_sayable(each.value), rule=_sayable(each.rule)) for each in problems[:MAX_PROBLEMS]
+        ],
     )
 
 
@@ -217,6 +226,11 @@ def _at(rules: Rules, path: str, told: Timestamp) -> float:
 def _timestamp(at: float) -> Timestamp:
     whole = math.floor(at)
     return Timestamp(seconds=whole, nanos=int((at - whole) * 1e9))
+
+
+def _sayable(text: str) -> str:
+    """Return a text for people as the wire takes it: a path or a log of other bytes than UTF-8 is half a surrogate pair in Python."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _text(told: str) -> str:
