@@ -37,7 +37,7 @@ class PluginHost:
     """One plugin by its command; `name` is a file's name, and what people call it.
 
     `run` is a task of the app's. Once that has been cancelled, `stop` ends the plugin, or `leave` leaves it to the next host of this name
-    in `directory`, which takes it over; so does one that comes after a crash. It is the Connection of a PluginExecutor.
+    in `directory`, which takes it over; so does one that comes after a crash.
     """
 
     def __init__(
@@ -52,7 +52,6 @@ class PluginHost:
         max_message_bytes: int,
     ) -> None:
         self.name = name
-        self.peer = f"plugin {name}"
         self._argv = tuple(argv)
         self._place = Place(directory, name)
         self._processes = processes
@@ -90,10 +89,10 @@ class PluginHost:
                 running = await self._begun()
                 served_at = self._clock.mono()
                 await self._served_out(running)
-            except Failure as failure:
+            except (Failure, OSError) as error:
                 is_steady = served_at is not None and self._clock.mono() - served_at >= self._timings.plugin_steady_s
                 failures = 1 if is_steady else failures + 1
-                await self._rest(failure, failures)
+                await self._rest(error if isinstance(error, Failure) else Failure(Fault.HOST, f"this machine fails it: {error}"), failures)
 
     async def stop(self) -> None:
         """End the plugin, also one that an earlier process left running; nothing of it is left. Twice is fine."""
@@ -102,9 +101,6 @@ class PluginHost:
             self._child = await child.adopt(self._place, self._argv, processes=self._processes, intake=self._intake)
         await self._end()
         self._say(State.STOPPED)
-
-    async def close(self) -> None:
-        """Hear that an executor calls no more: the plugin's end is not its affair."""
 
     async def leave(self) -> None:
         """Let go of the plugin, which lives on."""
@@ -197,7 +193,10 @@ class PluginHost:
         )
         told = {"fault": failure.fault, "detail": failure.detail, "printed": failure.printed}
         self._say(State.WAITING, retry_at=self._clock.now() + wait_s, **told)
-        await self._end()
+        try:
+            await self._end()
+        except OSError as error:
+            log.warning("plugin.end_failed", plugin=self.name, detail=str(error))  # and tried again before the next start
         await asyncio.sleep(wait_s)
 
     async def _end(self) -> None:

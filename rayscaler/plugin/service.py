@@ -24,7 +24,9 @@ VERSION = 1
 BEAT_S = 5.0
 """A watch says something at least so often; 10 s are allowed (X32)."""
 MAX_BATCH = 1000
-"""Instances of one call (X40), and of one page."""
+"""Instances of one call (X40)."""
+MAX_PAGE = 1000
+"""Instances of one page."""
 PAGE_BYTES = 2 << 20
 """A page is full at so much: half of what gRPC takes by default."""
 MARGIN = 0.1
@@ -127,7 +129,7 @@ class ExecutorService(executor_pb2_grpc.ExecutorServiceServicer):
         except BookmarkExpired as error:
             raise BookmarkExpired("page_token: is not known here any more; list again") from error
         seen = [each for each in await self._executor.list(cluster) if each.instance_id > after]
-        return _page(sorted(seen, key=lambda each: each.instance_id), min(request.page_size or MAX_BATCH, MAX_BATCH), bookmark)
+        return _page(sorted(seen, key=lambda each: each.instance_id), min(request.page_size or MAX_PAGE, MAX_PAGE), bookmark)
 
     async def Watch(self, request: pb.WatchRequest, context: Any) -> AsyncIterator[pb.WatchResponse]:  # noqa: ARG002, N802 - gRPC's form
         """Tell changes, and where one stands, until the caller hangs up."""

@@ -3,6 +3,7 @@
 import pytest
 
 from rayscaler.clock import SystemClock
+from rayscaler.k8s.owned import OwnedExecutor
 from rayscaler.model.instance import Phase
 from rayscaler.testing import conformance
 from rayscaler.testing.fake_executor import FakeExecutor, FakeMachines
@@ -42,10 +43,17 @@ async def test_the_local_executor_conforms_through_the_door_with_stand_in_proces
         await case(Through(made))
 
 
+class OwnedHarness(KubernetesHarness):
+    """As `rayscaler executor serve k8s` has it."""
+
+    def executor(self) -> OwnedExecutor:
+        return OwnedExecutor(self.client, self.namespace, on_end=self.ended.append)
+
+
 @cases
 async def test_the_kubernetes_executor_conforms_through_the_door_on_a_small_api_server(case):
     async with serving() as (api, client):
         api.has_kubelet = True
-        made = KubernetesHarness(client, "ns")
+        made = OwnedHarness(client, "ns")
         await case(Through(made))
         assert made.ended == []
