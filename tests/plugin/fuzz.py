@@ -19,11 +19,14 @@ NOW = 1_800_000_000.0
 IDS = ("a", "b-1", "c_2.x")
 """What requests are about, so that some answers fit them."""
 NAMES = st.sampled_from((*IDS, "small", "CPU", "memory", "c", ""))
-TEXTS = NAMES | st.text(max_size=20) | st.sampled_from(("\0", "a\nb", "\u2028", "\U0010ffff", "../../etc", "%s{}$(x)", "x" * 513, "y" * 70_000))
+TEXTS = (
+    NAMES | st.text(max_size=20) | st.sampled_from(("\0", "a\nb", "\u2028", "\U0010ffff", "../../etc", "%s{}$(x)", "x" * 513, "y" * 70_000))
+)
 """Any that the wire can carry: no half of a surrogate pair."""
 WHOLE = {
     FieldDescriptor.CPPTYPE_INT32: st.sampled_from((0, 1, -1, 7, 2**31 - 1, -(2**31))) | st.integers(-(2**31), 2**31 - 1),
-    FieldDescriptor.CPPTYPE_INT64: st.sampled_from((0, 1, 10_000, 5_000, -1, 2**62, 2**63 - 1, -(2**63))) | st.integers(-(2**63), 2**63 - 1),
+    FieldDescriptor.CPPTYPE_INT64: st.sampled_from((0, 1, 10_000, 5_000, -1, 2**62, 2**63 - 1, -(2**63)))
+    | st.integers(-(2**63), 2**63 - 1),
     FieldDescriptor.CPPTYPE_ENUM: st.integers(0, 7) | st.sampled_from((-1, 99, 2**31 - 1, -(2**31))),
 }
 SERVICE = pb.DESCRIPTOR.services_by_name["ExecutorService"]
@@ -38,7 +41,8 @@ def examples(quick: int) -> settings:
         deadline=None,
         database=None,
         print_blob=True,
-        phases=[Phase.generate], suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+        phases=[Phase.generate, Phase.shrink],
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
 
 
@@ -121,13 +125,13 @@ class Rogue(grpc.GenericRpcHandler):
         return grpc.unary_unary_rpc_method_handler(self._unary(name))
 
     def _unary(self, name: str) -> Callable:
-        async def answer(request: bytes, context: grpc.aio.ServicerContext) -> bytes:  # noqa: ARG001 - gRPC's form
+        async def answer(request: bytes, context: grpc.aio.ServicerContext) -> bytes:
             return await _said(self.answers[name][0], context)
 
         return answer
 
     def _stream(self, name: str) -> Callable:
-        async def answer(request: bytes, context: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:  # noqa: ARG001 - gRPC's form
+        async def answer(request: bytes, context: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
             for each in self.answers[name]:
                 yield await _said(each, context)
 
