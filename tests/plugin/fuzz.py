@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from rayscaler.api.executor.v1 import executor_pb2 as pb
 
-LONG = 30
+LONG = 10
 """A long run has so many times the examples."""
 NOW = 1_800_000_000.0
 IDS = ("a", "b-1", "c_2.x")

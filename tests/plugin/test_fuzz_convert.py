@@ -67,6 +67,7 @@ def test_any_observation_is_read_or_refused(told):
         assert str(refused).startswith("X24")  # noqa: PT017 - whether it is refused is what is drawn
         return
     assert seen.observed_at <= NOW
+    seen = replace(seen, observed_at=seen.observed_at or NOW)  # a time of 0 is one that nobody knows
     assert alike(convert.observation_from(convert.observation(seen), NOW), seen)
 
 
