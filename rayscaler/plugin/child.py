@@ -203,7 +203,7 @@ async def start(place: Place, argv: Sequence[str], *, processes: SystemProcesses
     return child
 
 
-async def adopt(place: Place, argv: Sequence[str], *, processes: SystemProcesses, intake: Intake) -> Child | None:
+async def adopt(place: Place, argv: Sequence[str], *, processes: SystemProcesses, intake: Intake, grace_s: float) -> Child | None:
     """Return a plugin of this command that an earlier process of rayscaler left running and ready for calls; end any other one in this place."""
     if not place.directory.exists():  # nothing was ever begun here; a look at all processes takes its time
         return None
@@ -219,7 +219,7 @@ async def adopt(place: Place, argv: Sequence[str], *, processes: SystemProcesses
         with suppress(OSError):  # no pipes: it is not taken
             child.read(_pipes(place))
             return child
-    await child.end(0.0)
+    await child.end(grace_s)
     return None
 
 

@@ -65,9 +65,9 @@ def launch_spec(spec: LaunchSpec) -> pb.LaunchSpec:
 def _launch_of(made: NodeType, head_address: str) -> pb.LaunchSpec:
     """Return what all launches of a node type have in common."""
     spec = LaunchSpec("", "", made, head_address)
-    flags = {"address": head_address, **raystart.ANY_PORT, **raystart.node_flags(made)}
-    argv = [*raystart.ray_command("ray", made.resources), "start", "--block", *raystart.spelled(flags)]
-    start = pb.RayStart(argv=argv, env=raystart.worker_env(spec), not_inherited=sorted(raystart.NOT_INHERITED))
+    start = pb.RayStart(
+        argv=raystart.worker_argv(made, head_address), env=raystart.worker_env(spec), not_inherited=sorted(raystart.NOT_INHERITED)
+    )
     return pb.LaunchSpec(node_type=node_type(made), head_address=head_address, ray_start=start)
 
 

@@ -124,6 +124,15 @@ async def test_one_that_falls_ill_is_started_again(stage, tmp_path, monkeypatch)
     assert [each["misses"] for each in logs if each["event"] == "plugin.health_missed"] == [1, 2, 3]
 
 
+async def test_answers_that_are_no_messages_are_a_missed_health_and_nothing_worse(stage):
+    with capture_logs() as logs:
+        host, running = await stage.begun(*rogue("garbled"), plugin_health_s=0.1, plugin_grace_s=0.5)
+        await until(lambda: host.status.fault is Fault.UNHEALTHY)
+    assert "the last time with: its answer is no message of grpc.health.v1" in host.status.detail
+    assert not running.done()
+    assert [each for each in logs if each["log_level"] == "error"] == []
+
+
 async def test_one_that_stands_still_is_found_by_its_health_and_forced(stage):
     program = str(go_plugin.build())
     host, _ = await stage.begun(program, plugin_health_s=0.2, plugin_grace_s=0.5)
