@@ -1,5 +1,7 @@
 """Checks of section 23: List."""
 
+from functools import partial
+
 import grpc
 
 from rayscaler.api.executor.v1 import executor_pb2 as pb
@@ -60,10 +62,17 @@ async def a_watch_tells_what_pages_lack(lab: Lab) -> None:
     need("X23", bool(page.bookmark), "a page has no bookmark")
     ids = [each.instance_id for each in specs]
     await lab.end(*ids)
+    there = await lab.listed()
     async with lab.watch(page.bookmark) as watch:
         for key in ids:
-            seen = await watch.phase(key, pb.PHASE_ENDING, lab.patience.end_s)
-            need("X23", seen is not None, f"{key} was ended after the first page, which Watch from its bookmark does not tell; {watch.error or ''}")
+            phase = there[key].phase if key in there else pb.PHASE_GONE
+            seen = await watch.found(partial(_tells, key, phase), lab.patience.change_s)
+            what = f"{pb.Phase.Name(phase)} of {key}, which came after the first page, is not told by Watch from its bookmark"
+            need("X23", seen is not None, f"{what}; {watch.error or ''}")
+
+
+def _tells(instance_id: str, phase: int, message: pb.WatchResponse) -> bool:
+    return message.observation.instance_id == instance_id and message.observation.phase == phase
 
 
 async def the_gone_are_not_listed(lab: Lab) -> None:
