@@ -41,9 +41,9 @@ class Timings:
     settle_s: float = 2.0
     """After a new session began, nothing is ended for so long: its first snapshots may lack nodes (WC-8)."""
     usage_lag_s: float = 3.0
-    """Ray shows a node's use about 1 to 2 s before it drops the demand that uses it (WC-9); see reconciler/usage.py."""
+    """Ray shows a node's use about 1 to 2 s before it drops the demand that uses it (WC-9); see reconciler/landing.py."""
     doubled_lag_s: float = 12.0
-    """The same while the sum of use and demand says that work is shown twice; see reconciler/landing.py."""
+    """The same while nothing says that the demand has gone, and no new work has come."""
     backlog_lag_s: float = 1.5
     """Ray sums its backlog from samples up to 1 s old, so a sample may count a moving task twice; see reconciler/backlog.py."""
     unneeded_grace_s: float = 10.0

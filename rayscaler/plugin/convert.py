@@ -21,6 +21,10 @@ from rayscaler.model.nodetype import NodeType
 from rayscaler.model.resources import Resources
 from rayscaler.rules import MAX_AMOUNT, MAX_AT, MAX_DETAIL, MAX_PROBLEMS, Rules
 
+VERSION = 1
+"""Of the protocol: the newest that is known here, and the one that is served (X1)."""
+MAX_BATCH = 1000
+"""Instances in one call, whatever a plugin bears (X40)."""
 INSTANCE_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 """What every executor can make a name of its own from."""
 MAX_TEMPLATE = 1 << 20

@@ -15,16 +15,13 @@ from rayscaler.errors import BookmarkExpired, Busy, InvalidRequest, RayscalerErr
 from rayscaler.executor.base import Executor, LaunchSpec
 from rayscaler.model.instance import InstanceObservation
 from rayscaler.plugin import convert
+from rayscaler.plugin.convert import MAX_BATCH, VERSION
 from rayscaler.plugin.history import History
 from rayscaler.rules import Rules
 
 SERVICE = pb.DESCRIPTOR.services_by_name["ExecutorService"].full_name
-VERSION = 1
-"""Of the protocol that is written here."""
 BEAT_S = 5.0
 """A watch says something at least so often; 10 s are allowed (X32)."""
-MAX_BATCH = 1000
-"""Instances of one call (X40)."""
 MAX_PAGE = 1000
 """Instances of one page."""
 PAGE_BYTES = 2 << 20

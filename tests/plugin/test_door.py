@@ -19,7 +19,7 @@ from rayscaler.executor.base import LaunchSpec
 from rayscaler.model.instance import Phase
 from rayscaler.model.nodetype import NodeType
 from rayscaler.model.resources import Resources
-from rayscaler.plugin import history, service
+from rayscaler.plugin import convert, history, service
 from rayscaler.plugin.connection import Address
 from rayscaler.plugin.executor import PluginExecutor
 from rayscaler.plugin.serve import PluginServer, _credentials
@@ -93,8 +93,8 @@ async def test_the_same_instance_twice_at_once_is_two_calls_and_one_instance(rec
 
 async def test_more_than_a_call_holds_goes_out_in_parts_by_number_and_by_size(recorded):
     made, executor = recorded
-    await asyncio.gather(*(executor.launch(spec(f"i-{number}")) for number in range(service.MAX_BATCH + 1)))
-    assert sorted(len(each.specs) for each in made.asked) == [1, service.MAX_BATCH]
+    await asyncio.gather(*(executor.launch(spec(f"i-{number}")) for number in range(convert.MAX_BATCH + 1)))
+    assert sorted(len(each.specs) for each in made.asked) == [1, convert.MAX_BATCH]
     made.asked.clear()
     await asyncio.gather(*(executor.launch(spec(f"t-{number}", template="x" * (1 << 20))) for number in range(5)))
     assert sorted(len(each.specs) for each in made.asked) == [1, 2, 2]
@@ -391,6 +391,17 @@ async def test_one_that_is_not_ready_says_why(short_path):
     async with lying(Later(), short_path) as executor:
         with pytest.raises(errors.Unavailable, match="is not ready: reads its list of machines"):
             await executor.list("c")
+
+
+async def test_whoever_serves_something_else_is_told_apart_from_nobody(short_path):
+    server = grpc.aio.server()
+    server.add_insecure_port(f"unix:{short_path / 's'}")
+    await server.start()
+    executor = dialled(short_path / "s")
+    with pytest.raises(errors.BrokenPlugin, match=r"X1: whoever answers there serves no rayscaler\.api\.executor\.v1\.ExecutorService"):
+        await executor.list("c")
+    await executor.close()
+    await server.stop(0)
 
 
 # TLS
