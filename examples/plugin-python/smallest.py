@@ -1,6 +1,6 @@
 """An executor in Python. Its machines are entries of a file: put what your cloud or your cluster offers in their place.
 
-python3 smallest.py FILE
+    python3 smallest.py FILE
 """
 
 import shelve

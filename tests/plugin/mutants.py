@@ -702,10 +702,7 @@ ROWS: tuple[Row, ...] = (
     row(TakesEmptyCalls, "a-bad-call-is-refused-whole"),
     row(ListsLate, "is-listed-when-launch-answers"),
     row(
-        LaunchWaits,
-        "launching-does-not-wait",
-        "answers-a-caller-in-a-hurry",
-        why="a Launch that waits has no answer for a caller in a hurry",
+        LaunchWaits, "launching-does-not-wait", "answers-a-caller-in-a-hurry", why="a Launch that waits has no answer for a caller in a hurry"
     ),
     row(UnknownEndFails, "ending-the-unknown-is-fine", "ending-again-is-fine", why="what is gone is unknown to it"),
     row(NoEndResults, "ends-what-it-is-asked-for", "takes-a-full-batch", why="both count results"),
@@ -740,12 +737,7 @@ ROWS: tuple[Row, ...] = (
         "an-old-bookmark-is-refused-or-kept",
         why="all begin at a bookmark",
     ),
-    row(
-        TakesAnyBookmark,
-        "an-unknown-bookmark-is-refused",
-        "an-old-bookmark-is-refused-or-kept",
-        why="the second asks with one of an earlier life",
-    ),
+    row(TakesAnyBookmark, "an-unknown-bookmark-is-refused", "an-old-bookmark-is-refused-or-kept", why="the second asks with one of an earlier life"),
     row(Mute, "an-idle-watch-says-something"),
     row(EndsQuietly, "a-watch-does-not-end"),
     row(TellsOneWatch, "every-watch-tells-everything"),

@@ -50,9 +50,7 @@ async def serves_no_more_than_it_names(lab: Lab) -> None:
         for method in methods if capability not in named else ():
             code = await _code(lab, method)
             name = pb.Capability.Name(capability)
-            need(
-                "X2", code is grpc.StatusCode.UNIMPLEMENTED, f"{method} of {name}, which it does not name, is answered with {_shown(code)}"
-            )
+            need("X2", code is grpc.StatusCode.UNIMPLEMENTED, f"{method} of {name}, which it does not name, is answered with {_shown(code)}")
 
 
 async def serves_what_it_names(lab: Lab) -> None:

@@ -122,11 +122,7 @@ async def an_old_bookmark_is_refused_or_kept(lab: Lab) -> None:
     async with lab.watch(bookmark) as watch:
         seen = await watch.phase(spec.instance_id, pb.PHASE_GONE, lab.patience.change_s)
         is_refused = isinstance(watch.error, Refused) and watch.error.code is grpc.StatusCode.OUT_OF_RANGE
-        need(
-            "X31",
-            is_refused or seen is not None,
-            f"a bookmark of an earlier life is taken, and what came after it is not told; {watch.error or ''}",
-        )
+        need("X31", is_refused or seen is not None, f"a bookmark of an earlier life is taken, and what came after it is not told; {watch.error or ''}")
 
 
 async def prints_no_secrets(lab: Lab) -> None:

@@ -15,11 +15,7 @@ async def observations_are_whole(lab: Lab) -> None:
     spec = await _one_life(lab)
     for seen in (each.observation for each in lab.told):
         need("X24", bool(seen.instance_id), "an observation has no instance_id")
-        need(
-            "X24",
-            seen.node_type == lab.node_type.name,
-            f"{seen.instance_id} was launched as {lab.node_type.name}, and is told as {seen.node_type!r}",
-        )
+        need("X24", seen.node_type == lab.node_type.name, f"{seen.instance_id} was launched as {lab.node_type.name}, and is told as {seen.node_type!r}")
         need("X24", bool(seen.external_id), f"{seen.instance_id} is told without an external_id")
         is_known = seen.phase in pb.Phase.values() and seen.phase != pb.PHASE_UNSPECIFIED
         need("X24", is_known, f"{seen.instance_id} has the phase {seen.phase}, which there is none of")
