@@ -1,6 +1,6 @@
 """An executor in Python. Its machines are entries of a file: put what your cloud or your cluster offers in their place.
 
-    python3 smallest.py FILE
+python3 smallest.py FILE
 """
 
 import shelve
@@ -20,7 +20,7 @@ class Example:
     def __init__(self, file: str) -> None:
         self.pace = Unpaced()  # bears any number of calls
         self.feed = Feed()
-        self.machines = shelve.open(file)  # outlives this process, as machines do
+        self.machines = shelve.open(file)  # noqa: SIM115 - open while it serves; outlives this process, as machines do
 
     async def launch(self, spec: LaunchSpec) -> str:
         known = self.machines.setdefault(f"{spec.cluster}/{spec.instance_id}", spec)
