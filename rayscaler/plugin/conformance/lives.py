@@ -103,7 +103,7 @@ async def a_crash_in_a_launch_loses_nothing(lab: Lab) -> None:
         (external_id,) = await lab.begin(spec)
         known = before.get(spec.instance_id)
         need("X11", known is None or known.external_id == external_id, "an instance begun before a crash has another external_id after it")
-        there = [key for key in await lab.listed() if key == spec.instance_id]
+        there = [each.instance_id for page in await lab.pages() for each in page.observations if each.instance_id == spec.instance_id]
         need("X11", there == [spec.instance_id], f"launched again after a crash, {spec.instance_id} is listed {len(there)} times")
         await lab.clear()
 

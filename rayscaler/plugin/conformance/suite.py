@@ -35,7 +35,7 @@ async def run(lab: Lab, checks: Iterable[Check], tell: Callable[[Check, Result |
             is_silent |= each is lives.GREETING and result.outcome is Outcome.FAILED
             results.append(result)
             tell(each, result)
-            await lab.clear()
+            await lab.sweep()
     finally:
         await lab.sweep()
     return results
