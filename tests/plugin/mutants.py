@@ -4,7 +4,7 @@ Each is a small change of an honest servicer over fake machines. `caught` names 
 one does.
 """
 
-# ruff: noqa: N802 - methods are named as gRPC names them
+# ruff: noqa: N802, RUF012, ASYNC110 - methods are named as gRPC names them; what lives of a mutant share; machines tell nobody
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from rayscaler import wire
 from rayscaler.api.executor.v1 import executor_pb2 as pb
 from rayscaler.clock import SystemClock
-from rayscaler.errors import BookmarkExpired, Conflict, InvalidRequest, Unavailable
+from rayscaler.errors import BookmarkExpired, InvalidRequest, Unavailable
 from rayscaler.model.instance import Phase
 from rayscaler.plugin.conformance.subject import How
 from rayscaler.plugin.connection import Address
@@ -749,7 +749,10 @@ ROWS: tuple[Row, ...] = (
         why="all list right after a launch",
     ),
     row(
-        LaunchWaits, "launching-does-not-wait", "answers-a-caller-in-a-hurry", why="a Launch that waits has no answer for a caller in a hurry"
+        LaunchWaits,
+        "launching-does-not-wait",
+        "answers-a-caller-in-a-hurry",
+        why="a Launch that waits has no answer for a caller in a hurry",
     ),
     row(UnknownEndFails, "ending-the-unknown-is-fine", "ending-again-is-fine", why="what is gone is unknown to it"),
     row(NoEndResults, "ends-what-it-is-asked-for", "takes-a-full-batch", why="both count results"),
@@ -784,7 +787,12 @@ ROWS: tuple[Row, ...] = (
         "an-old-bookmark-is-refused-or-kept",
         why="all begin at a bookmark",
     ),
-    row(TakesAnyBookmark, "an-unknown-bookmark-is-refused", "an-old-bookmark-is-refused-or-kept", why="the second asks with one of an earlier life"),
+    row(
+        TakesAnyBookmark,
+        "an-unknown-bookmark-is-refused",
+        "an-old-bookmark-is-refused-or-kept",
+        why="the second asks with one of an earlier life",
+    ),
     row(Mute, "an-idle-watch-says-something"),
     row(EndsQuietly, "a-watch-does-not-end"),
     row(TellsOneWatch, "every-watch-tells-everything"),

@@ -124,7 +124,9 @@ def skipped(document: dict) -> set[str]:
 
 async def test_a_plugin_in_python_at_an_address_passes_and_writes_its_report(short_path):
     address, junit = f"unix://{short_path / 's'}", short_path / "junit.xml"
-    plugin = await asyncio.create_subprocess_exec(sys.executable, "-m", "tests.plugin.fake_plugin", address, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    plugin = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.plugin.fake_plugin", address, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
     try:
         await until((short_path / "s").exists)
         code, document = await told("--address", address, "--junit", str(junit))

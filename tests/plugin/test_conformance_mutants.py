@@ -76,7 +76,9 @@ def failed(results: list[Result]) -> dict[str, str]:
 
 async def test_the_honest_one_passes_and_only_what_needs_a_command_or_a_network_is_skipped(runs):
     assert failed(runs["Mutant"].results) == {}
-    skipped = {each.check.want for each in runs["Mutant"].results if each.outcome is Outcome.SKIPPED and each.check.name != "serves-what-it-names"}
+    skipped = {
+        each.check.want for each in runs["Mutant"].results if each.outcome is Outcome.SKIPPED and each.check.name != "serves-what-it-names"
+    }
     assert skipped == {Want.STARTED, Want.ADDRESS}
 
 

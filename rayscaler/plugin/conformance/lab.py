@@ -154,7 +154,9 @@ class Lab:
         async for _ in self.moments(self.patience.call_s):
             answer = await self.terminate(*left, cluster=cluster)
             failed = {each.instance_id: each.error for each in answer.results if each.HasField("error")}
-            wrong = [f"{key}: {error.reason}: {error.message}" for key, error in failed.items() if error.reason not in (*AGAIN, "NOT_FOUND")]
+            wrong = [
+                f"{key}: {error.reason}: {error.message}" for key, error in failed.items() if error.reason not in (*AGAIN, "NOT_FOUND")
+            ]
             if wrong:
                 raise Breach("X17", f"Terminate failed: {'; '.join(wrong)}")
             left = [key for key, error in failed.items() if error.reason != "NOT_FOUND"]

@@ -1,6 +1,7 @@
 """Checks over the lives of a plugin: how it starts, how it ends, and what it knows afterwards. And of an address: who may speak to it."""
 
 import asyncio
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -111,7 +112,11 @@ async def an_old_bookmark_is_refused_or_kept(lab: Lab) -> None:
     async with lab.watch(bookmark) as watch:
         seen = await watch.phase(spec.instance_id, pb.PHASE_GONE, lab.patience.change_s)
         is_refused = isinstance(watch.error, Refused) and watch.error.code is grpc.StatusCode.OUT_OF_RANGE
-        need("X31", is_refused or seen is not None, f"a bookmark of an earlier life is taken, and what came after it is not told; {watch.error or ''}")
+        need(
+            "X31",
+            is_refused or seen is not None,
+            f"a bookmark of an earlier life is taken, and what came after it is not told; {watch.error or ''}",
+        )
 
 
 async def prints_no_secrets(lab: Lab) -> None:
@@ -127,7 +132,7 @@ async def prints_no_secrets(lab: Lab) -> None:
 async def plain_text_has_no_answer(lab: Lab) -> None:
     """At a dns:/// address nobody is answered without TLS."""
     async with grpc.aio.insecure_channel(lab.subject.address) as channel:
-        method = channel.unary_unary("/grpc.health.v1.Health/Check")
+        method: Any = channel.unary_unary("/grpc.health.v1.Health/Check")
         try:
             await method(b"", timeout=lab.patience.introduce_s)
         except grpc.aio.AioRpcError as error:
