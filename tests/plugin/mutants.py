@@ -4,7 +4,7 @@ Each is a small change of an honest servicer over fake machines. `caught` names 
 one does.
 """
 
-# ruff: noqa: N802 - methods are named as gRPC names them
+# ruff: noqa: N802, RUF012, ASYNC110 - methods are named as gRPC names them; what lives of a mutant share; machines tell nobody
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from rayscaler import wire
 from rayscaler.api.executor.v1 import executor_pb2 as pb
 from rayscaler.clock import SystemClock
-from rayscaler.errors import BookmarkExpired, Conflict, InvalidRequest, Unavailable
+from rayscaler.errors import BookmarkExpired, InvalidRequest, Unavailable
 from rayscaler.model.instance import Phase
 from rayscaler.plugin.conformance.subject import How
 from rayscaler.plugin.connection import Address
@@ -167,9 +167,11 @@ class Racing(Mutant):
     async def Launch(self, request, context):
         is_second = self._under_way > 0 and not {each.instance_id for each in request.specs} <= self.keys(request.cluster)
         self._under_way += 1
-        await asyncio.sleep(0.01)  # what it does before it notes anything down
-        answer = await super().Launch(request, context)
-        self._under_way -= 1
+        try:
+            await asyncio.sleep(0.01)  # what it does before it notes anything down
+            answer = await super().Launch(request, context)
+        finally:
+            self._under_way -= 1
         for each in answer.results if is_second else ():
             each.external_id += "-other"
         return answer
@@ -212,7 +214,35 @@ class LosesInstances(Mutant):
 
     def __init__(self, machines, life):
         super().__init__(machines, life)
+        for each in machines.machines.values():
+            each.task.cancel()
         machines.machines.clear()
+
+
+class NotesTooLate(Mutant):
+    """Notes an instance only after it has begun it: a crash between, and the next life begins it once more."""
+
+    noted: dict[int, set[str]] = {}
+    twins: dict[int, set[str]] = {}
+
+    def __init__(self, machines, life):
+        super().__init__(machines, life)
+        self.begun_now: set[str] = set()
+        self.notes, self.twice = self.noted.setdefault(id(machines), set()), self.twins.setdefault(id(machines), set())
+
+    async def Launch(self, request, context):
+        ids = {each.instance_id for each in request.specs}
+        self.twice |= (ids & self.keys(request.cluster)) - self.notes - self.begun_now
+        self.begun_now |= ids
+        answer = await super().Launch(request, context)
+        await asyncio.sleep(0.1)  # until it has written
+        self.notes |= ids
+        return answer
+
+    async def List(self, request, context):
+        page = await super().List(request, context)
+        page.observations.extend([each for each in page.observations if each.instance_id in self.twice])
+        return page
 
 
 class OneExternalId(ToldOtherwise):
@@ -387,7 +417,7 @@ class Invents(Mutant):
     async def List(self, request, context):
         page = await super().List(request, context)
         if request.cluster.endswith("-never"):
-            page.observations.add(instance_id="nobodys", node_type="x", external_id="vm-x", phase=pb.PHASE_REGISTERING)
+            page.observations.add(instance_id="nobodys", node_type="small", external_id="vm-x", phase=pb.PHASE_REGISTERING)
         return page
 
 
@@ -682,27 +712,47 @@ ROWS: tuple[Row, ...] = (
     row(Unwell, "says-that-it-is-well"),
     row(AnotherNameEachLife, "instances-live-on"),
     row(EachResultTwice, "launches-what-it-is-asked-for"),
-    row(LaunchesTwice, "launching-again-is-one"),
+    row(
+        LaunchesTwice,
+        "launching-again-is-one",
+        "launching-at-the-same-time-is-one",
+        "another-spec-is-a-conflict",
+        "a-bad-spec-is-refused-by-itself",
+        why="all launch a known one again, and list",
+    ),
+    row(NotesTooLate, "a-crash-in-a-launch-loses-nothing"),
     row(Racing, "launching-at-the-same-time-is-one"),
     row(TakesAnySpec, "another-spec-is-a-conflict", "knows-its-specs-after-a-crash", why="the second asks the same after a crash"),
     row(ForgetsSpecs, "knows-its-specs-after-a-crash"),
     row(ComparesTooMuch, "knows-what-is-no-part-of-a-spec"),
     row(LosesInstances, "instances-live-on", "knows-its-specs-after-a-crash", why="both list after a restart"),
     row(OneExternalId, "external-ids-differ"),
-    row(
-        ExternalIdsOfALife,
-        "instances-live-on",
-        "knows-its-specs-after-a-crash",
-        "a-crash-in-a-launch-loses-nothing",
-        why="all compare external ids of two lives",
-    ),
+    row(ExternalIdsOfALife, "instances-live-on", "knows-its-specs-after-a-crash", why="both compare external ids of two lives"),
     row(AnyName, "a-bad-spec-is-refused-by-itself"),
     row(OneBadSpoilsAll, "a-bad-spec-is-refused-by-itself"),
     row(LeavesWhatFailed, "a-bad-spec-is-refused-by-itself"),
     row(TakesEmptyCalls, "a-bad-call-is-refused-whole"),
-    row(ListsLate, "is-listed-when-launch-answers"),
     row(
-        LaunchWaits, "launching-does-not-wait", "answers-a-caller-in-a-hurry", why="a Launch that waits has no answer for a caller in a hurry"
+        ListsLate,
+        "is-listed-when-launch-answers",
+        "launching-again-is-one",
+        "launching-at-the-same-time-is-one",
+        "another-spec-is-a-conflict",
+        "a-bad-spec-is-refused-by-itself",
+        "clusters-are-apart",
+        "an-end-touches-no-other-cluster",
+        "lists-all",
+        "pages-are-whole",
+        "instances-live-on",
+        "knows-its-specs-after-a-crash",
+        "a-crash-in-a-launch-loses-nothing",
+        why="all list right after a launch",
+    ),
+    row(
+        LaunchWaits,
+        "launching-does-not-wait",
+        "answers-a-caller-in-a-hurry",
+        why="a Launch that waits has no answer for a caller in a hurry",
     ),
     row(UnknownEndFails, "ending-the-unknown-is-fine", "ending-again-is-fine", why="what is gone is unknown to it"),
     row(NoEndResults, "ends-what-it-is-asked-for", "takes-a-full-batch", why="both count results"),
@@ -737,7 +787,12 @@ ROWS: tuple[Row, ...] = (
         "an-old-bookmark-is-refused-or-kept",
         why="all begin at a bookmark",
     ),
-    row(TakesAnyBookmark, "an-unknown-bookmark-is-refused", "an-old-bookmark-is-refused-or-kept", why="the second asks with one of an earlier life"),
+    row(
+        TakesAnyBookmark,
+        "an-unknown-bookmark-is-refused",
+        "an-old-bookmark-is-refused-or-kept",
+        why="the second asks with one of an earlier life",
+    ),
     row(Mute, "an-idle-watch-says-something"),
     row(EndsQuietly, "a-watch-does-not-end"),
     row(TellsOneWatch, "every-watch-tells-everything"),

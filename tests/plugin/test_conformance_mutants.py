@@ -1,6 +1,7 @@
 """The conformance suite notices what is wrong with a plugin, and names no other rule: it is tested by plugins that are each wrong in one thing."""
 
 import asyncio
+import contextlib
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -34,12 +35,21 @@ class Run:
     left: list[tuple[str, str]]
 
 
+async def gone(subject: mutants.Served) -> None:
+    """Wait until what was told to end has ended, also where the mutant does not list it."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(2 * mutants.SLOW_S):
+            while subject.machines.machines:  # noqa: ASYNC110 - machines tell nobody
+                await asyncio.sleep(0.02)  # machines tell nobody
+
+
 async def tested(kind: type[Mutant], gate: asyncio.Semaphore) -> Run:
     """Make all checks of one mutant."""
     directory = Path(tempfile.mkdtemp(prefix="m-"))
     async with gate, mutants.served(kind, directory / "s") as subject:
         lab = Lab(subject, f"t-{kind.__name__.lower()}", NodeType("small", Resources.of(CPU=1)), patience=PATIENCE, kill=subject.kill)
         results = await suite.run(lab, suite.CHECKS, lambda check, result: None)
+        await gone(subject)
         left = list(subject.machines.machines)
     shutil.rmtree(directory)
     return Run(results, lab.most_alive, left)
@@ -66,7 +76,9 @@ def failed(results: list[Result]) -> dict[str, str]:
 
 async def test_the_honest_one_passes_and_only_what_needs_a_command_or_a_network_is_skipped(runs):
     assert failed(runs["Mutant"].results) == {}
-    skipped = {each.check.want for each in runs["Mutant"].results if each.outcome is Outcome.SKIPPED and each.check.name != "serves-what-it-names"}
+    skipped = {
+        each.check.want for each in runs["Mutant"].results if each.outcome is Outcome.SKIPPED and each.check.name != "serves-what-it-names"
+    }
     assert skipped == {Want.STARTED, Want.ADDRESS}
 
 

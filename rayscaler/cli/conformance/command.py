@@ -35,20 +35,32 @@ KILL_S = 60.0
 
 
 @click.command()
-@click.option("--address", default="", help="A plugin that runs: unix:///PATH, or dns:///HOST:PORT over TLS (RAYSCALER_EXECUTOR_CA, _CERT, _KEY).")
+@click.option(
+    "--address", default="", help="A plugin that runs: unix:///PATH, or dns:///HOST:PORT over TLS (RAYSCALER_EXECUTOR_CA, _CERT, _KEY)."
+)
 @click.option("--exec", "command", default="", metavar="CMD", help="A plugin to start, and to kill and start again: its command line.")
-@click.option("--list", "is_list", is_flag=True, help="Print the checks with the rules of SPEC.md that they check, and the rules that none can.")
+@click.option(
+    "--list", "is_list", is_flag=True, help="Print the checks with the rules of SPEC.md that they check, and the rules that none can."
+)
 @click.option("--only", multiple=True, metavar="NAME|RULE", help="Make only this check, or those of this rule; repeatable.")
 @click.option("--node-type", "file", type=click.Path(path_type=Path), help="What to launch: a YAML file with a node type, or a definition.")
 @click.option("--type", "type_name", default="", help="Name of the node type, where the file has several.")
 @click.option("--head", default=Lab.head_address, show_default=True, metavar="HOST:PORT", help="The GCS that nodes are told to join.")
 @click.option("--prefix", default="conformance", show_default=True, help="What names of clusters and instances of this run begin with.")
 @click.option("--max-instances", default=Lab.max_instances, show_default=True, type=click.IntRange(0), help="Never more alive at once.")
-@click.option("--kill", default="", metavar="CMD", help="Shell command that ends an instance from outside: CLUSTER, INSTANCE_ID, EXTERNAL_ID.")
+@click.option(
+    "--kill", default="", metavar="CMD", help="Shell command that ends an instance from outside: CLUSTER, INSTANCE_ID, EXTERNAL_ID."
+)
 @click.option("--call-timeout", default=Patience.call_s, show_default=True, type=click.FloatRange(1), help="Seconds that a call may take.")
-@click.option("--end-timeout", default=Patience.end_s, show_default=True, type=click.FloatRange(1), help="Seconds from Terminate until gone.")
-@click.option("--prompt", default=Patience.prompt_s, show_default=True, type=click.FloatRange(0.1), help="Seconds in which a call begins something.")
-@click.option("--settle", default=Patience.settle_s, show_default=True, type=click.FloatRange(0.1), help="Seconds to look at one on its way.")
+@click.option(
+    "--end-timeout", default=Patience.end_s, show_default=True, type=click.FloatRange(1), help="Seconds from Terminate until gone."
+)
+@click.option(
+    "--prompt", default=Patience.prompt_s, show_default=True, type=click.FloatRange(0.1), help="Seconds in which a call begins something."
+)
+@click.option(
+    "--settle", default=Patience.settle_s, show_default=True, type=click.FloatRange(0.1), help="Seconds to look at one on its way."
+)
 @click.option("--junit", type=click.Path(path_type=Path, dir_okay=False), help="Write JUnit's XML here.")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 def conformance(
@@ -98,9 +110,7 @@ def _lab(subject: Subject, executor: object, **flags: Any) -> Lab:
         node_type=nodetype.chosen(flags["file"], flags["type_name"], executor),
         head_address=flags["head"],
         max_instances=flags["max_instances"],
-        patience=Patience(
-            call_s=flags["call_timeout"], end_s=flags["end_timeout"], prompt_s=flags["prompt"], settle_s=flags["settle"]
-        ),
+        patience=Patience(call_s=flags["call_timeout"], end_s=flags["end_timeout"], prompt_s=flags["prompt"], settle_s=flags["settle"]),
         kill=partial(_kill, kill) if kill else None,
     )
 
@@ -132,7 +142,9 @@ def _chosen(only: Sequence[str]) -> list[Check]:
     known = {each.name for each in suite.CHECKS} | {rule for each in suite.CHECKS for rule in each.rules}
     strangers = [each for each in only if each not in known]
     if strangers:
-        raise InvalidRequest(*(f"--only: {each!r}: {UNSEEN.get(each, 'is no check and no rule; --list prints them')}" for each in strangers))
+        raise InvalidRequest(
+            *(f"--only: {each!r}: {UNSEEN.get(each, 'is no check and no rule; --list prints them')}" for each in strangers)
+        )
     return [each for each in suite.CHECKS if not only or {each.name, *each.rules} & set(only)]
 
 

@@ -84,7 +84,9 @@ def rules(checks: Sequence[Check], unseen: dict[str, str]) -> None:
     console = Console(highlight=False)
     for each in checks:
         needs = f" ({each.want.value})" if each.want else ""
-        console.print(Text.assemble((f"{' '.join(each.rules):10}", "cyan"), f"{each.name}: {each.sentence}", (needs, "dim")), soft_wrap=True)
+        console.print(
+            Text.assemble((f"{' '.join(each.rules):10}", "cyan"), f"{each.name}: {each.sentence}", (needs, "dim")), soft_wrap=True
+        )
     console.print("\nwhat no check can see:")
     for rule, reason in unseen.items():
         console.print(Text.assemble((f"{rule:10}", "cyan"), reason), soft_wrap=True)

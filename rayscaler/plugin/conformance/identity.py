@@ -50,7 +50,9 @@ async def serves_no_more_than_it_names(lab: Lab) -> None:
         for method in methods if capability not in named else ():
             code = await _code(lab, method)
             name = pb.Capability.Name(capability)
-            need("X2", code is grpc.StatusCode.UNIMPLEMENTED, f"{method} of {name}, which it does not name, is answered with {_shown(code)}")
+            need(
+                "X2", code is grpc.StatusCode.UNIMPLEMENTED, f"{method} of {name}, which it does not name, is answered with {_shown(code)}"
+            )
 
 
 async def serves_what_it_names(lab: Lab) -> None:
@@ -109,13 +111,12 @@ async def capabilities(lab: Lab) -> pb.GetCapabilitiesResponse:
 
 async def _code(lab: Lab, method: str) -> grpc.StatusCode | None:
     """Call a method of a capability for an instance that is not there; return the code, None for success."""
-    named = {"cluster": lab.cluster, "instance_id": NOBODY}
     requests = {
-        "HintDrain": pb.HintDrainRequest(**named),
-        "Resize": pb.ResizeRequest(**named, resources={"CPU": 10_000}),
+        "HintDrain": pb.HintDrainRequest(cluster=lab.cluster, instance_id=NOBODY),
+        "Resize": pb.ResizeRequest(cluster=lab.cluster, instance_id=NOBODY, resources={"CPU": 10_000}),
         "GetOffers": pb.GetOffersRequest(cluster=lab.cluster, node_types=[lab.spec(NOBODY).node_type]),
-        "Suspend": pb.SuspendRequest(**named),
-        "Resume": pb.ResumeRequest(**named),
+        "Suspend": pb.SuspendRequest(cluster=lab.cluster, instance_id=NOBODY),
+        "Resume": pb.ResumeRequest(cluster=lab.cluster, instance_id=NOBODY),
     }
     try:
         await lab.call(method, requests[method])

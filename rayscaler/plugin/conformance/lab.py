@@ -118,12 +118,7 @@ class Lab:
         new = keys - self.alive
         self.alive |= keys
         self.most_alive = max(self.most_alive, len(self.alive))
-        try:
-            answer = await self.call("Launch", request, timeout_s)
-        except Refused as refused:
-            if refused.code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNIMPLEMENTED):
-                self.alive -= new
-            raise
+        answer = await self.call("Launch", request, timeout_s)
         self.last_results = sorted(each.instance_id for each in answer.results)
         results = {each.instance_id: each for each in answer.results}
         failed = {key for key in new if results.get(key[1], pb.LaunchResult()).WhichOneof("outcome") == "error"}
@@ -159,7 +154,9 @@ class Lab:
         async for _ in self.moments(self.patience.call_s):
             answer = await self.terminate(*left, cluster=cluster)
             failed = {each.instance_id: each.error for each in answer.results if each.HasField("error")}
-            wrong = [f"{key}: {error.reason}: {error.message}" for key, error in failed.items() if error.reason not in (*AGAIN, "NOT_FOUND")]
+            wrong = [
+                f"{key}: {error.reason}: {error.message}" for key, error in failed.items() if error.reason not in (*AGAIN, "NOT_FOUND")
+            ]
             if wrong:
                 raise Breach("X17", f"Terminate failed: {'; '.join(wrong)}")
             left = [key for key, error in failed.items() if error.reason != "NOT_FOUND"]
@@ -244,6 +241,16 @@ class Lab:
 
     async def _clear(self, cluster: str) -> None:
         mine = sorted(key for owner, key in self.alive if owner == cluster)
-        await self.terminate(*mine, cluster=cluster)
-        there = await self.listed(cluster)
+        try:
+            await self.terminate(*mine, cluster=cluster)
+        except Refused:  # perhaps for one of them, whose name is none
+            for each in mine:
+                with contextlib.suppress(Refused):
+                    await self.terminate(each, cluster=cluster)
+        try:
+            there = await self.listed(cluster)
+        except Refused as refused:
+            if refused.code is not grpc.StatusCode.INVALID_ARGUMENT:
+                raise
+            there = {}  # of a cluster that can have no instances
         self.alive -= {(cluster, key) for key in mine if key not in there or there[key].phase == pb.PHASE_GONE}

@@ -26,6 +26,8 @@ from rayscaler.processes import SystemProcesses
 
 START_S = 30.0
 """From the start of a plugin until it is healthy (X44)."""
+ENDED_S = 5.0
+"""So long an end is waited for before it is forced: well beyond the 2 s of X47, to tell how long it takes."""
 KEPT_BYTES = 16 << 20
 """Of what a plugin prints."""
 RULE_OF = {
@@ -126,7 +128,6 @@ class Command:
         self.peer = " ".join(argv)
         self.argv = tuple(argv)
         self.printed = Printed()
-        self.sockets: Path | None = None
         self._place = Place(directory, "tested")
         self._processes = SystemProcesses()
         self._max_message_bytes = max_message_bytes
@@ -179,22 +180,20 @@ class Command:
             raise Breach("X43", f"grpc.health.v1 is not served for {handshake.HEALTH_SERVICE!r}: {error}") from error
         except TimeoutError as error:
             raise Breach("X44", f"was not up within {START_S:g} s; it printed last: {self.printed.tail()}") from error
-        record = self._place.read()
-        self.sockets = Path(record.target.removeprefix("unix:")) if record is not None and record.target.startswith("unix:") else None
 
     async def _ended(self, how: How) -> float:
         if self._child is None or self._child.channel is None:
             return 0.0
         began = time.monotonic()
         if how is How.SHUTDOWN:
-            if not await calls.shut_down(self._child.channel, START_S):
+            if not await calls.shut_down(self._child.channel, ENDED_S):
                 raise Breach("X47", f"{handshake.SHUTDOWN} is not served")
         elif how is How.TERM:
             self._processes.signal_leader(self._child.identity, signal.SIGTERM)
         else:
             self._processes.signal_group(self._child.identity, signal.SIGKILL)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(START_S):
+            async with asyncio.timeout(ENDED_S):
                 await self._child.wait()
         return time.monotonic() - began
 

@@ -35,7 +35,7 @@ async def run(lab: Lab, checks: Iterable[Check], tell: Callable[[Check, Result |
             is_silent |= each is lives.GREETING and result.outcome is Outcome.FAILED
             results.append(result)
             tell(each, result)
-            await lab.clear()
+            await lab.sweep()
     finally:
         await lab.sweep()
     return results
@@ -45,9 +45,9 @@ async def _one(lab: Lab, check: Check) -> Result:
     began = time.monotonic()
     deadline_s = MOST_CALLS * lab.patience.call_s + 4 * lab.patience.end_s
     rule, detail, outcome = "", "", Outcome.FAILED
+    if reason := _missing(lab, check):
+        return Result(check, Outcome.SKIPPED, detail=reason)
     try:
-        if reason := _missing(lab, check):
-            raise Skipped(reason)
         async with asyncio.timeout(deadline_s):
             await check.run(lab)
         outcome = Outcome.PASSED

@@ -41,7 +41,11 @@ async def _told_too(lab: Lab, watch: Reading, instance_id: str, within_s: float)
     if seen is None:
         return
     told = await watch.phase(instance_id, seen.phase, within_s)
-    need("X29", told is not None, f"List tells {pb.Phase.Name(seen.phase)}, Watch told nothing as late within {within_s:g} s; {watch.error or ''}")
+    need(
+        "X29",
+        told is not None,
+        f"List tells {pb.Phase.Name(seen.phase)}, Watch told nothing as late within {within_s:g} s; {watch.error or ''}",
+    )
 
 
 async def the_end_is_told(lab: Lab) -> None:
@@ -54,7 +58,11 @@ async def the_end_is_told(lab: Lab) -> None:
             raise Skipped(f"the instance was not gone within {lab.patience.end_s:g} s")
         within_s = lab.patience.change_s + SLACK_S
         told = await watch.phase(spec.instance_id, pb.PHASE_GONE, within_s)
-        need("X29", told is not None, f"it is listed no more, and Watch has not told that it is gone within {within_s:g} s; {watch.error or ''}")
+        need(
+            "X29",
+            told is not None,
+            f"it is listed no more, and Watch has not told that it is gone within {within_s:g} s; {watch.error or ''}",
+        )
 
 
 async def a_watch_goes_on_from_a_bookmark(lab: Lab) -> None:
