@@ -20,7 +20,7 @@ from rayscaler.plugin import serve
 from rayscaler.throttle import Unpaced
 
 MARK = "PROCESSES_PY_INSTANCE"
-FORCE = 'sleep 10; kill -9 -"$0" 2>/dev/null'  # runs by itself, so that an end that has begun goes on without us
+FORCE = '(sleep 10; kill -9 -"$0") >/dev/null 2>&1 &'  # runs by itself, so that an end that has begun goes on without us
 
 
 class Processes:
@@ -42,7 +42,7 @@ class Processes:
             self.ending.add(pid)
             self._tell(pid, document, Phase.ENDING)
             os.kill(pid, signal.SIGTERM)
-            await asyncio.create_subprocess_exec("sh", "-c", FORCE, str(pid), start_new_session=True)
+            await (await asyncio.create_subprocess_exec("sh", "-c", FORCE, str(pid), start_new_session=True)).wait()
 
     async def list(self, cluster):
         found = self._found(cluster).values()
@@ -54,7 +54,7 @@ class Processes:
         return self.feed.watch(cluster)
 
     async def close(self):
-        for task in self.followed.values():
+        for task, _ in self.followed.values():
             task.cancel()
 
     def _begin(self, spec, document):
@@ -65,8 +65,9 @@ class Processes:
         return os.posix_spawnp(argv[0], argv, env, file_actions=quiet, setsid=True)
 
     def _found(self, cluster):
-        """Read the machine's processes: they are the record of what there is."""
-        found = {}
+        """Read the machine's processes: they are the record of what there is. One that was just begun does not show it at once."""
+        mine = [(pid, document) for pid, (_, document) in self.followed.items()]
+        found = {document["instance_id"]: (pid, document) for pid, document in mine if document["cluster"] == cluster}
         for path in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 pid, mark = int(path.name), f"{MARK}=".encode()
@@ -79,7 +80,7 @@ class Processes:
 
     def _follow(self, pid, document):
         if pid not in self.followed:
-            self.followed[pid] = asyncio.create_task(self._gone(pid, document))
+            self.followed[pid] = (asyncio.create_task(self._gone(pid, document)), document)
             self._tell(pid, document, Phase.REGISTERING)
 
     async def _gone(self, pid, document):
