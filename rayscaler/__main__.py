@@ -12,6 +12,7 @@ import structlog
 from rayscaler import __version__
 from rayscaler.cli import exits
 from rayscaler.cli.completion import PROGRAM, clusters, completion
+from rayscaler.cli.conformance.command import conformance
 from rayscaler.cli.demo.command import demo
 from rayscaler.cli.executor import executor
 from rayscaler.cli.exits import Exit
@@ -100,7 +101,7 @@ def monitor(*, cluster: str, gcs: str, service: str, incarnation: str, ca: Path 
     asyncio.run(monitor_main.run(settings))
 
 
-for command in (up, down, status, explain, validate, plan, demo, executor, version, completion):
+for command in (up, down, status, explain, validate, plan, demo, executor, conformance, version, completion):
     cli.add_command(command)
 
 

@@ -12,7 +12,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from rayscaler import errors
-from rayscaler.errors import InvalidRequest, RayscalerError
+from rayscaler.errors import InvalidRequest, RayscalerError, Unsupported
 
 log = structlog.get_logger(__name__)
 
@@ -77,6 +77,8 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
 async def _abort(context: Any, method: str, error: Exception) -> None:
     if isinstance(error, grpc.aio.AbortError):
         raise error
+    if isinstance(error, NotImplementedError):  # of generated code: a method that nobody serves here
+        error = Unsupported(f"{method} is not served here")
     if isinstance(error, RayscalerError):
         await context.abort_with_status(rpc_status.to_status(status_of(error)))
     # A bug of ours: gRPC would send its text to the caller, who gets an id instead.

@@ -54,9 +54,12 @@ _TROUBLE_NUMBERS = {trouble: number for number, trouble in TROUBLES.items()}
 
 
 def launch_spec(spec: LaunchSpec) -> pb.LaunchSpec:
-    """Return a spec with how Ray is started by it; raises InvalidRequest for amounts that no node can have."""
+    """Return a spec with how Ray is started by it; raises InvalidRequest for amounts that no node can have, and for text that is none."""
     made = pb.LaunchSpec()
-    made.CopyFrom(_launch_of(spec.node_type, spec.head_address))
+    try:
+        made.CopyFrom(_launch_of(spec.node_type, spec.head_address))
+    except UnicodeEncodeError as error:
+        raise InvalidRequest(f"node_type: {spec.node_type.name}: half a surrogate pair stands in a text, which no wire takes") from error
     made.instance_id = spec.instance_id
     made.ray_start.env.update(raystart.identity(spec))
     return made
@@ -92,9 +95,9 @@ def observation(seen: InstanceObservation) -> pb.Observation:
         node_type=seen.node_type,
         external_id=seen.external_id,
         phase=_PHASE_NUMBERS[seen.phase],
-        detail=seen.detail,
+        detail=_sayable(seen.detail),
         observed_at=_timestamp(seen.observed_at) if seen.observed_at else None,
-        error=seen.error,
+        error=_sayable(seen.error),
         made_as=None if seen.made_as is None else node_type(seen.made_as),
         trouble=pb.TROUBLE_UNSPECIFIED if seen.trouble is None else _TROUBLE_NUMBERS[seen.trouble],
         ends_at=None if seen.ends_at is None else _timestamp(seen.ends_at),
@@ -106,8 +109,10 @@ def error(raised: RayscalerError) -> pb.Error:
     problems = raised.problems if isinstance(raised, InvalidRequest) else ()
     return pb.Error(
         reason=raised.name,
-        message=str(raised)[:MAX_DETAIL],
-        problems=[pb.Problem(path=each.path, value=each.value, rule=each.rule) for each in problems[:MAX_PROBLEMS]],
+        message=_sayable(str(raised)[:MAX_DETAIL]),
+        problems=[
+            pb.Problem(path=_sayable(each.path), value=_sayable(each.value), rule=_sayable(each.rule)) for each in problems[:MAX_PROBLEMS]
+        ],
     )
 
 
@@ -246,6 +251,11 @@ def _at(rules: Rules, path: str, told: Timestamp) -> float:
 def _timestamp(at: float) -> Timestamp:
     whole = math.floor(at)
     return Timestamp(seconds=whole, nanos=int((at - whole) * 1e9))
+
+
+def _sayable(text: str) -> str:
+    """Return a text for people as the wire takes it: a path or a log of other bytes than UTF-8 is half a surrogate pair in Python."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _text(told: str) -> str:

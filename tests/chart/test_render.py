@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,13 +13,15 @@ from click.testing import CliRunner
 import rayscaler
 from rayscaler.__main__ import cli
 from rayscaler.config import load, native
+from rayscaler.config.executors import is_address
 from rayscaler.k8s import labels
-from rayscaler.settings import NamespaceSettings, ServiceSettings
+from rayscaler.settings import ExecutorTls, NamespaceSettings, PluginSettings, ServiceSettings
 from tests.chart import manifests, tools
 from tests.cluster import binary
 
 pytestmark = [pytest.mark.tier("protocol"), pytest.mark.timeout(300)]  # helm is built where nobody has yet
 
+LISTEN = "unix:///run/rayscaler/executor/executor.sock"
 DIGEST = f"sha256:{'a' * 64}"
 CLUSTER = {
     "apiVersion": "rayscaler.io/v1",
@@ -37,6 +40,7 @@ FULL = {
     "tls": {"enabled": False},
     "nodeNotices": {"enabled": True},
     "env": {"RAYSCALER_MAX_MESSAGE_BYTES": "67108864"},
+    "executor": {"address": "dns:///rayscaler-executor.ml.svc:6390", "tlsSecret": "rayscaler-executor-client"},
     "resources": {"limits": {"memory": "2Gi"}},
     "runAsUser": None,
     "nodeSelector": {"disk": "ssd"},
@@ -84,7 +88,9 @@ def test_the_go_sources_are_formatted():
 
 def test_the_chart_sets_what_nobody_else_may(tmp_path):
     refused = json.loads((tools.CHART / "values.schema.json").read_text())["properties"]["env"]["properties"]
-    assert {name for name, rule in refused.items() if rule is False} == set(deployed(rendered(tmp_path))[2])
+    assert {name for name, rule in refused.items() if rule is False} == {
+        name for values in ({}, FULL) for name in deployed(rendered(tmp_path, values))[2] if name not in FULL["env"]
+    }
 
 
 def test_the_command_lines_are_those_of_this_version(tmp_path):
@@ -188,6 +194,87 @@ def test_the_values_arrive(tmp_path):
     assert {each["image"] for pod in pods for each in [*pod["containers"], *pod.get("initContainers", ())]} == {image}
 
 
+TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount"
+SIDECAR = {
+    "enabled": True,
+    "image": "host:5000/team/plugin:1",
+    "command": ["/plugin"],
+    "args": ["--fleet", "/etc/a b"],
+    "env": {"FLEET": "1"},
+    "resources": {"limits": {"memory": "1Gi"}},
+}
+
+
+def with_sidecar(tmp_path: Path, **values) -> tuple[dict, dict[str, dict], dict[str, dict[str, str]]]:
+    """Return the spec of the pods, its containers by name, and where each mounts what."""
+    spec = rendered(tmp_path, {"executor": {"sidecar": SIDECAR | values}})["Deployment", "rayscaler"]["spec"]["template"]["spec"]
+    containers = {each["name"]: each for each in [*spec["initContainers"], *spec["containers"]]}
+    mounts = {name: {mount["name"]: mount["mountPath"] for mount in each["volumeMounts"]} for name, each in containers.items()}
+    return spec, containers, mounts
+
+
+def test_a_sidecar_serves_in_a_directory_that_only_the_pods_user_can_enter(tmp_path):
+    spec, containers, mounts = with_sidecar(tmp_path)
+    assert list(containers) == ["executor-dir", "rayscaler", "executor"]
+    sidecar = containers["executor"]
+    assert {key: sidecar[key] for key in ("image", "command", "args", "resources")} == {
+        key: SIDECAR[key] for key in ("image", "command", "args", "resources")
+    }
+    env = {each["name"]: each.get("value") for each in sidecar["env"]}
+    service = {each["name"]: each["value"] for each in containers["rayscaler"]["env"] if "value" in each}
+    assert NamespaceSettings.from_env("ml", service).executor == LISTEN
+    assert env == {"RAYSCALER_NAMESPACE": None, "RAYSCALER_PLUGIN_LISTEN": LISTEN, "HOME": "/tmp", "FLEET": "1"}
+    assert PluginSettings.from_env({"RAYSCALER_PLUGIN_LISTEN": LISTEN}).listen == LISTEN
+    socket = Path(LISTEN.removeprefix("unix://"))
+    assert {each["executor"] for each in mounts.values()} == {str(socket.parent.parent)}
+    made = tmp_path / "made"
+    argv = [
+        sys.executable if each == "python3" else each.replace(str(socket.parent), str(made))
+        for each in containers["executor-dir"]["command"]
+    ]
+    for _ in "twice":
+        subprocess.run(argv, check=True)
+    assert made.stat().st_mode & 0o7777 == 0o700
+    for each in containers.values():
+        assert each["securityContext"] == containers["rayscaler"]["securityContext"]
+    volumes = {each["name"] for each in spec["volumes"]}
+    assert volumes == {name for each in mounts.values() for name in each}
+
+
+def test_a_sidecar_has_the_services_token_only_where_it_is_given_it(tmp_path):
+    for is_given in (False, True):
+        spec, _, mounts = with_sidecar(tmp_path, serviceAccountToken=is_given)
+        assert spec["automountServiceAccountToken"] is False
+        assert mounts["rayscaler"]["token"] == TOKEN
+        assert mounts["executor"].get("token") == (TOKEN if is_given else None)
+
+
+def test_a_sidecar_without_an_image_is_of_the_services_own(tmp_path):
+    _, containers, _ = with_sidecar(tmp_path, image="", command=[], args=["executor", "serve", "k8s"])
+    assert containers["executor"]["image"] == containers["rayscaler"]["image"] == containers["executor-dir"]["image"]
+    assert "command" not in containers["executor"]
+    assert CliRunner().invoke(cli, [*containers["executor"]["args"], "--help"]).exit_code == 0
+
+
+def test_a_plugin_elsewhere_is_dialled_over_tls(tmp_path):
+    template, container, env = deployed(rendered(tmp_path, FULL))
+    env = {name: each["value"] for name, each in env.items() if "value" in each}
+    assert is_address(NamespaceSettings.from_env("ml", env).executor)
+    files = ExecutorTls.from_env(env)
+    mounts = {each["name"]: each["mountPath"] for each in container["volumeMounts"]}
+    names = [str(each.relative_to(mounts["executor-tls"])) for each in (files.ca, files.cert, files.key)]
+    assert names == ["ca.crt", "tls.crt", "tls.key"]
+    assert {"name": "executor-tls", "secret": {"secretName": FULL["executor"]["tlsSecret"]}} in template["spec"]["volumes"]
+
+
+def test_without_a_sidecar_nothing_of_it_is_there(tmp_path):
+    for values in ({}, FULL):
+        spec = deployed(rendered(tmp_path, values))[0]["spec"]
+        assert "initContainers" not in spec
+        assert [each["name"] for each in spec["volumes"] if each["name"] != "executor-tls"] == ["tmp"]
+        assert spec["automountServiceAccountToken"] is True
+
+
 def test_clusters_become_config_maps_that_the_service_takes(tmp_path):
     made = rendered(tmp_path, FULL)["ConfigMap", "demo"]
     assert labels.CLUSTER in made["metadata"]["labels"]
@@ -212,6 +299,15 @@ def test_clusters_become_config_maps_that_the_service_takes(tmp_path):
         ({"env": {"RAYSCALER_TLS": "off"}}, "at '/env/RAYSCALER_TLS': false schema"),
         ({"env": {"A B": "1"}}, "at '/env': additional properties 'A B' not allowed"),
         ({"env": {"A": 1}}, "at '/env/A': got number, want string"),
+        ({"executor": {"address": "http://x"}}, "at '/executor/address': 'http://x' does not match pattern"),
+        ({"executor": {"address": "dns:///x:1"}}, "executor.tlsSecret: is required with executor.address"),
+        (
+            {"executor": {"address": "dns:///x:1", "tlsSecret": "a", "sidecar": {"enabled": True}}},
+            "executor: address and sidecar.enabled exclude each other",
+        ),
+        ({"executor": {"sidecar": {"enable": True}}}, "at '/executor/sidecar': additional properties 'enable' not allowed"),
+        ({"executor": {"sidecar": {"env": {"HOME": "/"}}}}, "at '/executor/sidecar/env/HOME': false schema"),
+        ({"executor": {"sidecar": {"image": "a b"}}}, "at '/executor/sidecar/image': 'a b' does not match pattern"),
         ({"resources": {"limits": {"memory": "1 GB"}}}, "at '/resources/limits/memory': '1 GB' does not match pattern"),
         ({"runAsUser": 0}, "at '/runAsUser': minimum: got 0, want 1"),
         ({"clusters": {"demo": {}}}, "at '/clusters': got object, want array"),

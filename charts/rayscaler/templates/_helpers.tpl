@@ -30,3 +30,8 @@ allowPrivilegeEscalation: false
 capabilities: {drop: [ALL]}
 readOnlyRootFilesystem: true
 {{- end -}}
+
+{{/* Where the sidecar's socket lies, in both containers. */}}
+{{- define "rayscaler.executorDir" -}}
+/run/rayscaler/executor
+{{- end -}}

@@ -108,7 +108,8 @@ func (e *executor) launch(cluster string, spec *executorv1.LaunchSpec) *executor
 	if !name.MatchString(spec.InstanceId) || spec.NodeType.GetName() == "" || spec.HeadAddress == "" {
 		return refused("INVALID_REQUEST", "instance_id, node_type.name or head_address is not one")
 	}
-	same := &executorv1.LaunchSpec{NodeType: spec.NodeType, HeadAddress: spec.HeadAddress}
+	same := &executorv1.LaunchSpec{NodeType: proto.Clone(spec.NodeType).(*executorv1.NodeType), HeadAddress: spec.HeadAddress}
+	same.NodeType.ProtoReflect().SetUnknown(nil) // what a newer caller adds makes no other spec
 	text, err := proto.MarshalOptions{Deterministic: true}.Marshal(same)
 	if err != nil {
 		return refused("INVALID_REQUEST", err.Error())

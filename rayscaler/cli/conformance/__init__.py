@@ -1,0 +1,1 @@
+"""`rayscaler conformance`: whether a plugin keeps SPEC.md. What the checks are is plugin/conformance's."""

@@ -1,0 +1,203 @@
+"""Who is tested: a plugin at an address, or one that is started here, and killed, and started again."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+import grpc.aio
+
+from rayscaler.clock import SystemClock
+from rayscaler.errors import Unavailable
+from rayscaler.plugin import calls, child, handshake
+from rayscaler.plugin.child import Child
+from rayscaler.plugin.conformance.check import Breach
+from rayscaler.plugin.connection import Address
+from rayscaler.plugin.faults import Failure, Fault
+from rayscaler.plugin.output import Intake
+from rayscaler.plugin.place import Place
+from rayscaler.processes import SystemProcesses
+
+START_S = 30.0
+"""From the start of a plugin until it is healthy (X44)."""
+ENDED_S = 5.0
+"""So long an end is waited for before it is forced: well beyond the 2 s of X47, to tell how long it takes."""
+KEPT_BYTES = 16 << 20
+"""Of what a plugin prints."""
+RULE_OF = {
+    Fault.AUTO_MTLS: "X46",
+    Fault.WRONG_ADDRESS: "X49",
+    Fault.NO_HEALTH: "X43",
+    Fault.UNHEALTHY: "X43",
+    Fault.WRONG_COOKIE: "X45",
+    Fault.NO_PROGRAM: "",
+    Fault.HOST: "",
+}
+"""Which rule a fault at the start breaks; all others break that of the handshake."""
+
+
+class How(StrEnum):
+    """How a plugin is ended."""
+
+    KILL = "SIGKILL"
+    TERM = "SIGTERM"
+    SHUTDOWN = "Shutdown"
+
+
+class Subject(Protocol):
+    """The plugin under test."""
+
+    peer: str
+    can_restart: bool
+    is_started: bool
+    address: str
+
+    async def channel(self) -> grpc.aio.Channel:
+        """Return a channel to it; starts it if it does not run. Raises Breach where it cannot be had."""
+        ...
+
+    async def restart(self, how: How) -> float:
+        """End it and start it again; return the seconds that it took to end."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of it, and end it if it was started here."""
+        ...
+
+
+class AtAddress:
+    """A plugin that others run."""
+
+    can_restart = False
+    is_started = False
+
+    def __init__(self, address: str, connection: Address) -> None:
+        self.address = address
+        self.peer = address
+        self._connection = connection
+
+    async def channel(self) -> grpc.aio.Channel:
+        """Return the one channel."""
+        return await self._connection.channel()
+
+    async def restart(self, how: How) -> float:
+        """Refuse: others run it."""
+        raise Unavailable(f"{self.peer} is not ours to end by {how}")
+
+    async def close(self) -> None:
+        """Close the channel."""
+        await self._connection.close()
+
+
+class Printed(Intake):
+    """Keeps what a plugin prints, and logs none of it."""
+
+    def __init__(self) -> None:
+        super().__init__("tested", SystemClock())
+        self.text = bytearray()
+
+    def take(self, stream: str, lines: list[bytes]) -> None:
+        """Keep lines, the last ones."""
+        del stream
+        for each in lines:
+            self.text += each + b"\n"
+        del self.text[:-KEPT_BYTES]
+
+    def tail(self) -> str:
+        """Return the last lines."""
+        return "\n".join(bytes(self.text[-2000:]).decode(errors="replace").splitlines()[-5:])
+
+    def forget(self) -> None:
+        """Keep what an earlier life has printed: it counts as well."""
+
+
+class Command:
+    """A plugin that is started here, as rayscaler starts it."""
+
+    can_restart = True
+    is_started = True
+    address = ""
+
+    def __init__(self, argv: Sequence[str], directory: Path, max_message_bytes: int) -> None:
+        self.peer = " ".join(argv)
+        self.argv = tuple(argv)
+        self.printed = Printed()
+        self._place = Place(directory, "tested")
+        self._processes = SystemProcesses()
+        self._max_message_bytes = max_message_bytes
+        self._child: Child | None = None
+
+    async def channel(self) -> grpc.aio.Channel:
+        """Return the channel to it, started if it does not run."""
+        if self._child is None or self._child.channel is None or not self._processes.is_alive(self._child.identity):
+            await self._end()
+            await self._start()
+        if self._child is None or self._child.channel is None:
+            raise Unavailable(f"{self.peer} does not run")
+        return self._child.channel
+
+    async def restart(self, how: How) -> float:
+        """End it, and start it again: at once, as after a crash."""
+        await self.channel()
+        took_s = await self._ended(how)
+        await self._end()
+        await self._start()
+        return took_s
+
+    async def close(self) -> None:
+        """End it."""
+        await self._end()
+
+    async def without_cookie(self, within_s: float) -> tuple[int | None, str, str]:
+        """Start it as somebody would by hand; return its exit code, None if it still ran, and what it printed."""
+        env = {name: value for name, value in os.environ.items() if name not in (handshake.COOKIE_KEY, handshake.VERSIONS_KEY)}
+        made = await asyncio.create_subprocess_exec(
+            *self.argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env, start_new_session=True
+        )
+        said = asyncio.create_task(made.communicate(), name="what a plugin says without its cookie")
+        done, _ = await asyncio.wait({said}, timeout=within_s)
+        if not done:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(made.pid, signal.SIGKILL)
+        out, err = await said
+        return (made.returncode if done else None), out.decode(errors="replace"), err.decode(errors="replace")
+
+    async def _start(self) -> None:
+        try:
+            self._child = await child.start(self._place, self.argv, processes=self._processes, intake=self.printed)
+            async with asyncio.timeout(START_S):
+                await self._child.greet()
+                await calls.until_healthy(self._child.connect(self._max_message_bytes), START_S)
+        except Failure as failure:
+            raise Breach(RULE_OF.get(failure.fault, "X44"), f"{failure}; it printed last: {self.printed.tail()}") from failure
+        except LookupError as error:
+            raise Breach("X43", f"grpc.health.v1 is not served for {handshake.HEALTH_SERVICE!r}: {error}") from error
+        except TimeoutError as error:
+            raise Breach("X44", f"was not up within {START_S:g} s; it printed last: {self.printed.tail()}") from error
+
+    async def _ended(self, how: How) -> float:
+        if self._child is None or self._child.channel is None:
+            return 0.0
+        began = time.monotonic()
+        if how is How.SHUTDOWN:
+            if not await calls.shut_down(self._child.channel, ENDED_S):
+                raise Breach("X47", f"{handshake.SHUTDOWN} is not served")
+        elif how is How.TERM:
+            self._processes.signal_leader(self._child.identity, signal.SIGTERM)
+        else:
+            self._processes.signal_group(self._child.identity, signal.SIGKILL)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ENDED_S):
+                await self._child.wait()
+        return time.monotonic() - began
+
+    async def _end(self) -> None:
+        if self._child is not None:
+            await self._child.end(2.0)
+            self._child = None
