@@ -9,6 +9,7 @@ from rayscaler.model.nodetype import NodeType
 from rayscaler.model.resources import Resources
 from rayscaler.plugin.executor import PluginExecutor
 from rayscaler.plugin.host import PluginHost
+from rayscaler.plugin.started import Started
 from rayscaler.testing import conformance
 from tests.plugin import go_plugin
 from tests.plugin.conftest import stage  # noqa: F401 - a fixture
@@ -50,7 +51,7 @@ class Harness:
         self._killed = killed
 
     def executor(self) -> Executor:
-        return PluginExecutor(self._host, timings=QUICK)
+        return PluginExecutor(Started(self._host), timings=QUICK)
 
     def spec(self, instance_id: str) -> LaunchSpec:
         return LaunchSpec("c", instance_id, NodeType("small", Resources.of(CPU=1), labels=(("zone", "a"),)), "192.0.2.9:6379")
