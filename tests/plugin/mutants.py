@@ -842,6 +842,7 @@ class Served:
         self._lives = itertools.count()
 
     async def start(self) -> None:
+        self._is_stopped = False
         self._service = self.kind(self.machines, next(self._lives))
         self._server = grpc.aio.server(
             interceptors=[wire.ErrorInterceptor()],
@@ -855,6 +856,10 @@ class Served:
         await self._server.start()
 
     async def stop(self) -> None:
+        """Stop, once: gRPC's server does not bear two who stop it at the same time."""
+        if self._is_stopped:
+            return
+        self._is_stopped = True
         await self._server.stop(0)
         await self._service.close()
 
