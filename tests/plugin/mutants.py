@@ -177,6 +177,20 @@ class Racing(Mutant):
         return answer
 
 
+class RefusesMixedCalls(Mutant):
+    """Refuses what is known where something new stands beside it."""
+
+    async def Launch(self, request, context):
+        before = self.keys(request.cluster)
+        answer = await super().Launch(request, context)
+        ids = {each.instance_id for each in request.specs}
+        if (ids - before) & self.keys(request.cluster):
+            for each in answer.results:
+                if each.instance_id in before:
+                    each.error.reason = "CONFLICT"
+        return answer
+
+
 class TakesAnySpec(Mutant):
     """Never says CONFLICT."""
 
@@ -400,7 +414,7 @@ class EndsOthers(Mutant):
 class ForgetsEnds(Edited):
     """An end that was begun before a restart is not gone on with."""
 
-    ending: set[str] = set()
+    delays_s = {Phase.ENDING: 0.5}  # so that the restart comes before it is over
 
     def __init__(self, machines, life):
         super().__init__(machines, life)
@@ -722,6 +736,7 @@ ROWS: tuple[Row, ...] = (
     ),
     row(NotesTooLate, "a-crash-in-a-launch-loses-nothing"),
     row(Racing, "launching-at-the-same-time-is-one"),
+    row(RefusesMixedCalls, "launching-again-with-another-is-fine"),
     row(TakesAnySpec, "another-spec-is-a-conflict", "knows-its-specs-after-a-crash", why="the second asks the same after a crash"),
     row(ForgetsSpecs, "knows-its-specs-after-a-crash"),
     row(ComparesTooMuch, "knows-what-is-no-part-of-a-spec"),
@@ -827,6 +842,7 @@ class Served:
         self._lives = itertools.count()
 
     async def start(self) -> None:
+        self._is_stopped = False
         self._service = self.kind(self.machines, next(self._lives))
         self._server = grpc.aio.server(
             interceptors=[wire.ErrorInterceptor()],
@@ -840,6 +856,10 @@ class Served:
         await self._server.start()
 
     async def stop(self) -> None:
+        """Stop, once: gRPC's server does not bear two who stop it at the same time."""
+        if self._is_stopped:
+            return
+        self._is_stopped = True
         await self._server.stop(0)
         await self._service.close()
 

@@ -8,6 +8,7 @@ import re
 import signal
 import sys
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -225,6 +226,20 @@ async def test_a_cancelled_run_leaves_nothing(short_path):
             await running
         assert subject.machines.machines == {}
         assert lab.alive == set()
+
+
+async def test_a_plugin_that_is_gone_is_asked_nothing_more_and_what_may_be_left_is_named(short_path):
+    async with slow_world(short_path) as subject:
+        lab = Lab(subject, "gone", NodeType("small", Resources.of(CPU=1)), patience=replace(QUICK, end_s=1.0, introduce_s=0.5))
+        begin = subject.machines.begin
+        stopping: list[asyncio.Task] = []
+        subject.machines.begin = lambda spec: (begin(spec), stopping.append(asyncio.create_task(subject.stop())))
+        results = await suite.run(lab, suite.CHECKS, lambda check, result: None)
+        failed = [each.check.name for each in results if each.outcome is Outcome.FAILED]
+        assert len(failed) == 1, failed
+        assert results[-1].detail == "it does not answer any more"
+        assert {key for _, key in lab.alive} >= {spec for _, spec in subject.machines.machines}
+        await asyncio.gather(*stopping)
 
 
 @pytest.mark.parametrize("most", [0, 1])

@@ -43,7 +43,7 @@ async def gone(subject: mutants.Served) -> None:
                 await asyncio.sleep(0.02)  # machines tell nobody
 
 
-async def tested(kind: type[Mutant], gate: asyncio.Semaphore) -> Run:
+async def examined(kind: type[Mutant], gate: asyncio.Semaphore) -> Run:
     """Make all checks of one mutant."""
     directory = Path(tempfile.mkdtemp(prefix="m-"))
     async with gate, mutants.served(kind, directory / "s") as subject:
@@ -62,7 +62,7 @@ async def runs() -> dict[str, Run]:
         patch.setattr(service, "BEAT_S", 0.2)
         gate = asyncio.Semaphore(AT_ONCE)
         kinds = [Mutant, *(each.mutant for each in ROWS)]
-        found = await asyncio.gather(*(tested(each, gate) for each in kinds))
+        found = await asyncio.gather(*(examined(each, gate) for each in kinds))
     made = {kind.__name__: run for kind, run in zip(kinds, found, strict=True)}
     for name, run in made.items():
         caught = [f"{each.check.name} ({each.rule or 'call'})" for each in run.results if each.outcome is Outcome.FAILED]

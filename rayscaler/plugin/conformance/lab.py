@@ -223,6 +223,18 @@ class Lab:
             await asyncio.sleep(min(pause_s, left_s))
             pause_s = min(2 * pause_s, LONGEST_S)
 
+    async def answers(self) -> bool:
+        """Whether anybody answers, be it with an error: without, no check has anything to say."""
+        async for _ in self.moments(self.patience.introduce_s):
+            with contextlib.suppress(Breach):
+                try:
+                    await self.call("Probe", pb.ProbeRequest(), self.patience.introduce_s)
+                except Refused as refused:
+                    if refused.code is grpc.StatusCode.UNAVAILABLE:
+                        continue
+                return True
+        return False
+
     async def clear(self) -> None:
         """End everything that was begun; what is not gone in time stays in `alive`."""
         async for _ in self.moments(self.patience.end_s):

@@ -8,7 +8,7 @@ from rayscaler.plugin.conformance.check import Check
 from rayscaler.plugin.conformance.identity import capabilities
 from rayscaler.plugin.conformance.lab import Lab, Refused
 from rayscaler.plugin.conformance.need import need, well
-from rayscaler.plugin.session import MAX_BATCH
+from rayscaler.plugin.convert import MAX_BATCH
 
 REQUEST_BYTES = 4 << 20
 """X39."""

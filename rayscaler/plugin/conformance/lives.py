@@ -148,7 +148,7 @@ def _command(lab: Lab) -> Command:
 
 
 GREETING = Check(greets_its_host, ("X44", "X46", "X49"), want=Want.STARTED)
-"""Where this fails there is nobody to ask anything else."""
+"""The first of all."""
 CHECKS = (
     Check(serves_nobody_without_its_cookie, ("X45",), want=Want.STARTED),
     Check(prints_no_secrets, ("X38",), instances=1, want=Want.STARTED),

@@ -173,13 +173,13 @@ class Command:
             self._child = await child.start(self._place, self.argv, processes=self._processes, intake=self.printed)
             async with asyncio.timeout(START_S):
                 await self._child.greet()
-                await calls.until_healthy(self._child.connect(self._max_message_bytes), START_S)
+                health = await calls.until_healthy(self._child.connect(self._max_message_bytes), START_S)
         except Failure as failure:
             raise Breach(RULE_OF.get(failure.fault, "X44"), f"{failure}; it printed last: {self.printed.tail()}") from failure
-        except LookupError as error:
-            raise Breach("X43", f"grpc.health.v1 is not served for {handshake.HEALTH_SERVICE!r}: {error}") from error
         except TimeoutError as error:
             raise Breach("X44", f"was not up within {START_S:g} s; it printed last: {self.printed.tail()}") from error
+        if not health.is_served:
+            raise Breach("X43", f"grpc.health.v1 is not served for {handshake.HEALTH_SERVICE!r}: {health.wrong}")
 
     async def _ended(self, how: How) -> float:
         if self._child is None or self._child.channel is None:

@@ -31,11 +31,12 @@ async def run(lab: Lab, checks: Iterable[Check], tell: Callable[[Check, Result |
     try:
         for each in checks:
             tell(each, None)
-            result = Result(each, Outcome.SKIPPED, detail="it does not serve") if is_silent else await _one(lab, each)
-            is_silent |= each is lives.GREETING and result.outcome is Outcome.FAILED
+            result = Result(each, Outcome.SKIPPED, detail="it does not answer any more") if is_silent else await _one(lab, each)
             results.append(result)
             tell(each, result)
-            await lab.sweep()
+            is_silent = is_silent or (result.outcome is Outcome.FAILED and (each is lives.GREETING or not await lab.answers()))
+            if not is_silent:
+                await lab.sweep()
     finally:
         await lab.sweep()
     return results
