@@ -1,0 +1,290 @@
+// Package machine keeps one long-lived session with each machine and the agent (agent.py) at its other end. It knows nothing of gRPC, and not which
+// machine a worker should run on.
+package machine
+
+import (
+	"context"
+	_ "embed"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"rayscaler.io/examples/plugin-go-ssh/internal/fleet"
+)
+
+const (
+	firstPause = time.Second
+	longPause  = 30 * time.Second
+	// A session that was up for so long starts the row of pauses anew.
+	goodSession = time.Minute
+	pingPeriod  = 5 * time.Second
+	// Without a word for so long a session is lost: a machine that has gone away sends nothing at all.
+	silence = 15 * time.Second
+	// For an order to be carried out; a start takes milliseconds, on a slow disk a second.
+	answerTime = 10 * time.Second
+)
+
+//go:embed agent.py
+var agent string
+
+// Status is what is known of a machine at one moment.
+type Status struct {
+	Machine *fleet.Machine
+	// IsSeen: it has told its workers once at least; what follows is the latest.
+	IsSeen, IsConnected bool
+	// Views are its workers by their keys; whoever asks must not change them.
+	Views map[Key]*View
+	// Starting counts orders to start that are not answered.
+	Starting int
+	// Since is when it was last heard of, Why the reason that it is out of reach.
+	Since time.Time
+	Why   string
+}
+
+// Link is one machine. Run keeps it up; all else may be called at any time from anywhere.
+type Link struct {
+	machine *fleet.Machine
+	fleet   *fleet.Fleet
+	tell    func(*View)
+	log     *slog.Logger
+
+	mu        sync.Mutex
+	isSeen    bool
+	session   *session // nil: out of reach
+	since     time.Time
+	why       string
+	views     map[Key]*View
+	starting  map[Key]int
+	doubts    map[Key]bool // a start was ordered, and what became of it is not known
+	ends      map[Key]bool // asked for, and not begun yet as far as is known: its machine was out of reach
+	givenUp   map[Key]bool // told to be gone while its machine was out of reach; nothing is told of it any more
+	hasTried  chan struct{}
+	triedOnce sync.Once
+}
+
+// New makes a link; `tell` is called with each change in its order, and must not block or call back.
+func New(machine *fleet.Machine, of *fleet.Fleet, log *slog.Logger, tell func(*View)) *Link {
+	return &Link{
+		machine: machine, fleet: of, tell: tell, log: log.With("machine", machine.Name), since: time.Now(), why: "not reached yet",
+		views: map[Key]*View{}, starting: map[Key]int{}, doubts: map[Key]bool{}, ends: map[Key]bool{}, givenUp: map[Key]bool{}, hasTried: make(chan struct{}),
+	}
+}
+
+// Run keeps a session until the context ends.
+func (l *Link) Run(ctx context.Context) {
+	pause := firstPause
+	for ctx.Err() == nil {
+		began := time.Now()
+		err := l.hold(ctx)
+		l.triedOnce.Do(func() { close(l.hasTried) })
+		if ctx.Err() != nil {
+			return
+		}
+		if time.Since(began) > goodSession {
+			pause = firstPause
+		}
+		l.Status()                      // gives up what is due
+		wait := pause/2 + rand.N(pause) // not all at once
+		l.log.Warn("out of reach", "why", err, "again_in_s", wait.Seconds())
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
+		pause = min(2*pause, longPause)
+	}
+}
+
+// HasTried is closed once the machine was tried to be reached for the first time, or has been.
+func (l *Link) HasTried() <-chan struct{} { return l.hasTried }
+
+// Status tells what is known now.
+func (l *Link) Status() Status {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.forget()
+	return Status{l.machine, l.isSeen, l.session != nil, maps.Clone(l.views), len(l.starting), l.since, l.why}
+}
+
+// IsInDoubt says whether an instance may have been started there without our knowing.
+func (l *Link) IsInDoubt(key Key) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.isSeen || l.doubts[key]
+}
+
+// Launch starts a worker, or returns the one that is there under its key. Errors: Refusal, Unreachable.
+func (l *Link) Launch(ctx context.Context, order *Order) (*View, error) {
+	key := Key{order.Cluster, order.InstanceID}
+	l.mu.Lock()
+	to := l.session
+	if to != nil {
+		l.starting[key]++
+		l.doubts[key] = true
+	}
+	l.mu.Unlock()
+	if to == nil {
+		return nil, l.unreachable(false)
+	}
+	defer func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.starting[key]--; l.starting[key] == 0 {
+			delete(l.starting, key)
+		}
+	}()
+	answer, err := to.ask(ctx, &request{Order: order, Do: "launch", Slots: l.machine.Workers, Cluster: order.Cluster, InstanceID: order.InstanceID})
+	if err != nil {
+		return nil, l.unreachable(true) // the next view of the machine decides
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.session == to {
+		delete(l.doubts, key)
+	}
+	if answer.No != "" {
+		return nil, &Refusal{answer.No, answer.Why}
+	}
+	return answer.One, nil
+}
+
+// End begins the end of a worker; on a machine out of reach it is begun once that is back.
+func (l *Link) End(ctx context.Context, key Key) error {
+	l.mu.Lock()
+	to, view := l.session, l.views[key]
+	if to == nil && view != nil {
+		l.ends[key] = true
+		l.show(&View{key.Cluster, key.InstanceID, view.Spec, Ending, "is ended once its machine is back", ""})
+	}
+	l.mu.Unlock()
+	if view == nil || to == nil {
+		return nil
+	}
+	if _, err := to.ask(ctx, &request{Do: "end", Cluster: key.Cluster, InstanceID: key.InstanceID}); err != nil {
+		return l.unreachable(true)
+	}
+	return nil
+}
+
+// hold makes a session and follows it to its end.
+func (l *Link) hold(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	to, err := dial(ctx, l.machine)
+	if err != nil {
+		l.mu.Lock()
+		l.why = err.Error()
+		l.mu.Unlock()
+		return err
+	}
+	defer to.close()
+	begin := map[string]any{"state_dir": l.fleet.StateDir, "grace_s": l.fleet.Grace.Seconds(), "ticket": to.ticket}
+	if err := to.begin(begin); err != nil {
+		return to.failure(err)
+	}
+	go to.ping(ctx)
+	err = to.read(func(told *message) {
+		switch {
+		case told.All != nil:
+			l.connected(ctx, to, *told.All)
+		case told.One != nil:
+			l.mu.Lock()
+			l.see(told.One)
+			l.mu.Unlock()
+		}
+	})
+	err = to.failure(err)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.session == to {
+		l.session, l.since = nil, time.Now()
+	}
+	l.why = err.Error()
+	return err
+}
+
+// connected takes a whole view: what is not in it is gone, and no start is in doubt any more, for no earlier session can act from now on.
+func (l *Link) connected(ctx context.Context, to *session, all []*View) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.log.Info("connected", "workers", len(all), "after_s", time.Since(l.since).Seconds())
+	found := map[Key]bool{}
+	for _, view := range all {
+		found[view.Key()] = true
+		l.see(view)
+	}
+	for key, view := range l.views {
+		if !found[key] {
+			gone := *view
+			gone.Phase, gone.Detail = Gone, "ended while its machine was out of reach"
+			if view.Phase != Ending {
+				gone.Error = gone.Detail + " for " + time.Since(l.since).Round(time.Second).String()
+			}
+			l.see(&gone)
+		}
+	}
+	maps.DeleteFunc(l.givenUp, func(key Key, _ bool) bool { return !found[key] })
+	maps.DeleteFunc(l.ends, func(key Key, _ bool) bool { return !found[key] })
+	for key := range l.ends {
+		// If this session is lost too, the next one asks again.
+		go func() { _, _ = to.ask(ctx, &request{Do: "end", Cluster: key.Cluster, InstanceID: key.InstanceID}) }()
+	}
+	clear(l.doubts)
+	l.session, l.isSeen, l.why = to, true, ""
+	l.triedOnce.Do(func() { close(l.hasTried) })
+}
+
+// see takes what an agent tells of a worker.
+func (l *Link) see(view *View) {
+	key := view.Key()
+	if view.Phase == Ending || view.Phase == Gone {
+		delete(l.ends, key)
+	}
+	if !l.givenUp[key] {
+		l.show(view)
+	}
+	if view.Phase == Gone {
+		delete(l.givenUp, key)
+	}
+}
+
+// show notes how a worker stands and passes it on, if it is news. A phase never goes back.
+func (l *Link) show(view *View) {
+	key := view.Key()
+	known := l.views[key]
+	if known != nil && (rank[view.Phase] < rank[known.Phase] || known.Phase == view.Phase && known.Detail == view.Detail) {
+		return
+	}
+	if view.Phase == Gone {
+		delete(l.views, key)
+	} else {
+		l.views[key] = view
+	}
+	l.tell(view)
+}
+
+// forget tells those to be gone whose end was asked for, on a machine that was out of reach for too long; their end stays due.
+func (l *Link) forget() {
+	if l.session != nil || time.Since(l.since) < l.fleet.ForgetAfter {
+		return
+	}
+	for key, view := range l.views {
+		if view.Phase == Ending {
+			gone := *view
+			gone.Phase, gone.Detail = Gone, "given up: its machine is out of reach: "+l.why
+			l.ends[key], l.givenUp[key] = true, true
+			l.show(&gone)
+		}
+	}
+}
+
+func (l *Link) unreachable(inDoubt bool) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	why := l.why
+	if why == "" {
+		why = "does not answer"
+	}
+	return &Unreachable{l.machine.Name, why, inDoubt}
+}
