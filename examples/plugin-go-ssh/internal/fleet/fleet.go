@@ -106,7 +106,9 @@ func Read(path string) (*Fleet, error) {
 
 func (f *Fleet) check(directory string) []error {
 	var problems []error
-	say := func(format string, arguments ...any) { problems = append(problems, fmt.Errorf("  "+format, arguments...)) }
+	say := func(format string, arguments ...any) {
+		problems = append(problems, fmt.Errorf("  "+format, arguments...))
+	}
 	if len(f.Machines) == 0 {
 		say("machines: none is listed")
 	}

@@ -71,9 +71,9 @@ type request struct {
 }
 
 type message struct {
-	Re  int             `json:"re"`
-	No  string          `json:"no"`
-	Why string          `json:"why"`
-	One *View           `json:"one"`
-	All *[]*View        `json:"all"`
+	Re  int      `json:"re"`
+	No  string   `json:"no"`
+	Why string   `json:"why"`
+	One *View    `json:"one"`
+	All *[]*View `json:"all"`
 }
