@@ -11,7 +11,9 @@ RayscalerError
 ├── Denied                PERMISSION_DENIED    long
 ├── Unauthenticated       UNAUTHENTICATED      long       the caller renews its credential, or the operator does
 ├── Unsupported           UNIMPLEMENTED        never     the capability is dropped
+├── BookmarkExpired       OUT_OF_RANGE         never     the caller lists again and goes on from there
 ├── NotLeader             UNAVAILABLE          backoff   over a fresh connection, which may reach the one that leads
+├── BrokenPlugin          UNAVAILABLE          backoff   nothing of such an answer is taken; the plugin's author mends it
 └── Unavailable           UNAVAILABLE          backoff
 """
 
@@ -136,6 +138,19 @@ class Unsupported(RayscalerError):
     """The executor cannot do this at all."""
 
     code = "UNIMPLEMENTED"
+
+
+class BookmarkExpired(RayscalerError):
+    """What came after a bookmark, or after a page, is not known any more: list again."""
+
+    code = "OUT_OF_RANGE"
+
+
+class BrokenPlugin(RayscalerError):
+    """A plugin breaks a rule of executor/v1: what it said is not taken, and nobody knows what it did."""
+
+    code = "UNAVAILABLE"
+    retry = Retry.BACKOFF
 
 
 class Unavailable(RayscalerError):

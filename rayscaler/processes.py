@@ -11,7 +11,7 @@ import signal
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from rayscaler.errors import Denied, Unavailable
 from rayscaler.tasks import stop_gracefully
@@ -102,6 +102,17 @@ async def end_stragglers(processes: Processes, identity: Identity) -> None:
     processes.reap(identity)
 
 
+async def readable(fd: int) -> None:
+    """Wait until a descriptor can be read; that of a process can once it has ended."""
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_reader(fd, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(fd)
+
+
 def _ask(processes: Processes, identity: Identity) -> None:
     processes.signal_leader(identity, signal.SIGTERM)
 
@@ -116,22 +127,31 @@ class SystemProcesses:
     def spawn(self, argv: Sequence[str], *, env: Mapping[str, str], log_path: Path, mark: str = "") -> Identity:
         """Start a process as the leader of a session of its own, its output appended to `log_path`; `mark` must be in `env`."""
         append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        actions = [(os.POSIX_SPAWN_OPEN, 1, log_path, append, 0o600), (os.POSIX_SPAWN_DUP2, 1, 2)]
+        return self._spawn(argv, env, actions, log_path.parent, mark)
+
+    def spawn_into(self, argv: Sequence[str], *, env: Mapping[str, str], stdout: Path, stderr: Path, mark: str = "") -> Identity:
+        """Start a process likewise, its output into two named pipes.
+
+        It holds both ends: so it is not killed by its next line when whoever reads goes, and another one can read on.
+        """
+        both = os.O_RDWR | os.O_APPEND
+        actions = [(os.POSIX_SPAWN_OPEN, 1, stdout, both, 0), (os.POSIX_SPAWN_OPEN, 2, stderr, both, 0)]
+        return self._spawn(argv, env, actions, stdout.parent, mark)
+
+    def _spawn(self, argv: Sequence[str], env: Mapping[str, str], actions: list[tuple[Any, ...]], directory: Path, mark: str) -> Identity:
         try:
             pid = os.posix_spawn(
                 argv[0],
                 list(argv),
                 env,
-                file_actions=[
-                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                    (os.POSIX_SPAWN_OPEN, 1, log_path, append, 0o600),
-                    (os.POSIX_SPAWN_DUP2, 1, 2),
-                ],
+                file_actions=[(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0), *actions],
                 setsid=True,
                 setsigmask=(),
                 setsigdef=DEFAULT_SIGNALS,
             )
         except PermissionError as error:
-            raise Denied(f"{argv[0]} may not be started: {error.strerror}; check its rights and those of {log_path.parent}") from error
+            raise Denied(f"{argv[0]} may not be started: {error.strerror}; check its rights and those of {directory}") from error
         except OSError as error:
             raise Unavailable(f"{argv[0]} does not start: {error.strerror}") from error
         return self.identify(pid, mark)
@@ -188,7 +208,7 @@ class SystemProcesses:
         with _pidfd(identity.pid) as fd:
             if fd is None or _own_stat(identity) is None:
                 return None
-            await _readable(fd)
+            await readable(fd)
             return _exit_code(fd)
 
     async def wait_session(self, identity: Identity) -> None:
@@ -197,7 +217,7 @@ class SystemProcesses:
             for pid in members:
                 with _pidfd(pid) as fd:
                     if fd is not None and _is_member(pid, identity):
-                        await _readable(fd)
+                        await readable(fd)
 
     def reap(self, identity: Identity) -> None:
         """Forget an ended child. Until then its pid, and with it its session's number, is not given to another."""
@@ -268,17 +288,6 @@ def _send(fd: int, number: signal.Signals) -> bool:
     except ProcessLookupError:
         return False
     return True
-
-
-async def _readable(fd: int) -> None:
-    """Wait until the process of a pidfd has ended: then, and only then, the descriptor is readable."""
-    loop = asyncio.get_running_loop()
-    ended = asyncio.Event()
-    loop.add_reader(fd, ended.set)
-    try:
-        await ended.wait()
-    finally:
-        loop.remove_reader(fd)
 
 
 def _exit_code(fd: int) -> int | None:

@@ -16,6 +16,10 @@ MAX_MESSAGE_BYTES = (1 << 31) - 1
 """gRPC keeps the limit in an int32."""
 
 
+PLUGIN_COOKIE = ("RAYSCALER_PLUGIN", "executor.v1")
+"""Variable, and its value, by which a plugin knows that a host started it (go-plugin's magic cookie). No secret."""
+
+
 @dataclass(frozen=True)
 class Timings:
     """Durations of the service, in seconds."""
@@ -78,6 +82,20 @@ class Timings:
     """A worker has so long to join a new head; then it is ended and, if still wanted, replaced (complaint F3: within 3 minutes)."""
     draining_s: float = 60.0
     terminating_s: float = 120.0
+    plugin_start_s: float = 60.0
+    """A plugin that rayscaler starts must have said where it listens, and be healthy, after so long; go-plugin's own hosts give as much."""
+    plugin_still_s: float = 5.0
+    """While one is waited for, the log says so this often."""
+    plugin_health_s: float = 10.0
+    """Between two questions after its health; it has half as long to answer, and 3 misses in a row are its end."""
+    plugin_retry_s: float = 1.0
+    """First wait before it is started again; doubles up to plugin_retry_max_s, and half as much again by chance."""
+    plugin_retry_max_s: float = 60.0
+    """Longest such wait."""
+    plugin_steady_s: float = 60.0
+    """Once it has served for so long, the next wait is a first one again."""
+    plugin_grace_s: float = 5.0
+    """Between asking one to end and forcing it."""
 
     def divided_by(self, factor: float) -> Self:
         """Return the same durations, each `factor` times shorter."""
@@ -163,6 +181,36 @@ class MonitorSettings:
     incarnation: str = ""
     ca: Path | None = None
     token: Path | None = None
+
+
+@dataclass(frozen=True)
+class PluginSettings:
+    """Settings of a plugin in Python, on its own side. `listen` "" where a host starts it as its child.
+
+    `cert` and `key` are its own (PEM files), `ca` vouches for those that may call it.
+    """
+
+    listen: str = ""
+    is_child: bool = False
+    socket_dir: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+    ca: Path | None = None
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str] | None = None, *, listen: str = "") -> Self:
+        """Read RAYSCALER_PLUGIN (set by a host), RAYSCALER_PLUGIN_LISTEN, _CERT, _KEY, _CA, PLUGIN_UNIX_SOCKET_DIR; `listen` wins."""
+        env = os.environ if env is None else env
+        files = {name: Path(found) for name in ("cert", "key", "ca") if (found := env.get(f"RAYSCALER_PLUGIN_{name.upper()}"))}
+        if ("cert" in files) != ("key" in files) or ("ca" in files and "cert" not in files):
+            raise InvalidRequest("RAYSCALER_PLUGIN_CERT: goes with RAYSCALER_PLUGIN_KEY, and RAYSCALER_PLUGIN_CA with both")
+        socket_dir = env.get("PLUGIN_UNIX_SOCKET_DIR")  # go-plugin's own
+        return cls(
+            listen=listen or env.get("RAYSCALER_PLUGIN_LISTEN", ""),
+            is_child=env.get(PLUGIN_COOKIE[0]) == PLUGIN_COOKIE[1],
+            socket_dir=Path(socket_dir) if socket_dir else None,
+            **files,
+        )
 
 
 def _on(env: Mapping[str, str], name: str) -> bool:

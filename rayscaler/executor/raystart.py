@@ -26,6 +26,21 @@ HEAD_ENV = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_enable_autoscaler_v2": "1", "RA
 """Unless the definition says otherwise. v2 makes `request_resources` and `ray status` speak to the GCS that we read. Nobody waits for the
 drain of a head that is told to end: nothing can be moved away from it."""
 
+ANY_PORT = {"dashboard-agent-listen-port": "0", "min-worker-port": "0", "max-worker-port": "0"}
+"""0 lets the kernel choose: Ray's fixed ports clash as soon as two nodes share a machine."""
+NOT_INHERITED = frozenset(
+    {
+        "RAY_ADDRESS",  # would lead `ray start` elsewhere
+        "RAY_OVERRIDE_RESOURCES",  # would register other amounts than planned
+        "RAY_OVERRIDE_LABELS",
+        "RAY_CLOUD_INSTANCE_ID",
+        "RAY_CLOUD_INSTANCE_TYPE_NAME",
+        "RAY_NODE_TYPE_NAME",
+        "RAY_NODE_MARKET_TYPE",
+    }
+)
+"""Variables of our own environment that would make a node another than the planned one."""
+
 START = """
 import copy, math, sys; sys.path[:] = filter(None, sys.path)
 from ray._private.resource_and_label_spec import ResourceAndLabelSpec as Spec
@@ -50,6 +65,11 @@ def identity(spec: LaunchSpec) -> dict[str, str]:
     """Return the variables by which a node says who it is; nothing may overrule them."""
     market = {"RAY_NODE_MARKET_TYPE": "spot"} if spec.node_type.is_spot else {}
     return {"RAY_CLOUD_INSTANCE_ID": spec.instance_id, "RAY_NODE_TYPE_NAME": spec.node_type.name, **market}
+
+
+def worker_env(spec: LaunchSpec) -> dict[str, str]:
+    """Return what a node's environment has besides its machine's: the node type's own, and who it is."""
+    return {"RAY_USAGE_STATS_ENABLED": "0", **CONNECT, **dict(spec.node_type.env), **identity(spec)}
 
 
 def head_command(ray: str, resources: Resources, own: Mapping[str, str], start_params: Iterable[tuple[str, str]]) -> list[str]:

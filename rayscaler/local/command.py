@@ -12,20 +12,6 @@ from rayscaler.executor.base import LaunchSpec
 
 HEAD = raystart.HEAD
 """Instance id and node type of a head."""
-NOT_INHERITED = frozenset(
-    {
-        "RAY_ADDRESS",  # would lead `ray start` elsewhere
-        "RAY_OVERRIDE_RESOURCES",  # would register other amounts than planned
-        "RAY_OVERRIDE_LABELS",
-        "RAY_CLOUD_INSTANCE_ID",
-        "RAY_CLOUD_INSTANCE_TYPE_NAME",
-        "RAY_NODE_TYPE_NAME",
-        "RAY_NODE_MARKET_TYPE",
-    }
-)
-"""Variables of our own environment that would make a node another than the planned one."""
-ANY_PORT = {"dashboard-agent-listen-port": "0", "min-worker-port": "0", "max-worker-port": "0"}
-"""0 lets the kernel choose: Ray's fixed ports clash as soon as two nodes share a machine."""
 
 Builder = Callable[[LaunchSpec], tuple[list[str], dict[str, str]]]
 """Makes a worker's argv and environment from its spec; raises InvalidRequest or Unavailable."""
@@ -41,24 +27,18 @@ def worker_argv(spec: LaunchSpec, ray: str) -> list[str]:
 
     The head's log monitor reads the logs of the whole machine; a second one would print every line twice at the driver.
     """
-    flags = {"address": spec.head_address, **ANY_PORT, "include-log-monitor": "false", **raystart.node_flags(spec.node_type)}
+    flags = {"address": spec.head_address, **raystart.ANY_PORT, "include-log-monitor": "false", **raystart.node_flags(spec.node_type)}
     return [*raystart.ray_command(ray, spec.node_type.resources), "start", "--block", *raystart.spelled(flags)]
 
 
 def worker_env(spec: LaunchSpec, base: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of a worker: `base` without what would change it, who it is, and the node type's own."""
-    return {
-        **inherited(base),
-        "RAY_USAGE_STATS_ENABLED": "0",
-        **raystart.CONNECT,
-        **dict(spec.node_type.env),
-        **raystart.identity(spec),
-    }
+    return {**inherited(base), **raystart.worker_env(spec)}
 
 
 def inherited(base: Mapping[str, str]) -> dict[str, str]:
     """Return `base` without what would make a node another than the planned one."""
-    return {name: value for name, value in base.items() if name not in NOT_INHERITED}
+    return {name: value for name, value in base.items() if name not in raystart.NOT_INHERITED}
 
 
 def ray_executable() -> str:

@@ -11,7 +11,7 @@ import structlog
 from rayscaler.errors import Unavailable
 from rayscaler.executor import raystart
 from rayscaler.local import startup
-from rayscaler.local.command import ANY_PORT, inherited, ray_executable
+from rayscaler.local.command import inherited, ray_executable
 from rayscaler.local.startup import Startup
 from rayscaler.model.resources import Resources
 from rayscaler.processes import Identity, Processes, end
@@ -105,7 +105,7 @@ def head_argv(ray: str, options: HeadOptions, *, port: int, temp_dir: Path, clie
         "temp-dir": str(temp_dir),
         "include-dashboard": "false",
         "ray-client-server-port": str(client_port),
-        **ANY_PORT,
+        **raystart.ANY_PORT,
     }
     return raystart.head_command(ray, options.resources, own, options.start_params)
 

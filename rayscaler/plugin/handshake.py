@@ -4,11 +4,13 @@ The host puts COOKIE into the child's environment and reads one line of its stdo
 health under HEALTH_SERVICE, the executor's own service, and SHUTDOWN at the end.
 """
 
+from rayscaler.settings import PLUGIN_COOKIE
+
 CORE_VERSION = 1
 """Of go-plugin's handshake."""
 APP_VERSION = 1
 """Of what is served: go-plugin's ProtocolVersion. It names the package executor.v1, and grows with the next package."""
-COOKIE_KEY, COOKIE_VALUE = "RAYSCALER_PLUGIN", "executor.v1"
+COOKIE_KEY, COOKIE_VALUE = PLUGIN_COOKIE
 """Tells a plugin that a host started it, and not somebody by hand. No secret."""
 VERSIONS_KEY = "PLUGIN_PROTOCOL_VERSIONS"
 """Variable with the app versions that the host speaks, by comma."""

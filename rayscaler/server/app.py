@@ -13,7 +13,7 @@ from rayscaler.model.credentials import Certificate
 from rayscaler.reconciler.registry import Registry
 from rayscaler.server.auth import Authenticate, AuthInterceptor, server_credentials
 from rayscaler.server.head import HeadService
-from rayscaler.server.interceptors import ErrorInterceptor
+from rayscaler.wire import ErrorInterceptor
 
 HEAD_SERVICE = head_pb2.DESCRIPTOR.services_by_name["HeadService"].full_name
 

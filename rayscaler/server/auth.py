@@ -9,7 +9,7 @@ from grpc_health.v1 import health
 from rayscaler.api.head.v1 import head_pb2 as pb
 from rayscaler.errors import Denied, Unauthenticated
 from rayscaler.model.credentials import Caller, Certificate
-from rayscaler.server.interceptors import parsed
+from rayscaler.wire import parsed
 
 Authenticate = Callable[[str], Caller]
 """Returns who a token is of; raises Unauthenticated, or Unavailable while nobody can tell."""

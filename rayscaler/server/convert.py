@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from rayscaler.api.head.v1 import head_pb2 as pb
 from rayscaler.errors import InvalidRequest
 from rayscaler.model.demand import CommandResult, DemandReport, Outcome, Session
+from rayscaler.rules import MAX_DETAIL, Rules
 from rayscaler.server import snapshot
-from rayscaler.server.rules import MAX_DETAIL, Rules
 
 _OUTCOME = {pb.OUTCOME_DONE: Outcome.DONE, pb.OUTCOME_REJECTED: Outcome.REJECTED, pb.OUTCOME_FAILED: Outcome.FAILED}
 

@@ -14,7 +14,7 @@ from rayscaler.model.demand import Bundle, Constraint, Demand, Gang, LabelCondit
 from rayscaler.model.node import DeathReason, NodeStatus, RayNode
 from rayscaler.model.raynames import GROUP_BYTES, HEAD_RESOURCE, INTERNAL_NAMESPACE, JOB_BYTES, SYNTHETIC_WITHIN, is_synthetic
 from rayscaler.model.resources import UNIT, Resources, from_float
-from rayscaler.server.rules import MAX_AMOUNT, MAX_AT, MAX_COUNT, MAX_DETAIL, MAX_GANG, MAX_JOBS, MAX_NAME, Rules, is_sayable
+from rayscaler.rules import MAX_AMOUNT, MAX_AT, MAX_COUNT, MAX_DETAIL, MAX_GANG, MAX_JOBS, MAX_NAME, Rules, is_sayable
 
 DETAILS = re.compile(r"(?P<id>[0-9a-f]+):(?P<strategy>[A-Z_]+)\|(?P<state>[A-Z]+)")
 """Form of a gang's `details`; the only place where PACK and SPREAD are told."""

@@ -32,11 +32,15 @@ def build(name: str = "controlplane") -> Path:
     return kept(name, SOURCE, [package], f"-X k8s.io/component-base/version.gitVersion={KUBERNETES}") / name
 
 
-def kept(name: str, source: Path, packages: Sequence[str], flags: str = "") -> Path:
-    """Return the folder with the programs of a Go module, each called as its package is, building them unless they are there."""
+def kept(name: str, source: Path, packages: Sequence[str], flags: str = "", *, beside: Path | None = None) -> Path:
+    """Return the folder with the programs of a Go module, each called as its package is, building them unless they are there.
+
+    `beside` is another module of ours, which go.mod replaces by its path.
+    """
     own = [path for each in packages if each.startswith(".") for path in sorted((source / each).glob("*.go"))]
-    sources = [*own, source / "go.mod", source / "go.sum"]
-    texts = [each.relative_to(source).as_posix().encode() + b"\0" + each.read_bytes() for each in sources]
+    others = [] if beside is None else sorted(beside.rglob("*.go"))
+    sources = [*own, source / "go.mod", source / "go.sum", *others]
+    texts = [each.relative_to(beside if each in others else source).as_posix().encode() + b"\0" + each.read_bytes() for each in sources]
     digest = hashlib.blake2b(b"\0".join([flags.encode(), *texts, *(each.encode() for each in packages)]), digest_size=8).hexdigest()
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rayscaler" / name
     folder = cache / digest

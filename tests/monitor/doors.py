@@ -11,8 +11,8 @@ from rayscaler.model.demand import Bundle, Constraint, Demand, Snapshot
 from rayscaler.model.resources import Resources
 from rayscaler.monitor.convert import duration
 from rayscaler.monitor.main import Monitor
+from rayscaler.rules import Rules
 from rayscaler.server import told
-from rayscaler.server.rules import Rules
 from rayscaler.server.snapshot import snapshot
 from rayscaler.testing.fake_gcs import FakeGcs
 from rayscaler.testing.loop_clock import LoopClock

@@ -7,7 +7,7 @@ from rayscaler.api.gcs.v1 import gcs_pb2
 from rayscaler.api.head.v1 import head_pb2
 from rayscaler.monitor import convert
 from rayscaler.monitor.gcs import GcsReading
-from rayscaler.server.rules import Rules
+from rayscaler.rules import Rules
 from rayscaler.server.snapshot import snapshot as read
 from tests.server.golden import busy
 

@@ -16,7 +16,7 @@ from rayscaler.api.head.v1 import head_pb2 as pb
 from rayscaler.api.head.v1 import head_pb2_grpc
 from rayscaler.model.credentials import Certificate
 from rayscaler.server.auth import server_credentials
-from rayscaler.server.interceptors import ErrorInterceptor
+from rayscaler.wire import ErrorInterceptor
 from tests.monitor.doors import FakeService
 from tests.protocol.wire import LIVE_JOB, WireGcs, serving_gcs
 

@@ -20,8 +20,8 @@ from rayscaler.model.command import (
 )
 from rayscaler.model.demand import Bundle, Constraint, Demand, Gang, LabelCondition, LabelSelector, Operator, Strategy
 from rayscaler.model.resources import Resources
+from rayscaler.rules import Rules
 from rayscaler.server import answers, told
-from rayscaler.server.rules import Rules
 from rayscaler.server.snapshot import snapshot
 
 pytestmark = pytest.mark.tier("unit")

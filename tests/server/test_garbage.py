@@ -12,10 +12,11 @@ from google.protobuf.message_factory import GetMessageClass
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from rayscaler import rules
 from rayscaler.api.gcs.v1 import gcs_pb2 as ray
 from rayscaler.api.head.v1 import head_pb2 as pb
 from rayscaler.model.command import AutoscalingState
-from rayscaler.server import convert, rules, told
+from rayscaler.server import convert, told
 from rayscaler.server.snapshot import DETAILS
 from rayscaler.settings import Timings
 from tests.server.sockets import service

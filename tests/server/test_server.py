@@ -193,6 +193,8 @@ TABLE = [
     (errors.Conflict("same id, other spec"), "ALREADY_EXISTS", "CONFLICT", "never"),
     (errors.Superseded("a newer one speaks"), "FAILED_PRECONDITION", "SUPERSEDED", "never"),
     (errors.Fenced("another one leads"), "FAILED_PRECONDITION", "FENCED", "never"),
+    (errors.BookmarkExpired("too long ago"), "OUT_OF_RANGE", "BOOKMARK_EXPIRED", "never"),
+    (errors.BrokenPlugin("lists one twice"), "UNAVAILABLE", "BROKEN_PLUGIN", "backoff"),
     (errors.NotLeader("another one leads"), "UNAVAILABLE", "NOT_LEADER", "backoff"),
     (errors.Busy("somebody works on it"), "ABORTED", "BUSY", "backoff"),
     (errors.InsufficientCapacity("no room"), "RESOURCE_EXHAUSTED", "INSUFFICIENT_CAPACITY", "elsewhere"),

@@ -7,8 +7,8 @@ from rayscaler.api.gcs.v1 import gcs_pb2
 from rayscaler.api.head.v1 import head_pb2
 from rayscaler.model.demand import Constraint, Gang, Operator, Snapshot, Strategy
 from rayscaler.model.node import DeathReason, NodeStatus
+from rayscaler.rules import Rules, is_sayable
 from rayscaler.server import snapshot as taken_from
-from rayscaler.server.rules import Rules, is_sayable
 from tests.server.golden import busy
 
 pytestmark = pytest.mark.tier("unit")

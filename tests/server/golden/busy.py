@@ -9,7 +9,7 @@ from google.protobuf import text_format
 from rayscaler.api.gcs.v1 import gcs_pb2
 from rayscaler.api.head.v1 import head_pb2
 from rayscaler.model.demand import Snapshot
-from rayscaler.server.rules import Rules
+from rayscaler.rules import Rules
 from rayscaler.server.snapshot import snapshot
 
 HERE = Path(__file__).parent

@@ -1,6 +1,6 @@
-"""Rules that every field of a report keeps, and the problems of one report: all of them, each with its path and its rule.
+"""Rules that every field keeps that comes over a wire, and the problems of one message: all of them, each with its path and its rule.
 
-Demand reports are untrusted: counts, names and sizes are bounded here (SE-9), so that nothing behind the server needs to ask.
+Reports, and what plugins say, are untrusted: counts, names and sizes are bounded here (SE-9), so that nothing behind the doors needs to ask.
 """
 
 import re
@@ -30,12 +30,12 @@ MAX_PROBLEMS = 20
 
 
 def is_sayable(name: str) -> bool:
-    """Whether a name may stand in a report."""
+    """Whether a name may stand in a message."""
     return 0 < len(name) <= MAX_NAME and CONTROL.search(name) is None
 
 
 class Rules:
-    """Collects the problems of one report."""
+    """Collects the problems of one message."""
 
     def __init__(self) -> None:
         self.problems: list[str] = []

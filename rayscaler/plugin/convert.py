@@ -1,0 +1,224 @@
+"""The model to executor.proto and back: all validation of what comes over the wire, in both directions. Every problem is told at once.
+
+What a plugin says is BrokenPlugin where it breaks a rule (SPEC X...), what a caller says is InvalidRequest: who reads decides which.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TypeVar
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from rayscaler import wire
+from rayscaler.api.executor.v1 import executor_pb2 as pb
+from rayscaler.errors import BrokenPlugin, InvalidRequest, Problem, RayscalerError, Unavailable
+from rayscaler.executor import raystart
+from rayscaler.executor.base import LaunchSpec
+from rayscaler.model.instance import InstanceObservation, Phase, Trouble
+from rayscaler.model.nodetype import NodeType
+from rayscaler.model.resources import Resources
+from rayscaler.rules import MAX_AMOUNT, MAX_AT, MAX_DETAIL, MAX_PROBLEMS, Rules
+
+INSTANCE_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
+"""What every executor can make a name of its own from."""
+MAX_TEMPLATE = 1 << 20
+"""Characters of a node type's template: more than an API server takes of a pod."""
+MAX_VALUE = 64 << 10
+"""Characters of one value of an environment, a label or a start parameter."""
+PHASES = {
+    pb.PHASE_UNSCHEDULED: Phase.UNSCHEDULED,
+    pb.PHASE_PULLING: Phase.PULLING,
+    pb.PHASE_STARTING: Phase.STARTING,
+    pb.PHASE_REGISTERING: Phase.REGISTERING,
+    pb.PHASE_ENDING: Phase.ENDING,
+    pb.PHASE_GONE: Phase.GONE,
+}
+TROUBLES = {
+    pb.TROUBLE_UNSCHEDULABLE: Trouble.UNSCHEDULABLE,
+    pb.TROUBLE_RETRIED: Trouble.RETRIED,
+    pb.TROUBLE_HOPELESS: Trouble.HOPELESS,
+}
+R = TypeVar("R", pb.LaunchResult, pb.TerminateResult)
+_PHASE_NUMBERS = {phase: number for number, phase in PHASES.items()}
+_TROUBLE_NUMBERS = {trouble: number for number, trouble in TROUBLES.items()}
+
+# what goes out
+
+
+def launch_spec(spec: LaunchSpec) -> pb.LaunchSpec:
+    """Return a spec with how Ray is started by it; raises InvalidRequest for amounts that no node can have."""
+    flags = {"address": spec.head_address, **raystart.ANY_PORT, **raystart.node_flags(spec.node_type)}
+    argv = [*raystart.ray_command("ray", spec.node_type.resources), "start", "--block", *raystart.spelled(flags)]
+    start = pb.RayStart(argv=argv, env=raystart.worker_env(spec), not_inherited=sorted(raystart.NOT_INHERITED))
+    return pb.LaunchSpec(instance_id=spec.instance_id, node_type=node_type(spec.node_type), head_address=spec.head_address, ray_start=start)
+
+
+def node_type(made: NodeType) -> pb.NodeType:
+    """Return what makes a worker of the type; limits and prices stay here."""
+    return pb.NodeType(
+        name=made.name,
+        resources=made.resources.amounts,
+        labels=dict(made.labels),
+        env=dict(made.env),
+        start_params=dict(made.start_params),
+        is_spot=made.is_spot,
+        template=made.template,
+    )
+
+
+def observation(seen: InstanceObservation) -> pb.Observation:
+    """Return an observation."""
+    return pb.Observation(
+        instance_id=seen.instance_id,
+        node_type=seen.node_type,
+        external_id=seen.external_id,
+        phase=_PHASE_NUMBERS[seen.phase],
+        detail=seen.detail,
+        observed_at=_timestamp(seen.observed_at) if seen.observed_at else None,
+        error=seen.error,
+        made_as=None if seen.made_as is None else node_type(seen.made_as),
+        trouble=pb.TROUBLE_UNSPECIFIED if seen.trouble is None else _TROUBLE_NUMBERS[seen.trouble],
+        ends_at=None if seen.ends_at is None else _timestamp(seen.ends_at),
+    )
+
+
+def error(raised: RayscalerError) -> pb.Error:
+    """Return why one instance's part of a call failed."""
+    problems = raised.problems if isinstance(raised, InvalidRequest) else ()
+    return pb.Error(
+        reason=raised.name,
+        message=str(raised)[:MAX_DETAIL],
+        problems=[pb.Problem(path=each.path, value=each.value, rule=each.rule) for each in problems[:MAX_PROBLEMS]],
+    )
+
+
+# what comes in
+
+
+def error_from(told: pb.Error, peer: str) -> RayscalerError:
+    """Return the error that a plugin tells of one instance; a reason that is not in the table is taken for UNAVAILABLE (X36)."""
+    text = _text(told.message) or "says nothing more"
+    kind = wire.OF_REASON.get(told.reason)
+    if kind is None:
+        return Unavailable(f"{peer}: {told.reason[:64]!r}, which is no reason of the protocol: {text}")
+    if kind is InvalidRequest and told.problems:
+        return InvalidRequest(*(Problem(_text(each.path), _text(each.value), _text(each.rule)) for each in told.problems[:MAX_PROBLEMS]))
+    return kind(f"{peer}: {text}")
+
+
+def spec_from(rules: Rules, path: str, cluster: str, told: pb.LaunchSpec) -> LaunchSpec:
+    """Return the spec that a caller sends; problems go to `rules`."""
+    rules.need(f"{path}.instance_id", is_instance_id(told.instance_id), "must be letters, digits, '-', '_' and '.', at most 128")
+    rules.name(f"{path}.head_address", told.head_address, required=True)
+    rules.need(f"{path}.node_type", told.HasField("node_type"), "is required")
+    rules.need(f"{path}.replica_id", not told.replica_id, "CAPABILITY_REPLICAS is not served here")
+    made = node_type_from(rules, f"{path}.node_type", told.node_type)
+    return LaunchSpec(cluster, told.instance_id, made, told.head_address)
+
+
+def is_instance_id(name: str) -> bool:
+    """Whether it is a name that an instance can have (X13)."""
+    return INSTANCE_ID.fullmatch(name) is not None
+
+
+def node_type_from(rules: Rules, path: str, told: pb.NodeType) -> NodeType:
+    """Return the node type that somebody sends; problems go to `rules`. Pairs are sorted, so that the same type is the same again."""
+    rules.name(f"{path}.name", told.name, required=True)
+    for name, amount in told.resources.items():
+        rules.name(f"{path}.resources", name, required=True)
+        rules.need(f"{path}.resources.{name[:64]}", 0 < amount <= MAX_AMOUNT, f"{amount} is no amount above 0 and up to 2^62")
+    rules.need(f"{path}.template", len(told.template) <= MAX_TEMPLATE, f"is longer than {MAX_TEMPLATE} characters")
+    return NodeType(
+        name=told.name,
+        resources=Resources(told.resources),
+        labels=_pairs(rules, f"{path}.labels", told.labels),
+        env=_pairs(rules, f"{path}.env", told.env),
+        start_params=_pairs(rules, f"{path}.start_params", told.start_params),
+        is_spot=told.is_spot,
+        template=told.template,
+    )
+
+
+def observation_from(told: pb.Observation, now: float) -> InstanceObservation:
+    """Return what a plugin has seen; raises BrokenPlugin with every breach of X24. What was seen later than `now` was seen now."""
+    rules = Rules()
+    rules.need("instance_id", is_instance_id(told.instance_id), f"{told.instance_id[:64]!r} is no instance's")
+    rules.name("node_type", told.node_type, required=True)
+    rules.name("external_id", told.external_id, required=True)
+    rules.need("phase", told.phase in PHASES, f"{told.phase} is no phase")
+    is_trouble = told.trouble == pb.TROUBLE_UNSPECIFIED or told.trouble in TROUBLES
+    rules.need("trouble", is_trouble, f"{told.trouble} is no trouble")
+    observed_at = _at(rules, "observed_at", told.observed_at) if told.HasField("observed_at") else now
+    seen = InstanceObservation(
+        instance_id=told.instance_id,
+        node_type=told.node_type,
+        external_id=told.external_id,
+        phase=PHASES.get(told.phase, Phase.UNSCHEDULED),
+        detail=_text(told.detail),
+        observed_at=min(observed_at, now),
+        error=_text(told.error),
+        made_as=node_type_from(rules, "made_as", told.made_as) if told.HasField("made_as") else None,
+        trouble=TROUBLES.get(told.trouble),
+        ends_at=_at(rules, "ends_at", told.ends_at) if told.HasField("ends_at") else None,
+    )
+    rules.need("made_as.name", seen.made_as is None or seen.made_as.name == seen.node_type, "is not node_type")
+    if rules.problems:
+        raise BrokenPlugin(f"X24: observation of {told.instance_id[:64]!r}: {'; '.join(rules.problems)}")
+    return seen
+
+
+def outcomes(results: Iterable[pb.LaunchResult], asked: Iterable[str], peer: str) -> dict[str, str | RayscalerError]:
+    """Return what became of each launch; raises BrokenPlugin unless there is one result for each that was asked for (X5)."""
+    found: dict[str, str | RayscalerError] = {}
+    for each in _each_once("X5", results, asked, peer):
+        kind = each.WhichOneof("outcome")
+        rules = Rules()
+        if kind == "external_id":
+            rules.name("external_id", each.external_id, required=True)
+        if kind is None or rules.problems:
+            raise BrokenPlugin(f"{peer}: X9: the result of {each.instance_id} has no usable external_id: {'; '.join(rules.problems)}")
+        found[each.instance_id] = each.external_id if kind == "external_id" else error_from(each.error, peer)
+    return found
+
+
+def ends(results: Iterable[pb.TerminateResult], asked: Iterable[str], peer: str) -> dict[str, RayscalerError | None]:
+    """Return what became of each termination; raises BrokenPlugin unless there is one result for each that was asked for (X16)."""
+    return {
+        each.instance_id: error_from(each.error, peer) if each.HasField("error") else None
+        for each in _each_once("X16", results, asked, peer)
+    }
+
+
+def _each_once(rule: str, results: Iterable[R], asked: Iterable[str], peer: str) -> Iterator[R]:
+    missing = dict.fromkeys(asked)
+    for each in results:
+        if each.instance_id not in missing:
+            raise BrokenPlugin(f"{peer}: {rule}: a result of {each.instance_id[:64]!r}, which was not asked for, or a second one")
+        del missing[each.instance_id]
+        yield each
+    if missing:
+        raise BrokenPlugin(f"{peer}: {rule}: no result of {', '.join(list(missing)[:5])}")
+
+
+def _pairs(rules: Rules, path: str, told: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    for name, value in told.items():
+        rules.name(path, name, required=True)
+        rules.need(f"{path}.{name[:64]}", len(value) <= MAX_VALUE, f"is longer than {MAX_VALUE} characters")
+    return tuple(sorted(told.items()))
+
+
+def _at(rules: Rules, path: str, told: Timestamp) -> float:
+    at = told.seconds + told.nanos / 1e9  # protobuf's own conversions raise on some that the wire can carry
+    rules.need(path, 0 <= at <= MAX_AT, f"{at} is no time from 1970 to 9999")
+    return at
+
+
+def _timestamp(at: float) -> Timestamp:
+    whole = math.floor(at)
+    return Timestamp(seconds=whole, nanos=int((at - whole) * 1e9))
+
+
+def _text(told: str) -> str:
+    """Return a text for people, as long as anybody reads."""
+    return told if len(told) <= MAX_DETAIL else f"{told[:MAX_DETAIL]} ..."
