@@ -1,0 +1,82 @@
+"""Where a plugin is reached: the door that a PluginExecutor calls through, and the plain one, an address. Starts no process."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import grpc
+
+from rayscaler.errors import Denied, Unavailable
+
+CHANNEL_OPTIONS = (
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 1000),
+    ("grpc.max_reconnect_backoff_ms", 1000),  # gRPC's own is 2 minutes; a sidecar that is back should be seen at once
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.enable_retries", 0),  # who calls decides about a second time
+    ("grpc.enable_http_proxy", 0),
+    # Servers that are set as gRPC delivers them hang up on whoever pings more often than every 5 minutes. A silent watch is found by its beat.
+    ("grpc.keepalive_time_ms", 310_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+)
+
+
+class Connection(Protocol):
+    """A way to a plugin. `peer` names it in texts for people."""
+
+    peer: str
+
+    async def channel(self) -> grpc.aio.Channel:
+        """Return the channel to the plugin of now: another object for another process. Raises Unavailable while there is none."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Tls:
+    """Files (PEM) by which a plugin at an address and we know each other: who vouches for it, and our own if it asks."""
+
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+
+
+class Address:
+    """A plugin that others run, at unix:///PATH or, over TLS, dns:///HOST:PORT."""
+
+    def __init__(self, address: str, *, max_message_bytes: int, tls: Tls | None = None) -> None:
+        self.peer = f"plugin at {address}"
+        self._address = address
+        self._tls = tls or Tls()
+        sizes = (("grpc.max_receive_message_length", max_message_bytes), ("grpc.max_send_message_length", max_message_bytes))
+        self._options = (*CHANNEL_OPTIONS, *sizes)
+        self._channel: grpc.aio.Channel | None = None
+
+    async def channel(self) -> grpc.aio.Channel:
+        """Return the one channel, which finds a plugin that was started again by itself."""
+        if self._channel is None:
+            if self._address.startswith("unix:"):
+                self._channel = grpc.aio.insecure_channel(self._address, options=self._options)
+            else:
+                self._channel = grpc.aio.secure_channel(self._address, self._credentials(), options=self._options)
+        return self._channel
+
+    async def close(self) -> None:
+        """Close the channel."""
+        if self._channel is not None:
+            await self._channel.close()
+
+    def _credentials(self) -> grpc.ChannelCredentials:
+        """Read the files, as they are now; raises Denied where there is nobody to trust, for only an operator can change that."""
+        if self._tls.ca is None:
+            raise Denied(f"{self.peer}: RAYSCALER_EXECUTOR_CA is not set: an address is dialled over TLS only, or use a unix socket")
+        try:
+            roots = self._tls.ca.read_bytes()
+            chain = None if self._tls.cert is None else self._tls.cert.read_bytes()
+            key = None if self._tls.key is None else self._tls.key.read_bytes()
+        except OSError as error:
+            raise Unavailable(f"{self.peer}: {error.filename}: cannot be read: {error.strerror}") from error
+        return grpc.ssl_channel_credentials(roots, key, chain)

@@ -1,0 +1,85 @@
+"""An executor behind the door: served at a real unix socket by PluginServer, called by a PluginExecutor."""
+
+import asyncio
+import contextlib
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from rayscaler.executor.base import Executor, LaunchSpec
+from rayscaler.model.instance import InstanceObservation
+from rayscaler.plugin.connection import Address
+from rayscaler.plugin.executor import PluginExecutor
+from rayscaler.plugin.serve import PluginServer
+from rayscaler.plugin.session import PluginTimings
+
+QUICK = PluginTimings(call_s=20.0, introduce_s=5.0, quiet_s=15.0, resume_s=2.0, gone_lag_s=0.5)
+MAX_MESSAGE_BYTES = 32 << 20
+
+
+def dialled(socket: Path, timings: PluginTimings = QUICK) -> PluginExecutor:
+    """Return an executor that calls whoever serves at the socket."""
+    return PluginExecutor(Address(f"unix://{socket}", max_message_bytes=MAX_MESSAGE_BYTES), timings=timings)
+
+
+class Behind:
+    """The port of one executor through the door: the server begins with the first call and ends with `close`, as after a restart of both."""
+
+    def __init__(self, inner: Executor) -> None:
+        self._directory = tempfile.TemporaryDirectory(prefix="door-")
+        socket = Path(self._directory.name) / "s"
+        self._server = PluginServer(inner, name="tested.rayscaler.io")
+        self._starting = asyncio.create_task(self._server.start(f"unix:{socket}"))
+        self._executor = dialled(socket)
+        self.pace = self._executor.pace
+
+    async def launch(self, spec: LaunchSpec) -> str:
+        await self._starting
+        return await self._executor.launch(spec)
+
+    async def terminate(self, cluster: str, instance_id: str) -> None:
+        await self._starting
+        await self._executor.terminate(cluster, instance_id)
+
+    async def list(self, cluster: str) -> list[InstanceObservation]:
+        await self._starting
+        return await self._executor.list(cluster)
+
+    def watch(self, cluster: str) -> AsyncIterator[InstanceObservation]:
+        return self._executor.watch(cluster)
+
+    async def close(self) -> None:
+        await self._starting
+        await self._executor.close()
+        await self._server.stop()
+        self._directory.cleanup()
+
+
+class Through:
+    """A harness of the conformance suite whose executors are behind the door."""
+
+    def __init__(self, harness) -> None:
+        self._harness = harness
+        self.patience_s = harness.patience_s
+
+    def executor(self) -> Behind:
+        return Behind(self._harness.executor())
+
+    def spec(self, instance_id: str) -> LaunchSpec:
+        return self._harness.spec(instance_id)
+
+    async def kill(self, instance_id: str) -> None:
+        await self._harness.kill(instance_id)
+
+
+@contextlib.asynccontextmanager
+async def served(inner: Executor, directory: Path, *, timings: PluginTimings = QUICK, **options) -> AsyncIterator[PluginExecutor]:
+    """Serve an executor in a directory, and call it."""
+    server = PluginServer(inner, name="tested.rayscaler.io", **options)
+    await server.start(f"unix:{directory / 's'}")
+    executor = dialled(directory / "s", timings)
+    try:
+        yield executor
+    finally:
+        await executor.close()
+        await server.stop()
