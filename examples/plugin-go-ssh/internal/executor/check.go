@@ -14,7 +14,11 @@ func checkLaunch(request *executorv1.LaunchRequest) []*executorv1.Problem {
 	for index, spec := range request.Specs {
 		ids[index] = spec.InstanceId
 	}
-	return checkCall(request.Cluster, "specs", ids)
+	problems := checkCall(request.Cluster, "specs", ids)
+	if request.Cluster != "" && !isName(request.Cluster) {
+		problems = append(problems, &executorv1.Problem{Path: "cluster", Value: request.Cluster, Rule: nameRule})
+	}
+	return problems
 }
 
 func checkTerminate(request *executorv1.TerminateRequest) []*executorv1.Problem {
@@ -23,8 +27,8 @@ func checkTerminate(request *executorv1.TerminateRequest) []*executorv1.Problem 
 
 func checkCall(cluster, path string, ids []string) []*executorv1.Problem {
 	var problems []*executorv1.Problem
-	if !isName(cluster) {
-		problems = append(problems, &executorv1.Problem{Path: "cluster", Value: cluster, Rule: nameRule})
+	if cluster == "" {
+		problems = append(problems, &executorv1.Problem{Path: "cluster", Rule: "is missing"})
 	}
 	if len(ids) == 0 {
 		problems = append(problems, &executorv1.Problem{Path: path, Rule: "at least one"})

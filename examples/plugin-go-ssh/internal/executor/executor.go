@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -18,7 +17,6 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	executorv1 "rayscaler.io/api/executor/v1"
 
@@ -31,6 +29,9 @@ const (
 	version         = "0.1.0"
 	protocolVersion = 1
 	mostOnAPage     = 1000
+	beatPeriod      = 5 * time.Second
+	// Instances in one call: what even a single slow machine takes well within a call's deadline.
+	batch = 64
 	// Starts at once in one call: over different machines they do not hinder each other, on one its agent takes them in turn.
 	atOnce      = 32
 	errorDomain = "rayscaler.io"
@@ -44,12 +45,18 @@ type Executor struct {
 	log   *slog.Logger
 
 	placing sync.Mutex // held while a machine is chosen; never while one is asked
-	chosen  map[machine.Key]*machine.Link
+	chosen  map[machine.Key]*placement
+}
+
+// placement is the machine that calls under way have chosen for an instance.
+type placement struct {
+	link  *machine.Link
+	calls int
 }
 
 // New makes the service of a fleet; Run reaches the machines.
 func New(of *fleet.Fleet, log *slog.Logger) *Executor {
-	e := &Executor{feed: newFeed(), log: log, chosen: map[machine.Key]*machine.Link{}}
+	e := &Executor{feed: newFeed(), log: log, chosen: map[machine.Key]*placement{}}
 	for index := range of.Machines {
 		each := &of.Machines[index]
 		e.links = append(e.links, machine.New(each, of, log, func(view *machine.View) {
@@ -73,9 +80,9 @@ func (e *Executor) GetInfo(context.Context, *executorv1.GetInfoRequest) (*execut
 	return &executorv1.GetInfoResponse{Name: name, Version: version, ProtocolVersion: protocolVersion}, nil
 }
 
-// GetCapabilities tells that nothing OPTIONAL is served.
+// GetCapabilities tells that nothing besides what is REQUIRED is served.
 func (e *Executor) GetCapabilities(context.Context, *executorv1.GetCapabilitiesRequest) (*executorv1.GetCapabilitiesResponse, error) {
-	return &executorv1.GetCapabilitiesResponse{}, nil
+	return &executorv1.GetCapabilitiesResponse{Limits: &executorv1.CallLimits{Batch: batch}}, nil
 }
 
 // Probe is not ready until every machine was tried; those out of reach then are told of by List.
@@ -131,7 +138,7 @@ func (e *Executor) launch(ctx context.Context, cluster string, spec *executorv1.
 		e.settle(key)
 		var refusal *machine.Refusal
 		switch {
-		case err == nil && isSame(view.Spec, spec):
+		case err == nil && isSame(view.Spec, kept):
 			return externalID(on, spec.InstanceId), nil
 		case err == nil:
 			return "", &executorv1.Error{Reason: "CONFLICT", Message: spec.InstanceId + " exists with another spec; use a new instance_id"}
@@ -149,18 +156,21 @@ func (e *Executor) launch(ctx context.Context, cluster string, spec *executorv1.
 func (e *Executor) choose(key machine.Key, nodeType string, full map[*machine.Link]bool) (*machine.Link, *executorv1.Error) {
 	e.placing.Lock()
 	defer e.placing.Unlock()
-	if e.chosen[key] != nil {
+	if known := e.chosen[key]; known != nil && !full[known.link] {
+		known.calls++ // of two calls at once the second finds what the first began
+		return known.link, nil
+	} else if known != nil {
 		return nil, &executorv1.Error{Reason: "BUSY", Message: key.InstanceID + " is being launched by another call"}
 	}
 	taken := map[*machine.Link]int{}
-	for _, link := range e.chosen {
-		taken[link]++
+	for _, each := range e.chosen {
+		taken[each.link]++
 	}
 	statuses := make([]machine.Status, len(e.links))
 	for index, link := range e.links {
 		statuses[index] = link.Status()
 		if statuses[index].Views[key] != nil {
-			e.chosen[key] = link
+			e.chosen[key] = &placement{link, 1}
 			return link, nil
 		}
 	}
@@ -169,13 +179,13 @@ func (e *Executor) choose(key machine.Key, nodeType string, full map[*machine.Li
 			if !statuses[index].IsConnected {
 				return nil, &executorv1.Error{Reason: "UNAVAILABLE", Message: "it may run already on " + outOfReach(&statuses[index])}
 			}
-			e.chosen[key] = link
+			e.chosen[key] = &placement{link, 1}
 			return link, nil
 		}
 	}
 	link, failure := e.emptiest(nodeType, statuses, taken, full)
 	if link != nil {
-		e.chosen[key] = link
+		e.chosen[key] = &placement{link, 1}
 	}
 	return link, failure
 }
@@ -220,13 +230,9 @@ func (e *Executor) emptiest(
 func (e *Executor) settle(key machine.Key) {
 	e.placing.Lock()
 	defer e.placing.Unlock()
-	delete(e.chosen, key)
-}
-
-func (e *Executor) isBeingLaunched(key machine.Key) bool {
-	e.placing.Lock()
-	defer e.placing.Unlock()
-	return e.chosen[key] != nil
+	if e.chosen[key].calls--; e.chosen[key].calls == 0 {
+		delete(e.chosen, key)
+	}
 }
 
 // Terminate begins the end of workers, each by itself.
@@ -242,119 +248,18 @@ func (e *Executor) Terminate(ctx context.Context, request *executorv1.TerminateR
 	return &executorv1.TerminateResponse{Results: results}, nil
 }
 
+// terminate asks the machine that has the instance, or all of which that is not known.
 func (e *Executor) terminate(ctx context.Context, key machine.Key) *executorv1.Error {
-	if e.isBeingLaunched(key) {
-		return &executorv1.Error{Reason: "BUSY", Message: key.InstanceID + " is being launched by another call"}
+	asked := e.links
+	if index := slices.IndexFunc(e.links, func(link *machine.Link) bool { return link.Status().Views[key] != nil }); index >= 0 {
+		asked = e.links[index : index+1]
 	}
-	var unsure []string
-	for _, link := range e.links {
-		if now := link.Status(); now.Views[key] == nil {
-			if link.IsInDoubt(key) {
-				unsure = append(unsure, outOfReach(&now))
-			}
-			continue
-		}
+	for _, link := range asked {
 		if err := link.End(ctx, key); err != nil {
 			return &executorv1.Error{Reason: "UNAVAILABLE", Message: err.Error()}
 		}
-		return nil
-	}
-	if len(unsure) > 0 {
-		return &executorv1.Error{Reason: "UNAVAILABLE", Message: "it may run on " + strings.Join(unsure, "; ")}
 	}
 	return nil
-}
-
-// List tells the workers of a cluster, on machines out of reach as they were seen last; it fails rather than leave a machine out.
-func (e *Executor) List(_ context.Context, request *executorv1.ListRequest) (*executorv1.ListResponse, error) {
-	if request.Cluster == "" {
-		return nil, invalid([]*executorv1.Problem{{Path: "cluster", Rule: "is missing"}})
-	}
-	bookmark, after := e.feed.bookmark(e.feed.now()), ""
-	if request.PageToken != "" {
-		var isToken bool
-		if bookmark, after, isToken = strings.Cut(request.PageToken, "/"); !isToken {
-			return nil, invalid([]*executorv1.Problem{{Path: "page_token", Value: request.PageToken, Rule: "is none of this plugin's"}})
-		}
-	}
-	found, err := e.observe(request.Cluster)
-	if err != nil {
-		return nil, err
-	}
-	slices.SortFunc(found, func(a, b *executorv1.Observation) int { return strings.Compare(a.InstanceId, b.InstanceId) })
-	begin, isThere := slices.BinarySearchFunc(found, after, func(o *executorv1.Observation, id string) int { return strings.Compare(o.InstanceId, id) })
-	if isThere {
-		begin++
-	}
-	size := mostOnAPage
-	if request.PageSize > 0 {
-		size = min(size, int(request.PageSize))
-	}
-	response := &executorv1.ListResponse{Observations: found[begin:], Bookmark: bookmark}
-	if len(response.Observations) > size {
-		response.Observations = response.Observations[:size]
-		response.NextPageToken = bookmark + "/" + response.Observations[size-1].InstanceId
-	}
-	return response, nil
-}
-
-func (e *Executor) observe(cluster string) ([]*executorv1.Observation, error) {
-	var found []*executorv1.Observation
-	var unseen []string
-	for _, link := range e.links {
-		now := link.Status()
-		if !now.IsSeen {
-			unseen = append(unseen, outOfReach(&now))
-		}
-		lastSeen := ""
-		if !now.IsConnected {
-			lastSeen = "as last seen: " + outOfReach(&now) + "; "
-		}
-		for key, view := range now.Views {
-			if key.Cluster == cluster {
-				found = append(found, observation(now.Machine, view, lastSeen))
-			}
-		}
-	}
-	if len(unseen) > 0 {
-		return nil, failed(codes.Unavailable, "UNAVAILABLE", "what runs there is not known: "+strings.Join(unseen, "; ")+
-			". If a machine is gone for good, take it out of the fleet's file and end this plugin; it is started again")
-	}
-	return found, nil
-}
-
-// Watch tells changes after a bookmark until the caller hangs up.
-func (e *Executor) Watch(request *executorv1.WatchRequest, stream executorv1.ExecutorService_WatchServer) error {
-	if request.Cluster == "" {
-		return invalid([]*executorv1.Problem{{Path: "cluster", Rule: "is missing"}})
-	}
-	place := e.feed.now()
-	if request.Bookmark != "" {
-		var err error
-		if place, err = e.feed.place(request.Bookmark); err != nil {
-			return failed(codes.OutOfRange, "BOOKMARK_EXPIRED", err.Error())
-		}
-	}
-	if err := stream.Send(&executorv1.WatchResponse{Bookmark: e.feed.bookmark(place)}); err != nil {
-		return err
-	}
-	for {
-		changes, next, grown, err := e.feed.after(place, request.Cluster)
-		if err != nil {
-			return failed(codes.OutOfRange, "BOOKMARK_EXPIRED", err.Error())
-		}
-		for _, each := range changes {
-			if err := stream.Send(&executorv1.WatchResponse{Observation: each.observation, Bookmark: e.feed.bookmark(each.number)}); err != nil {
-				return err
-			}
-		}
-		place = next
-		select {
-		case <-grown:
-		case <-stream.Context().Done():
-			return stream.Context().Err()
-		}
-	}
 }
 
 // order makes what an agent is told.
@@ -369,43 +274,19 @@ func order(cluster string, spec *executorv1.LaunchSpec, supervisor string, kept 
 	}
 }
 
-// keep makes what is kept with a worker: what tells its spec from another one.
-func keep(spec *executorv1.LaunchSpec) ([]byte, error) { return protojson.Marshal(distinct(spec)) }
+// keep makes what is kept with a worker: what tells its spec from another one. How Ray is started is no part of it.
+func keep(spec *executorv1.LaunchSpec) ([]byte, error) {
+	return protojson.Marshal(&executorv1.LaunchSpec{InstanceId: spec.InstanceId, NodeType: spec.NodeType, HeadAddress: spec.HeadAddress})
+}
 
-// isSame says whether what is kept is this spec.
-func isSame(kept []byte, spec *executorv1.LaunchSpec) bool {
-	found := &executorv1.LaunchSpec{}
-	return readKept(kept, found) == nil && proto.Equal(found, distinct(spec))
+// isSame says whether two kept specs are the same, whatever wrote them.
+func isSame(kept, other []byte) bool {
+	a, b := &executorv1.LaunchSpec{}, &executorv1.LaunchSpec{}
+	return readKept(kept, a) == nil && readKept(other, b) == nil && proto.Equal(a, b)
 }
 
 func readKept(kept []byte, into *executorv1.LaunchSpec) error {
 	return protojson.UnmarshalOptions{DiscardUnknown: true}.Unmarshal(kept, into)
-}
-
-// distinct leaves out how Ray is started, which another version of rayscaler may spell otherwise.
-func distinct(spec *executorv1.LaunchSpec) *executorv1.LaunchSpec {
-	found := proto.Clone(spec).(*executorv1.LaunchSpec)
-	found.RayStart = nil
-	return found
-}
-
-func observation(on *fleet.Machine, view *machine.View, lastSeen string) *executorv1.Observation {
-	spec := &executorv1.LaunchSpec{}
-	detail := lastSeen + view.Detail
-	if err := readKept(view.Spec, spec); err != nil {
-		detail = fmt.Sprintf("its record is not readable: %v; %s", err, detail)
-	}
-	return &executorv1.Observation{
-		InstanceId: view.InstanceID, NodeType: spec.GetNodeType().GetName(), ExternalId: externalID(on, view.InstanceID),
-		Phase: executorv1.Phase(executorv1.Phase_value["PHASE_"+view.Phase]), Detail: fmt.Sprintf("machine %s: %s", on.Name, detail),
-		Error: view.Error, MadeAs: spec.GetNodeType(), ObservedAt: timestamppb.New(time.Now()),
-	}
-}
-
-func externalID(on *fleet.Machine, instanceID string) string { return path.Join(on.Name, instanceID) }
-
-func outOfReach(now *machine.Status) string {
-	return fmt.Sprintf("machine %s, out of reach for %s: %s", now.Machine.Name, time.Since(now.Since).Round(time.Second), now.Why)
 }
 
 // each runs work for every index, so many at once.
@@ -425,6 +306,8 @@ func each(count int, work func(int)) {
 func invalid(problems []*executorv1.Problem) error {
 	return failed(codes.InvalidArgument, "INVALID_REQUEST", text(problems))
 }
+
+func expired(err error) error { return failed(codes.OutOfRange, "BOOKMARK_EXPIRED", err.Error()) }
 
 func failed(code codes.Code, reason, message string) error {
 	plain := status.New(code, message)

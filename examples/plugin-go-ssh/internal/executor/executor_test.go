@@ -333,33 +333,81 @@ func TestWhatIsGivenUpIsNeverToldAgainAndStillEnds(t *testing.T) {
 	}
 }
 
-func TestALaunchInDoubtIsTriedAgainOnTheSameMachineOnly(t *testing.T) {
-	b := newBed(t, nil)
+// doubted launches one whose machine does not answer in time, and lets it answer then.
+func (b *bed) doubted(id string) (first, other string) {
+	b.Helper()
 	agents := map[string]string{}
 	for _, each := range b.fleet.Machines {
 		agents[each.Name] = b.on(each.Name, "pgrep", "-of", "[i]mport sys,os")
 		b.on(each.Name, "kill", "-STOP", agents[each.Name])
 	}
-	_, failures := b.tryLaunch(b.spec("one", goodWorker))
+	_, failures := b.tryLaunch(b.spec(id, goodWorker))
 	if failures[0].GetReason() != "UNAVAILABLE" {
-		t.Fatalf("of a machine that does not answer: %v", failures[0])
+		b.Fatalf("of a machine that does not answer: %v", failures[0])
 	}
-	first, _, _ := strings.Cut(strings.TrimPrefix(failures[0].Message, "machine "), ":")
-	other := map[string]string{"m1": "m2", "m2": "m1"}[first]
+	first, _, _ = strings.Cut(strings.TrimPrefix(failures[0].Message, "machine "), ":")
+	other = map[string]string{"m1": "m2", "m2": "m1"}[first]
 	b.on(other, "kill", "-CONT", agents[other])
-	if _, failures = b.tryLaunch(b.spec("one", goodWorker)); failures[0].GetReason() != "UNAVAILABLE" {
-		t.Errorf("while it may run on %s: %v", first, failures[0])
-	}
 	b.on(first, "kill", "-CONT", agents[first])
-	b.eventually("it is launched", func() bool {
-		_, failures := b.tryLaunch(b.spec("one", goodWorker))
-		return failures[0] == nil
-	})
+	b.eventually("it was started after all", func() bool { return b.on(first, "pgrep", "-cf", "[r]untime started") != "0" })
+	if seen := b.list(); len(seen) != 0 {
+		b.Errorf("listed although its launch failed: %v", seen)
+	}
+	return first, other
+}
+
+func TestALaunchInDoubtIsTriedAgainOnTheSameMachineOnly(t *testing.T) {
+	b := newBed(t, nil)
+	first, other := b.doubted("one")
+	if on := b.launch("one"); on != first {
+		t.Errorf("started on %s, then on %s", first, on)
+	}
 	if seen := b.list(); len(seen) != 1 {
 		t.Errorf("listed: %v", seen)
 	}
-	if left := b.on(other, "pgrep", "-cf", "[r]untime started"); left != "0" && b.on(first, "pgrep", "-cf", "[r]untime started") != "0" {
+	if left := b.on(other, "pgrep", "-cf", "[r]untime started"); left != "0" {
 		t.Error("it runs on both machines")
+	}
+}
+
+func TestALaunchInDoubtThatNobodyAsksForAgainIsEnded(t *testing.T) {
+	b := newBed(t, func(of *fleet.Fleet) { of.ForgetAfter = time.Second })
+	first, _ := b.doubted("one")
+	b.eventually("it is ended", func() bool { return b.on(first, "pgrep", "-cf", "[r]untime started") == "0" })
+}
+
+func TestTwoCallsAtOnceBeginOne(t *testing.T) {
+	b := newBed(t, nil)
+	answers := make(chan string, 8)
+	for range cap(answers) {
+		go func() {
+			ids, failures := b.tryLaunch(b.spec("one", goodWorker))
+			answers <- ids[0] + failures[0].GetReason()
+		}()
+	}
+	first := <-answers
+	for range cap(answers) - 1 {
+		if another := <-answers; another != first {
+			t.Errorf("one call had %q, another %q", first, another)
+		}
+	}
+	if seen := b.list(); len(seen) != 1 || seen["one"].ExternalId != first {
+		t.Errorf("listed: %v", seen)
+	}
+}
+
+func TestAFreshWatchSpeaksAtOnceAndGoesOn(t *testing.T) {
+	b := newBed(t, nil)
+	ctx, stop := context.WithTimeout(context.Background(), patience)
+	defer stop()
+	stream, err := b.Watch(ctx, &executorv1.WatchRequest{Cluster: b.cluster})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if answer, err := stream.Recv(); err != nil || answer.Bookmark == "" || answer.Observation != nil {
+			t.Fatal(answer, err)
+		}
 	}
 }
 
@@ -433,6 +481,9 @@ func TestABookmarkOfAnotherLifeIsRefused(t *testing.T) {
 	old := b.bookmark()
 	b.restart()
 	for _, bookmark := range []string{old, "nonsense"} {
+		if _, err := b.List(context.Background(), &executorv1.ListRequest{Cluster: b.cluster, PageToken: bookmark + "/a"}); code(err) != codes.OutOfRange {
+			t.Errorf("list from %q: %v", bookmark, err)
+		}
 		stream, err := b.Watch(context.Background(), &executorv1.WatchRequest{Cluster: b.cluster, Bookmark: bookmark})
 		if err == nil {
 			_, err = stream.Recv()

@@ -5,6 +5,8 @@ package machine
 import (
 	"context"
 	_ "embed"
+	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
@@ -17,6 +19,8 @@ import (
 const (
 	firstPause = time.Second
 	longPause  = 30 * time.Second
+	// For whoever asked for a start whose outcome was not known to ask again; then it is ended.
+	doubtTime = time.Minute
 	// A session that was up for so long starts the row of pauses anew.
 	goodSession = time.Minute
 	pingPeriod  = 5 * time.Second
@@ -50,14 +54,16 @@ type Link struct {
 	tell    func(*View)
 	log     *slog.Logger
 
-	mu        sync.Mutex
-	isSeen    bool
-	session   *session // nil: out of reach
-	since     time.Time
-	why       string
-	views     map[Key]*View
-	starting  map[Key]int
-	doubts    map[Key]bool // a start was ordered, and what became of it is not known
+	mu       sync.Mutex
+	isSeen   bool
+	session  *session // nil: out of reach
+	since    time.Time
+	why      string
+	views    map[Key]*View
+	starting map[Key]int
+	// doubts are starts that were ordered and are not answered. Once whoever asked was told so (the time; zero before), what is there is told to nobody
+	// until it is asked for again, and ended if it is not.
+	doubts    map[Key]time.Time
 	ends      map[Key]bool // asked for, and not begun yet as far as is known: its machine was out of reach
 	givenUp   map[Key]bool // told to be gone while its machine was out of reach; nothing is told of it any more
 	hasTried  chan struct{}
@@ -68,7 +74,7 @@ type Link struct {
 func New(machine *fleet.Machine, of *fleet.Fleet, log *slog.Logger, tell func(*View)) *Link {
 	return &Link{
 		machine: machine, fleet: of, tell: tell, log: log.With("machine", machine.Name), since: time.Now(), why: "not reached yet",
-		views: map[Key]*View{}, starting: map[Key]int{}, doubts: map[Key]bool{}, ends: map[Key]bool{}, givenUp: map[Key]bool{}, hasTried: make(chan struct{}),
+		views: map[Key]*View{}, starting: map[Key]int{}, doubts: map[Key]time.Time{}, ends: map[Key]bool{}, givenUp: map[Key]bool{}, hasTried: make(chan struct{}),
 	}
 }
 
@@ -111,7 +117,8 @@ func (l *Link) Status() Status {
 func (l *Link) IsInDoubt(key Key) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return !l.isSeen || l.doubts[key]
+	_, isDoubted := l.doubts[key]
+	return !l.isSeen || isDoubted
 }
 
 // Launch starts a worker, or returns the one that is there under its key. Errors: Refusal, Unreachable.
@@ -121,31 +128,32 @@ func (l *Link) Launch(ctx context.Context, order *Order) (*View, error) {
 	to := l.session
 	if to != nil {
 		l.starting[key]++
-		l.doubts[key] = true
+		l.doubts[key] = time.Time{}
 	}
 	l.mu.Unlock()
 	if to == nil {
-		return nil, l.unreachable(false)
+		return nil, l.unreachable()
 	}
-	defer func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		if l.starting[key]--; l.starting[key] == 0 {
-			delete(l.starting, key)
-		}
-	}()
 	answer, err := to.ask(ctx, &request{Order: order, Do: "launch", Slots: l.machine.Workers, Cluster: order.Cluster, InstanceID: order.InstanceID})
-	if err != nil {
-		return nil, l.unreachable(true) // the next view of the machine decides
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.session == to {
-		delete(l.doubts, key)
+	if l.starting[key]--; l.starting[key] == 0 {
+		delete(l.starting, key)
 	}
+	if err == nil && l.session != to {
+		err = errors.New("another session has begun meanwhile")
+	}
+	if err != nil {
+		if _, isDoubted := l.doubts[key]; isDoubted && l.starting[key] == 0 {
+			l.doubts[key] = time.Now()
+		}
+		return nil, &Unreachable{l.machine.Name, fmt.Sprintf("whether it was started is not known: %v", err)}
+	}
+	delete(l.doubts, key)
 	if answer.No != "" {
 		return nil, &Refusal{answer.No, answer.Why}
 	}
+	l.see(answer.One) // once more: it was hidden if it had been in doubt
 	return answer.One, nil
 }
 
@@ -153,16 +161,20 @@ func (l *Link) Launch(ctx context.Context, order *Order) (*View, error) {
 func (l *Link) End(ctx context.Context, key Key) error {
 	l.mu.Lock()
 	to, view := l.session, l.views[key]
+	_, isDoubted := l.doubts[key]
 	if to == nil && view != nil {
 		l.ends[key] = true
 		l.show(&View{key.Cluster, key.InstanceID, view.Spec, Ending, "is ended once its machine is back", ""})
 	}
 	l.mu.Unlock()
-	if view == nil || to == nil {
+	switch {
+	case to == nil && (isDoubted || !l.isSeen):
+		return l.unreachable()
+	case to == nil || view == nil && !isDoubted:
 		return nil
 	}
 	if _, err := to.ask(ctx, &request{Do: "end", Cluster: key.Cluster, InstanceID: key.InstanceID}); err != nil {
-		return l.unreachable(true)
+		return &Unreachable{l.machine.Name, fmt.Sprintf("whether its end has begun is not known: %v", err)}
 	}
 	return nil
 }
@@ -183,7 +195,7 @@ func (l *Link) hold(ctx context.Context) error {
 	if err := to.begin(begin); err != nil {
 		return to.failure(err)
 	}
-	go to.ping(ctx)
+	go to.ping(ctx, func() { l.tidy(ctx, to) })
 	err = to.read(func(told *message) {
 		switch {
 		case told.All != nil:
@@ -204,7 +216,7 @@ func (l *Link) hold(ctx context.Context) error {
 	return err
 }
 
-// connected takes a whole view: what is not in it is gone, and no start is in doubt any more, for no earlier session can act from now on.
+// connected takes a whole view: what is not in it is gone, or was never started, for no earlier session can act from now on.
 func (l *Link) connected(ctx context.Context, to *session, all []*View) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -224,15 +236,19 @@ func (l *Link) connected(ctx context.Context, to *session, all []*View) {
 			l.see(&gone)
 		}
 	}
+	maps.DeleteFunc(l.doubts, func(key Key, _ time.Time) bool { return !found[key] })
 	maps.DeleteFunc(l.givenUp, func(key Key, _ bool) bool { return !found[key] })
 	maps.DeleteFunc(l.ends, func(key Key, _ bool) bool { return !found[key] })
 	for key := range l.ends {
-		// If this session is lost too, the next one asks again.
-		go func() { _, _ = to.ask(ctx, &request{Do: "end", Cluster: key.Cluster, InstanceID: key.InstanceID}) }()
+		go l.endLater(ctx, to, key)
 	}
-	clear(l.doubts)
 	l.session, l.isSeen, l.why = to, true, ""
 	l.triedOnce.Do(func() { close(l.hasTried) })
+}
+
+// endLater orders an end that nobody waits for. If this session is lost too, the next one orders it again.
+func (l *Link) endLater(ctx context.Context, to *session, key Key) {
+	_, _ = to.ask(ctx, &request{Do: "end", Cluster: key.Cluster, InstanceID: key.InstanceID})
 }
 
 // see takes what an agent tells of a worker.
@@ -241,11 +257,12 @@ func (l *Link) see(view *View) {
 	if view.Phase == Ending || view.Phase == Gone {
 		delete(l.ends, key)
 	}
-	if !l.givenUp[key] {
+	if told, isDoubted := l.doubts[key]; !l.givenUp[key] && (!isDoubted || told.IsZero()) {
 		l.show(view)
 	}
 	if view.Phase == Gone {
 		delete(l.givenUp, key)
+		delete(l.doubts, key)
 	}
 }
 
@@ -264,6 +281,18 @@ func (l *Link) show(view *View) {
 	l.tell(view)
 }
 
+// tidy ends what was started in doubt and never asked for again.
+func (l *Link) tidy(ctx context.Context, to *session) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for key, told := range l.doubts {
+		if !told.IsZero() && time.Since(told) > min(doubtTime, l.fleet.ForgetAfter) && !l.ends[key] {
+			l.ends[key] = true
+			go l.endLater(ctx, to, key)
+		}
+	}
+}
+
 // forget tells those to be gone whose end was asked for, on a machine that was out of reach for too long; their end stays due.
 func (l *Link) forget() {
 	if l.session != nil || time.Since(l.since) < l.fleet.ForgetAfter {
@@ -279,12 +308,12 @@ func (l *Link) forget() {
 	}
 }
 
-func (l *Link) unreachable(inDoubt bool) error {
+func (l *Link) unreachable() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	why := l.why
 	if why == "" {
 		why = "does not answer"
 	}
-	return &Unreachable{l.machine.Name, why, inDoubt}
+	return &Unreachable{l.machine.Name, why}
 }

@@ -21,7 +21,8 @@ import (
 )
 
 const (
-	dialTime = 10 * time.Second
+	dialTime   = 10 * time.Second
+	lastMoment = 500 * time.Millisecond
 	// What begins each line of the agent's; a login script may print others.
 	mark     = "rayscaler-agent: "
 	maxLine  = 16 << 20
@@ -63,6 +64,7 @@ func dial(ctx context.Context, machine *fleet.Machine) (*session, error) {
 		return nil, err
 	}
 	_ = line.SetDeadline(time.Now().Add(dialTime)) // for the log-in, which has no context
+	hangUp := context.AfterFunc(ctx, func() { _ = line.Close() })
 	connection, channels, requests, err := ssh.NewClientConn(line, machine.Address(), machine.ClientConfig(dialTime))
 	if err != nil {
 		_ = line.Close()
@@ -77,6 +79,7 @@ func dial(ctx context.Context, machine *fleet.Machine) (*session, error) {
 		return nil, s.failure(err)
 	}
 	_ = line.SetDeadline(time.Time{})
+	hangUp()
 	context.AfterFunc(ctx, s.close)
 	return s, nil
 }
@@ -154,7 +157,11 @@ func (s *session) line() ([]byte, error) {
 
 // ask sends an order and waits for its answer.
 func (s *session) ask(ctx context.Context, order *request) (*message, error) {
-	ctx, stop := context.WithTimeout(ctx, answerTime)
+	within := answerTime
+	if deadline, isSet := ctx.Deadline(); isSet { // who asked must have time left to be told
+		within = min(within, time.Until(deadline)-lastMoment)
+	}
+	ctx, stop := context.WithTimeout(ctx, within)
 	defer stop()
 	answer := make(chan *message, 1)
 	s.mu.Lock()
@@ -192,7 +199,7 @@ func (s *session) send(order any) error {
 }
 
 // ping keeps the agent from ending, and ends a session of which nothing is heard.
-func (s *session) ping(ctx context.Context) {
+func (s *session) ping(ctx context.Context, tidy func()) {
 	ticks := time.NewTicker(pingPeriod)
 	defer ticks.Stop()
 	for {
@@ -209,6 +216,7 @@ func (s *session) ping(ctx context.Context) {
 			s.close()
 			return
 		}
+		tidy()
 		go func() { _, _ = s.ask(ctx, &request{Do: "ping"}) }() // what comes back counts, whatever it is; a full pipe must not stop the look at the clock
 	}
 }

@@ -52,10 +52,9 @@ type Refusal struct {
 
 func (r *Refusal) Error() string { return fmt.Sprintf("%s: %s", r.Word, r.Why) }
 
-// Unreachable says that a machine does not answer. Whether what was asked is done is not known if InDoubt.
+// Unreachable says that a machine does not answer.
 type Unreachable struct {
 	Machine, Why string
-	InDoubt      bool
 }
 
 func (u *Unreachable) Error() string { return fmt.Sprintf("machine %s: %s", u.Machine, u.Why) }
