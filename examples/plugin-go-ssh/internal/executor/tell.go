@@ -133,4 +133,3 @@ func externalID(on *fleet.Machine, instanceID string) string { return path.Join(
 func outOfReach(now *machine.Status) string {
 	return fmt.Sprintf("machine %s, out of reach for %s: %s", now.Machine.Name, time.Since(now.Since).Round(time.Second), now.Why)
 }
-
