@@ -14,6 +14,8 @@ from rayscaler.errors import InvalidRequest
 
 MAX_MESSAGE_BYTES = (1 << 31) - 1
 """gRPC keeps the limit in an int32."""
+HEARTBEAT_READINGS = 4
+"""A monitor confirms what has not changed with every fourth reading at the latest (H51 of SPEC.md)."""
 
 
 PLUGIN_COOKIE = ("RAYSCALER_PLUGIN", "executor.v1")
@@ -32,6 +34,8 @@ class Timings:
     """Between reports while work is pending or instances are in flight."""
     quiet_interval_s: float = 0.5
     """Between reports otherwise."""
+    due_interval_s: float = 0.1
+    """The same while a decision waits for the next report: as short as a monitor takes it."""
     blind_after_s: float = 10.0
     """Without a report for so long, nothing is launched or ended."""
     settle_s: float = 2.0
@@ -82,20 +86,20 @@ class Timings:
     """A worker has so long to join a new head; then it is ended and, if still wanted, replaced (complaint F3: within 3 minutes)."""
     draining_s: float = 60.0
     terminating_s: float = 120.0
-    plugin_start_s: float = 60.0
-    """A plugin that rayscaler starts must have said where it listens, and be healthy, after so long; go-plugin's own hosts give as much."""
+    plugin_start_s: float = 30.0
+    """A plugin that rayscaler starts must have said where it listens, and be healthy, after so long (X44)."""
     plugin_still_s: float = 5.0
     """While one is waited for, the log says so this often."""
     plugin_health_s: float = 10.0
     """Between two questions after its health; it has half as long to answer, and 3 misses in a row are its end."""
     plugin_retry_s: float = 1.0
     """First wait before it is started again; doubles up to plugin_retry_max_s, and half as much again by chance."""
-    plugin_retry_max_s: float = 60.0
+    plugin_retry_max_s: float = 30.0
     """Longest such wait."""
     plugin_steady_s: float = 60.0
     """Once it has served for so long, the next wait is a first one again."""
-    plugin_grace_s: float = 5.0
-    """Between asking one to end and forcing it."""
+    plugin_grace_s: float = 2.0
+    """Between asking one to end and forcing it (X47)."""
 
     def divided_by(self, factor: float) -> Self:
         """Return the same durations, each `factor` times shorter."""

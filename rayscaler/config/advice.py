@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rayscaler.config import shown
+from rayscaler.config.executors import KUBERNETES, LOCAL
 from rayscaler.errors import Problem
 from rayscaler.model.nodetype import ClusterConfig, NodeType
 
@@ -24,7 +25,7 @@ def _all(config: ClusterConfig, spec: Mapping[str, Any]) -> Iterator[Problem]:
     if config.max_workers == 0:
         yield Problem("spec.maxWorkers", "0", "no worker of any type will ever be launched; leave it out if there is no limit")
     yield from _hasty("spec.idleTimeout", spec.get("idleTimeout"), config.idle_timeout_s)
-    yield from _unused(config, "spec.head.template", (spec.get("head") or {}).get("template"))
+    yield from _unused(config.executor != KUBERNETES, config.executor, "spec.head.template", (spec.get("head") or {}).get("template"))
     costs = [each.cost is not None for each in config.node_types]
     for index, (each, raw) in enumerate(zip(config.node_types, spec.get("nodeTypes") or (), strict=True)):
         path = f"spec.nodeTypes[{index}]"
@@ -35,8 +36,9 @@ def _all(config: ClusterConfig, spec: Mapping[str, Any]) -> Iterator[Problem]:
         if any(costs) and each.cost is None:
             yield Problem(f"{path}.cost", "None", "other types have a cost; it is compared only where every type that fits has one")
         yield from _hasty(f"{path}.idleTimeout", raw.get("idleTimeout"), each.idle_timeout_s)
-        yield from _unused(config, f"{path}.template", raw.get("template"))
-        yield from _curt(f"{path}.template.spec.terminationGracePeriodSeconds", each)
+        yield from _unused(config.executor == LOCAL, config.executor, f"{path}.template", raw.get("template"))
+        if config.executor == KUBERNETES:
+            yield from _curt(f"{path}.template.spec.terminationGracePeriodSeconds", each)
 
 
 def _hasty(path: str, raw: object, timeout_s: float | None) -> Iterator[Problem]:
@@ -53,6 +55,6 @@ def _curt(path: str, node_type: NodeType) -> Iterator[Problem]:
         )
 
 
-def _unused(config: ClusterConfig, path: str, raw: object) -> Iterator[Problem]:
-    if raw and config.executor == "local":
-        yield Problem(path, shown.value(raw), "the executor 'local' starts no pods and leaves it aside")
+def _unused(is_unused: bool, executor: str, path: str, raw: object) -> Iterator[Problem]:
+    if raw and is_unused:
+        yield Problem(path, shown.value(raw), f"the executor {executor!r} starts no pods and leaves it aside")

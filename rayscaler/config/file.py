@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from rayscaler.config import load, native
+from rayscaler.config import executors, load
 from rayscaler.errors import InvalidRequest
 from rayscaler.model.nodetype import ClusterConfig
 
@@ -84,6 +84,7 @@ class DefinitionFile:
         kept = (
             ("metadata.name", config.name, self.first.config.name),
             ("spec.executor", config.executor, self.first.config.executor),
+            ("spec.executor.exec", list(config.command), list(self.first.config.command)),
         )
         rule = "while the service runs; put it back, or start a service anew for another one"
         problems = [f"{self.path}: {path}: {now!r}: must stay {first!r} {rule}" for path, now, first in kept if now != first]
@@ -99,7 +100,7 @@ def first_look(path: Path) -> bytes | str:
         return f"cannot be read: {error.strerror or error}"
 
 
-def judged(path: Path | str, seen: bytes | str, executor: str = native.LOCAL) -> Definition:
+def judged(path: Path | str, seen: bytes | str, executor: str = executors.LOCAL) -> Definition:
     """Return the definition in what was seen in a place, such as a file; raises InvalidRequest naming the place and every problem."""
     if isinstance(seen, str):
         raise InvalidRequest(f"{path}: {seen}")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rayscaler.config import advice, demandfile, document, manifest, native
+from rayscaler.config import advice, demandfile, document, executors, manifest, native
 from rayscaler.errors import InvalidRequest, Problem
 from rayscaler.model.nodetype import ClusterConfig
 
@@ -39,7 +39,7 @@ def with_text(path: Path) -> tuple[str, ClusterConfig, tuple[Problem, ...]]:
     return text, _config(path, checked), checked.warnings
 
 
-def from_content(path: Path | str, content: bytes, executor: str = native.LOCAL) -> tuple[ClusterConfig, tuple[Problem, ...]]:
+def from_content(path: Path | str, content: bytes, executor: str = executors.LOCAL) -> tuple[ClusterConfig, tuple[Problem, ...]]:
     """Return the definition in what was read from a place, such as a file, and its warnings.
 
     Raises InvalidRequest naming the place and every problem.
@@ -114,7 +114,7 @@ def check(path: Path) -> Checked:
         return Checked(None, error.problems)
 
 
-def check_text(text: str, executor: str = native.LOCAL) -> Checked:
+def check_text(text: str, executor: str = executors.LOCAL) -> Checked:
     """Check a definition's text for a service that has this executor; never raises for what is in it."""
     try:
         content, config = _read(text, lambda content: native.cluster(content, executor))
@@ -135,7 +135,7 @@ def _check_manifest(path: Path) -> Checked | None:
         return Checked(None, (*read.problems, *error.problems))
     if found is None:
         return None
-    checked = check_text(found.text, native.KUBERNETES)
+    checked = check_text(found.text, executors.KUBERNETES)
     problems = [*read.problems, *(each.inside(found.place) for each in checked.problems)]
     if checked.config is not None and checked.config.name != found.name:
         rule = f"must be {found.name}, as the ConfigMap is called"

@@ -3,7 +3,8 @@
 import re
 from dataclasses import replace
 
-from rayscaler.config import podtemplate
+from rayscaler.config import executors, podtemplate
+from rayscaler.config.executors import KUBERNETES, LOCAL
 from rayscaler.config.reader import MOST, Reader, near
 from rayscaler.errors import InvalidRequest
 from rayscaler.model.nodetype import (
@@ -16,8 +17,6 @@ from rayscaler.model.nodetype import (
     UpdatePolicy,
 )
 
-LOCAL, KUBERNETES = "local", "k8s"
-"""Executors."""
 API_VERSION = "rayscaler.io/v1"
 ROOT = {"apiVersion", "kind", "metadata", "spec"}
 METADATA = {"name"}
@@ -34,7 +33,7 @@ _OTHER_WORDS = {
     "podTypes": "nodeTypes", "podConfig": "template", "rayResources": "resources", "available_node_types": "nodeTypes",
 }  # fmt: skip
 """Keys of Ray's and KubeRay's definitions, and what they are called here."""
-_PORT = re.compile(r"[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]")
+_PORT = re.compile(executors.PORT)
 PORTS = dict.fromkeys(("port", "ray-client-server-port"), (_PORT, "must be a port from 1 to 65535"))
 """Start parameters of the head that rayscaler itself reads."""
 
@@ -58,7 +57,7 @@ def name_in(document: object) -> str | None:
 def cluster(document: object, executor: str = LOCAL) -> ClusterConfig:
     """Return the definition in `document` for a service that has this executor; raises InvalidRequest with every problem.
 
-    Only an executor that makes pods reads the pod templates; with it, what a type leaves out of its resources is read there.
+    Where it makes pods, what a type leaves out of its resources is read in its pod template; to a plugin a template goes as it is.
     """
     read = Reader(_hint)
     root = read.mapping("", document, ROOT)
@@ -68,13 +67,15 @@ def cluster(document: object, executor: str = LOCAL) -> ClusterConfig:
         read.problem("kind", root.get("kind"), "must be Cluster")
     name = read.name("metadata.name", read.mapping("metadata", root.get("metadata"), METADATA).get("name"))
     spec = read.mapping("spec", root.get("spec"), SPEC)
+    executor, command = executors.read(read, spec.get("executor"), executor)
     config = ClusterConfig(
         name=name,
         max_workers=read.number("spec.maxWorkers", spec.get("maxWorkers"), UNLIMITED, low=0),
         upscaling_speed=read.number("spec.upscalingSpeed", spec.get("upscalingSpeed"), None, low=0, whole=False),
         idle_timeout_s=read.idle_timeout("spec.idleTimeout", spec.get("idleTimeout"), IDLE_TIMEOUT_S) or 0.0,
         floor_after_driver_s=read.idle_timeout("spec.floorAfterDriver", spec.get("floorAfterDriver"), FLOOR_AFTER_DRIVER_S) or 0.0,
-        executor=_executor(read, spec.get("executor"), executor),
+        executor=executor,
+        command=command,
         head=_head(read, spec.get("head"), executor),
         node_types=_node_types(read, spec.get("nodeTypes"), executor),
     )
@@ -84,20 +85,11 @@ def cluster(document: object, executor: str = LOCAL) -> ClusterConfig:
     return config
 
 
-def _executor(read: Reader, value: object, executor: str) -> str:
-    if value not in (None, executor):
-        rule = (
-            "not yet: this version of rayscaler has the executor 'local' only"
-            if executor == LOCAL
-            else f"this service has {executor!r} only"
-        )
-        read.problem("spec.executor", value, rule)
-    return executor
-
-
 def _template(read: Reader, path: str, value: object, executor: str) -> str:
     if executor == KUBERNETES:
         return podtemplate.read(read, path, value)
+    if executors.is_plugin(executor):
+        return podtemplate.opaque(read, path, value)
     read.mapping(path, value)
     return ""
 
@@ -146,7 +138,8 @@ def _node_type(read: Reader, path: str, value: object, executor: str) -> NodeTyp
         read.problem(f"{path}.hostsPerReplica", hosts, "not yet: only 1 in this version of rayscaler")
     template = _template(read, f"{path}.template", raw.get("template"), executor)
     stated = raw["resources"] if isinstance(raw.get("resources"), dict) else {}
-    return replace(node_type, template=template, resources=podtemplate.resources(template, node_type.resources, stated))
+    pod = template if executor == KUBERNETES else ""
+    return replace(node_type, template=template, resources=podtemplate.resources(pod, node_type.resources, stated))
 
 
 def _check_limits(read: Reader, config: ClusterConfig) -> None:

@@ -39,6 +39,15 @@ def read(reader: Reader, path: str, raw: object) -> str:
     return json.dumps({key: template[key] for key in ("metadata", "spec") if template.get(key)}, sort_keys=True, separators=(",", ":"))
 
 
+def opaque(reader: Reader, path: str, raw: object) -> str:
+    """Return a template whose meaning is a plugin's as canonical JSON text, "" where there is none."""
+    template = reader.mapping(path, raw)
+    unspeakable = list(_unspeakable(path, template))
+    for where, value in unspeakable:
+        reader.problem(where, value, "has no form in JSON; put it in quotes")
+    return json.dumps(template, sort_keys=True, separators=(",", ":")) if template and not unspeakable else ""
+
+
 def ray_container(containers: list[dict[str, Any]]) -> int:
     """Return the index of Ray's container."""
     return ray_index([each.get("name") for each in containers])

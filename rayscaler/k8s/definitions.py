@@ -15,7 +15,7 @@ from typing import Any, NoReturn, Protocol
 import structlog
 
 from rayscaler.clock import Clock
-from rayscaler.config import load, native
+from rayscaler.config import executors, load
 from rayscaler.config.file import Definition, judged
 from rayscaler.config.manifest import KEY
 from rayscaler.errors import InvalidRequest, NotFound, Problem, RayscalerError
@@ -286,7 +286,7 @@ def content(found: ConfigMap) -> tuple[str, bytes | str]:
 def read(name: str, place: str, seen: bytes | str) -> Definition:
     """Return the definition in what was seen in the ConfigMap `name`; raises InvalidRequest naming the place and every problem."""
     try:
-        definition = judged(place, seen, native.KUBERNETES)
+        definition = judged(place, seen, executors.KUBERNETES)
     except InvalidRequest as error:
         named = None if isinstance(seen, str) else load.name_in(seen)
         raise InvalidRequest(*error.problems, *_misnamed(name, place, named)) from error

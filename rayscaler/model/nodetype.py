@@ -31,7 +31,7 @@ class UpdatePolicy(StrEnum):
 class NodeType:
     """A kind of node: what it brings, how many there may be. `idle_timeout_s` None means the cluster's, NEVER none at all.
 
-    `template` is a pod template as JSON text, "" where there is none: only an executor that makes pods reads it.
+    `template` is a pod template as JSON text, "" where there is none: or what a plugin takes it for; where no pods are made it means nothing else.
     """
 
     name: str
@@ -73,7 +73,10 @@ class Head:
 
 @dataclass(frozen=True)
 class ClusterConfig:
-    """One cluster's definition. `upscaling_speed` None is unlimited, `floor_after_driver_s` NEVER keeps floors until they are taken back."""
+    """One cluster's definition. `upscaling_speed` None is unlimited, `floor_after_driver_s` NEVER keeps floors until they are taken back.
+
+    `executor` is the name of one that is built in, a plugin's address, or `exec` for a plugin that is started by its `command`.
+    """
 
     name: str
     node_types: tuple[NodeType, ...]
@@ -82,6 +85,7 @@ class ClusterConfig:
     idle_timeout_s: float = IDLE_TIMEOUT_S
     floor_after_driver_s: float = FLOOR_AFTER_DRIVER_S
     executor: str = "local"
+    command: tuple[str, ...] = ()
     head: Head = field(default_factory=Head)
 
     def node_type(self, name: str) -> NodeType | None:

@@ -10,24 +10,18 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from rayscaler.api.goplugin.v1 import goplugin_pb2
 from rayscaler.plugin import handshake
+from rayscaler.plugin.connection import CHANNEL_OPTIONS
 
 STDIO = "/plugin.GRPCStdio/StreamStdio"
 STREAMS = {goplugin_pb2.CHANNEL_STDOUT: "stdout", goplugin_pb2.CHANNEL_STDERR: "stderr"}
 PAUSE_S = 0.1
 """Between two looks at a new plugin's health."""
-OPTIONS = (
-    ("grpc.use_local_subchannel_pool", 1),  # two plugins share nothing, not even where they had the same address one after the other
-    ("grpc.enable_retries", 0),  # who calls decides about a second time
-    ("grpc.enable_http_proxy", 0),  # it runs on this machine
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-)
 
 
 def open_channel(target: str, max_message_bytes: int) -> grpc.aio.Channel:
     """Open a channel to a plugin on this machine; an answer above the limit is refused, not read."""
     sizes = (("grpc.max_receive_message_length", max_message_bytes), ("grpc.max_send_message_length", max_message_bytes))
-    return grpc.aio.insecure_channel(target, options=[*OPTIONS, *sizes])
+    return grpc.aio.insecure_channel(target, options=[*CHANNEL_OPTIONS, *sizes])
 
 
 async def check_health(channel: grpc.aio.Channel, timeout_s: float, *, wait: bool = False) -> str:

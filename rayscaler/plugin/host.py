@@ -36,8 +36,8 @@ MISSES = 3
 class PluginHost:
     """One plugin by its command; `name` is a file's name, and what people call it.
 
-    `run` is a task of the app's. Once that has been cancelled, `stop` ends the plugin, or `close` leaves it to the next host of this name
-    in `directory`, which takes it over; so does one that comes after a crash.
+    `run` is a task of the app's. Once that has been cancelled, `stop` ends the plugin, or `leave` leaves it to the next host of this name
+    in `directory`, which takes it over; so does one that comes after a crash. It is the Connection of a PluginExecutor.
     """
 
     def __init__(
@@ -52,6 +52,7 @@ class PluginHost:
         max_message_bytes: int,
     ) -> None:
         self.name = name
+        self.peer = f"plugin {name}"
         self._argv = tuple(argv)
         self._place = Place(directory, name)
         self._processes = processes
@@ -68,8 +69,8 @@ class PluginHost:
         """How the plugin stands."""
         return self._status
 
-    def channel(self) -> grpc.aio.Channel:
-        """Return the channel for the next call; raises Unavailable, which names the status, while there is none."""
+    async def channel(self) -> grpc.aio.Channel:
+        """Return the channel for the next call, another one after each start; raises Unavailable, which names the status, while there is none."""
         if self._status.state is State.SERVING and self._child is not None and self._child.channel is not None:
             return self._child.channel
         wait_s = max((self._status.retry_at or 0.0) - self._clock.now(), 0.0)
@@ -103,6 +104,9 @@ class PluginHost:
         self._say(State.STOPPED)
 
     async def close(self) -> None:
+        """Hear that an executor calls no more: the plugin's end is not its affair."""
+
+    async def leave(self) -> None:
         """Let go of the plugin, which lives on."""
         if self._child is not None:
             await self._child.let_go()

@@ -28,7 +28,7 @@ from rayscaler.reconciler.calls import Calls, Fact
 from rayscaler.reconciler.explain.whole import explain
 from rayscaler.reconciler.memory import Memory
 from rayscaler.reconciler.state import build_state, next_due, next_fresh, sight
-from rayscaler.settings import Timings
+from rayscaler.settings import HEARTBEAT_READINGS, Timings
 from rayscaler.store.base import ClusterRecord, Store
 
 log = structlog.get_logger(__name__)
@@ -110,7 +110,7 @@ class ClusterReconciler:
             commands=tuple(each for each in publish.commands(self._memory) if each.command_id not in self._answered),
             acknowledged=() if wants_snapshot else tuple(result.command_id for result in report.results),
             autoscaling_state=self._state_news(report),
-            next_interval_s=self._interval(),
+            next_interval_s=self._interval(self._clock.now()),
             wants_snapshot=wants_snapshot,
             cluster_config=None if report.gcs_error or report.reported_config_hash == self._reachable.content_hash else self._reachable,
             driver_notice=self._memory.driver_notice,
@@ -133,7 +133,10 @@ class ClusterReconciler:
     def withhold(self, why: str) -> None:
         """Launch and end nothing from now on, for this reason; "" ends that."""
         self._tell(partial(_withhold, why), wakes=True)
-        log.warning("definition.withheld", cluster=self.name, why=why)
+        if why:
+            log.warning("definition.withheld", cluster=self.name, why=why)
+        else:
+            log.info("definition.no_longer_withheld", cluster=self.name)
 
     def advise(self, warnings: tuple[str, ...]) -> None:
         """Say what somebody should look at in the definition that is in force, until another one is."""
@@ -283,11 +286,15 @@ class ClusterReconciler:
     def _state_news(self, report: DemandReport) -> AutoscalingState | None:
         return None if self._state is None or self._state.version == report.reported_state_version else self._state
 
-    def _interval(self) -> float:
+    def _interval(self, now: float) -> float:
         snapshot = self._memory.snapshot
         is_busy = snapshot is None or bool(snapshot.demands or snapshot.gangs or self._memory.drains)
         is_busy = is_busy or any(each.status is not InstanceStatus.RUNNING for each in self._memory.live())
-        return self._timings.busy_interval_s if is_busy else self._timings.quiet_interval_s
+        interval_s = self._timings.busy_interval_s if is_busy else self._timings.quiet_interval_s
+        if self._fresh_due is None:
+            return interval_s
+        # The next heartbeat comes when it is what a decision waits for, and the one that fetches what was decided soon after it.
+        return min(interval_s, max(self._timings.due_interval_s, (self._fresh_due - now) / HEARTBEAT_READINGS))
 
 
 def _redefine(config: ClusterConfig, content_hash: str, memory: Memory, now: float) -> None:

@@ -159,11 +159,11 @@ def next_fresh(memory: Memory) -> float | None:
     ]
     moments.append(settled_at(memory))
     step_s = floor.next_step(memory.floor_owners, memory.config.floor_after_driver_s)
-    moments += [] if step_s is None else [seen_to + max(step_s, LATE_S)]
+    moments += [] if step_s is None else [seen_to + step_s]
     moments += [each.until for each in memory.expectations.values()]
     expiries = (
         usage.next_expiry(memory.history, seen_to, memory.usage_lag_s),
         backlog.next_expiry(memory.counts, seen_to, memory.timings.backlog_lag_s),
     )
     moments += [each for each in expiries if each is not None]
-    return min((moment for moment in moments if seen_to < moment < NEVER), default=None)
+    return min((moment + LATE_S for moment in moments if seen_to < moment + LATE_S < NEVER), default=None)

@@ -24,8 +24,6 @@ RESTRICTED: JSON = {
     "seccompProfile": {"type": "RuntimeDefault"},
 }
 """What the strictest of Kubernetes' pod security standards asks of a container, and more."""
-ACCOUNT_S = 120.0
-"""For a namespace's own account: a moment, but after a test without an API server the controllers come back as late as their pauses have grown."""
 AUDITED_S = 10.0
 """From an answer to its line in the log; a moment, unless the machine is busy."""
 _numbers = itertools.count(1)
@@ -102,7 +100,7 @@ async def fresh(cluster: Cluster, api: Api) -> Namespace:
     """Make a namespace that takes pods. It ends with the cluster: to delete a thousand pods takes as long as to make them."""
     made = Namespace(f"t{next(_numbers)}", cluster, api)
     await api.create("/api/v1/namespaces", {"metadata": {"name": made.name}})
-    await api.wait(made.path("serviceaccounts"), "default", lambda it: it is not None, ACCOUNT_S)
+    await api.wait(made.path("serviceaccounts"), "default", lambda it: it is not None)
     return made
 
 

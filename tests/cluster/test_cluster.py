@@ -102,7 +102,7 @@ async def test_a_service_knows_its_ready_pods(namespace):
 async def test_the_api_server_goes_and_comes_back_with_all_it_knew(cluster, namespace):
     await namespace.api.create(namespace.path("pods"), pod("before"))
     await namespace.settled("before", "Running")
-    async with cluster.without("kube-apiserver"):
+    async with cluster.without_api_server():
         with pytest.raises(aiohttp.ClientConnectionError):
             await namespace.api.get(namespace.path("pods"))
     await namespace.settled("before", "Running")

@@ -50,16 +50,16 @@ async def test_watches_that_are_cut_in_the_middle_of_a_scale_up_lose_and_double_
 
 
 async def test_an_api_server_that_is_away_ends_the_leader_and_its_next_life_goes_on_with_what_is_there(ours):
-    """Away for some 15 s, beyond the 6 s of the Lease: the process ends, as a pod's would, is started again, and waits for the API server."""
+    """Away for a minute, beyond the 6 s of the Lease: the process ends, as a pod's would, is started again and again, and waits for the API server."""
     definition = document("demo", SMALL)
     async with ours.kept_up() as first:
         await ours.define(definition)
         async with ours.ray(definition, first.address) as ray:
             ray.gcs.submit(ONE, 10)
             await until(lambda: len(ray.gcs.running()) == 10)
-            async with ours.namespace.cluster.without("kube-apiserver"):
+            async with ours.namespace.cluster.without_api_server():
                 ray.gcs.submit(ONE, 10)
-                await asyncio.sleep(12.0)  # as long as it is away, besides its own start
+                await asyncio.sleep(60.0)  # as long as it is away, besides its own start
                 assert first.process.returncode not in (None, 0)
             await until(lambda: len(ray.gcs.running()) == 20, 120.0, lambda: len(ray.gcs.running()))
             assert ray.unnamed == set()
@@ -81,7 +81,7 @@ async def test_an_api_server_that_has_forgotten_the_version_says_410_and_all_is_
         assert len(await executor.list("c")) == 3
         with capture_logs() as logs:
             await namespace.api.create(namespace.path("configmaps"), {"metadata": {"name": "newer"}})
-            async with namespace.cluster.without("kube-apiserver"):
+            async with namespace.cluster.without_api_server():
                 pass
             path = namespace.path("pods/c-small-1-0")
             await namespace.api.delete(path, {"gracePeriodSeconds": 0})

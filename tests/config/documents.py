@@ -23,6 +23,8 @@ FLAGS = st.dictionaries(st.sampled_from(["temp-dir", "min-worker-port"]), WORDS 
 TIMEOUTS = st.sampled_from(["30s", "5m", "1h30m", "0s", "1.5s", "never", "8784h"])
 TEMPLATES = st.sampled_from([{}, {"spec": {"containers": [{"name": "ray", "ports": [1, None]}]}}])
 
+EXECUTORS = st.sampled_from(["local", "unix:///run/a.sock", "dns:///a.example:443", {"exec": ["./plugin", "-v"]}])
+
 
 def or_null(strategy):
     return st.none() | strategy
@@ -59,7 +61,7 @@ def valid(draw) -> dict[str, Any]:
     types = [draw(node_types(name)) for name in names]
     least = sum(each.get("minWorkers") or 0 for each in types)
     most = draw(st.sampled_from([{}, {"maxWorkers": None}, {"maxWorkers": least + draw(FEW)}, {"maxWorkers": 1_000_000}]))
-    spec = draw(mapping({}, upscalingSpeed=COSTS, idleTimeout=TIMEOUTS, floorAfterDriver=TIMEOUTS, executor=st.just("local"), head=HEADS))
+    spec = draw(mapping({}, upscalingSpeed=COSTS, idleTimeout=TIMEOUTS, floorAfterDriver=TIMEOUTS, executor=EXECUTORS, head=HEADS))
     root = {"apiVersion": native.API_VERSION, "kind": "Cluster", "metadata": {"name": draw(st.sampled_from(["demo", "a1"]))}}
     return draw(
         st.sampled_from([root, {**root, "spec": {**spec, **most, "nodeTypes": types}}, {**root, "spec": {**spec, "nodeTypes": types}}])

@@ -125,8 +125,20 @@ def test_a_bad_edit_is_told_once_with_every_problem_and_mended_by_the_old_text(p
         (lambda path: (path.unlink(), os.mkfifo(path)), "is not a file any more"),
         (lambda path: path.write_text(text("a", name="other")), "metadata.name: 'other': must stay 'demo'"),
         (lambda path: path.write_text(text("a", executor="k8s")), "spec.executor: 'k8s'"),
+        (lambda path: path.write_text(text("a", executor="unix:///a")), "spec.executor: 'unix:///a': must stay 'local'"),
     ],
-    ids=["missing", "empty", "no YAML", "no text", "huge", "directory", "pipe", "another name", "another executor"],
+    ids=[
+        "missing",
+        "empty",
+        "no YAML",
+        "no text",
+        "huge",
+        "directory",
+        "pipe",
+        "another name",
+        "no executor of this service",
+        "another executor",
+    ],
 )
 def test_what_is_no_definition_of_this_cluster_is_told_once(path, spoil, says):
     eyes = Eyes(path)

@@ -113,6 +113,23 @@ def test_only_local_warns_that_a_template_is_left_aside():
     assert len(advice.of(native.cluster(document), document)) == 2
 
 
+def test_to_a_plugin_a_template_goes_as_it_is_and_says_nothing_of_resources():
+    document = definition({"machines": ["a", "b"], "user": "ray"})
+    document["spec"]["executor"] = "unix:///run/executor.sock"
+    config = native.cluster(document)
+    assert (config.executor, config.command) == ("unix:///run/executor.sock", ())
+    assert config.node_types[0].template == '{"machines":["a","b"],"user":"ray"}'
+    assert not config.node_types[0].resources
+    assert any("spec.head.template" in str(each) for each in advice.of(config, document))  # no plugin makes heads
+
+
+def test_to_a_plugin_a_template_that_json_cannot_say_is_refused():
+    document = definition({"since": date(2026, 1, 1)})
+    document["spec"]["executor"] = {"exec": ["./plugin"]}
+    with pytest.raises(InvalidRequest, match=r"template\.since: .*has no form in JSON"):
+        native.cluster(document)
+
+
 def test_a_definition_for_another_executor_is_refused():
     document = definition(POD)
     document["spec"]["executor"] = "local"

@@ -93,7 +93,7 @@ def test_what_one_refuses_the_other_refuses_at_the_same_place(document):
 FULL = changed("spec", "head", "template", to={"spec": {}})
 FULL["spec"]["nodeTypes"][0] |= {"hostsPerReplica": 1, "template": {"spec": {}}, "updatePolicy": "Recreate"}
 VALUES = [
-    None, True, False, 0, 1, 2.0, -1, 1.5, 10**6 + 1, 10**19, "", "a", "A b", "x\0", "a\n", "1", "never", "5m", "4Gi", "local", "Rolling", "Cluster",
+    None, True, False, 0, 1, 2.0, -1, 1.5, 10**6 + 1, 10**19, "", "a", "A b", "x\0", "a\n", "1", "never", "5m", "4Gi", "local", "unix:///a", {"exec": ["a"]}, "Rolling", "Cluster",
     [], [1], [{"name": "a"}], {}, {"a": 1}, {"a": None}, {"A B": "x"}, {"name": "a"}, {"CPU": 0.5}, {"a": 0.5},
 ]  # fmt: skip
 
@@ -145,6 +145,13 @@ EDGES = [
     ((*TYPE, "resources"), {"CPU": "1e003"}, {"CPU": "1e0003"}),
     ((*TYPE, "resources"), {"memory": "0.25Pi"}, {"memory": "0.25Ei"}),
     ((*TYPE, "resources"), {"memory": "1e3k"}, {"CPU": "1k"}),
+    (("spec", "executor"), "unix:///" + "a" * 106, "unix:///" + "a" * 107),
+    (("spec", "executor"), "unix:///a", "unix:///a b"),
+    (("spec", "executor"), "dns:///[::1]:65535", "dns:///[::1]:65536"),
+    (("spec", "executor"), "dns:///a:1", "dns:///a:0"),
+    (("spec", "executor"), {"exec": ["a"] * 100}, {"exec": ["a"] * 101}),
+    (("spec", "executor"), {"exec": ["a" * 4096]}, {"exec": ["a" * 4097]}),
+    (("spec", "executor"), {"exec": ["a\n"]}, {"exec": ["\0"]}),
     ((*HEAD_, "startParams"), {"port": 1}, {"port": 0}),
     ((*HEAD_, "startParams"), {"port": "65535"}, {"port": "65536"}),
     ((*HEAD_, "startParams"), {"ray-client-server-port": 65535}, {"ray-client-server-port": "065535"}),

@@ -38,7 +38,7 @@ def is_there(pid: int) -> bool:
 
 
 async def info(host) -> pb.GetInfoResponse:
-    return await executor_pb2_grpc.ExecutorServiceStub(host.channel()).GetInfo(pb.GetInfoRequest(protocol_version=1), timeout=5)
+    return await executor_pb2_grpc.ExecutorServiceStub(await host.channel()).GetInfo(pb.GetInfoRequest(protocol_version=1), timeout=5)
 
 
 @pytest.mark.parametrize("length", [0, 90], ids=["in the run directory", "in a run directory with a path too long for a socket"])
@@ -60,7 +60,7 @@ async def test_it_is_started_called_and_stopped_and_nothing_is_left(stage, progr
     assert not is_there(pid)
     assert inside(stage.directory) == inside(sockets) == []
     with pytest.raises(Unavailable, match="the plugin fake is stopped"):
-        host.channel()
+        await host.channel()
 
 
 async def test_what_it_prints_is_in_our_log_line_by_line_on_whatever_way_it_comes(stage, program):
@@ -85,7 +85,7 @@ async def test_one_that_dies_is_started_again_and_calls_meanwhile_name_why(stage
     await until(lambda: host.status.state is State.WAITING)
     assert host.status.fault is Fault.CRASHED
     with pytest.raises(Unavailable, match=r"(?s)CRASHED: it was ended by signal 9 \(SIGKILL\) unasked.*it is started again in"):
-        host.channel()
+        await host.channel()
     await until(lambda: host.status.state is State.SERVING)
     assert host.status.pid != first
     assert host.status.starts == 2
@@ -94,9 +94,9 @@ async def test_one_that_dies_is_started_again_and_calls_meanwhile_name_why(stage
 
 async def test_a_call_under_way_when_it_dies_is_unavailable_and_no_cancelled_task(stage, program):
     host, _ = await stage.begun(program)
-    watching = executor_pb2_grpc.ExecutorServiceStub(host.channel()).Watch(pb.WatchRequest(cluster="one"))
+    watching = executor_pb2_grpc.ExecutorServiceStub(await host.channel()).Watch(pb.WatchRequest(cluster="one"))
+    assert (await watching.read()).bookmark
     reading = asyncio.create_task(watching.read())
-    await info(host)  # by now the other call has reached it too
     os.kill(host.status.pid, signal.SIGKILL)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await reading
@@ -106,14 +106,16 @@ async def test_a_call_under_way_when_it_dies_is_unavailable_and_no_cancelled_tas
 async def test_the_next_service_takes_over_what_the_one_before_left_running(stage, program):
     first, running = await stage.begun(program)
     pid = first.status.pid
-    launch = pb.LaunchRequest(cluster="one", specs=[pb.LaunchSpec(instance_id="a", node_type=pb.NodeType(name="small"))])
-    await executor_pb2_grpc.ExecutorServiceStub(first.channel()).Launch(launch, timeout=5)
+    launch = pb.LaunchRequest(
+        cluster="one", specs=[pb.LaunchSpec(instance_id="a", node_type=pb.NodeType(name="small"), head_address="192.0.2.1:1")]
+    )
+    await executor_pb2_grpc.ExecutorServiceStub(await first.channel()).Launch(launch, timeout=5)
     await stage.cancelled(running)
-    await first.close()
+    await first.leave()
     with capture_logs() as logs:
         second, _ = await stage.begun(program)
         assert second.status.pid == pid
-        listed = await executor_pb2_grpc.ExecutorServiceStub(second.channel()).List(pb.ListRequest(cluster="one"), timeout=5)
+        listed = await executor_pb2_grpc.ExecutorServiceStub(await second.channel()).List(pb.ListRequest(cluster="one"), timeout=5)
         assert [each.instance_id for each in listed.observations] == ["a"]
         await info(second)
         await until(lambda: any(each.get("line") == "asked who this is" for each in logs))
@@ -128,7 +130,7 @@ async def test_another_program_under_the_same_name_is_not_taken_over(stage, prog
     first, running = await stage.begun(str(copy))
     pid = first.status.pid
     await stage.cancelled(running)
-    await first.close()
+    await first.leave()
     os.utime(copy, (1, 1))  # as a new version would have another time
     second, _ = await stage.begun(str(copy))
     assert second.status.pid != pid

@@ -72,6 +72,7 @@ def test_cd_6_on_delete_replaces_nothing_and_recreate_all_that_is_outdated_at_on
         if state.config.is_outdated(each.made_as)
         and each.status in (InstanceStatus.REQUESTED, InstanceStatus.ALLOCATED, InstanceStatus.RUNNING)
         and each.node_dead_since is None
+        and each.ends_at is None  # told to end by others: it goes for that reason
         and (each.status is not InstanceStatus.RUNNING or each.drain_not_before <= state.now)
     }
     assert replaced == old

@@ -19,6 +19,8 @@ TYPES = (
 )
 TELLING = {"report_state", "report_config", "set_notice", "tell_drivers"}
 """The calls of the GCS that serve people only: `ray status`, what a driver prints, what Ray thinks the cluster can become."""
+READING_S = 0.5
+"""A result that goes out makes a report of its own, so what follows may be decided one reading earlier or later."""
 
 
 async def story(failing: set[str]) -> tuple[list[Event], dict[str, int], list[dict]]:
@@ -43,7 +45,7 @@ async def story(failing: set[str]) -> tuple[list[Event], dict[str, int], list[di
                 "printed": len(whole.gcs.printed),
                 "notice": len(whole.gcs.notice),
             }
-            return sorted((round(at - began, 1), what, name) for at, what, name in whole.events), told, logs
+            return sorted((at - began, what, name) for at, what, name in whole.events), told, logs
 
 
 async def test_k2_where_nothing_told_to_people_ever_arrives_every_launch_and_end_is_the_same():
@@ -52,7 +54,10 @@ async def test_k2_where_nothing_told_to_people_ever_arrives_every_launch_and_end
     assert {"launch", "drained", "terminate", "gone"} <= {what for _, what, _ in events}
     events_untold, untold, logs = await story(TELLING)
     assert untold == dict.fromkeys(told, 0)
-    assert events_untold == events
+    assert sorted((what, name) for _, what, name in events_untold) == sorted((what, name) for _, what, name in events)
+    moments = [{(what, name): at for at, what, name in each} for each in (events, events_untold)]
+    late = {key: at for key, at in moments[1].items() if abs(at - moments[0][key]) > READING_S}
+    assert late == {}
     failed = {each["subject"] for each in logs if each["event"] == "monitor.not_told"}
     failed |= {each["kind"] for each in logs if each["event"] == "monitor.command" and each["outcome"] == "OUTCOME_FAILED"}
     assert failed == {"the autoscaling state", "the cluster's config", "the notice for drivers", "tell_drivers"}

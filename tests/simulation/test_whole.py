@@ -1,4 +1,4 @@
-"""A whole scale-up and scale-down with no real time: monitor, service and planner are the real ones (issue: doors)."""
+"""A whole scale-up and scale-down with no real time: monitor, service and planner are the real ones."""
 
 import asyncio
 
@@ -58,6 +58,18 @@ async def test_tasks_become_exactly_the_nodes_they_need_and_go_when_they_have_be
         assert whole.nodes() == {}
         assert whole.machines.machines == {}
         check_ends(whole)
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.3, 0.6, 0.9, 1.2, 1.5, 1.8, 2.1])
+async def test_an_idle_node_is_drained_with_the_heartbeat_after_its_time_whenever_that_began(after_s):
+    async with running(cluster(idle_timeout_s=60.0)) as whole:
+        tasks = whole.gcs.submit(CPU, 2)
+        await asyncio.sleep(30.0 + after_s)
+        whole.gcs.finish(*tasks)
+        idle_from = asyncio.get_running_loop().time()
+        await asyncio.sleep(65.0)
+        (drained_at,) = whole.when("drained")
+        assert 60.0 <= drained_at - idle_from <= 61.0  # a heartbeat every 0.4 s: one tells, one fetches the drain
 
 
 @pytest.mark.parametrize("demand_lag_s", [0.2, 1.0, 2.0])

@@ -186,19 +186,17 @@ func (k *kubelets) beNode(ctx context.Context, name, zone string) {
 		time.Sleep(time.Second)
 	}
 	leases, duration := k.client.CoordinationV1().Leases(v1.NamespaceNodeLease), int32(leaseS)
-	lease := &coordination.Lease{ObjectMeta: meta.ObjectMeta{Name: name}}
-	lease.Spec = coordination.LeaseSpec{HolderIdentity: &name, LeaseDurationSeconds: &duration}
 	for {
 		now := meta.NowMicro()
-		lease.Spec.RenewTime = &now
-		written, err := leases.Update(ctx, lease, meta.UpdateOptions{})
+		spec := coordination.LeaseSpec{HolderIdentity: &name, LeaseDurationSeconds: &duration, RenewTime: &now}
+		lease, err := leases.Get(ctx, name, meta.GetOptions{})
 		if apierrors.IsNotFound(err) {
-			lease.ResourceVersion = ""
-			written, err = leases.Create(ctx, lease, meta.CreateOptions{})
+			_, err = leases.Create(ctx, &coordination.Lease{ObjectMeta: meta.ObjectMeta{Name: name}, Spec: spec}, meta.CreateOptions{})
+		} else if err == nil {
+			lease.Spec = spec
+			_, err = leases.Update(ctx, lease, meta.UpdateOptions{})
 		}
-		if err == nil {
-			lease = written
-		} else {
+		if err != nil {
 			log.Printf("lease of %s: %v", name, err)
 		}
 		time.Sleep(heartbeat)

@@ -1,6 +1,6 @@
 // A plugin as others write it: the real go-plugin serves an executor whose instances are entries of a map. The tests' host starts it.
 //
-// FAKE_APP_VERSION, FAKE_NETRPC and FAKE_EXIT_AFTER make it misbehave as a real one might.
+// FAKE_APP_VERSION, FAKE_NETRPC and FAKE_COOKIE make it one that was built for another host; SIGUSR1 makes it print.
 package main
 
 import (
@@ -8,8 +8,9 @@ import (
 	"fmt"
 	"net/rpc"
 	"os"
+	"os/signal"
 	"strconv"
-	"time"
+	"syscall"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/go-plugin"
@@ -50,20 +51,16 @@ func main() {
 		}
 		version = uint(parsed)
 	}
-	if text := os.Getenv("FAKE_EXIT_AFTER"); text != "" {
-		after, err := time.ParseDuration(text)
-		if err != nil {
-			log.Error("FAKE_EXIT_AFTER is no duration", "error", err)
-			os.Exit(1)
+	asked := make(chan os.Signal, 1)
+	signal.Notify(asked, syscall.SIGUSR1)
+	go func() {
+		for range asked {
+			log.Info("still here")
 		}
-		time.AfterFunc(after, func() {
-			log.Error("giving up")
-			os.Exit(7)
-		})
-	}
+	}()
 	config := &plugin.ServeConfig{
 		HandshakeConfig: plugin.HandshakeConfig{ProtocolVersion: version, MagicCookieKey: "RAYSCALER_PLUGIN", MagicCookieValue: "executor.v1"},
-		Plugins:         plugin.PluginSet{"executor": &served{executor: newExecutor(log)}},
+		Plugins:         plugin.PluginSet{"executor": &served{executor: newExecutor(log, os.Getenv("FAKE_KILLED"))}},
 		GRPCServer:      plugin.DefaultGRPCServer,
 		Logger:          log,
 	}
