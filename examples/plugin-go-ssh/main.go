@@ -17,6 +17,7 @@ import (
 
 	"rayscaler.io/examples/plugin-go-ssh/internal/executor"
 	"rayscaler.io/examples/plugin-go-ssh/internal/fleet"
+	"rayscaler.io/examples/plugin-go-ssh/internal/machine"
 )
 
 // What rayscaler's hosts say, and what is served: the package executor.v1.
@@ -50,7 +51,7 @@ func main() {
 		fmt.Printf("%s: %d machines\n", *path, len(of.Machines))
 		return
 	}
-	service := executor.New(of, slog.New(slog.NewJSONHandler(os.Stderr, nil)))
+	service := executor.New(of, machine.Usual, slog.New(slog.NewJSONHandler(os.Stderr, nil)))
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {

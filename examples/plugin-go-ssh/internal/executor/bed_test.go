@@ -22,10 +22,11 @@ import (
 	executorv1 "rayscaler.io/api/executor/v1"
 
 	"rayscaler.io/examples/plugin-go-ssh/internal/fleet"
+	"rayscaler.io/examples/plugin-go-ssh/internal/machine"
 )
 
 const (
-	// How long anything may take; a cut cable is noticed after 15 s.
+	// How long anything may take.
 	patience = 60 * time.Second
 	hubIP    = "10.77.0.1"
 
@@ -34,6 +35,9 @@ const (
 	// Neither it nor its child, which leaves the session, ends by being asked.
 	stubbornWorker = `trap "" TERM; setsid sh -c 'trap "" TERM; while :; do sleep 600; done' & echo "Ray runtime started."; while :; do sleep 600; done`
 )
+
+// A busy machine's agent still speaks as often as this.
+var timings = machine.Timings{Ping: time.Second, Silence: 4 * time.Second, Answer: 3 * time.Second, Doubt: 3 * time.Second}
 
 var testbed = "../../testbed.sh"
 
@@ -103,7 +107,7 @@ func (b *bed) start() {
 	if err != nil {
 		b.Fatal(err)
 	}
-	service := New(b.fleet, slog.New(slog.NewTextHandler(b.Output(), nil)))
+	service := New(b.fleet, timings, slog.New(slog.NewTextHandler(b.Output(), nil)))
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {

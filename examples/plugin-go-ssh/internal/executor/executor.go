@@ -55,11 +55,11 @@ type placement struct {
 }
 
 // New makes the service of a fleet; Run reaches the machines.
-func New(of *fleet.Fleet, log *slog.Logger) *Executor {
+func New(of *fleet.Fleet, timings machine.Timings, log *slog.Logger) *Executor {
 	e := &Executor{feed: newFeed(), log: log, chosen: map[machine.Key]*placement{}}
 	for index := range of.Machines {
 		each := &of.Machines[index]
-		e.links = append(e.links, machine.New(each, of, log, func(view *machine.View) {
+		e.links = append(e.links, machine.New(each, of, timings, log, func(view *machine.View) {
 			e.feed.tell(view.Cluster, observation(each, view, ""))
 		}))
 	}

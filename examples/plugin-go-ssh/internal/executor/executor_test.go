@@ -371,7 +371,7 @@ func TestALaunchInDoubtIsTriedAgainOnTheSameMachineOnly(t *testing.T) {
 }
 
 func TestALaunchInDoubtThatNobodyAsksForAgainIsEnded(t *testing.T) {
-	b := newBed(t, func(of *fleet.Fleet) { of.ForgetAfter = time.Second })
+	b := newBed(t, nil)
 	first, _ := b.doubted("one")
 	b.eventually("it is ended", func() bool { return b.on(first, "pgrep", "-cf", "[r]untime started") == "0" })
 }

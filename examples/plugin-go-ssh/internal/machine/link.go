@@ -19,16 +19,24 @@ import (
 const (
 	firstPause = time.Second
 	longPause  = 30 * time.Second
-	// For whoever asked for a start whose outcome was not known to ask again; then it is ended.
-	doubtTime = time.Minute
 	// A session that was up for so long starts the row of pauses anew.
 	goodSession = time.Minute
-	pingPeriod  = 5 * time.Second
-	// Without a word for so long a session is lost: a machine that has gone away sends nothing at all.
-	silence = 15 * time.Second
-	// For an order to be carried out; a start takes milliseconds, on a slow disk a second.
-	answerTime = 10 * time.Second
 )
+
+// Timings are how long what may take; tests have shorter ones.
+type Timings struct {
+	// Ping is between two orders that only ask for a word.
+	Ping time.Duration
+	// Silence is how long a session may be without a word: a machine that has gone away sends nothing at all.
+	Silence time.Duration
+	// Answer is for an order to be carried out; a start takes milliseconds, on a slow disk a second.
+	Answer time.Duration
+	// Doubt is for whoever asked for a start whose outcome was not known to ask again; then it is ended.
+	Doubt time.Duration
+}
+
+// Usual are the timings outside tests.
+var Usual = Timings{Ping: 5 * time.Second, Silence: 15 * time.Second, Answer: 10 * time.Second, Doubt: time.Minute}
 
 //go:embed agent.py
 var agent string
@@ -51,6 +59,7 @@ type Status struct {
 type Link struct {
 	machine *fleet.Machine
 	fleet   *fleet.Fleet
+	timings Timings
 	tell    func(*View)
 	log     *slog.Logger
 
@@ -71,9 +80,9 @@ type Link struct {
 }
 
 // New makes a link; `tell` is called with each change in its order, and must not block or call back.
-func New(machine *fleet.Machine, of *fleet.Fleet, log *slog.Logger, tell func(*View)) *Link {
+func New(machine *fleet.Machine, of *fleet.Fleet, timings Timings, log *slog.Logger, tell func(*View)) *Link {
 	return &Link{
-		machine: machine, fleet: of, tell: tell, log: log.With("machine", machine.Name), since: time.Now(), why: "not reached yet",
+		machine: machine, fleet: of, timings: timings, tell: tell, log: log.With("machine", machine.Name), since: time.Now(), why: "not reached yet",
 		views: map[Key]*View{}, starting: map[Key]int{}, doubts: map[Key]time.Time{}, ends: map[Key]bool{}, givenUp: map[Key]bool{}, hasTried: make(chan struct{}),
 	}
 }
@@ -183,7 +192,7 @@ func (l *Link) End(ctx context.Context, key Key) error {
 func (l *Link) hold(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	to, err := dial(ctx, l.machine)
+	to, err := dial(ctx, l.machine, l.timings)
 	if err != nil {
 		l.mu.Lock()
 		l.why = err.Error()
@@ -286,7 +295,7 @@ func (l *Link) tidy(ctx context.Context, to *session) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for key, told := range l.doubts {
-		if !told.IsZero() && time.Since(told) > min(doubtTime, l.fleet.ForgetAfter) && !l.ends[key] {
+		if !told.IsZero() && time.Since(told) > l.timings.Doubt && !l.ends[key] {
 			l.ends[key] = true
 			go l.endLater(ctx, to, key)
 		}

@@ -22,6 +22,7 @@ import (
 
 const (
 	dialTime   = 10 * time.Second
+	startTime  = 30 * time.Second // from the log-in to the agent's first word, on a machine that is busy or reads Python from a slow disk
 	lastMoment = 500 * time.Millisecond
 	// What begins each line of the agent's; a login script may print others.
 	mark     = "rayscaler-agent: "
@@ -40,11 +41,12 @@ var errLost = errors.New("the session was lost")
 
 // session is one SSH connection with a running agent.
 type session struct {
-	ticket string
-	client *ssh.Client
-	remote *ssh.Session
-	out    *bufio.Reader
-	errors *tail
+	ticket  string
+	timings Timings
+	client  *ssh.Client
+	remote  *ssh.Session
+	out     *bufio.Reader
+	errors  *tail
 
 	writing sync.Mutex
 	in      io.WriteCloser
@@ -57,7 +59,7 @@ type session struct {
 }
 
 // dial logs in and starts the agent. The context's end closes all.
-func dial(ctx context.Context, machine *fleet.Machine) (*session, error) {
+func dial(ctx context.Context, machine *fleet.Machine, timings Timings) (*session, error) {
 	dialer := net.Dialer{Timeout: dialTime}
 	line, err := dialer.DialContext(ctx, "tcp", machine.Address())
 	if err != nil {
@@ -70,7 +72,8 @@ func dial(ctx context.Context, machine *fleet.Machine) (*session, error) {
 		_ = line.Close()
 		return nil, fmt.Errorf("log in as %s at %s: %w", machine.User, machine.Address(), err)
 	}
-	s := &session{client: ssh.NewClient(connection, channels, requests), errors: &tail{}, calls: map[int]chan *message{}, heard: time.Now()}
+	s := &session{timings: timings, client: ssh.NewClient(connection, channels, requests), errors: &tail{}, calls: map[int]chan *message{}}
+	s.heard = time.Now().Add(startTime - timings.Silence)
 	var ticket [16]byte
 	_, _ = rand.Read(ticket[:]) // never fails
 	s.ticket = hex.EncodeToString(ticket[:])
@@ -157,7 +160,7 @@ func (s *session) line() ([]byte, error) {
 
 // ask sends an order and waits for its answer.
 func (s *session) ask(ctx context.Context, order *request) (*message, error) {
-	within := answerTime
+	within := s.timings.Answer
 	if deadline, isSet := ctx.Deadline(); isSet { // who asked must have time left to be told
 		within = min(within, time.Until(deadline)-lastMoment)
 	}
@@ -200,7 +203,7 @@ func (s *session) send(order any) error {
 
 // ping keeps the agent from ending, and ends a session of which nothing is heard.
 func (s *session) ping(ctx context.Context, tidy func()) {
-	ticks := time.NewTicker(pingPeriod)
+	ticks := time.NewTicker(s.timings.Ping)
 	defer ticks.Stop()
 	for {
 		select {
@@ -209,10 +212,10 @@ func (s *session) ping(ctx context.Context, tidy func()) {
 		case <-ticks.C:
 		}
 		s.mu.Lock()
-		isSilent := time.Since(s.heard) > silence
+		isSilent := time.Since(s.heard) > s.timings.Silence
 		s.mu.Unlock()
 		if isSilent {
-			s.errors.say(fmt.Sprintf("nothing was heard for %s", silence))
+			s.errors.say(fmt.Sprintf("nothing was heard for %s", s.timings.Silence))
 			s.close()
 			return
 		}
