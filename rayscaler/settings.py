@@ -107,6 +107,23 @@ class Timings:
 
 
 @dataclass(frozen=True)
+class ExecutorTls:
+    """Files (PEM) by which the service and plugins at addresses know each other: who vouches for them, and the service's own certificate."""
+
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> Self:
+        """Read RAYSCALER_EXECUTOR_CA, RAYSCALER_EXECUTOR_CERT, RAYSCALER_EXECUTOR_KEY."""
+        files = _files(env, "RAYSCALER_EXECUTOR")
+        if ("cert" in files) != ("key" in files):
+            raise InvalidRequest("RAYSCALER_EXECUTOR_CERT: goes with RAYSCALER_EXECUTOR_KEY; set both or none")
+        return cls(**files)
+
+
+@dataclass(frozen=True)
 class ServiceSettings:
     """Settings of `rayscaler serve`."""
 
@@ -114,6 +131,12 @@ class ServiceSettings:
     state_dir: Path = Path("~/.rayscaler")
     max_message_bytes: int = 32 << 20
     timings: Timings = field(default_factory=Timings)
+    executor_tls: ExecutorTls = field(default_factory=ExecutorTls)
+
+    @property
+    def plugin_dir(self) -> Path:
+        """Where plugins that the service starts are recorded."""
+        return self.state_dir / "plugins"
 
     @property
     def run_dir(self) -> Path:
@@ -122,7 +145,7 @@ class ServiceSettings:
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None, *, listen: str | None = None, state_dir: Path | None = None) -> Self:
-        """Read RAYSCALER_LISTEN, RAYSCALER_STATE_DIR, RAYSCALER_MAX_MESSAGE_BYTES, RAYSCALER_TIME_FACTOR; flags win."""
+        """Read RAYSCALER_LISTEN, RAYSCALER_STATE_DIR, RAYSCALER_MAX_MESSAGE_BYTES, RAYSCALER_TIME_FACTOR, RAYSCALER_EXECUTOR_*; flags win."""
         env = os.environ if env is None else env
         default = cls()
         return cls(
@@ -130,6 +153,7 @@ class ServiceSettings:
             state_dir=(state_dir or Path(env.get("RAYSCALER_STATE_DIR") or default.state_dir)).expanduser(),
             max_message_bytes=math.ceil(_positive(env, "RAYSCALER_MAX_MESSAGE_BYTES", default.max_message_bytes, most=MAX_MESSAGE_BYTES)),
             timings=Timings().divided_by(_positive(env, "RAYSCALER_TIME_FACTOR", 1.0)),
+            executor_tls=ExecutorTls.from_env(env),
         )
 
 
@@ -205,7 +229,7 @@ class PluginSettings:
     def from_env(cls, env: Mapping[str, str] | None = None, *, listen: str = "") -> Self:
         """Read RAYSCALER_PLUGIN (set by a host), RAYSCALER_PLUGIN_LISTEN, _CERT, _KEY, _CA, PLUGIN_UNIX_SOCKET_DIR; `listen` wins."""
         env = os.environ if env is None else env
-        files = {name: Path(found) for name in ("cert", "key", "ca") if (found := env.get(f"RAYSCALER_PLUGIN_{name.upper()}"))}
+        files = _files(env, "RAYSCALER_PLUGIN")
         if ("cert" in files) != ("key" in files) or ("ca" in files and "cert" not in files):
             raise InvalidRequest("RAYSCALER_PLUGIN_CERT: goes with RAYSCALER_PLUGIN_KEY, and RAYSCALER_PLUGIN_CA with both")
         socket_dir = env.get("PLUGIN_UNIX_SOCKET_DIR")  # go-plugin's own
@@ -215,6 +239,10 @@ class PluginSettings:
             socket_dir=Path(socket_dir) if socket_dir else None,
             **files,
         )
+
+
+def _files(env: Mapping[str, str], prefix: str) -> dict[str, Path]:
+    return {name: Path(found) for name in ("ca", "cert", "key") if (found := env.get(f"{prefix}_{name.upper()}"))}
 
 
 def _on(env: Mapping[str, str], name: str) -> bool:

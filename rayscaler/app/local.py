@@ -1,12 +1,14 @@
-"""The service on one machine: definitions in files, workers as processes, the record in SQLite."""
+"""The service on one machine: definitions in files, workers as processes or by way of plugins, the record in SQLite."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from rayscaler.app.executors import Executors
 from rayscaler.app.process import Process
 from rayscaler.app.service import Service, calm_collector
 from rayscaler.cli.exits import Exit
 from rayscaler.clock import SystemClock
+from rayscaler.config.executors import is_plugin
 from rayscaler.config.file import DefinitionFile
 from rayscaler.local.executor import LocalExecutor
 from rayscaler.local.parts import only_one
@@ -20,10 +22,11 @@ from rayscaler.store.sqlite import SqliteStore
 
 DEFAULT_GCS_PORT = "6379"
 """Ray's default for `ray start --head --port`."""
+LOOPBACK = "127.0.0.1"
 
 
 async def serve(files: Sequence[Path], settings: ServiceSettings, on_listening: Callable[[int], None], warn: Callable[[str], None]) -> int:
-    """Run the service with local workers until SIGINT or SIGTERM; return the exit code. Workers live on.
+    """Run the service until SIGINT or SIGTERM; return the exit code. Workers live on.
 
     Two services on one state directory would both own its workers: raises Busy. Raises InvalidRequest for files that have nothing to start
     with; what is wrong with one that starts as it was good last goes to `warn`.
@@ -37,17 +40,24 @@ async def serve(files: Sequence[Path], settings: ServiceSettings, on_listening: 
         executor = LocalExecutor(SystemProcesses(), settings.run_dir)
         process = Process()
         service = Service(process, settings.timings, executor=executor, store=store, clock=clock)
+        executors = Executors(settings, local=executor, own=process.own, clock=clock)
         for each in definitions:
-            own = service.add(each.first.config, content_hash=each.first.content_hash, head_address=head_address)
+            config = each.first.config
+            own = service.add(config, content_hash=each.first.content_hash, head_address=head_address, executor=executors.of(config))
             process.own(f"definition of {own.name}", follow(each, own, kept=store, clock=clock, timings=settings.timings))
         process.stop_on_signals()
         server = Server(service.registry, listen=settings.listen, max_message_bytes=settings.max_message_bytes)
-        return Exit.DONE if await service.run(server, on_listening) else Exit.FAILED
+        try:
+            return Exit.DONE if await service.run(server, on_listening) else Exit.FAILED
+        finally:
+            await executors.close()
 
 
 def head_address(config: ClusterConfig) -> str:
-    """Return where local workers find the cluster's GCS: this machine, at the definition's port."""
-    return f"127.0.0.1:{dict(config.head.start_params).get('port', DEFAULT_GCS_PORT)}"
+    """Return where workers find the cluster's GCS: this machine, at the definition's port. Those of a plugin may run elsewhere."""
+    told = dict(config.head.start_params)
+    host = told.get("node-ip-address", LOOPBACK) if is_plugin(config.executor) else LOOPBACK
+    return f"{host}:{told.get('port', DEFAULT_GCS_PORT)}"
 
 
 def _warn(file: DefinitionFile, warn: Callable[[str], None]) -> None:

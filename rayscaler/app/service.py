@@ -38,15 +38,16 @@ class Service:
         head_address: Callable[[ClusterConfig], str],
         served_head: Callable[[], str] = lambda: "",
         told: Callable[[], None] = lambda: None,
+        executor: Executor | None = None,
     ) -> ClusterReconciler:
-        """Begin to keep a cluster.
+        """Begin to keep a cluster, with an executor of its own if it has one, which is then its giver's to close.
 
         `head_address` tells where workers find its GCS as it is defined at that time, `served_head` which incarnation alone is heard, if
         not every one; `told` is called when there may be news of it.
         """
         made = ClusterReconciler(
             config,
-            executor=self._executor,
+            executor=executor or self._executor,
             store=self._store,
             clock=self._clock,
             timings=self._timings,

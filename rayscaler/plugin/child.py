@@ -202,6 +202,8 @@ async def start(place: Place, argv: Sequence[str], *, processes: SystemProcesses
 
 async def adopt(place: Place, argv: Sequence[str], *, processes: SystemProcesses, intake: Intake) -> Child | None:
     """Return a plugin of this command that an earlier process of rayscaler left running and ready for calls; end any other one in this place."""
+    if not place.directory.exists():  # nothing was ever begun here; a look at all processes takes its time
+        return None
     record = place.read()
     identity = processes.find(place.mark) if record is None or record.identity is None else record.identity
     if identity is None:

@@ -1,12 +1,15 @@
-"""Where a plugin is reached: the door that a PluginExecutor calls through, and the plain one, an address. Starts no process."""
+"""Where a plugin is reached: the door that a PluginExecutor calls through, by an address, or by way of a host that has started it."""
 
-from dataclasses import dataclass
-from pathlib import Path
+import asyncio
+import contextlib
 from typing import Protocol
 
 import grpc
 
 from rayscaler.errors import Denied, Unavailable
+from rayscaler.plugin.faults import State
+from rayscaler.plugin.host import PluginHost
+from rayscaler.settings import ExecutorTls
 
 CHANNEL_OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -19,6 +22,10 @@ CHANNEL_OPTIONS = (
     ("grpc.keepalive_time_ms", 310_000),
     ("grpc.keepalive_timeout_ms", 20_000),
 )
+
+
+START_S = 5.0
+"""A call waits so long for a plugin that is being started: most are up in a fraction of a second."""
 
 
 class Connection(Protocol):
@@ -35,22 +42,13 @@ class Connection(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Tls:
-    """Files (PEM) by which a plugin at an address and we know each other: who vouches for it, and our own if it asks."""
-
-    ca: Path | None = None
-    cert: Path | None = None
-    key: Path | None = None
-
-
 class Address:
     """A plugin that others run, at unix:///PATH or, over TLS, dns:///HOST:PORT."""
 
-    def __init__(self, address: str, *, max_message_bytes: int, tls: Tls | None = None) -> None:
+    def __init__(self, address: str, *, max_message_bytes: int, tls: ExecutorTls | None = None) -> None:
         self.peer = f"plugin at {address}"
         self._address = address
-        self._tls = tls or Tls()
+        self._tls = tls or ExecutorTls()
         sizes = (("grpc.max_receive_message_length", max_message_bytes), ("grpc.max_send_message_length", max_message_bytes))
         self._options = (*CHANNEL_OPTIONS, *sizes)
         self._channel: grpc.aio.Channel | None = None
@@ -80,3 +78,22 @@ class Address:
         except OSError as error:
             raise Unavailable(f"{self.peer}: {error.filename}: cannot be read: {error.strerror}") from error
         return grpc.ssl_channel_credentials(roots, key, chain)
+
+
+class Started:
+    """A plugin that a host starts; whoever owns the host ends it."""
+
+    def __init__(self, host: PluginHost) -> None:
+        self.peer = f"plugin {host.name}"
+        self._host = host
+
+    async def channel(self) -> grpc.aio.Channel:
+        """Return the channel to the plugin as it was started last; waits a little for one that is just being started."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(START_S):
+                while (now := self._host.status).state is State.STARTING or (now.state is State.STOPPED and not now.starts):
+                    await self._host.changed()
+        return self._host.channel()
+
+    async def close(self) -> None:
+        """Leave it to the host."""

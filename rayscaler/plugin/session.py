@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Protocol, Self, TypeVar
 
 import grpc
@@ -40,6 +40,12 @@ class PluginTimings:
     """A watch that broke off is taken up again for so long; then whoever reads it lists again."""
     gone_lag_s: float = 1.0
     """What a list lacks may be told as gone by the watch so much later."""
+
+    @classmethod
+    def within(cls, deadline_s: float) -> Self:
+        """Return the same for another deadline of whoever calls us than the usual 30 s."""
+        default = cls()
+        return cls(**{each.name: getattr(default, each.name) * deadline_s / 30.0 for each in fields(cls)})
 
 
 @dataclass(frozen=True)

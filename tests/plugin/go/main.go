@@ -1,6 +1,7 @@
 // A plugin as others write it: the real go-plugin serves an executor whose instances are entries of a map. The tests' host starts it.
 //
-// FAKE_APP_VERSION, FAKE_NETRPC and FAKE_COOKIE make it one that was built for another host; SIGUSR1 makes it print.
+// FAKE_APP_VERSION, FAKE_NETRPC and FAKE_COOKIE make it one that was built for another host; FAKE_GIANT makes its lists large, FAKE_KILLED
+// names a directory of instances to die, SIGUSR1 makes it print.
 package main
 
 import (
@@ -15,6 +16,9 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/go-plugin"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/encoding"
+	_ "google.golang.org/grpc/encoding/proto" // registers what giant is made of
+	"google.golang.org/grpc/mem"
 
 	executorv1 "rayscaler.io/api/executor/v1"
 )
@@ -40,6 +44,21 @@ type old struct{}
 func (old) Server(*plugin.MuxBroker) (any, error)              { return struct{}{}, nil }
 func (old) Client(*plugin.MuxBroker, *rpc.Client) (any, error) { return nil, nil }
 
+// giant makes a gibibyte of every list.
+type giant struct{ encoding.CodecV2 }
+
+func (g giant) Marshal(v any) (mem.BufferSlice, error) {
+	if _, ok := v.(*executorv1.ListResponse); !ok {
+		return g.CodecV2.Marshal(v)
+	}
+	piece := mem.SliceBuffer(make([]byte, 1<<20))
+	made := make(mem.BufferSlice, 1<<10)
+	for i := range made {
+		made[i] = piece
+	}
+	return made, nil
+}
+
 func main() {
 	log := hclog.New(&hclog.LoggerOptions{Name: "fake", Level: hclog.Debug, Output: os.Stderr, JSONFormat: true})
 	version := uint(1)
@@ -63,6 +82,11 @@ func main() {
 		Plugins:         plugin.PluginSet{"executor": &served{executor: newExecutor(log, os.Getenv("FAKE_KILLED"))}},
 		GRPCServer:      plugin.DefaultGRPCServer,
 		Logger:          log,
+	}
+	if os.Getenv("FAKE_GIANT") != "" {
+		config.GRPCServer = func(options []grpc.ServerOption) *grpc.Server {
+			return grpc.NewServer(append(options, grpc.ForceServerCodecV2(giant{encoding.GetCodecV2("proto")}))...)
+		}
 	}
 	if os.Getenv("FAKE_NETRPC") != "" {
 		config.Plugins = plugin.PluginSet{"executor": old{}}

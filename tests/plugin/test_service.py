@@ -1,0 +1,122 @@
+"""`rayscaler serve` with definitions whose executors are plugins: one at an address, one by its command, and a broken one, which delays neither."""
+
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import grpc
+import pytest
+import yaml
+
+from rayscaler.api.head.v1 import head_pb2 as pb
+from rayscaler.api.head.v1 import head_pb2_grpc
+from rayscaler.processes import Identity, SystemProcesses
+from tests.server.sockets import report
+
+pytestmark = [pytest.mark.tier("protocol"), pytest.mark.timeout(120)]
+
+PLUGIN = [sys.executable, "-m", "tests.plugin.fake_plugin"]
+REPORT_S = 0.2
+"""Between two reports, as a monitor sends them."""
+
+BLIND = {"EXECUTOR_SILENT", "NO_FIRST_LIST"}
+"""Said of a cluster whose executor does not answer: after its first list, and before."""
+
+
+def definition(name: str, executor: object) -> str:
+    spec = {"executor": executor, "nodeTypes": [{"name": "small", "resources": {"CPU": 1}, "minWorkers": 2}]}
+    return yaml.safe_dump({"apiVersion": "rayscaler.io/v1", "kind": "Cluster", "metadata": {"name": name}, "spec": spec})
+
+
+class Service:
+    """A service, and the monitors of its clusters."""
+
+    def __init__(self, base: Path) -> None:
+        self._base = base
+        self._sequence = 0
+        self.address = f"unix:{base / 'service'}"
+
+    async def start(self, executors: dict[str, object]) -> None:
+        flags = []
+        for name, executor in executors.items():
+            path = self._base / f"{name}.yaml"
+            path.write_text(definition(name, executor))
+            flags += ["-f", str(path)]
+        argv = ["-m", "rayscaler", "serve", *flags, "--listen", self.address, "--state-dir", str(self._base / "state")]
+        with (self._base / "log").open("ab") as log:
+            self.process = await asyncio.create_subprocess_exec(sys.executable, *argv, stdout=asyncio.subprocess.PIPE, stderr=log)
+        assert b"listens" in await self.process.stdout.readline()
+
+    async def until(self, holds: Callable[[dict[str, pb.ClusterStatus]], bool], clusters: tuple[str, ...]) -> dict[str, pb.ClusterStatus]:
+        """Report of all clusters until their statuses are so."""
+        async with (
+            asyncio.timeout(40.0),
+            grpc.aio.insecure_channel(self.address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel,
+        ):
+            stub = head_pb2_grpc.HeadServiceStub(channel)
+            while True:
+                self._sequence += 1
+                for name in clusters:
+                    await stub.ReportDemand(report(self._sequence, cluster=name, snapshot=pb.Snapshot()))
+                found = {each.cluster: each for each in (await stub.GetStatus(pb.GetStatusRequest())).clusters}
+                if holds(found):
+                    return found
+                await asyncio.sleep(REPORT_S)
+
+    async def end(self, number: int) -> None:
+        self.process.send_signal(number)
+        await self.process.wait()
+
+
+@pytest.fixture
+async def service(short_path) -> AsyncIterator[Service]:
+    made = Service(short_path)
+    yield made
+    if made.process.returncode is None:
+        await made.end(signal.SIGTERM)
+
+
+def external_ids(status: pb.ClusterStatus) -> list[str]:
+    return sorted(each.external_id for each in status.instances if each.status == "ALLOCATED")
+
+
+async def test_clusters_are_launched_by_plugins_at_an_address_and_by_a_command_and_a_broken_one_delays_neither(service, short_path):
+    sidecar = await asyncio.create_subprocess_exec(*PLUGIN, f"unix:{short_path / 'sidecar'}", stderr=asyncio.subprocess.DEVNULL)
+    try:
+        names = ("beside", "started", "broken", "absent")
+        await service.start(
+            {
+                "beside": f"unix://{short_path / 'sidecar'}",
+                "started": {"exec": PLUGIN},
+                "broken": {"exec": [sys.executable, "-c", "print('hello')"]},
+                "absent": f"unix://{short_path / 'nobody'}",
+            }
+        )
+        found = await service.until(lambda told: all(len(external_ids(told[name])) == 2 for name in names[:2]), names)
+        for name in names[:2]:
+            assert all(each.startswith(f"fake-{name}-small-") for each in external_ids(found[name])), found[name]
+        found = await service.until(lambda told: all(told[name].blind in BLIND for name in names[2:]), names)
+        assert [len(found[name].instances) for name in names] == [2, 2, 0, 0]
+    finally:
+        sidecar.terminate()
+        await sidecar.wait()
+
+
+async def test_a_plugin_lives_over_a_kill_of_the_service_and_ends_with_its_orderly_end(service, short_path):
+    def has_two(told: dict[str, pb.ClusterStatus]) -> bool:
+        return len(external_ids(told["started"])) == 2
+
+    await service.start({"started": {"exec": PLUGIN}})
+    before = external_ids((await service.until(has_two, ("started",)))["started"])
+    (place,) = (short_path / "state/plugins").iterdir()
+    plugin = Identity(**json.loads((place / "plugin.json").read_text())["identity"])
+    await service.end(signal.SIGKILL)
+    assert SystemProcesses().is_alive(plugin)
+    await service.start({"started": {"exec": PLUGIN}})
+    # The fake keeps its instances in memory: that they are the same says that the plugin is.
+    assert external_ids((await service.until(has_two, ("started",)))["started"]) == before
+    await service.end(signal.SIGTERM)
+    assert not SystemProcesses().is_alive(plugin)
