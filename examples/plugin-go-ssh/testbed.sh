@@ -6,8 +6,11 @@
 #   testbed.sh start M | stop M     power on, power off
 #   testbed.sh cut M | mend M       its network cable
 #   testbed.sh on M COMMAND...      run something there
+#   testbed.sh in COMMAND...        run something in the network
+# From without they work too, where $TESTBED is what FLEET_DIR was.
 # Needs root, iproute2, util-linux and openssh-server; on Debian the last is installed if it is missing.
-# FLEET_PYTHON is the machines' Python (default: python3 here), FLEET_WORKERS how many workers each holds (default 1).
+# FLEET_DIR is the directory to use, which must be there (default: a new one), FLEET_PYTHON the machines' Python (default: python3 here), FLEET_WORKERS
+# how many workers each holds (default 1), FLEET_KEEP more directories of /tmp that the machines see.
 set -eu
 
 SELF=$(realpath "$0")
@@ -30,16 +33,13 @@ keep() { for each in "$TESTBED" "$(dirname "$SELF")" ${FLEET_KEEP:-}; do case $e
 run() {
   check
   export FLEET_SIZE="$1"; shift
-  made=$(mktemp -d "${TMPDIR:-/tmp}/fleet-XXXXXX")
-  trap 'rm -rf "$made"' EXIT
-  trap 'exit 130' INT
-  trap 'exit 143' TERM
-  code=0
-  TESTBED=$made unshare --net --mount --pid --fork --kill-child --mount-proc "$SELF" hub "$@" || code=$?
-  exit $code
+  export TESTBED="${FLEET_DIR:-$(mktemp -d "${TMPDIR:-/tmp}/fleet-XXXXXX")}"
+  echo $$ >"$TESTBED/pid"
+  exec unshare --net --mount --pid --fork --kill-child --mount-proc "$SELF" hub "$@"
 }
 
 hub() {
+  trap 'rm -rf "$TESTBED"' EXIT
   ip link set lo up
   ip link add name hub type bridge
   ip addr add "$HUB_IP/24" dev hub
@@ -101,7 +101,8 @@ start() {
 }
 
 # The first process within a machine.
-inner() { cat "/proc/$(cat "$TESTBED/$1/pid")/task/$(cat "$TESTBED/$1/pid")/children" 2>/dev/null | tr -d ' '; }
+inner() { child_of "$(cat "$TESTBED/$1/pid")"; }
+child_of() { tr -d ' ' <"/proc/$1/task/$1/children" 2>/dev/null; }
 
 machine() {
   m=$1
@@ -125,6 +126,9 @@ machine() {
   exec /usr/sbin/sshd -D -e -f "$TESTBED/$m/sshd_config"
 }
 
+# Only in its network: whoever starts a command so knows it by its own number.
+within() { [ -z "${HUB:-}" ] || exec "$@"; exec nsenter -t "$(child_of "$(cat "$TESTBED/pid")")" --net -- "$@"; }
+
 on() { m=$1; shift; exec nsenter -t "$(inner "$m")" --all -- "$@"; }
 
 stop() {
@@ -133,13 +137,17 @@ stop() {
   until ! ip link show "$1" >/dev/null 2>&1; do sleep 0.02; done
 }
 
+# Goes in, where it is called from without.
+enter() { [ -n "${HUB:-}" ] || HUB=1 exec nsenter -t "$(child_of "$(cat "$TESTBED/pid")")" --all -- "$SELF" "$@"; }
+
 case ${1:-} in
   run) shift; [ $# -ge 2 ] || fail "run N COMMAND..."; run "$@";;
-  hub) shift; hub "$@";;
+  hub) shift; export HUB=1; hub "$@";;
   machine) machine "$2";;
-  start|stop) "$1" "$2";;
-  cut) ip link set "$2" down;;
-  mend) ip link set "$2" up;;
-  on) shift; on "$@";;
+  start|stop) enter "$@"; "$1" "$2";;
+  cut) enter "$@"; ip link set "$2" down;;
+  mend) enter "$@"; ip link set "$2" up;;
+  on) enter "$@"; shift; on "$@";;
+  in) shift; within "$@";;
   *) sed -n '2,/^set/s/^# \{0,1\}//p' "$SELF"; exit 2;;
 esac
