@@ -99,7 +99,7 @@ lock: $(STAMP)   ## refresh requirements.lock, and what the images have of it
 image: $(STAMP)  ## build the service's image as an archive, without a container engine: NAME=, OUT=
 	$(PY) -m deploy.image --name $(or $(NAME),rayscaler:$(VERSION)) --out $(or $(OUT),build/rayscaler-$(VERSION).tar)
 
-bench: $(STAMP)  ## benchmarks: ours, the anchor's, the ratio; exit 1 on a missed ratio, 2 without an anchor
+bench: $(STAMP) $(GO_STAMP) ## benchmarks: ours, the anchor's, the ratio; exit 1 on a missed ratio, 2 without an anchor
 	$(PY) -m tests.bench $(ARGS)
 
 bench-k8s: $(STAMP) $(GO_STAMP) ## the same on a real API server: bursts of pods against bare creates, a task to its pod, idle requests, memory

@@ -10,8 +10,19 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from rayscaler.api.goplugin.v1 import goplugin_pb2
 from rayscaler.plugin import handshake
-from rayscaler.plugin.connection import CHANNEL_OPTIONS
 
+CHANNEL_OPTIONS = (
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 1000),
+    ("grpc.max_reconnect_backoff_ms", 1000),  # gRPC's own is 2 minutes; a sidecar that is back should be seen at once
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.enable_retries", 0),  # who calls decides about a second time
+    ("grpc.enable_http_proxy", 0),
+    # Servers that are set as gRPC delivers them hang up on whoever pings more often than every 5 minutes. A silent watch is found by its beat.
+    ("grpc.keepalive_time_ms", 310_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+)
+"""Of every channel to a plugin."""
 STDIO = "/plugin.GRPCStdio/StreamStdio"
 STREAMS = {goplugin_pb2.CHANNEL_STDOUT: "stdout", goplugin_pb2.CHANNEL_STDERR: "stderr"}
 PAUSE_S = 0.1

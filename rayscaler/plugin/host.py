@@ -37,7 +37,7 @@ class PluginHost:
     """One plugin by its command; `name` is a file's name, and what people call it.
 
     `run` is a task of the app's. Once that has been cancelled, `stop` ends the plugin, or `leave` leaves it to the next host of this name
-    in `directory`, which takes it over; so does one that comes after a crash. It is the Connection of a PluginExecutor.
+    in `directory`, which takes it over; so does one that comes after a crash.
     """
 
     def __init__(
@@ -52,7 +52,6 @@ class PluginHost:
         max_message_bytes: int,
     ) -> None:
         self.name = name
-        self.peer = f"plugin {name}"
         self._argv = tuple(argv)
         self._place = Place(directory, name)
         self._processes = processes
@@ -102,9 +101,6 @@ class PluginHost:
             self._child = await child.adopt(self._place, self._argv, processes=self._processes, intake=self._intake)
         await self._end()
         self._say(State.STOPPED)
-
-    async def close(self) -> None:
-        """Hear that an executor calls no more: the plugin's end is not its affair."""
 
     async def leave(self) -> None:
         """Let go of the plugin, which lives on."""

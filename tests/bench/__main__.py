@@ -14,6 +14,8 @@ LOCAL = {
     "plan": "tests.bench.plan",
     "first-task": "tests.bench.first_task",
     "head-loss": "tests.bench.head_loss",
+    "plugin-launch": "tests.bench.plugin_launch",
+    "plugin-thousand": "tests.bench.plugin_thousand",
 }
 """What one machine is enough for."""
 KUBERNETES = {
@@ -32,7 +34,11 @@ def main() -> int:
     )
     parser.add_argument("cases", nargs="*", metavar="case", help=f"any of: {', '.join(CASES)} (default: {', '.join(LOCAL)})")
     parser.add_argument("--k8s", action="store_true", help=f"by default run {', '.join(KUBERNETES)}")
-    parser.add_argument("--pairs", type=int, help="interleaved pairs of first-task (default 10); runs of head-loss's anchor (default 2)")
+    parser.add_argument(
+        "--pairs",
+        type=int,
+        help="interleaved pairs of first-task (default 10), of plugin-thousand (default 5); runs of head-loss's anchor (default 2)",
+    )
     parser.add_argument("--samples", type=int, help="samples of our side in the other cases")
     parser.add_argument("--seed", type=int, default=1, help="of the made-up nodes and demands (default 1)")
     given = parser.parse_args()

@@ -7,6 +7,7 @@ import pytest
 from rayscaler.executor.base import Executor, LaunchSpec
 from rayscaler.model.nodetype import NodeType
 from rayscaler.model.resources import Resources
+from rayscaler.plugin.connection import Started
 from rayscaler.plugin.executor import PluginExecutor
 from rayscaler.plugin.host import PluginHost
 from rayscaler.testing import conformance
@@ -50,7 +51,7 @@ class Harness:
         self._killed = killed
 
     def executor(self) -> Executor:
-        return PluginExecutor(self._host, timings=QUICK)
+        return PluginExecutor(Started(self._host), timings=QUICK)
 
     def spec(self, instance_id: str) -> LaunchSpec:
         return LaunchSpec("c", instance_id, NodeType("small", Resources.of(CPU=1), labels=(("zone", "a"),)), "192.0.2.9:6379")

@@ -10,6 +10,7 @@ from rayscaler.errors import BrokenPlugin, Unavailable
 from rayscaler.executor.base import LaunchSpec
 from rayscaler.model.nodetype import NodeType
 from rayscaler.model.resources import Resources
+from rayscaler.plugin.connection import Started
 from rayscaler.plugin.executor import PluginExecutor
 from rayscaler.plugin.session import PluginTimings
 from tests.plugin import go_plugin, liars
@@ -115,7 +116,7 @@ async def test_an_answer_above_the_limit_is_refused_by_name(short_path):
 async def test_an_answer_of_a_gibibyte_is_not_even_read(stage, monkeypatch):
     monkeypatch.setenv("FAKE_GIANT", "1")
     host, _ = await stage.begun(str(go_plugin.build()))
-    executor = PluginExecutor(host)
+    executor = PluginExecutor(Started(host))
     await executor.launch(spec("a"))
     reset_peak()
     before = peak_bytes()
