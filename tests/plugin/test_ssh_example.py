@@ -1,12 +1,16 @@
 """The example in Go for machines reached by SSH: its own tests, what it is made of, and the conformance of its workers through a host."""
 
+import asyncio
+import contextlib
 import subprocess
 
 import pytest
 
+from rayscaler.errors import Unavailable
 from rayscaler.executor.base import Executor, LaunchSpec
 from rayscaler.model.nodetype import NodeType
 from rayscaler.model.resources import Resources
+from rayscaler.plugin.connection import Started
 from rayscaler.plugin.executor import PluginExecutor
 from rayscaler.plugin.host import PluginHost
 from rayscaler.testing import conformance
@@ -30,7 +34,7 @@ class Harness:
         self._machines = machines
 
     def executor(self) -> Executor:
-        return PluginExecutor(self._host, timings=QUICK)
+        return PluginExecutor(Started(self._host), timings=QUICK)
 
     def spec(self, instance_id: str) -> LaunchSpec:
         return LaunchSpec("c", instance_id, NodeType("small", Resources.of(CPU=1), labels=(("zone", "a"),)), fleet.HEAD)
@@ -40,12 +44,26 @@ class Harness:
         assert any(self._machines.on(each, "python3", "-c", KILL, record).returncode == 0 for each in ("m1", "m2"))
 
 
+async def reached(harness: Harness) -> None:
+    """Wait until the plugin has tried all machines: until then it is not ready, which its caller asks again."""
+    executor = harness.executor()
+    async with asyncio.timeout(harness.patience_s):
+        while True:
+            with contextlib.suppress(Unavailable):
+                await executor.list("c")
+                break
+            await asyncio.sleep(0.1)  # it says so only when asked
+    await executor.close()
+
+
 @machines
 @cases
 async def test_it_conforms_on_machines_with_a_stand_in_for_ray(case, stage, tmp_path):
     async with fleet.running(tmp_path, 2, workers=4) as running:
         host, _ = await stage.begun(*running.plugin())
-        await case(Harness(host, running))
+        harness = Harness(host, running)
+        await reached(harness)
+        await case(harness)
 
 
 @machines
