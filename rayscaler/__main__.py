@@ -13,6 +13,7 @@ from rayscaler import __version__
 from rayscaler.cli import exits
 from rayscaler.cli.completion import PROGRAM, clusters, completion
 from rayscaler.cli.demo.command import demo
+from rayscaler.cli.executor import executor
 from rayscaler.cli.exits import Exit
 from rayscaler.cli.explain import explain
 from rayscaler.cli.plan.command import plan
@@ -99,7 +100,7 @@ def monitor(*, cluster: str, gcs: str, service: str, incarnation: str, ca: Path 
     asyncio.run(monitor_main.run(settings))
 
 
-for command in (up, down, status, explain, validate, plan, demo, version, completion):
+for command in (up, down, status, explain, validate, plan, demo, executor, version, completion):
     cli.add_command(command)
 
 

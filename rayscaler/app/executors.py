@@ -10,10 +10,11 @@ from rayscaler.clock import Clock
 from rayscaler.config import executors
 from rayscaler.executor.base import Executor
 from rayscaler.model.nodetype import ClusterConfig
-from rayscaler.plugin.connection import Address, Connection, Started
+from rayscaler.plugin.connection import Address, Connection
 from rayscaler.plugin.executor import PluginExecutor
 from rayscaler.plugin.host import PluginHost
 from rayscaler.plugin.session import PluginTimings
+from rayscaler.plugin.started import Started
 from rayscaler.processes import SystemProcesses
 from rayscaler.settings import ServiceSettings
 

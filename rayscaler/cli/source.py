@@ -8,7 +8,7 @@ from rayscaler.api.head.v1 import head_pb2 as pb
 from rayscaler.cli import client
 
 DEFAULT_SERVICE = "127.0.0.1:6380"
-NAMESPACED = frozenset({"serve", "status", "explain"})
+NAMESPACED = frozenset({"serve", "status", "explain", "executor"})
 """Commands that know of namespaces."""
 
 

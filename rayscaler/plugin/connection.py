@@ -1,19 +1,23 @@
-"""Where a plugin is reached: the door that a PluginExecutor calls through, by an address, or by way of a host that has started it."""
+"""Where a plugin is reached: the door that a PluginExecutor calls through, and the plain one, an address. Starts no process."""
 
-import asyncio
-import contextlib
 from typing import Protocol
 
 import grpc
 
 from rayscaler.errors import Denied, Unavailable
-from rayscaler.plugin.calls import CHANNEL_OPTIONS
-from rayscaler.plugin.faults import State
-from rayscaler.plugin.host import PluginHost
 from rayscaler.settings import ExecutorTls
 
-START_S = 5.0
-"""A call waits so long for a plugin that is being started: most are up in a fraction of a second."""
+CHANNEL_OPTIONS = (
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 1000),
+    ("grpc.max_reconnect_backoff_ms", 1000),  # gRPC's own is 2 minutes; a sidecar that is back should be seen at once
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.enable_retries", 0),  # who calls decides about a second time
+    ("grpc.enable_http_proxy", 0),
+    # Servers that are set as gRPC delivers them hang up on whoever pings more often than every 5 minutes. A silent watch is found by its beat.
+    ("grpc.keepalive_time_ms", 310_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+)
 
 
 class Connection(Protocol):
@@ -66,22 +70,3 @@ class Address:
         except OSError as error:
             raise Unavailable(f"{self.peer}: {error.filename}: cannot be read: {error.strerror}") from error
         return grpc.ssl_channel_credentials(roots, key, chain)
-
-
-class Started:
-    """A plugin that a host starts; whoever owns the host ends it."""
-
-    def __init__(self, host: PluginHost) -> None:
-        self.peer = f"plugin {host.name}"
-        self._host = host
-
-    async def channel(self) -> grpc.aio.Channel:
-        """Return the channel to the plugin as it was started last; waits a little for one that is just being started."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(START_S):
-                while (now := self._host.status).state is State.STARTING or (now.state is State.STOPPED and not now.starts):
-                    await self._host.changed()
-        return await self._host.channel()
-
-    async def close(self) -> None:
-        """Leave it to the host."""

@@ -96,20 +96,29 @@ def serve(
     Started by a host, at a socket of its own; else at `address` or RAYSCALER_PLUGIN_LISTEN: unix:///PATH, or HOST:PORT over TLS.
     """
     settings = PluginSettings.from_env(env, listen=address)
-    if not structlog.is_configured():  # whose default is stdout
-        structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
+    logs_to_stderr()
     if not settings.is_child and not settings.listen:
         sys.exit(
             f"{name} is a plugin of rayscaler: name it in a definition's spec.executor.exec, or set RAYSCALER_PLUGIN_LISTEN to serve it at an address"
         )
+
+    async def run() -> None:  # gRPC's server belongs to the loop that it is made in
+        await serve_until_stopped(PluginServer(executor, name=name, version=version, limits=limits), settings)
+
     try:
-        asyncio.run(_serve(executor, settings, name=name, version=version, limits=limits))
+        asyncio.run(run())
     except RayscalerError as error:
         sys.exit(f"error: {error}")
 
 
-async def _serve(executor: Executor, settings: PluginSettings, *, name: str, version: str, limits: Limits | None) -> None:
-    server = PluginServer(executor, name=name, version=version, limits=limits)
+def logs_to_stderr() -> None:
+    """Keep stdout for the handshake: it is where structlog writes unless told otherwise."""
+    if not structlog.is_configured():
+        structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
+
+
+async def serve_until_stopped(server: PluginServer, settings: PluginSettings) -> None:
+    """Serve until a host or a signal says stop; then let go of the executor."""
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, server.stopped.set)
     # A child shares its host's terminal: Ctrl-C there is the host's to act on.
@@ -117,7 +126,7 @@ async def _serve(executor: Executor, settings: PluginSettings, *, name: str, ver
     with _place(settings) as address:
         try:
             await server.start(address, _credentials(settings))
-            log.info("plugin.serves", name=name, address=address)
+            log.info("plugin.serves", address=address)
             if settings.is_child:
                 print(handshake.line("unix", address.removeprefix("unix:")), flush=True)  # noqa: T201 - the handshake
             await server.stopped.wait()

@@ -86,9 +86,9 @@ class Stream:
                 now = loop.time()
                 if broke_at is None or self._bookmark != before:
                     broke_at, tries = now, 0
+                    log.info("plugin.watch.resumes", peer=self._session.peer, cluster=self._cluster, error=str(error))
                 elif now - broke_at > self._session.timings.resume_s:
                     raise
-                log.info("plugin.watch.resumes", peer=self._session.peer, cluster=self._cluster, error=str(error))
             await asyncio.sleep(PAUSES_S[min(tries, len(PAUSES_S) - 1)])
             tries += 1
 

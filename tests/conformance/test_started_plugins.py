@@ -7,9 +7,9 @@ import pytest
 from rayscaler.executor.base import Executor, LaunchSpec
 from rayscaler.model.nodetype import NodeType
 from rayscaler.model.resources import Resources
-from rayscaler.plugin.connection import Started
 from rayscaler.plugin.executor import PluginExecutor
 from rayscaler.plugin.host import PluginHost
+from rayscaler.plugin.started import Started
 from rayscaler.testing import conformance
 from tests.plugin import go_plugin
 from tests.plugin.conftest import stage  # noqa: F401 - a fixture

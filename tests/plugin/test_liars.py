@@ -10,9 +10,9 @@ from rayscaler.errors import BrokenPlugin, Unavailable
 from rayscaler.executor.base import LaunchSpec
 from rayscaler.model.nodetype import NodeType
 from rayscaler.model.resources import Resources
-from rayscaler.plugin.connection import Started
 from rayscaler.plugin.executor import PluginExecutor
 from rayscaler.plugin.session import PluginTimings
+from rayscaler.plugin.started import Started
 from tests.plugin import go_plugin, liars
 from tests.plugin.liars import lying
 

@@ -10,9 +10,9 @@ from rayscaler.errors import Unavailable
 from rayscaler.executor.base import Executor, LaunchSpec
 from rayscaler.model.nodetype import NodeType
 from rayscaler.model.resources import Resources
-from rayscaler.plugin.connection import Started
 from rayscaler.plugin.executor import PluginExecutor
 from rayscaler.plugin.host import PluginHost
+from rayscaler.plugin.started import Started
 from rayscaler.testing import conformance
 from tests.cluster import binary
 from tests.plugin import fleet
