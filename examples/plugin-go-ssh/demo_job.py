@@ -4,6 +4,7 @@ import os
 import socket
 import sys
 import time
+from pathlib import Path
 
 import ray
 
@@ -13,7 +14,7 @@ HOLD_S = 3.0
 @ray.remote(num_cpus=1, max_retries=3)
 def task(ledger, name, index):
     time.sleep(HOLD_S)  # the task's work: it holds its CPU for so long
-    with open(ledger, "a", encoding="utf-8") as file:
+    with Path(ledger).open("a", encoding="utf-8") as file:
         file.write(f"{name} {index} {socket.gethostname()}\n")
     return os.getpid()
 

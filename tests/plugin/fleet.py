@@ -17,6 +17,7 @@ HEAD = "10.77.0.1:6379"
 """Where the testbed's network has its head."""
 UP_S = 60.0
 """For some machines to start, which takes a second."""
+PYTHON = Path(sys.executable).resolve()
 RAY = """#!/bin/sh
 echo "Ray runtime started."
 exec sleep 600
@@ -71,7 +72,7 @@ async def running(directory: Path, machines: int, *, workers: int) -> AsyncItera
     tools, at = directory / "bin", directory / "testbed"
     for each in (tools, at):
         each.mkdir()
-    (tools / "python3").symlink_to(Path(sys.executable).resolve())
+    (tools / "python3").symlink_to(PYTHON)
     (tools / "ray").write_text(RAY)
     (tools / "ray").chmod(0o755)
     env = {

@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import os
 import subprocess
+import sys
 
 import pytest
 
@@ -89,3 +91,13 @@ def test_by_hand_it_says_what_it_is_and_what_is_wrong_with_a_fleet(tmp_path):
     assert done.returncode == 2
     assert "machines[0].hostKey: is missing" in done.stderr
     assert "machines[0].workers: 0: must be 1 at least" in done.stderr
+
+
+@machines
+@pytest.mark.tier("ray")
+def test_its_demo_runs_a_real_ray_on_two_machines_over_the_loss_of_plugin_and_head():
+    env = {**os.environ, "PYTHON": sys.executable, "PATH": binary.PATH}
+    done = subprocess.run([fleet.SOURCE / "demo.sh"], env=env, check=False, capture_output=True, text=True)
+    print(done.stdout, done.stderr)
+    assert done.returncode == 0, done.stderr
+    assert "all of it was seen" in done.stdout

@@ -28,7 +28,13 @@ MARK = "rayscaler-agent: "  # before each line of ours: a login script may print
 VARIABLE = "RAYSCALER_SSH_WORKER"  # in the environment of all that a worker starts
 NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
 STARTED_LINE, DRAINED_LINE = b"Ray runtime started.", b"rejoin: ending: its node was drained"
-MEANINGS = {0: "it ended by itself", 90: "its node was drained", 91: "`ray` cannot be run", 92: "its prelude failed", 93: "its supervisor was started wrongly"}
+MEANINGS = {
+    0: "it ended by itself",
+    90: "its node was drained",
+    91: "`ray` cannot be run",
+    92: "its prelude failed",
+    93: "its supervisor was started wrongly",
+}
 LOOK_S, IDLE_S = 0.1, 1.0  # between two looks while something is awaited that tells nobody, and otherwise
 SILENCE_S = 45.0  # without an order for so long, the plugin is taken for gone; it sends one every few seconds
 STARTING_GRACE_S = 5.0  # from SIGTERM to SIGKILL for a worker that is not up: it has no work
@@ -81,7 +87,12 @@ class Worker:
         ending = self.record["ending_at"] is not None
         detail = self.says or f"pid {self.record['pid']}, log {self.log_path}"
         phase = phase or ("ENDING" if ending else "REGISTERING" if self.record["was_up"] else "STARTING")
-        return {**{name: self.record[name] for name in ("cluster", "instance_id", "spec")}, "phase": phase, "detail": detail, "error": error}
+        return {
+            **{name: self.record[name] for name in ("cluster", "instance_id", "spec")},
+            "phase": phase,
+            "detail": detail,
+            "error": error,
+        }
 
 
 class Agent:
@@ -163,7 +174,9 @@ class Agent:
         directory = os.path.join(self.root, order["cluster"])
         os.makedirs(directory, mode=0o700, exist_ok=True)
         record = {name: order[name] for name in ("cluster", "instance_id", "spec")}
-        record.update(mark=uuid.uuid4().hex, pid=None, started=None, boot=None, ending_at=None, was_up=False, supervised=bool(order["supervisor"]))
+        record.update(
+            mark=uuid.uuid4().hex, pid=None, started=None, boot=None, ending_at=None, was_up=False, supervised=bool(order["supervisor"])
+        )
         worker = Worker(os.path.join(directory, order["instance_id"] + ".json"), record)
         environment = {name: value for name, value in os.environ.items() if name not in order["not_inherited"]}
         environment.update(order["env"])
@@ -174,7 +187,13 @@ class Agent:
         try:
             with open(worker.log_path, "ab", opener=private) as log:
                 worker.child = subprocess.Popen(
-                    argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=os.path.expanduser("~"), env=environment, start_new_session=True
+                    argv,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    cwd=os.path.expanduser("~"),
+                    env=environment,
+                    start_new_session=True,
                 )
         except OSError:
             self.forget(worker)
