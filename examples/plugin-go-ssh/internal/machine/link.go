@@ -311,7 +311,7 @@ func (l *Link) forget() {
 		if view.Phase == Ending {
 			gone := *view
 			gone.Phase, gone.Detail = Gone, "given up: its machine is out of reach: "+l.why
-			l.ends[key], l.givenUp[key] = true, true
+			l.givenUp[key] = true
 			l.show(&gone)
 		}
 	}
