@@ -43,6 +43,7 @@ demo: $(STAMP)   ## run the main job on this machine: a real Ray head, demand, w
 
 test: $(STAMP) $(GO_STAMP) ## set up everything and run the tests, but those of e2e
 	@$(PY) -m tests.protocol.go_monitor >/dev/null  # some minutes with Go's own cache empty, which no test should take
+	@$(PY) -m tests.plugin.go_plugin >/dev/null    # likewise
 	@$(PY) -m tests.cluster.binary >/dev/null      # likewise
 	@$(PY) -m tests.chart.tools >/dev/null         # likewise
 	@$(PY) -m tests.plugin.fleet >/dev/null        # likewise

@@ -41,9 +41,9 @@ class Timings:
     settle_s: float = 2.0
     """After a new session began, nothing is ended for so long: its first snapshots may lack nodes (WC-8)."""
     usage_lag_s: float = 3.0
-    """Ray shows a node's use about 1 to 2 s before it drops the demand that uses it (WC-9); see reconciler/usage.py."""
+    """Ray shows a node's use about 1 to 2 s before it drops the demand that uses it (WC-9); see reconciler/landing.py."""
     doubled_lag_s: float = 12.0
-    """The same while the sum of use and demand says that work is shown twice; see reconciler/landing.py."""
+    """The same while nothing says that the demand has gone, and no new work has come."""
     backlog_lag_s: float = 1.5
     """Ray sums its backlog from samples up to 1 s old, so a sample may count a moving task twice; see reconciler/backlog.py."""
     unneeded_grace_s: float = 10.0
@@ -159,7 +159,10 @@ class ServiceSettings:
 
 @dataclass(frozen=True)
 class NamespaceSettings:
-    """Settings of `rayscaler -n NAMESPACE serve`. `pod_name` "" means that the service runs in no pod of the namespace."""
+    """Settings of `rayscaler -n NAMESPACE serve`. `pod_name` "" means that the service runs in no pod of the namespace.
+
+    `executor` is the address of a plugin that makes the workers in place of the service, such as `rayscaler executor serve k8s` beside it.
+    """
 
     namespace: str
     pod_name: str = ""
@@ -170,10 +173,11 @@ class NamespaceSettings:
     monitor_service: str = ""
     """Where monitors find the replica that leads."""
     kubeconfig: Path | None = None
+    executor: str = ""
 
     @classmethod
     def from_env(cls, namespace: str, env: Mapping[str, str] | None = None) -> Self:
-        """Read RAYSCALER_POD_NAME, RAYSCALER_IMAGE, RAYSCALER_IMAGE_PULL_POLICY, RAYSCALER_TLS (on or off), RAYSCALER_MONITOR_SERVICE, KUBECONFIG."""
+        """Read RAYSCALER_POD_NAME, RAYSCALER_IMAGE, RAYSCALER_IMAGE_PULL_POLICY, RAYSCALER_TLS (on or off), RAYSCALER_MONITOR_SERVICE, KUBECONFIG, RAYSCALER_EXECUTOR."""
         env = os.environ if env is None else env
         default = cls(namespace)
         return cls(
@@ -184,6 +188,7 @@ class NamespaceSettings:
             is_tls_on=_on(env, "RAYSCALER_TLS"),
             monitor_service=env.get("RAYSCALER_MONITOR_SERVICE") or f"rayscaler-leader.{namespace}.svc:6380",
             kubeconfig=kubeconfig(env),
+            executor=env.get("RAYSCALER_EXECUTOR", ""),
         )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from rayscaler.clock import Clock
 from rayscaler.config import executors
+from rayscaler.errors import InvalidRequest, Problem
 from rayscaler.executor.base import Executor
 from rayscaler.model.nodetype import ClusterConfig
 from rayscaler.plugin.connection import Address, Connection
@@ -38,8 +39,9 @@ class Executors:
             return self._local
         key = (config.executor, config.command)
         if key not in self._plugins:
-            timings = PluginTimings.within(self._settings.timings.executor_call_s)
-            self._plugins[key] = PluginExecutor(self._connection(config), timings=timings, clock=self._clock)
+            self._plugins[key] = (
+                self._started(config.command) if config.command else by_address(config.executor, self._settings, self._clock)
+            )
         return self._plugins[key]
 
     async def close(self) -> None:
@@ -49,13 +51,11 @@ class Executors:
         for host in self._hosts:
             await host.stop()
 
-    def _connection(self, config: ClusterConfig) -> Connection:
+    def _started(self, command: tuple[str, ...]) -> PluginExecutor:
         settings = self._settings
-        if not config.command:
-            return Address(config.executor, max_message_bytes=settings.max_message_bytes, tls=settings.executor_tls)
         host = PluginHost(
-            plugin_name(config.command),
-            config.command,
+            plugin_name(command),
+            command,
             settings.plugin_dir,
             processes=SystemProcesses(),
             timings=settings.timings,
@@ -64,7 +64,18 @@ class Executors:
         )
         self._hosts.append(host)
         self._own(f"plugin {host.name}", host.run())
-        return Started(host)
+        return _executor(Started(host), settings, self._clock)
+
+
+def by_address(address: str, settings: ServiceSettings, clock: Clock) -> PluginExecutor:
+    """Return the executor at an address; raises InvalidRequest for what is none."""
+    if not executors.is_address(address):
+        raise InvalidRequest(Problem("RAYSCALER_EXECUTOR", repr(address), "must be a plugin's address: unix:///PATH or dns:///HOST:PORT"))
+    return _executor(Address(address, max_message_bytes=settings.max_message_bytes, tls=settings.executor_tls), settings, clock)
+
+
+def _executor(connection: Connection, settings: ServiceSettings, clock: Clock) -> PluginExecutor:
+    return PluginExecutor(connection, timings=PluginTimings.within(settings.timings.executor_call_s), clock=clock)
 
 
 def plugin_name(command: tuple[str, ...]) -> str:

@@ -6,10 +6,12 @@ import uuid
 from collections.abc import Callable
 
 from rayscaler.app.clusters import Clusters
+from rayscaler.app.executors import by_address
 from rayscaler.app.process import Process
 from rayscaler.app.service import Service, calm_collector
 from rayscaler.cli.exits import Exit
 from rayscaler.clock import SystemClock
+from rayscaler.executor.base import Executor
 from rayscaler.k8s.certificates import Certificates
 from rayscaler.k8s.client import Client, connect
 from rayscaler.k8s.executor import KubernetesExecutor
@@ -46,7 +48,11 @@ class _Replica:
         self._process = Process()
         self._leadership = leadership
         store = ConfigMapStore(client, namespace, holder=leadership.holder, transitions=lambda: leadership.transitions, owner=owners.get)
-        executor = KubernetesExecutor(client, namespace, on_end=self._process.ended, owner=owners.get)
+        executor: Executor = (
+            by_address(own.executor, settings, clock)
+            if own.executor
+            else KubernetesExecutor(client, namespace, on_end=self._process.ended, owner=owners.get)
+        )
         self._service = Service(self._process, settings.timings, executor=executor, store=store, clock=clock)
         sidecar = Sidecar(own.image, own.monitor_service, pull_policy=own.image_pull_policy, has_tls=own.is_tls_on)
         self._clusters = Clusters(self._service, client, namespace, owners=owners, kept=store, sidecar=sidecar, clock=clock)

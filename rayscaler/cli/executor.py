@@ -53,11 +53,11 @@ async def _local(settings: PluginSettings, root: Path) -> None:
 
 async def _kubernetes(settings: PluginSettings, namespace: str) -> None:
     from rayscaler.k8s.client import connect  # and with it a client of Kubernetes, half a second of imports
-    from rayscaler.k8s.executor import KubernetesExecutor
+    from rayscaler.k8s.owned import OwnedExecutor
 
     client = await connect(kubeconfig())
     try:
-        server = PluginServer(KubernetesExecutor(client, namespace, on_end=lambda _: server.stopped.set()), name=NAMES["k8s"])
+        server = PluginServer(OwnedExecutor(client, namespace, on_end=lambda _: server.stopped.set()), name=NAMES["k8s"])
         await serve_until_stopped(server, settings)
     finally:
         await client.close()

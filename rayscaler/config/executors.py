@@ -28,7 +28,7 @@ def read(reader: Reader, value: object, has: str) -> tuple[str, tuple[str, ...]]
     if isinstance(value, str):
         if value == KUBERNETES:
             reader.problem(path, value, "is for the service of a namespace: `rayscaler -n NAMESPACE serve`; this one is of a machine")
-        elif not _UNIX.fullmatch(value) and not _DNS.fullmatch(value):
+        elif not is_address(value):
             reader.problem(path, value, RULE)
         else:
             return value, ()
@@ -37,6 +37,11 @@ def read(reader: Reader, value: object, has: str) -> tuple[str, tuple[str, ...]]
         reader.problem(path, value, RULE)
         return LOCAL, ()
     return COMMAND, _command(reader, f"{path}.{COMMAND}", reader.mapping(path, value, {COMMAND}).get(COMMAND))
+
+
+def is_address(text: str) -> bool:
+    """Whether a plugin can be at it."""
+    return bool(_UNIX.fullmatch(text) or _DNS.fullmatch(text))
 
 
 def is_plugin(executor: str) -> bool:

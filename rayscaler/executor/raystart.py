@@ -67,6 +67,12 @@ def identity(spec: LaunchSpec) -> dict[str, str]:
     return {"RAY_CLOUD_INSTANCE_ID": spec.instance_id, "RAY_NODE_TYPE_NAME": spec.node_type.name, **market}
 
 
+def worker_argv(node_type: NodeType, head_address: str, ray: str = "ray") -> list[str]:
+    """Return the command of a node on any machine that it may share; it runs for as long as the node does."""
+    flags = {"address": head_address, **ANY_PORT, **node_flags(node_type)}
+    return [*ray_command(ray, node_type.resources), "start", "--block", *spelled(flags)]
+
+
 def worker_env(spec: LaunchSpec) -> dict[str, str]:
     """Return what a node's environment has besides its machine's: the node type's own, and who it is."""
     return {"RAY_USAGE_STATS_ENABLED": "0", **CONNECT, **dict(spec.node_type.env), **identity(spec)}

@@ -4,6 +4,7 @@ A child is started here, or adopted: found running, as an earlier process of ray
 """
 
 import asyncio
+import fcntl
 import os
 import shutil
 import signal
@@ -32,6 +33,8 @@ PORTS = {"PLUGIN_MIN_PORT": "10000", "PLUGIN_MAX_PORT": "25000"}
 """Where a plugin that cannot have a unix socket listens; go-plugin's own hosts say the same."""
 BY_HAND = "These are not meant to be executed directly"
 """What go-plugin says where the cookie is not its own."""
+PIPE_BYTES = 1 << 20
+"""What a plugin may print while there is no service to read it, before its prints wait: the most that the kernel gives to anybody."""
 LAST_WORDS_S = 0.5
 """How long the pipes of a dead plugin are read on: what it left in them is there at once, unless its own children hold them open."""
 
@@ -200,7 +203,7 @@ async def start(place: Place, argv: Sequence[str], *, processes: SystemProcesses
     return child
 
 
-async def adopt(place: Place, argv: Sequence[str], *, processes: SystemProcesses, intake: Intake) -> Child | None:
+async def adopt(place: Place, argv: Sequence[str], *, processes: SystemProcesses, intake: Intake, grace_s: float) -> Child | None:
     """Return a plugin of this command that an earlier process of rayscaler left running and ready for calls; end any other one in this place."""
     if not place.directory.exists():  # nothing was ever begun here; a look at all processes takes its time
         return None
@@ -216,7 +219,7 @@ async def adopt(place: Place, argv: Sequence[str], *, processes: SystemProcesses
         with suppress(OSError):  # no pipes: it is not taken
             child.read(_pipes(place))
             return child
-    await child.end(0.0)
+    await child.end(grace_s)
     return None
 
 
@@ -243,7 +246,11 @@ def how_ended(code: int | None) -> str:
 
 def _pipes(place: Place) -> dict[str, int]:
     """Open a place's pipes, before there is a process that could print and end unread."""
-    return {pipe.name: os.open(pipe, os.O_RDONLY | os.O_NONBLOCK) for pipe in (place.stdout, place.stderr)}
+    pipes = {pipe.name: os.open(pipe, os.O_RDONLY | os.O_NONBLOCK) for pipe in (place.stdout, place.stderr)}
+    for fd in pipes.values():
+        with suppress(OSError):  # a user may have only so many pages in pipes; then it is what the kernel gives
+            fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+    return pipes
 
 
 async def _piece(fd: int) -> bytes:

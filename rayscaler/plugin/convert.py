@@ -6,6 +6,7 @@ What a plugin says is BrokenPlugin where it breaks a rule (SPEC X...), what a ca
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -20,12 +21,18 @@ from rayscaler.model.nodetype import NodeType
 from rayscaler.model.resources import Resources
 from rayscaler.rules import MAX_AMOUNT, MAX_AT, MAX_DETAIL, MAX_PROBLEMS, Rules
 
+VERSION = 1
+"""Of the protocol: the newest that is known here, and the one that is served (X1)."""
+MAX_BATCH = 1000
+"""Instances in one call, whatever a plugin bears (X40)."""
 INSTANCE_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 """What every executor can make a name of its own from."""
 MAX_TEMPLATE = 1 << 20
 """Characters of a node type's template: more than an API server takes of a pod."""
 MAX_VALUE = 64 << 10
 """Characters of one value of an environment, a label or a start parameter."""
+MADE = 64
+"""Node types kept as they were converted last."""
 PHASES = {
     pb.PHASE_UNSCHEDULED: Phase.UNSCHEDULED,
     pb.PHASE_PULLING: Phase.PULLING,
@@ -48,10 +55,21 @@ _TROUBLE_NUMBERS = {trouble: number for number, trouble in TROUBLES.items()}
 
 def launch_spec(spec: LaunchSpec) -> pb.LaunchSpec:
     """Return a spec with how Ray is started by it; raises InvalidRequest for amounts that no node can have."""
-    flags = {"address": spec.head_address, **raystart.ANY_PORT, **raystart.node_flags(spec.node_type)}
-    argv = [*raystart.ray_command("ray", spec.node_type.resources), "start", "--block", *raystart.spelled(flags)]
-    start = pb.RayStart(argv=argv, env=raystart.worker_env(spec), not_inherited=sorted(raystart.NOT_INHERITED))
-    return pb.LaunchSpec(instance_id=spec.instance_id, node_type=node_type(spec.node_type), head_address=spec.head_address, ray_start=start)
+    made = pb.LaunchSpec()
+    made.CopyFrom(_launch_of(spec.node_type, spec.head_address))
+    made.instance_id = spec.instance_id
+    made.ray_start.env.update(raystart.identity(spec))
+    return made
+
+
+@lru_cache(maxsize=MADE)
+def _launch_of(made: NodeType, head_address: str) -> pb.LaunchSpec:
+    """Return what all launches of a node type have in common."""
+    spec = LaunchSpec("", "", made, head_address)
+    start = pb.RayStart(
+        argv=raystart.worker_argv(made, head_address), env=raystart.worker_env(spec), not_inherited=sorted(raystart.NOT_INHERITED)
+    )
+    return pb.LaunchSpec(node_type=node_type(made), head_address=head_address, ray_start=start)
 
 
 def node_type(made: NodeType) -> pb.NodeType:
@@ -124,20 +142,31 @@ def is_instance_id(name: str) -> bool:
 
 def node_type_from(rules: Rules, path: str, told: pb.NodeType) -> NodeType:
     """Return the node type that somebody sends; problems go to `rules`. Pairs are sorted, so that the same type is the same again."""
-    rules.name(f"{path}.name", told.name, required=True)
+    made, problems = _node_type_of(told.SerializeToString(deterministic=True))
+    for each in problems:
+        rules.need(f"{path}.{each.path}", False, each.rule)
+    return made
+
+
+@lru_cache(maxsize=MADE)
+def _node_type_of(data: bytes) -> tuple[NodeType, tuple[Problem, ...]]:
+    """Return the node type in a message, and its problems: of a thousand instances most are of a few types."""
+    told, rules = pb.NodeType.FromString(data), Rules()
+    rules.name("name", told.name, required=True)
     for name, amount in told.resources.items():
-        rules.name(f"{path}.resources", name, required=True)
-        rules.need(f"{path}.resources.{name[:64]}", 0 < amount <= MAX_AMOUNT, f"{amount} is no amount above 0 and up to 2^62")
-    rules.need(f"{path}.template", len(told.template) <= MAX_TEMPLATE, f"is longer than {MAX_TEMPLATE} characters")
-    return NodeType(
+        rules.name("resources", name, required=True)
+        rules.need(f"resources.{name[:64]}", 0 < amount <= MAX_AMOUNT, f"{amount} is no amount above 0 and up to 2^62")
+    rules.need("template", len(told.template) <= MAX_TEMPLATE, f"is longer than {MAX_TEMPLATE} characters")
+    made = NodeType(
         name=told.name,
         resources=Resources(told.resources),
-        labels=_pairs(rules, f"{path}.labels", told.labels),
-        env=_pairs(rules, f"{path}.env", told.env),
-        start_params=_pairs(rules, f"{path}.start_params", told.start_params),
+        labels=_pairs(rules, "labels", told.labels),
+        env=_pairs(rules, "env", told.env),
+        start_params=_pairs(rules, "start_params", told.start_params),
         is_spot=told.is_spot,
         template=told.template,
     )
+    return made, tuple(map(Problem.of, rules.problems))
 
 
 def observation_from(told: pb.Observation, now: float) -> InstanceObservation:

@@ -89,16 +89,16 @@ class PluginHost:
                 running = await self._begun()
                 served_at = self._clock.mono()
                 await self._served_out(running)
-            except Failure as failure:
+            except (Failure, OSError) as error:
                 is_steady = served_at is not None and self._clock.mono() - served_at >= self._timings.plugin_steady_s
                 failures = 1 if is_steady else failures + 1
-                await self._rest(failure, failures)
+                await self._rest(error if isinstance(error, Failure) else Failure(Fault.HOST, f"this machine fails it: {error}"), failures)
 
     async def stop(self) -> None:
         """End the plugin, also one that an earlier process left running; nothing of it is left. Twice is fine."""
         self._say(State.STOPPING)
         if self._child is None:
-            self._child = await child.adopt(self._place, self._argv, processes=self._processes, intake=self._intake)
+            self._child = await self._adopted()
         await self._end()
         self._say(State.STOPPED)
 
@@ -113,7 +113,7 @@ class PluginHost:
         """Take the plugin over or start it, and wait until it serves; raises Failure."""
         self._say(State.STARTING)
         await self._end()
-        self._child = await child.adopt(self._place, self._argv, processes=self._processes, intake=self._intake)
+        self._child = await self._adopted()
         if self._child is not None:
             try:
                 return await self._ready(self._child, self._healthy(self._child))
@@ -122,6 +122,10 @@ class PluginHost:
                 await self._end()
         self._child = await child.start(self._place, self._argv, processes=self._processes, intake=self._intake)
         return await self._ready(self._child, self._greeted(self._child))
+
+    async def _adopted(self) -> Child | None:
+        grace_s = self._timings.plugin_grace_s
+        return await child.adopt(self._place, self._argv, processes=self._processes, intake=self._intake, grace_s=grace_s)
 
     async def _ready(self, new: Child, work: Coroutine[Any, Any, None]) -> Child:
         began = self._clock.mono()
@@ -148,13 +152,12 @@ class PluginHost:
     async def _healthy(self, new: Child) -> None:
         """Connect, and wait for good health."""
         channel = new.connect(self._max_message_bytes)
-        try:
-            await self._unless_ended(new, calls.until_healthy(channel, self._health_deadline_s))
-        except LookupError as error:
+        health = await self._unless_ended(new, calls.until_healthy(channel, self._health_deadline_s))
+        if not health.is_served:
+            advice = f"add that to its server, and set {handshake.HEALTH_SERVICE!r} to SERVING"
             raise new.failure(
-                Fault.NO_HEALTH,
-                f"it does not serve grpc.health.v1 for the service {handshake.HEALTH_SERVICE!r} ({error}); add that to its server",
-            ) from error
+                Fault.NO_HEALTH, f"it does not serve grpc.health.v1 for the service {handshake.HEALTH_SERVICE!r} ({health.wrong}); {advice}"
+            )
 
     async def _served_out(self, running: Child) -> NoReturn:
         """Raise Failure once the plugin has ended or does not answer any more."""
@@ -165,7 +168,7 @@ class PluginHost:
         misses, wrong = 0, ""
         while misses < MISSES and running.channel is not None:
             await asyncio.sleep(self._timings.plugin_health_s)
-            wrong = await calls.check_health(running.channel, self._health_deadline_s)
+            wrong = (await calls.check_health(running.channel, self._health_deadline_s)).wrong
             misses = misses + 1 if wrong else 0
             if wrong:
                 log.warning("plugin.health_missed", plugin=self.name, misses=misses, detail=wrong)
@@ -193,7 +196,10 @@ class PluginHost:
         )
         told = {"fault": failure.fault, "detail": failure.detail, "printed": failure.printed}
         self._say(State.WAITING, retry_at=self._clock.now() + wait_s, **told)
-        await self._end()
+        try:
+            await self._end()
+        except OSError as error:
+            log.warning("plugin.end_failed", plugin=self.name, detail=str(error))  # and tried again before the next start
         await asyncio.sleep(wait_s)
 
     async def _end(self) -> None:

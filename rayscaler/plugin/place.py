@@ -19,6 +19,8 @@ from rayscaler.processes import Identity
 
 MARK = "RAYSCALER_PLUGIN_PLACE"
 """Variable that tells a plugin that was started and not noted down from a stranger: the path of its place."""
+TEMPORARY = "rayscaler-plugin-"
+"""What the directory of a socket begins with where the place itself has too long a path."""
 SOCKET_BYTES = 107
 """What a unix socket's path may have."""
 SOCKET_NAME_BYTES = 48
@@ -54,7 +56,7 @@ class Place:
                 os.mkfifo(pipe, 0o600)
             sockets = self.directory / "s"
             if len(os.fsencode(sockets)) + 1 + SOCKET_NAME_BYTES > SOCKET_BYTES:
-                return Path(tempfile.mkdtemp(prefix="rayscaler-"))
+                return Path(tempfile.mkdtemp(prefix=TEMPORARY))
             shutil.rmtree(sockets, ignore_errors=True)
             sockets.mkdir(mode=0o700)
         except OSError as error:
@@ -87,13 +89,11 @@ class Place:
 
     def remove(self, record: Record | None) -> None:
         """Forget what was started here; `record` says where its socket was."""
-        self._record.unlink(missing_ok=True)
-        for path in (self.directory / "s", *([] if record is None else [record.sockets])):
-            shutil.rmtree(path, ignore_errors=True)
-        for pipe in (self.stdout, self.stderr):
-            pipe.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            self.directory.rmdir()
+        with contextlib.suppress(OSError):  # then it is read again, and its process is not there
+            self._record.unlink()
+        if record is not None and record.sockets.parent == Path(tempfile.gettempdir()) and record.sockets.name.startswith(TEMPORARY):
+            shutil.rmtree(record.sockets, ignore_errors=True)  # nothing but what `prepare` makes, whatever somebody wrote into the record
+        shutil.rmtree(self.directory, ignore_errors=True)
 
 
 def program(argv: Sequence[str]) -> str:

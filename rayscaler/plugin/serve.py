@@ -32,7 +32,7 @@ log = structlog.get_logger(__name__)
 MAX_MESSAGE_BYTES = 32 << 20
 """Of a request; a host sends 4 MiB at most (X39)."""
 STOP_GRACE_S = 1.0
-"""Calls under way at the end get this long; a host waits 2 s, then kills."""
+"""Calls under way at the end get this long; a host waits 5 s, then kills."""
 LOOPBACK = ("127.0.0.1:", "localhost:", "[::1]:", "unix:")
 """Where plain text is nobody else's to read."""
 

@@ -15,16 +15,15 @@ from rayscaler.errors import BookmarkExpired, Busy, InvalidRequest, RayscalerErr
 from rayscaler.executor.base import Executor, LaunchSpec
 from rayscaler.model.instance import InstanceObservation
 from rayscaler.plugin import convert
+from rayscaler.plugin.convert import MAX_BATCH, VERSION
 from rayscaler.plugin.history import History
 from rayscaler.rules import Rules
 
 SERVICE = pb.DESCRIPTOR.services_by_name["ExecutorService"].full_name
-VERSION = 1
-"""Of the protocol that is written here."""
 BEAT_S = 5.0
 """A watch says something at least so often; 10 s are allowed (X32)."""
-MAX_BATCH = 1000
-"""Instances of one call (X40), and of one page."""
+MAX_PAGE = 1000
+"""Instances of one page."""
 PAGE_BYTES = 2 << 20
 """A page is full at so much: half of what gRPC takes by default."""
 MARGIN = 0.1
@@ -127,7 +126,7 @@ class ExecutorService(executor_pb2_grpc.ExecutorServiceServicer):
         except BookmarkExpired as error:
             raise BookmarkExpired("page_token: is not known here any more; list again") from error
         seen = [each for each in await self._executor.list(cluster) if each.instance_id > after]
-        return _page(sorted(seen, key=lambda each: each.instance_id), min(request.page_size or MAX_BATCH, MAX_BATCH), bookmark)
+        return _page(sorted(seen, key=lambda each: each.instance_id), min(request.page_size or MAX_PAGE, MAX_PAGE), bookmark)
 
     async def Watch(self, request: pb.WatchRequest, context: Any) -> AsyncIterator[pb.WatchResponse]:  # noqa: ARG002, N802 - gRPC's form
         """Tell changes, and where one stands, until the caller hangs up."""

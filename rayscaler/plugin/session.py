@@ -12,18 +12,15 @@ from google.protobuf.message import DecodeError, Message
 
 from rayscaler import __version__, wire
 from rayscaler.api.executor.v1 import executor_pb2 as pb
-from rayscaler.errors import BrokenPlugin, RayscalerError, Unavailable
+from rayscaler.errors import BrokenPlugin, RayscalerError, Unavailable, Unsupported
 from rayscaler.plugin.connection import Connection
+from rayscaler.plugin.convert import MAX_BATCH, VERSION
 from rayscaler.rules import MAX_DETAIL
 
 log = structlog.get_logger(__name__)
 
 PATH = "/" + pb.DESCRIPTOR.services_by_name["ExecutorService"].full_name
-VERSION = 1
-"""Of the protocol: the newest that is known here."""
 NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
-MAX_BATCH = 1000
-"""Instances in one call where the plugin names no limit (X40)."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +130,10 @@ class Session:
     async def _introduce(self, channel: grpc.aio.Channel) -> Introduced:
         timeout_s = self.timings.introduce_s
         asked = pb.GetInfoRequest(rayscaler_version=__version__, protocol_version=VERSION)
-        info = await self._call(channel, "GetInfo", asked, pb.GetInfoResponse, timeout_s=timeout_s)
+        try:
+            info = await self._call(channel, "GetInfo", asked, pb.GetInfoResponse, timeout_s=timeout_s)
+        except Unsupported as error:
+            raise BrokenPlugin(f"{self.peer}: X1: whoever answers there serves no {PATH[1:]}") from error
         if NAME.fullmatch(info.name) is None:
             raise BrokenPlugin(f"{self.peer}: X1: its name is {info.name[:64]!r}, which none can have")
         if info.protocol_version < 1:

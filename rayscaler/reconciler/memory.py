@@ -21,7 +21,7 @@ from rayscaler.model.nodetype import ClusterConfig
 from rayscaler.model.plan import Infeasible
 from rayscaler.model.state import Backoff, Expectation, FloorOwners, Hold
 from rayscaler.model.status import Action, DefinitionStatus
-from rayscaler.reconciler import backlog, floor, landing, usage
+from rayscaler.reconciler import backlog, floor, landing
 from rayscaler.reconciler.admission import Order
 from rayscaler.settings import Timings
 from rayscaler.store.base import ClusterRecord, OpenBatch
@@ -83,7 +83,6 @@ class Memory:
     telling: TellCommand | None = None
     told: frozenset[tuple[str, Reason]] = frozenset()
     driver_notice: str = ""
-    history: usage.History = field(default_factory=dict)
     counts: backlog.History = field(default_factory=dict)
     ledger: landing.Ledger | None = None
     failed: list[FailedLaunch] = field(default_factory=list)
@@ -147,9 +146,9 @@ class Memory:
         self.fresh_at = read_at
         self._take_constraint(report.snapshot.constraint)
         self._follow_floor(seen_s, now)
-        self.history = usage.remember(self.history, report.snapshot.nodes, read_at, self.timings.doubled_lag_s)
-        self.ledger = landing.follow(self.ledger, report.snapshot)
         self.counts = backlog.remember(self.counts, report.snapshot.demands, read_at, self.timings.backlog_lag_s)
+        sure = backlog.settled(report.snapshot.demands, self.counts, read_at, self.timings.backlog_lag_s)
+        self.ledger = landing.follow(self.ledger, replace(report.snapshot, demands=sure), read_at, self.lags)
         self._replace_all(observe.nodes(self.instances, report.snapshot.nodes, now), now)
 
     def _take_constraint(self, asked: Constraint | None) -> None:
@@ -177,7 +176,7 @@ class Memory:
 
     def _begin_session(self, now: float) -> None:
         """Another cluster answers: forget what was the old one's, and keep what the user would miss (design §2.8, §2b.6, §2b.7)."""
-        self.snapshot, self.fresh_at, self.history, self.counts, self.ledger = None, None, {}, {}, None
+        self.snapshot, self.fresh_at, self.counts, self.ledger = None, None, {}, None
         self.replay = None
         self.telling, self.told, self.driver_notice = None, frozenset(), ""
         if self.order.session is None:
@@ -357,10 +356,9 @@ class Memory:
         self.actions.append(Action(now, kind, instance.instance_id, instance.node_type, reason, detail, self.cycle))
 
     @property
-    def usage_lag_s(self) -> float:
-        """How long the room that a node had still counts: longer while Ray shows work twice."""
-        is_doubled = self.ledger is not None and self.ledger.is_doubled
-        return self.timings.doubled_lag_s if is_doubled else self.timings.usage_lag_s
+    def lags(self) -> landing.Lags:
+        """How long use that has grown still counts as room."""
+        return landing.Lags(self.timings.usage_lag_s, self.timings.doubled_lag_s)
 
     def live(self) -> Iterable[Instance]:
         """Yield instances that have not ended."""

@@ -8,7 +8,7 @@ from rayscaler.model.instance import InstanceStatus, Reason
 from rayscaler.model.node import NodeStatus, RayNode
 from rayscaler.model.nodetype import NEVER
 from rayscaler.model.state import ClusterState
-from rayscaler.reconciler import backlog, floor, usage
+from rayscaler.reconciler import backlog, floor, landing
 from rayscaler.reconciler.memory import Memory
 
 LATE_S = 0.001
@@ -31,7 +31,7 @@ def build_state(memory: Memory, now: float) -> ClusterState:
         backoffs=tuple(memory.backoffs.values()),
         held=memory.held(now),
         unneeded_since=tuple(memory.unneeded_since.items()),
-        is_landing=usage.is_landing(memory.history, seen_at(memory, now), memory.usage_lag_s),
+        is_landing=landing.is_landing(memory.ledger, seen_at(memory, now), memory.lags),
         unneeded_grace_s=memory.timings.unneeded_grace_s,
         node_dead_grace_s=memory.timings.node_dead_grace_s,
         no_launch=no_launch,
@@ -49,7 +49,7 @@ def _demands(memory: Memory, snapshot: Snapshot, now: float) -> tuple[Demand, ..
         return ()
     is_working = any(row.is_alive and row.available != row.total for row in snapshot.nodes)
     seen = seen_at(memory, now)
-    if not is_working and not usage.is_landing(memory.history, seen, memory.usage_lag_s):
+    if not is_working and not landing.is_landing(memory.ledger, seen, memory.lags):
         return snapshot.demands
     return backlog.settled(snapshot.demands, memory.counts, seen, memory.timings.backlog_lag_s)
 
@@ -71,7 +71,7 @@ def _constraint(memory: Memory, now: float) -> Constraint | None:
 def _nodes(memory: Memory, snapshot: Snapshot, now: float) -> tuple[RayNode, ...]:
     """Return the rows with room free of double counting, idle for as long as was observed: to the last report, not to `now` (C1)."""
     observed_s = max(0.0, (memory.fresh_at or memory.snapshot_at) - memory.snapshot_at)
-    rows = usage.undoubled(snapshot.nodes, memory.history, seen_at(memory, now), memory.usage_lag_s)
+    rows = landing.rooms(memory.ledger, snapshot.nodes, seen_at(memory, now), memory.lags)
     return tuple(replace(row, idle_s=row.idle_s + observed_s) if row.status is NodeStatus.IDLE else row for row in rows)
 
 
@@ -162,7 +162,7 @@ def next_fresh(memory: Memory) -> float | None:
     moments += [] if step_s is None else [seen_to + step_s]
     moments += [each.until for each in memory.expectations.values()]
     expiries = (
-        usage.next_expiry(memory.history, seen_to, memory.usage_lag_s),
+        landing.next_expiry(memory.ledger, seen_to, memory.lags),
         backlog.next_expiry(memory.counts, seen_to, memory.timings.backlog_lag_s),
     )
     moments += [each for each in expiries if each is not None]

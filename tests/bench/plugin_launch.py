@@ -22,13 +22,14 @@ from rayscaler.clock import SystemClock
 from rayscaler.executor.base import Executor, LaunchSpec
 from rayscaler.model.nodetype import NodeType
 from rayscaler.model.resources import Resources
-from rayscaler.plugin.connection import Address, Started
+from rayscaler.plugin.connection import Address
 from rayscaler.plugin.executor import PluginExecutor
 from rayscaler.plugin.faults import State
 from rayscaler.plugin.host import PluginHost
+from rayscaler.plugin.started import Started
 from rayscaler.processes import SystemProcesses
 from rayscaler.settings import Timings
-from rayscaler.testing.fake_executor import FakeExecutor, FakeMachines
+from tests.bench.plugin_program import still
 from tests.bench.result import Options, Result, say, spread
 from tests.plugin import go_plugin
 
@@ -70,7 +71,7 @@ async def _measured(samples: int, program: str, directory: Path) -> dict[str, li
     took: dict[str, list[float]] = {"within": [], "python": [], "go": []}
     async with contextlib.AsyncExitStack() as stack:
         executors = {
-            "within": FakeExecutor(FakeMachines(SystemClock())),
+            "within": still(),
             "python": await stack.enter_async_context(served(directory / "s", "fake")),
             "go": await stack.enter_async_context(hosted(program, directory / "p")),
         }

@@ -15,12 +15,21 @@ from rayscaler.executor.base import Executor
 from rayscaler.k8s.client import Client
 from rayscaler.k8s.executor import KubernetesExecutor
 from rayscaler.plugin.serve import PluginServer
-from rayscaler.testing.fake_executor import FakeExecutor, FakeMachines
+from rayscaler.testing.fake_executor import DELAYS_S, FakeExecutor, FakeMachines
 from rayscaler.throttle import Unpaced
 from tests.k8s.fake_api import FakeApi
 
 CALL_S = 60.0
 """Of one call at the small API server, which answers a thousand at once one after the other."""
+
+
+STILL_S = 3600.0
+"""In the first phase: what is measured is launch calls, not what follows of those before."""
+
+
+def still() -> FakeExecutor:
+    """Make an executor without machines, whose instances stay as they were begun."""
+    return FakeExecutor(FakeMachines(SystemClock(), delays_s=dict.fromkeys(DELAYS_S, STILL_S)))
 
 
 @contextlib.asynccontextmanager
@@ -51,7 +60,7 @@ async def main(what: str, *rest: str) -> None:
         print(api.port, flush=True)
         await asyncio.Event().wait()
     elif what == "fake":
-        await serve(FakeExecutor(FakeMachines(SystemClock())), rest[0])
+        await serve(still(), rest[0])
     else:
         async with pods_of(int(rest[1])) as executor:
             await serve(executor, rest[0])

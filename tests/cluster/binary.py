@@ -56,7 +56,7 @@ def kept(name: str, source: Path, packages: Sequence[str], flags: str = "", *, b
             shutil.rmtree(part, ignore_errors=True)
             part.mkdir()
             print(f"building {name} for the tests, once: some minutes", file=sys.stderr, flush=True)
-            go(source, "build", "-trimpath", "-ldflags", f"-s -w {flags}", "-o", f"{part}/", *packages)
+            run_go(source, "build", "-trimpath", "-ldflags", f"-s -w {flags}", "-o", f"{part}/", *packages)
             part.rename(folder)
         os.utime(folder)
     return folder
@@ -64,7 +64,7 @@ def kept(name: str, source: Path, packages: Sequence[str], flags: str = "", *, b
 
 def unformatted(source: Path = SOURCE) -> str:
     """Return the sources that gofmt would change."""
-    gofmt = Path(go(source, "env", "GOROOT").strip()) / "bin/gofmt"  # not every Go has it on the path
+    gofmt = Path(run_go(source, "env", "GOROOT").strip()) / "bin/gofmt"  # not every Go has it on the path
     return subprocess.run([gofmt, "-l", "."], cwd=source, check=True, capture_output=True, text=True).stdout
 
 
@@ -75,8 +75,8 @@ def _forget_old(cache: Path) -> None:
                 shutil.rmtree(entry)
 
 
-def go(source: Path, *arguments: str) -> str:
-    """Run Go in a module and return what it printed."""
+def run_go(source: Path, *arguments: str) -> str:
+    """Return what `go` prints in a module's folder; raises RuntimeError with what it complains of."""
     # The Go that is there is taken whatever its version is, rather than another one fetched; flags of the user's own could change what is built.
     env = {
         **os.environ,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rayscaler.errors import InvalidRequest
-from rayscaler.settings import ServiceSettings, Timings
+from rayscaler.settings import ExecutorTls, NamespaceSettings, PluginSettings, ServiceSettings, Timings
 
 pytestmark = pytest.mark.tier("unit")
 
@@ -38,3 +38,28 @@ def test_the_time_factor_divides_every_duration():
 def test_a_number_that_makes_no_sense_is_refused_by_name(name, text):
     with pytest.raises(InvalidRequest, match=f"{name}: '{text}' is not a number above 0"):
         ServiceSettings.from_env({name: text})
+
+
+def test_the_files_of_a_connection_to_plugins_are_read_and_a_certificate_goes_with_its_key():
+    env = {f"RAYSCALER_EXECUTOR_{each}": f"/tls/{each}" for each in ("CA", "CERT", "KEY")}
+    assert ServiceSettings.from_env(env).executor_tls == ExecutorTls(Path("/tls/CA"), Path("/tls/CERT"), Path("/tls/KEY"))
+    with pytest.raises(InvalidRequest, match="RAYSCALER_EXECUTOR_CERT: goes with RAYSCALER_EXECUTOR_KEY"):
+        ServiceSettings.from_env({"RAYSCALER_EXECUTOR_CERT": "/tls/CERT"})
+
+
+def test_a_plugin_knows_its_host_by_the_cookie_alone():
+    assert PluginSettings.from_env({"RAYSCALER_PLUGIN": "executor.v1"}).is_child
+    for other in ({}, {"RAYSCALER_PLUGIN": "executor.v2"}, {"RAYSCALER_PLUGIN": ""}):
+        assert not PluginSettings.from_env(other).is_child
+
+
+@pytest.mark.parametrize("given", [("CERT",), ("KEY",), ("CA",), ("CA", "KEY")], ids=" ".join)
+def test_a_plugin_at_an_address_has_a_certificate_and_its_key_or_none(given):
+    with pytest.raises(InvalidRequest, match="RAYSCALER_PLUGIN_CERT: goes with RAYSCALER_PLUGIN_KEY"):
+        PluginSettings.from_env({f"RAYSCALER_PLUGIN_{each}": "/x" for each in given})
+    assert PluginSettings.from_env({}, listen="unix:///x") == PluginSettings(listen="unix:///x")
+
+
+def test_the_service_of_a_namespace_may_have_its_workers_made_by_a_plugin():
+    assert NamespaceSettings.from_env("ns", {}).executor == ""
+    assert NamespaceSettings.from_env("ns", {"RAYSCALER_EXECUTOR": "unix:///run/executor.sock"}).executor == "unix:///run/executor.sock"

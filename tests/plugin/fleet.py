@@ -46,7 +46,7 @@ def missing() -> str:
 def build() -> Path:
     """Return the plugin, built; Go itself knows whether there is anything to do."""
     program = ROOT / "build/plugin-go-ssh"
-    binary.go(SOURCE, "build", "-trimpath", "-o", str(program), ".")
+    binary.run_go(SOURCE, "build", "-trimpath", "-o", str(program), ".")
     return program
 
 
@@ -104,4 +104,4 @@ async def running(directory: Path, machines: int, *, workers: int) -> AsyncItera
 
 if __name__ == "__main__":
     print(build())
-    binary.go(SOURCE, "vet", "./...")  # compiles the tests too
+    binary.run_go(SOURCE, "vet", "./...")  # compiles the tests too

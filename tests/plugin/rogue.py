@@ -169,6 +169,26 @@ def floods() -> None:
     server.wait_for_termination()
 
 
+def garbled() -> None:
+    """Answer what go-plugin's own services should with bytes that are no messages, once it has been healthy."""
+    server = grpc.server(futures.ThreadPoolExecutor(4))
+    healthy = health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVING).SerializeToString()
+    answers = [healthy]
+    check = grpc.unary_unary_rpc_method_handler(lambda request, context: answers.pop() if answers else b"\xff\xff")
+    stdio = grpc.unary_stream_rpc_method_handler(lambda request, context: iter([b"\xff\xff"]))
+    shutdown = grpc.unary_unary_rpc_method_handler(lambda request, context: b"\xff\xff")
+    handlers = {
+        "grpc.health.v1.Health": {"Check": check},
+        "plugin.GRPCStdio": {"StreamStdio": stdio},
+        "plugin.GRPCController": {"Shutdown": shutdown},
+    }
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(name, methods) for name, methods in handlers.items()])
+    server.add_insecure_port(f"unix:{path()}")
+    server.start()
+    greet()
+    server.wait_for_termination()
+
+
 def leaves_children() -> None:
     server = served()
     child = os.fork()

@@ -13,6 +13,7 @@ from rayscaler.errors import InvalidRequest, Unavailable
 from rayscaler.local.executor import terminate_all
 from rayscaler.plugin.executor import PluginExecutor
 from rayscaler.processes import SystemProcesses
+from tests.config.test_file import text
 from tests.plugin.door import dialled
 from tests.plugin.test_liars import spec
 
@@ -72,3 +73,11 @@ def test_without_an_address_or_a_namespace_it_says_what_is_missing():
 def test_plain_text_is_not_served_to_everybody():
     asked = CliRunner().invoke(cli, ["executor", "serve", "local", "--listen", "0.0.0.0:0", "--state-dir", "/tmp/never"])
     assert "is served over TLS only" in str(asked.exception)
+
+
+def test_up_takes_no_plugin_whose_instances_down_could_not_end(tmp_path):
+    path = tmp_path / "cluster.yaml"
+    path.write_text(text("small", executor="unix:///run/executor.sock"))
+    asked = CliRunner().invoke(cli, ["up", "-f", str(path), "--state-dir", str(tmp_path / "state")])
+    assert "with a plugin run `rayscaler serve`" in str(asked.exception)
+    assert not (tmp_path / "state").exists()

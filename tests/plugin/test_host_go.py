@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import signal
+import sys
 from pathlib import Path
 
 import grpc
@@ -18,6 +19,9 @@ from tests.plugin import go_plugin
 from tests.plugin.stage import until
 
 pytestmark = [pytest.mark.tier("protocol"), pytest.mark.timeout(300)]  # the first builds Go
+
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +126,30 @@ async def test_the_next_service_takes_over_what_the_one_before_left_running(stag
         await until(lambda: any("told who this is" in each.get("line", "") for each in logs))
     await stage.stopped(second)
     assert not is_there(pid)
+
+
+async def test_a_killed_services_plugin_lives_on_prints_on_and_is_taken_over(stage, program):
+    """With a pipe whose reader is gone it would end at its next line on stderr."""
+    service = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.plugin.hosting", str(stage.directory), program, cwd=ROOT, stdout=asyncio.subprocess.PIPE
+    )
+    said = b""
+    while not said.strip().isdigit():  # its log goes there too
+        said = await service.stdout.readline()
+        assert said
+    pid = int(said)
+    service.kill()
+    await service.wait()
+    os.kill(pid, signal.SIGUSR1)
+    with capture_logs() as logs:
+        host, _ = await stage.begun(program)
+        await until(lambda: any(each.get("line") == "fake: still here" for each in logs))
+    assert host.status.pid == pid
+    assert (await info(host)).manifest["pid"] == str(pid)
+    os.kill(pid, signal.SIGKILL)  # which is seen though it is no child of ours
+    await until(lambda: host.status.fault is Fault.CRASHED)
+    await until(lambda: host.status.state is State.SERVING)
+    assert host.status.pid != pid
 
 
 async def test_another_program_under_the_same_name_is_not_taken_over(stage, program, tmp_path):

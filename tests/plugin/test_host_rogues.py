@@ -1,7 +1,9 @@
 """Plugins that misbehave as processes: each way has its name, none harms whoever hosts it, and nothing of it is left."""
 
+import fcntl
 import math
 import os
+import shutil
 import signal
 import sys
 import time
@@ -122,6 +124,15 @@ async def test_one_that_falls_ill_is_started_again(stage, tmp_path, monkeypatch)
     assert [each["misses"] for each in logs if each["event"] == "plugin.health_missed"] == [1, 2, 3]
 
 
+async def test_answers_that_are_no_messages_are_a_missed_health_and_nothing_worse(stage):
+    with capture_logs() as logs:
+        host, running = await stage.begun(*rogue("garbled"), plugin_health_s=0.1, plugin_grace_s=0.5)
+        await until(lambda: host.status.fault is Fault.UNHEALTHY)
+    assert "the last time with: its answer is no message of grpc.health.v1" in host.status.detail
+    assert not running.done()
+    assert [each for each in logs if each["log_level"] == "error"] == []
+
+
 async def test_one_that_stands_still_is_found_by_its_health_and_forced(stage):
     program = str(go_plugin.build())
     host, _ = await stage.begun(program, plugin_health_s=0.2, plugin_grace_s=0.5)
@@ -184,14 +195,48 @@ async def test_what_was_begun_and_not_noted_down_is_ended_before_another_start(s
     assert not is_there(pid)
 
 
-async def test_one_whose_service_is_gone_prints_on_and_the_next_service_reads_it(stage):
-    """A pipe whose reader is gone would end a program in Go at its next line on stderr."""
-    first, running = await stage.begun(str(go_plugin.build()))
-    pid = first.status.pid
+@pytest.mark.parametrize("what", ["is a file", "leads nowhere"])
+async def test_a_directory_that_cannot_be_used_is_this_machines_fault_and_ends_nobody(stage, what):
+    if what == "is a file":
+        stage.directory.write_text("")
+    else:
+        stage.directory.symlink_to(stage.directory / "itself")
+    host, running = await stage.failed("/bin/true")
+    assert host.status.fault is Fault.HOST
+    assert "cannot be used for its files" in host.status.detail
+    assert not running.done()
     await stage.cancelled(running)
-    await first.leave()
-    os.kill(pid, signal.SIGUSR1)
+    await host.stop()
+    stage.directory.unlink()
+
+
+async def test_a_place_that_vanishes_under_a_plugin_does_not_end_its_host(stage):
+    host, running = await stage.begun(str(go_plugin.build()))
+    pid = host.status.pid
+    shutil.rmtree(stage.directory)
+    os.kill(pid, signal.SIGKILL)
+    await until(lambda: host.status.state is not State.SERVING)
+    await until(lambda: host.status.state is State.SERVING)
+    assert host.status.pid != pid
+    assert not running.done()
+
+
+async def test_a_plugin_may_print_a_mebibyte_with_nobody_reading(stage):
+    _, running = await stage.begun(str(go_plugin.build()))
+    fd = os.open(stage.directory / "fake/stderr", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        assert fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ) == 1 << 20
+    finally:
+        os.close(fd)
+    assert not running.done()
+
+
+async def test_one_that_the_python_half_serves_ends_when_asked(stage):
+    code = "from rayscaler.plugin import serve; from rayscaler.testing.fake_executor import *; from rayscaler.clock import SystemClock\n"
+    code += "serve(FakeExecutor(FakeMachines(SystemClock())), name='fake.rayscaler.io', version='1')"
     with capture_logs() as logs:
-        second, _ = await stage.begun(str(go_plugin.build()))
-        await until(lambda: any(each.get("line") == "fake: still here" for each in logs))
-    assert second.status.pid == pid
+        host, _ = await stage.begun(sys.executable, "-c", code)
+        assert (await info(host)).name == "fake.rayscaler.io"
+        await stage.stopped(host)
+    assert [each for each in logs if each["event"] == "plugin.forced"] == []
+    assert any("plugin.serves" in each.get("line", "") for each in logs)

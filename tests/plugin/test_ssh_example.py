@@ -70,18 +70,18 @@ async def test_it_conforms_on_machines_with_a_stand_in_for_ray(case, stage, tmp_
 
 @machines
 def test_its_own_tests_pass_on_machines_with_a_real_sshd():
-    print(binary.go(fleet.SOURCE, "test", "-count=1", "./..."))
+    print(binary.run_go(fleet.SOURCE, "test", "-count=1", "./..."))
 
 
 def test_it_is_made_with_the_real_go_plugin_and_ssh():
-    packages = set(binary.go(fleet.SOURCE, "list", "-deps", ".").split())
+    packages = set(binary.run_go(fleet.SOURCE, "list", "-deps", ".").split())
     assert {"github.com/hashicorp/go-plugin", "golang.org/x/crypto/ssh", "rayscaler.io/api/executor/v1"} <= packages
 
 
 def test_its_sources_are_formatted_vetted_and_its_modules_verified():
     assert binary.unformatted(fleet.SOURCE) == ""
-    binary.go(fleet.SOURCE, "vet", "./...")
-    binary.go(fleet.SOURCE, "mod", "verify")
+    binary.run_go(fleet.SOURCE, "vet", "./...")
+    binary.run_go(fleet.SOURCE, "mod", "verify")
 
 
 def test_by_hand_it_says_what_it_is_and_what_is_wrong_with_a_fleet(tmp_path):

@@ -3,9 +3,8 @@
 import pytest
 
 from rayscaler.model.demand import Bundle, Demand
-from rayscaler.model.node import NodeStatus, RayNode
 from rayscaler.model.resources import Resources
-from rayscaler.reconciler import backlog, usage
+from rayscaler.reconciler import backlog
 
 pytestmark = pytest.mark.tier("unit")
 
@@ -51,14 +50,3 @@ def test_a_new_shape_is_believed_at_once():
 
 def test_a_shape_that_was_away_is_new():
     assert counted(seen((6.0, 2), (6.5, 0), (7.0, 9)), 7.0, 9) == 9
-
-
-def test_a_node_that_took_work_is_landing_until_the_lag_is_over():
-    def row(free):
-        return RayNode("n", "i", "t", NodeStatus.RUNNING, Resources.of(CPU=2), Resources.of(CPU=free))
-
-    history = usage.remember(usage.remember({}, [row(2)], 1.0, 3.0), [row(0)], 2.0, 3.0)
-    assert usage.is_landing(history, 4.9, 3.0)
-    assert not usage.is_landing(history, 5.0, 3.0)
-    freed = usage.remember(usage.remember({}, [row(0)], 11.0, 3.0), [row(2)], 20.0, 3.0)
-    assert not usage.is_landing(freed, 20.0, 3.0)

@@ -9,6 +9,7 @@ from rayscaler.model.instance import InstanceStatus, Phase, Reason
 from rayscaler.model.node import NodeStatus
 from rayscaler.model.state import Backoff, Expectation
 from rayscaler.planner.plan import plan
+from rayscaler.reconciler import landing
 from rayscaler.reconciler.admission import Order
 from rayscaler.reconciler.state import LATE_S, build_state, next_due, next_fresh, settled_at, sight
 from rayscaler.settings import Timings
@@ -184,7 +185,7 @@ def test_a_cycle_is_due_when_the_next_thing_falls_due(fields, seconds):
     ("fields", "seconds"),
     [
         ({"expectations": {"i": Expectation("i", "small", NOW + 7)}}, 7),
-        ({"history": {"n1": ((NOW - 1, row().available), (NOW, row().available))}}, 2),
+        ({"ledger": landing.Ledger(landings=(landing.Landing(NOW - 1, "n1", {"CPU": 1}, {}),))}, 2),
         ({"counts": {tasks(1)[0].bundle: ((NOW - 0.5, 1), (NOW, 2))}}, 1),
     ],
     ids=["promise of a launch", "old room", "old count"],
@@ -248,7 +249,7 @@ def test_a_new_session_forgets_the_old_ones_snapshot_room_and_drains():
     known = met(Snapshot(nodes=(row(),), demands=tasks(3)))
     known.instances = {"i": instance(status=S.DRAINING, ray_node_id="n1", drain_accepted=True)}
     take(known, report(2, None, session=SECOND, gcs_error="down"), NOW + 1, session=SECOND)
-    assert (known.snapshot, known.fresh_at, known.history, known.drains) == (None, None, {}, {})
+    assert (known.snapshot, known.fresh_at, known.ledger, known.drains) == (None, None, None, {})
     assert (known.instances["i"].status, known.instances["i"].drain_accepted) == (S.REJOINING, False)
     assert known.instances["i"].ray_node_id == ""
     assert build_state(known, NOW + 1).nodes == ()

@@ -1,6 +1,7 @@
 """A whole scale-up and scale-down with no real time: monitor, service and planner are the real ones."""
 
 import asyncio
+import statistics
 
 import pytest
 
@@ -58,6 +59,24 @@ async def test_tasks_become_exactly_the_nodes_they_need_and_go_when_they_have_be
         assert whole.nodes() == {}
         assert whole.machines.machines == {}
         check_ends(whole)
+
+
+@pytest.mark.parametrize("demand_lag_s", [1.0, 2.0])
+@pytest.mark.parametrize("every_s", [0.5, 2.0, 5.0])
+async def test_whoever_streams_work_in_waits_for_no_room_that_is_long_taken(every_s, demand_lag_s):
+    async with running(cluster(), demand_lag_s=demand_lag_s) as whole:
+        submitted_at = []
+        for _ in range(32):
+            submitted_at.append(asyncio.get_running_loop().time())
+            whole.gcs.submit(CPU, 1)
+            await asyncio.sleep(every_s)
+        await asyncio.sleep(30.0)
+        assert len(whole.gcs.running()) == 32
+        shown_at = [at + demand_lag_s for at in submitted_at[::2]]  # each second task needs another node
+        waits = [at - shown for at, shown in zip(sorted(whole.when("launch")), shown_at, strict=True)]
+        assert statistics.median(waits) <= 4.0, waits
+        assert max(waits[:-4]) <= 7.0, waits
+        assert max(waits) <= 15.0, waits  # the last ones: nothing comes after them to tell their demand from what has landed
 
 
 @pytest.mark.parametrize("after_s", [0.0, 0.3, 0.6, 0.9, 1.2, 1.5, 1.8, 2.1])

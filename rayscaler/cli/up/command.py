@@ -19,7 +19,8 @@ from rayscaler.cli.up.cluster import LocalCluster, names, root, state_flag
 from rayscaler.cli.up.definition import Definition
 from rayscaler.cli.up.start import Start
 from rayscaler.cli.up.view import View
-from rayscaler.errors import InvalidRequest
+from rayscaler.config.executors import is_plugin
+from rayscaler.errors import InvalidRequest, Problem
 from rayscaler.local.parts import only_one
 from rayscaler.settings import ServiceSettings
 
@@ -44,6 +45,7 @@ def up(path: Path, listen: str | None, state_dir: Path | None, as_json: bool) ->
     """
     settings = _settings(state_dir, listen)
     definition = Definition.read(path)
+    _check_local(definition)
     for each in definition.warnings:
         click.echo(f"warning: {each.inside(str(path))}", err=True)
     with only_one(root(settings) / "lock"), View(as_json=as_json) as view:
@@ -88,6 +90,13 @@ def _settings(state_dir: Path | None, listen: str | None) -> ServiceSettings:
 
 def _quiet() -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+
+
+def _check_local(definition: Definition) -> None:
+    """Refuse what `rayscaler down` could not end: a plugin's instances are wherever it makes them."""
+    if is_plugin(definition.config.executor):
+        rule = "`rayscaler up` and `down` keep workers of this machine; with a plugin run `rayscaler serve`, and `rayscaler monitor` beside your head"
+        raise InvalidRequest(Problem("spec.executor", definition.config.executor, rule).inside(str(definition.path)))
 
 
 def _until_done(work: Coroutine[Any, Any, _T], interrupted: str) -> _T:

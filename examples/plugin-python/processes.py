@@ -1,0 +1,115 @@
+"""A plugin in Python: each instance is a process of this machine that runs Ray. What it was launched with stands in its environment.
+
+In a definition:  executor: {exec: [python3, processes.py]}
+With words after it (processes.py sleep 600) these are run in place of Ray, to try the plugin alone.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+from rayscaler.errors import Conflict
+from rayscaler.executor import raystart, record
+from rayscaler.executor.feed import Feed
+from rayscaler.model.instance import InstanceObservation, Phase
+from rayscaler.plugin import serve
+from rayscaler.throttle import Unpaced
+
+MARK = "PROCESSES_PY_INSTANCE"
+FORCE = 'sleep 10; kill -9 -"$0" 2>/dev/null'  # runs by itself, so that an end that has begun goes on without us
+
+
+class Processes:
+    def __init__(self, argv):
+        self.argv, self.pace, self.feed = argv, Unpaced(), Feed()
+        self.ending, self.followed = set(), {}
+
+    async def launch(self, spec):
+        wanted, known = record.spec_document(spec), self._found(spec.cluster).get(spec.instance_id)
+        if known is not None and known[1] != wanted:
+            raise Conflict(f"{spec.instance_id} exists with another spec")
+        self._follow(self._begin(spec, wanted) if known is None else known[0], wanted)
+        return spec.instance_id
+
+    async def terminate(self, cluster, instance_id):
+        pid, document = self._found(cluster).get(instance_id, (None, None))
+        if pid is not None and pid not in self.ending:
+            self._follow(pid, document)
+            self.ending.add(pid)
+            self._tell(pid, document, Phase.ENDING)
+            os.kill(pid, signal.SIGTERM)
+            await asyncio.create_subprocess_exec("sh", "-c", FORCE, str(pid), start_new_session=True)
+
+    async def list(self, cluster):
+        found = self._found(cluster).values()
+        for pid, document in found:
+            self._follow(pid, document)
+        return [self._seen(pid, document) for pid, document in found]
+
+    def watch(self, cluster):
+        return self.feed.watch(cluster)
+
+    async def close(self):
+        for task, _ in self.followed.values():
+            task.cancel()
+
+    def _begin(self, spec, document):
+        argv = self.argv or raystart.worker_argv(spec.node_type, spec.head_address)
+        inherited = {name: value for name, value in os.environ.items() if name not in raystart.NOT_INHERITED}
+        env = {**inherited, **raystart.worker_env(spec), MARK: json.dumps(document)}
+        quiet = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1, 2)]
+        return os.posix_spawnp(argv[0], argv, env, file_actions=quiet, setsid=True)
+
+    def _found(self, cluster):
+        """Read the machine's processes: they are the record of what there is. One that was just begun does not show it at once."""
+        mine = [(pid, document) for pid, (_, document) in self.followed.items()]
+        found = {document["instance_id"]: (pid, document) for pid, document in mine if document["cluster"] == cluster}
+        for path in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                pid, mark = int(path.name), f"{MARK}=".encode()
+                marked = [each for each in (path / "environ").read_bytes().split(b"\0") if each.startswith(mark)]
+                if marked and os.getsid(pid) == pid:
+                    document = json.loads(marked[0].removeprefix(mark))
+                    if document["cluster"] == cluster:
+                        found[document["instance_id"]] = (pid, document)
+        return found
+
+    def _follow(self, pid, document):
+        if pid not in self.followed:
+            self.followed[pid] = (asyncio.create_task(self._gone(pid, document)), document)
+            self._tell(pid, document, Phase.REGISTERING)
+
+    async def _gone(self, pid, document):
+        with contextlib.suppress(ProcessLookupError):
+            fd, ended = os.pidfd_open(pid), asyncio.Event()
+            asyncio.get_running_loop().add_reader(fd, ended.set)
+            await ended.wait()
+            asyncio.get_running_loop().remove_reader(fd)
+            os.close(fd)
+            os.killpg(pid, signal.SIGKILL)  # what it left behind
+        self._reap(pid)
+        self._tell(pid, document, Phase.GONE, error="" if pid in self.ending else "its process ended by itself")
+        self.ending.discard(pid)
+        del self.followed[pid]
+
+    def _reap(self, pid):
+        with contextlib.suppress(ChildProcessError):  # a child of an earlier life is somebody else's now
+            os.waitpid(pid, 0)
+
+    def _tell(self, pid, document, phase, error=""):
+        self.feed.tell(document["cluster"], self._seen(pid, document, phase, error))
+
+    def _seen(self, pid, document, phase=None, error=""):
+        spec = record.spec_from(document)
+        phase = phase or (Phase.ENDING if pid in self.ending else Phase.REGISTERING)
+        return InstanceObservation(
+            spec.instance_id, spec.node_type.name, spec.instance_id, phase, f"pid {pid}", error=error, made_as=spec.node_type
+        )
+
+
+if __name__ == "__main__":
+    serve(Processes(sys.argv[1:]), name="processes.rayscaler.io", version="1.0")
