@@ -1,5 +1,6 @@
 """Plugins that misbehave as processes: each way has its name, none harms whoever hosts it, and nothing of it is left."""
 
+import errno
 import fcntl
 import math
 import os
@@ -15,6 +16,7 @@ from structlog.testing import capture_logs
 from rayscaler.errors import Unavailable
 from rayscaler.plugin import output
 from rayscaler.plugin.faults import Fault, State
+from rayscaler.processes import SystemProcesses
 from tests.plugin import go_plugin
 from tests.plugin.stage import until
 from tests.plugin.test_host_go import info, is_there
@@ -240,3 +242,24 @@ async def test_one_that_the_python_half_serves_ends_when_asked(stage):
         await stage.stopped(host)
     assert [each for each in logs if each["event"] == "plugin.forced"] == []
     assert any("plugin.serves" in each.get("line", "") for each in logs)
+
+
+class Exhausted(SystemProcesses):
+    """A machine that has no descriptor left to await a process with, for a while."""
+
+    lacks = 2
+
+    async def wait(self, identity):
+        if self.lacks:
+            self.lacks -= 1
+            raise OSError(errno.EMFILE, "Too many open files")
+        return await super().wait(identity)
+
+
+async def test_a_machine_that_runs_out_of_something_is_waited_for(stage):
+    stage.processes = Exhausted()
+    host, running = await stage.failed(str(go_plugin.build()))
+    assert host.status.fault is Fault.HOST
+    assert "Too many open files" in host.status.detail
+    await until(lambda: host.status.state is State.SERVING)
+    assert not running.done()
