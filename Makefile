@@ -9,7 +9,6 @@ GO_CLUSTER := tests/cluster/controlplane
 GO_CHART := tests/chart/tools
 GO_PLUGIN := tests/plugin/go
 GO_SSH := examples/plugin-go-ssh
-GO_SSH := examples/plugin-go-ssh
 GO_API := proto/go
 GO_MODULES := $(GO_MONITOR) $(GO_CLUSTER) $(GO_CHART) $(GO_PLUGIN) $(GO_SSH) $(GO_API)
 VERSION = $$($(PY) -c 'import rayscaler; print(rayscaler.__version__)')
