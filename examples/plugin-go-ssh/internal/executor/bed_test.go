@@ -32,8 +32,8 @@ const (
 
 	// What stands for `ray start` in these tests: it says that it is up, and runs.
 	goodWorker = `echo "Ray runtime started."; sleep 600`
-	// Neither it nor its child, which leaves the session, ends by being asked.
-	stubbornWorker = `trap "" TERM; setsid sh -c 'trap "" TERM; while :; do sleep 600; done' & echo "Ray runtime started."; while :; do sleep 600; done`
+	// Neither it nor its child, which leaves the session, ends by being asked. The child has no output that it could die of once nobody reads it.
+	stubbornWorker = `trap "" TERM; setsid sh -c 'trap "" TERM; while :; do sleep 600; done' >/dev/null 2>&1 & echo "Ray runtime started."; while :; do sleep 600; done`
 )
 
 // A busy machine's agent still speaks as often as this.
