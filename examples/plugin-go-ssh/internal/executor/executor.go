@@ -30,6 +30,8 @@ const (
 	protocolVersion = 1
 	mostOnAPage     = 1000
 	beatPeriod      = 5 * time.Second
+	// What begins later than so long before the call's deadline has no time to be answered.
+	lastTurn = time.Second
 	// Instances in one call: what even a single slow machine takes well within a call's deadline.
 	batch = 64
 	// Starts at once in one call: over different machines they do not hinder each other, on one its agent takes them in turn.
@@ -129,6 +131,9 @@ func (e *Executor) launch(ctx context.Context, cluster string, spec *executorv1.
 	}
 	full := map[*machine.Link]bool{}
 	for {
+		if deadline, isSet := ctx.Deadline(); isSet && time.Until(deadline) < lastTurn {
+			return "", &executorv1.Error{Reason: "BUSY", Message: "its turn did not come within the call's deadline"}
+		}
 		link, failure := e.choose(key, spec.NodeType.Name, full)
 		if failure != nil {
 			return "", failure

@@ -504,3 +504,46 @@ func TestABookmarkOfAnotherLifeIsRefused(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatHasNoTimeLeftIsNotBegun(t *testing.T) {
+	b := newBed(t, nil)
+	ctx, stop := context.WithTimeout(context.Background(), 900*time.Millisecond)
+	defer stop()
+	answer, err := b.Launch(ctx, &executorv1.LaunchRequest{Cluster: b.cluster, Specs: []*executorv1.LaunchSpec{b.spec("one", goodWorker)}})
+	if err != nil || answer.Results[0].GetError().GetReason() != "BUSY" {
+		t.Error(answer, err)
+	}
+	if b.has("m1", "one") || b.has("m2", "one") {
+		t.Error("it was begun")
+	}
+}
+
+func TestARecordThatIsNotReadableIsToldAndLeavesNothingOut(t *testing.T) {
+	b := newBed(t, nil)
+	on := b.launch("one")
+	path := filepath.Join(b.fleet.StateDir, b.cluster, "one.json")
+	b.on(on, "sh", "-c", "cp "+path+" /tmp/kept; echo nonsense >"+path)
+	b.restart()
+	_, err := b.List(context.Background(), &executorv1.ListRequest{Cluster: b.cluster})
+	if code(err) != codes.Unavailable || !strings.Contains(err.Error(), path+" is not readable") {
+		t.Error(err)
+	}
+	b.on(on, "mv", "/tmp/kept", path)
+	b.restart()
+	b.reach("one", registering)
+}
+
+func TestOnAFullDiskNothingIsBegun(t *testing.T) {
+	b := newBed(t, func(of *fleet.Fleet) { of.Machines = of.Machines[:1] })
+	directory := filepath.Join(b.fleet.StateDir, b.cluster)
+	b.on("m1", "mkdir", "-p", directory)
+	b.on("m1", "mount", "-t", "tmpfs", "-o", "size=4k,nr_inodes=1", "tmpfs", directory) // not one file more
+	if _, failures := b.tryLaunch(b.spec("one", goodWorker)); failures[0].GetReason() != "UNAVAILABLE" || !strings.Contains(failures[0].Message, "machine m1") {
+		t.Errorf("launched: %v", failures[0])
+	}
+	if len(b.list()) != 0 {
+		t.Errorf("listed: %v", b.list())
+	}
+	b.on("m1", "umount", directory)
+	b.launch("one")
+}

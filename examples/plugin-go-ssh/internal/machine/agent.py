@@ -83,6 +83,11 @@ class Worker:
         os.fsync(directory)
         os.close(directory)
 
+    def note(self, **changes: object) -> None:
+        """Save what may be lost: a full disk must not keep a worker alive, nor end an agent; it is found out, or asked for, again."""
+        with contextlib.suppress(OSError):
+            self.save(**changes)
+
     def view(self, phase: str = "", error: str = "") -> dict:
         ending = self.record["ending_at"] is not None
         detail = self.says or f"pid {self.record['pid']}, log {self.log_path}"
@@ -130,9 +135,7 @@ class Agent:
     def adopt_all(self, directory: str) -> None:
         for name in sorted(os.listdir(directory)):
             if name.endswith(".json"):
-                path = os.path.join(directory, name)
-                with open(path) as file:
-                    worker = Worker(path, json.load(file))
+                worker = read(os.path.join(directory, name))
                 if worker.record["pid"] is None:  # whoever began it was cut off between intent and start
                     found = [pid for pid in marked(worker.variable) if fields(pid)[3:4] == [str(pid)]]
                     if not found:
@@ -195,10 +198,11 @@ class Agent:
                     env=environment,
                     start_new_session=True,
                 )
+            worker.save(pid=worker.child.pid, started=started(worker.child.pid), boot=boot())
         except OSError:
+            kill_marked(worker.variable)
             self.forget(worker)
             raise
-        worker.save(pid=worker.child.pid, started=started(worker.child.pid), boot=boot())
         self.follow(worker)
         return worker
 
@@ -220,8 +224,7 @@ class Agent:
         with self.alone():
             worker = self.workers.get((order["cluster"], order["instance_id"]))
             if worker is not None and worker.record["ending_at"] is None:
-                with contextlib.suppress(OSError):  # a full disk must not keep a worker alive; it is asked for again
-                    worker.save(ending_at=time.time())
+                worker.note(ending_at=time.time())
                 worker.says = ""
                 if not worker.is_dead:
                     with contextlib.suppress(ProcessLookupError):
@@ -258,7 +261,7 @@ class Agent:
         elif not worker.record["supervised"] and not worker.record["was_up"]:
             with open(worker.log_path, "rb") as log:
                 if STARTED_LINE in log.read():
-                    worker.save(was_up=True)
+                    worker.note(was_up=True)
         self.tell(worker)
 
     def gone(self, worker: Worker) -> None:
@@ -316,7 +319,7 @@ class Agent:
             status = json.loads(line)
             worker.says = "" if status["state"] == "running" else f"{status['state']}: {status['detail']}"
             if status["state"] == "running" and not worker.record["was_up"]:
-                worker.save(was_up=True)
+                worker.note(was_up=True)
         self.tell(worker)
 
     def tell(self, worker: Worker) -> None:
@@ -360,6 +363,15 @@ def say(message: dict) -> None:
     data = (MARK + json.dumps(message) + "\n").encode()
     while data:
         data = data[os.write(1, data) :]
+
+
+def read(path: str) -> Worker:
+    """Read a record; ends the agent rather than leave one out. What stands in it may be nobody's business."""
+    try:
+        with open(path) as file:
+            return Worker(path, json.load(file))
+    except (ValueError, KeyError, TypeError):
+        sys.exit(f"{path} is not readable as a record: end its process by hand and remove the file")
 
 
 def private(path: str, flags: int) -> int:
