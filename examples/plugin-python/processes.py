@@ -20,7 +20,7 @@ from rayscaler.plugin import serve
 from rayscaler.throttle import Unpaced
 
 MARK = "PROCESSES_PY_INSTANCE"
-FORCE = 'sleep 10; kill -9 -"$0" 2>/dev/null'  # runs by itself, so that an end that has begun goes on without us
+FORCE = '(sleep 10; kill -9 -"$0") >/dev/null 2>&1 &'  # runs by itself, so that an end that has begun goes on without us
 
 
 class Processes:
@@ -42,7 +42,7 @@ class Processes:
             self.ending.add(pid)
             self._tell(pid, document, Phase.ENDING)
             os.kill(pid, signal.SIGTERM)
-            await asyncio.create_subprocess_exec("sh", "-c", FORCE, str(pid), start_new_session=True)
+            await (await asyncio.create_subprocess_exec("sh", "-c", FORCE, str(pid), start_new_session=True)).wait()
 
     async def list(self, cluster):
         found = self._found(cluster).values()

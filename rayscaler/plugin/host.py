@@ -190,7 +190,8 @@ class PluginHost:
     async def _rest(self, failure: Failure, failures: int) -> None:
         """End what there still is of the plugin, and wait before the next start."""
         first_s, most_s = self._timings.plugin_retry_s, self._timings.plugin_retry_max_s
-        wait_s = min(first_s * 2.0 ** min(failures - 1, 16), most_s) * random.uniform(1.0, 1.5)  # noqa: S311 - so that not all come back at once
+        by_chance = random.uniform(1.0, 1.5)  # noqa: S311 - so that not all come back at once
+        wait_s = min(first_s * 2.0 ** min(failures - 1, 16) * by_chance, most_s)
         log.warning(
             "plugin.failed", plugin=self.name, fault=failure.fault, detail=failure.detail, printed=failure.printed, wait_s=round(wait_s, 1)
         )

@@ -11,7 +11,7 @@ import contextlib
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ class PluginServer:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
         controller, method = handshake.SHUTDOWN.strip("/").split("/")
-        stop: Any = grpc.unary_unary_rpc_method_handler(self._shutdown)
+        stop: Any = grpc.unary_unary_rpc_method_handler(_shutdown(self.stopped))
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(controller, {method: stop}),))
 
     async def start(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
@@ -83,9 +83,15 @@ class PluginServer:
         await self._service.close()
         await self._executor.close()
 
-    async def _shutdown(self, request: bytes, context: Any) -> bytes:  # noqa: ARG002 - gRPC's form
-        self.stopped.set()
+
+def _shutdown(stopped: asyncio.Event) -> Callable[[bytes, Any], Awaitable[bytes]]:
+    """Return the method that a host ends a plugin by. It must not know the server that has it: gRPC's can be collected only while its loop runs."""
+
+    async def shutdown(request: bytes, context: Any) -> bytes:  # noqa: ARG001 - gRPC's form
+        stopped.set()
         return b""
+
+    return shutdown
 
 
 def serve(
