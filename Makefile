@@ -8,8 +8,9 @@ GO_MONITOR := tests/protocol/go
 GO_CLUSTER := tests/cluster/controlplane
 GO_CHART := tests/chart/tools
 GO_PLUGIN := tests/plugin/go
+GO_SSH := examples/plugin-go-ssh
 GO_API := proto/go
-GO_MODULES := $(GO_MONITOR) $(GO_CLUSTER) $(GO_CHART) $(GO_PLUGIN) $(GO_API)
+GO_MODULES := $(GO_MONITOR) $(GO_CLUSTER) $(GO_CHART) $(GO_PLUGIN) $(GO_SSH) $(GO_API)
 VERSION = $$($(PY) -c 'import rayscaler; print(rayscaler.__version__)')
 LOCK_PART := $(VENV)/bin/uv pip compile --generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11 --constraint requirements.lock -q
 export RAY_USAGE_STATS_ENABLED = 0
@@ -44,6 +45,7 @@ test: $(STAMP) $(GO_STAMP) ## set up everything and run the tests, but those of 
 	@$(PY) -m tests.plugin.go_plugin >/dev/null    # likewise
 	@$(PY) -m tests.cluster.binary >/dev/null      # likewise
 	@$(PY) -m tests.chart.tools >/dev/null         # likewise
+	@$(PY) -m tests.plugin.fleet >/dev/null        # likewise
 	$(PY) -m pytest --ignore tests/e2e $(ARGS)
 
 e2e: $(STAMP) $(GO_STAMP) ## run the tests on a real node, which needs root: kubelet, containerd, real images

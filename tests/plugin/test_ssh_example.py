@@ -1,0 +1,103 @@
+"""The example in Go for machines reached by SSH: its own tests, what it is made of, and the conformance of its workers through a host."""
+
+import asyncio
+import contextlib
+import os
+import subprocess
+import sys
+
+import pytest
+
+from rayscaler.errors import Unavailable
+from rayscaler.executor.base import Executor, LaunchSpec
+from rayscaler.model.nodetype import NodeType
+from rayscaler.model.resources import Resources
+from rayscaler.plugin.executor import PluginExecutor
+from rayscaler.plugin.host import PluginHost
+from rayscaler.plugin.started import Started
+from rayscaler.testing import conformance
+from tests.cluster import binary
+from tests.plugin import fleet
+from tests.plugin.door import QUICK
+
+pytestmark = [pytest.mark.tier("protocol"), pytest.mark.timeout(600)]
+machines = pytest.mark.skipif(bool(fleet.missing()), reason=fleet.missing())
+cases = pytest.mark.parametrize("case", conformance.CASES, ids=conformance.name)
+KILL = "import json, os, sys; os.kill(json.load(open(sys.argv[1]))['pid'], 9)"
+
+
+class Harness:
+    """Two machines with room for all that a case launches."""
+
+    patience_s = 60.0
+
+    def __init__(self, host: PluginHost, machines: fleet.Fleet) -> None:
+        self._host = host
+        self._machines = machines
+
+    def executor(self) -> Executor:
+        return PluginExecutor(Started(self._host), timings=QUICK)
+
+    def spec(self, instance_id: str) -> LaunchSpec:
+        return LaunchSpec("c", instance_id, NodeType("small", Resources.of(CPU=1), labels=(("zone", "a"),)), fleet.HEAD)
+
+    async def kill(self, instance_id: str) -> None:
+        record = f"/tmp/rayscaler-ssh/c/{instance_id}.json"
+        assert any(self._machines.on(each, "python3", "-c", KILL, record).returncode == 0 for each in ("m1", "m2"))
+
+
+async def reached(harness: Harness) -> None:
+    """Wait until the plugin has tried all machines: until then it is not ready, which its caller asks again."""
+    executor = harness.executor()
+    async with asyncio.timeout(harness.patience_s):
+        while True:
+            with contextlib.suppress(Unavailable):
+                await executor.list("c")
+                break
+            await asyncio.sleep(0.1)  # it says so only when asked
+    await executor.close()
+
+
+@machines
+@cases
+async def test_it_conforms_on_machines_with_a_stand_in_for_ray(case, stage, tmp_path):
+    async with fleet.running(tmp_path, 2, workers=4) as running:
+        host, _ = await stage.begun(*running.plugin())
+        harness = Harness(host, running)
+        await reached(harness)
+        await case(harness)
+
+
+@machines
+def test_its_own_tests_pass_on_machines_with_a_real_sshd():
+    print(binary.run_go(fleet.SOURCE, "test", "-count=1", "./..."))
+
+
+def test_it_is_made_with_the_real_go_plugin_and_ssh():
+    packages = set(binary.run_go(fleet.SOURCE, "list", "-deps", ".").split())
+    assert {"github.com/hashicorp/go-plugin", "golang.org/x/crypto/ssh", "rayscaler.io/api/executor/v1"} <= packages
+
+
+def test_its_sources_are_formatted_vetted_and_its_modules_verified():
+    assert binary.unformatted(fleet.SOURCE) == ""
+    binary.run_go(fleet.SOURCE, "vet", "./...")
+    binary.run_go(fleet.SOURCE, "mod", "verify")
+
+
+def test_by_hand_it_says_what_it_is_and_what_is_wrong_with_a_fleet(tmp_path):
+    program, file = fleet.build(), tmp_path / "fleet.yaml"
+    file.write_text("machines:\n- {name: a, workers: 0}\n")
+    done = subprocess.run([program, "-fleet", file, "-check"], check=False, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "machines[0].hostKey: is missing" in done.stderr
+    assert "machines[0].workers: 0: must be 1 at least" in done.stderr
+
+
+@machines
+@pytest.mark.tier("ray")
+def test_its_demo_runs_a_real_ray_on_two_machines_over_the_loss_of_plugin_and_head():
+    env = {**os.environ, "PYTHON": sys.executable, "PATH": binary.PATH}
+    done = subprocess.run([fleet.SOURCE / "demo.sh"], env=env, check=False, capture_output=True, text=True)
+    print(done.stdout, done.stderr)
+    assert done.returncode == 0, done.stderr
+    assert "all of it was seen" in done.stdout
