@@ -42,7 +42,7 @@ def slow() -> None:
     stop = PluginServer.stop
 
     async def slowly(self) -> None:
-        await asyncio.sleep(3.0)  # more than 2 s
+        await asyncio.sleep(6.0)  # more than 5 s
         await stop(self)
 
     PluginServer.stop = slowly
@@ -51,10 +51,10 @@ def slow() -> None:
 def unstoppable() -> None:
     """Serve no Shutdown."""
 
-    async def refuse(self, request, context) -> None:
+    async def refuse(request, context) -> None:
         await context.abort(grpc.StatusCode.UNIMPLEMENTED)
 
-    PluginServer._shutdown = refuse
+    sys.modules[PluginServer.__module__]._shutdown = lambda stopped: refuse
 
 
 def loud() -> None:

@@ -92,5 +92,5 @@ class Patience:
     """X32."""
     died_s: float = 30.0
     """X35."""
-    stop_s: float = 2.0
+    stop_s: float = 5.0
     """X47."""

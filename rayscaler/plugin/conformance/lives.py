@@ -30,13 +30,13 @@ async def serves_nobody_without_its_cookie(lab: Lab) -> None:
 
 
 async def ends_when_it_is_told_to(lab: Lab) -> None:
-    """GRPCController.Shutdown ends it within 2 s."""
+    """GRPCController.Shutdown ends it within 5 s."""
     took_s = await lab.subject.restart(How.SHUTDOWN)
     need("X47", took_s <= lab.patience.stop_s, f"Shutdown took {took_s:.1f} s")
 
 
 async def ends_with_sigterm(lab: Lab) -> None:
-    """SIGTERM ends it within 2 s."""
+    """SIGTERM ends it within 5 s."""
     took_s = await lab.subject.restart(How.TERM)
     need("X47", took_s <= lab.patience.stop_s, f"the end after SIGTERM took {took_s:.1f} s")
 

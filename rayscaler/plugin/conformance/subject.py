@@ -26,8 +26,8 @@ from rayscaler.processes import SystemProcesses
 
 START_S = 30.0
 """From the start of a plugin until it is healthy (X44)."""
-ENDED_S = 5.0
-"""So long an end is waited for before it is forced: well beyond the 2 s of X47, to tell how long it takes."""
+ENDED_S = 10.0
+"""So long an end is waited for before it is forced: well beyond the 5 s of X47, to tell how long it takes."""
 KEPT_BYTES = 16 << 20
 """Of what a plugin prints."""
 RULE_OF = {
@@ -199,5 +199,5 @@ class Command:
 
     async def _end(self) -> None:
         if self._child is not None:
-            await self._child.end(2.0)
+            await self._child.end(5.0)
             self._child = None
