@@ -81,13 +81,15 @@ class PluginExecutor:
     async def list(self, cluster: str) -> list[InstanceObservation]:
         """Tell every instance that the plugin lists; raises BrokenPlugin rather than tell what contradicts itself."""
         await self._ready(cluster)
-        ledger = self._ledger(cluster)
+        ledger, breaks = self._ledger(cluster), self._session.breaks
         promised = tuple(ledger.promised)
         try:
             async with asyncio.timeout(self._timings.call_s):
                 present = [seen async for seen in self._pages(cluster)]
         except TimeoutError as error:
             raise Unavailable(f"{self._session.peer}: its pages have no end within {self._timings.call_s:g} s") from error
+        if breaks != self._session.breaks:  # the channel finds whoever serves there next by itself, and that one may know of nothing
+            raise Unavailable(f"{self._session.peer}: broke off while it was asked for its instances; another one may have answered")
         if lacking := ledger.lacking(promised, present):
             await asyncio.sleep(self._timings.gone_lag_s)  # what died meanwhile is told by the watch
             ledger.doubt(ledger.lacking(lacking, present))

@@ -20,6 +20,8 @@ from rayscaler.rules import MAX_DETAIL
 log = structlog.get_logger(__name__)
 
 PATH = "/" + pb.DESCRIPTOR.services_by_name["ExecutorService"].full_name
+BREAKS = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+"""Nobody answers any more, or whoever does is ending: a server that stops cancels what it streams."""
 NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
 
 
@@ -81,6 +83,8 @@ class Session:
         self.timings = timings
         self.introductions = 0
         """How often it said who it is: another number, and it may have been started anew meanwhile."""
+        self.breaks = 0
+        """How often it did not answer: another number, and whoever answers now may be another one."""
         self._connection = connection
         self._name = ""
         self._introduced: asyncio.Task[Introduced] | None = None
@@ -166,8 +170,9 @@ class Session:
             raise BrokenPlugin(f"{self.peer}: its answer to {method} is no message of executor/v1") from error
 
     def _translate(self, error: grpc.aio.AioRpcError) -> RayscalerError:
-        if error.code() is grpc.StatusCode.UNAVAILABLE:
+        if error.code() in BREAKS:
             self._introduced = None
+            self.breaks += 1
         return wire.error_of(error, self.peer)
 
 

@@ -78,6 +78,7 @@ async def test_an_api_server_that_has_forgotten_the_version_says_410_and_all_is_
         executor = KubernetesExecutor(client, namespace.name, on_end=ended.append)
         for index in range(3):
             await executor.launch(spec(index))
+            await namespace.settled(f"c-small-1-{index}", "Running")  # or the pods' own changes would be the newest
         assert len(await executor.list("c")) == 3
         with capture_logs() as logs:
             await namespace.api.create(namespace.path("configmaps"), {"metadata": {"name": "newer"}})

@@ -368,6 +368,17 @@ async def test_limits_are_kept(short_path):
     assert 1 < inner.most <= 3
 
 
+async def test_a_list_that_somebody_else_may_have_answered_is_not_believed(short_path):
+    class Breaking(FakeExecutor):
+        async def list(self, cluster: str) -> list[InstanceObservation]:
+            executor._session.breaks += 1  # as a watch does that ends meanwhile
+            return await super().list(cluster)
+
+    async with served(Breaking(FakeMachines(SystemClock())), short_path) as executor:
+        with pytest.raises(errors.Unavailable, match="another one may have answered"):
+            await executor.list("c")
+
+
 async def test_a_plugin_of_another_name_is_another_plugin(short_path):
     async with served(FakeExecutor(FakeMachines(SystemClock())), short_path):
         executor = dialled(short_path / "s")
