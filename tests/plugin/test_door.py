@@ -16,7 +16,7 @@ from rayscaler import errors
 from rayscaler.api.executor.v1 import executor_pb2 as pb
 from rayscaler.clock import SystemClock
 from rayscaler.executor.base import LaunchSpec
-from rayscaler.model.instance import Phase
+from rayscaler.model.instance import InstanceObservation, Phase
 from rayscaler.model.nodetype import NodeType
 from rayscaler.model.resources import Resources
 from rayscaler.plugin import convert, history, service
