@@ -86,7 +86,7 @@ class Timings:
     """A worker has so long to join a new head; then it is ended and, if still wanted, replaced (complaint F3: within 3 minutes)."""
     draining_s: float = 60.0
     terminating_s: float = 120.0
-    plugin_start_s: float = 30.0
+    plugin_start_s: float = 60.0
     """A plugin that rayscaler starts must have said where it listens, and be healthy, after so long (X44)."""
     plugin_still_s: float = 5.0
     """While one is waited for, the log says so this often."""
@@ -94,11 +94,11 @@ class Timings:
     """Between two questions after its health; it has half as long to answer, and 3 misses in a row are its end."""
     plugin_retry_s: float = 1.0
     """First wait before it is started again; doubles up to plugin_retry_max_s, and half as much again by chance."""
-    plugin_retry_max_s: float = 30.0
+    plugin_retry_max_s: float = 60.0
     """Longest such wait."""
     plugin_steady_s: float = 60.0
     """Once it has served for so long, the next wait is a first one again."""
-    plugin_grace_s: float = 2.0
+    plugin_grace_s: float = 5.0
     """Between asking one to end and forcing it (X47)."""
 
     def divided_by(self, factor: float) -> Self:

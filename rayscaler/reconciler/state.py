@@ -97,8 +97,8 @@ def _blind(memory: Memory, now: float) -> Reason | None:
     silent_since = now - memory.timings.blind_after_s
     causes = (
         (bool(memory.withheld), Reason.DEFINITION_WITHHELD),
-        (not memory.is_listed, Reason.NO_FIRST_LIST),
         (bool(memory.executor_error), Reason.EXECUTOR_SILENT),
+        (not memory.is_listed, Reason.NO_FIRST_LIST),
         (bool(memory.gcs_error), Reason.GCS_UNREADABLE),
         (memory.fresh_at is None, Reason.NO_REPORT),
         (memory.fresh_at is not None and memory.fresh_at < silent_since, Reason.REPORT_TOO_OLD),

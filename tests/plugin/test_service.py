@@ -22,10 +22,6 @@ PLUGIN = [sys.executable, "-m", "tests.plugin.fake_plugin"]
 REPORT_S = 0.2
 """Between two reports, as a monitor sends them."""
 
-BLIND = {"EXECUTOR_SILENT", "NO_FIRST_LIST"}
-"""Said of a cluster whose executor does not answer: after its first list, and before."""
-
-
 def definition(name: str, executor: object) -> str:
     spec = {"executor": executor, "nodeTypes": [{"name": "small", "resources": {"CPU": 1}, "minWorkers": 2}]}
     return yaml.safe_dump({"apiVersion": "rayscaler.io/v1", "kind": "Cluster", "metadata": {"name": name}, "spec": spec})
@@ -98,7 +94,7 @@ async def test_clusters_are_launched_by_plugins_at_an_address_and_by_a_command_a
         found = await service.until(lambda told: all(len(external_ids(told[name])) == 2 for name in names[:2]), names)
         for name in names[:2]:
             assert all(each.startswith(f"fake-{name}-small-") for each in external_ids(found[name])), found[name]
-        found = await service.until(lambda told: all(told[name].blind in BLIND for name in names[2:]), names)
+        found = await service.until(lambda told: all(told[name].blind == "EXECUTOR_SILENT" for name in names[2:]), names)
         assert [len(found[name].instances) for name in names] == [2, 2, 0, 0]
     finally:
         sidecar.terminate()
