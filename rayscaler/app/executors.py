@@ -11,7 +11,7 @@ from rayscaler.config import executors
 from rayscaler.errors import InvalidRequest, Problem
 from rayscaler.executor.base import Executor
 from rayscaler.model.nodetype import ClusterConfig
-from rayscaler.plugin.connection import Address, Connection
+from rayscaler.plugin.connection import Address
 from rayscaler.plugin.executor import PluginExecutor
 from rayscaler.plugin.host import PluginHost
 from rayscaler.plugin.session import PluginTimings
@@ -64,18 +64,19 @@ class Executors:
         )
         self._hosts.append(host)
         self._own(f"plugin {host.name}", host.run())
-        return _executor(Started(host), settings, self._clock)
+        return PluginExecutor(Started(host), timings=_timings(settings), clock=self._clock)
 
 
-def by_address(address: str, settings: ServiceSettings, clock: Clock) -> PluginExecutor:
-    """Return the executor at an address; raises InvalidRequest for what is none."""
+def by_address(address: str, settings: ServiceSettings, clock: Clock, *, may_write: Callable[[], None] = lambda: None) -> PluginExecutor:
+    """Return the executor at an address; raises InvalidRequest for what is none. `may_write` as PluginExecutor takes it."""
     if not executors.is_address(address):
         raise InvalidRequest(Problem("RAYSCALER_EXECUTOR", repr(address), "must be a plugin's address: unix:///PATH or dns:///HOST:PORT"))
-    return _executor(Address(address, max_message_bytes=settings.max_message_bytes, tls=settings.executor_tls), settings, clock)
+    connection = Address(address, max_message_bytes=settings.max_message_bytes, tls=settings.executor_tls)
+    return PluginExecutor(connection, timings=_timings(settings), clock=clock, may_write=may_write)
 
 
-def _executor(connection: Connection, settings: ServiceSettings, clock: Clock) -> PluginExecutor:
-    return PluginExecutor(connection, timings=PluginTimings.within(settings.timings.executor_call_s), clock=clock)
+def _timings(settings: ServiceSettings) -> PluginTimings:
+    return PluginTimings.within(settings.timings.executor_call_s)
 
 
 def plugin_name(command: tuple[str, ...]) -> str:

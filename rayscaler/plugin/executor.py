@@ -43,7 +43,16 @@ T = TypeVar("T")
 class PluginExecutor:
     """Launches and ends instances by way of a plugin. Several clusters may share one; none waits for another's."""
 
-    def __init__(self, connection: Connection, *, timings: PluginTimings | None = None, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        timings: PluginTimings | None = None,
+        clock: Clock | None = None,
+        may_write: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Take what raises before a call that begins or ends instances where such a call must not go out, as from one who leads no more."""
+        self._may_write = may_write
         self._timings = timings or PluginTimings()
         self._session = Session(connection, self._timings)
         self._clock = clock or SystemClock()
@@ -135,6 +144,7 @@ class PluginExecutor:
         who, peer = await self._session.who(), self._session.peer
 
         async def send(ids: list[str]) -> dict[str, str | RayscalerError]:
+            self._may_write()
             request = pb.LaunchRequest(cluster=cluster, specs=[specs[each] for each in ids], supervisor=self._supervisor)
             answer = await self._session.call("Launch", request, pb.LaunchResponse)
             return convert.outcomes(answer.results, ids, peer)
@@ -145,6 +155,7 @@ class PluginExecutor:
         who, peer = await self._session.who(), self._session.peer
 
         async def send(ids: list[str]) -> dict[str, RayscalerError | None]:
+            self._may_write()
             request = pb.TerminateRequest(cluster=cluster, instance_ids=ids)
             answer = await self._session.call("Terminate", request, pb.TerminateResponse)
             return convert.ends(answer.results, ids, peer)

@@ -379,6 +379,25 @@ async def test_a_list_that_somebody_else_may_have_answered_is_not_believed(short
             await executor.list("c")
 
 
+async def test_who_leads_no_more_begins_and_ends_nothing(short_path):
+    def may_write() -> None:
+        if not leads:
+            raise errors.Fenced("another service leads")
+
+    leads = True
+    inner = FakeExecutor(FakeMachines(SystemClock()))
+    async with served(inner, short_path):
+        executor = PluginExecutor(Address(f"unix://{short_path / 's'}", max_message_bytes=MAX_MESSAGE_BYTES), may_write=may_write)
+        await executor.launch(spec("i-1"))
+        leads = False
+        with pytest.raises(errors.Fenced):
+            await executor.launch(spec("i-2"))
+        with pytest.raises(errors.Fenced):
+            await executor.terminate("c", "i-1")
+        assert [each.instance_id for each in await inner.list("c")] == ["i-1"]
+        await executor.close()
+
+
 async def test_a_plugin_of_another_name_is_another_plugin(short_path):
     async with served(FakeExecutor(FakeMachines(SystemClock())), short_path):
         executor = dialled(short_path / "s")

@@ -22,6 +22,7 @@ PLUGIN = [sys.executable, "-m", "tests.plugin.fake_plugin"]
 REPORT_S = 0.2
 """Between two reports, as a monitor sends them."""
 
+
 def definition(name: str, executor: object) -> str:
     spec = {"executor": executor, "nodeTypes": [{"name": "small", "resources": {"CPU": 1}, "minWorkers": 2}]}
     return yaml.safe_dump({"apiVersion": "rayscaler.io/v1", "kind": "Cluster", "metadata": {"name": name}, "spec": spec})
