@@ -1,10 +1,11 @@
-"""The text of a file becomes one document: what breaks YAML is told with line and column, a key that stands there twice with both lines.
+"""The text of a file becomes one document: faults of YAML with line and column, keys that stand there twice, text that cannot be written.
 
 PyYAML's own loader lets the last of two equal keys win without a word, and takes an empty file for a document that says null. It is read
 with libyaml, several times faster, as the service reads definitions between two renewals of its Lease; what libyaml refuses is judged, and
 its fault told, by PyYAML's own loader.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from rayscaler.errors import InvalidRequest, Problem
 
 _BROKEN = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError)
 """PyYAML's own constructors raise all of these, such as ValueError for the date 2024-13-01."""
+_HALF = re.compile("[\ud800-\udfff]")
 _NULL = "tag:yaml.org,2002:null"
 
 
@@ -36,7 +38,7 @@ else:
 
 @dataclass(frozen=True)
 class Document:
-    """What a text says, and the keys that stand there twice: the last of each is what `content` has."""
+    """What a text says, and what is wrong with it: of keys that stand there twice the last one is what `content` has."""
 
     content: Any
     problems: tuple[Problem, ...]
@@ -55,8 +57,8 @@ def read(text: str) -> Document:
 def _read(loader: yaml.SafeLoader | yaml.CSafeLoader) -> Document:
     try:
         node = _only(loader)
-        twice = tuple(_twice("", node, set()))
-        return Document(loader.construct_document(node), twice)
+        problems = tuple(_problems("", node, set()))
+        return Document(loader.construct_document(node), problems)
     finally:
         loader.dispose()
 
@@ -76,14 +78,20 @@ def _only(loader: yaml.SafeLoader | yaml.CSafeLoader) -> yaml.Node:
     return found[0]
 
 
-def _twice(path: str, node: yaml.Node, seen: set[int]) -> Iterator[Problem]:
-    """Yield each key that a mapping has twice; what aliases show again is looked at once."""
+def _problems(path: str, node: yaml.Node, seen: set[int]) -> Iterator[Problem]:
+    """Yield each key that a mapping has twice, and each text with half a character; what aliases show again is looked at once."""
     if id(node) in seen:
         return
     seen.add(id(node))
-    if isinstance(node, yaml.SequenceNode):
+    if isinstance(node, yaml.ScalarNode) and _HALF.search(node.value):
+        yield Problem(
+            path,
+            shown.value(node.value),
+            "has half a character, a surrogate, which no file, flag or message can carry; write the whole one",
+        )
+    elif isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
-            yield from _twice(f"{path}[{index}]", item, seen)
+            yield from _problems(f"{path}[{index}]", item, seen)
     elif isinstance(node, yaml.MappingNode):
         lines: dict[tuple[str, str], int] = {}
         for key, value in node.value:
@@ -93,7 +101,8 @@ def _twice(path: str, node: yaml.Node, seen: set[int]) -> Iterator[Problem]:
             if what in lines:
                 yield Problem(where, shown.value(key.value), f"stands in line {lines[what]} and again in line {line}; keys are unique")
             lines.setdefault(what, line)
-            yield from _twice(where, value, seen)
+            yield from _problems(where, key, seen)
+            yield from _problems(where, value, seen)
 
 
 def _unreadable(text: str, error: Exception) -> Problem:

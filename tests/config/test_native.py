@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rayscaler.config import load, native
+from rayscaler.config import document, load, native
 from rayscaler.errors import InvalidRequest
 from rayscaler.model.nodetype import FLOOR_AFTER_DRIVER_S, IDLE_TIMEOUT_S, NEVER, UNLIMITED, ClusterConfig, Head, NodeType
 from rayscaler.model.resources import Resources
@@ -335,3 +335,9 @@ def test_cd_9_a_head_only_cluster_a_type_without_cpu_and_one_without_a_maximum_a
     config = native.cluster(changed("spec", "nodeTypes", to=[{"name": "gpu-only", "resources": {"GPU": 1}}]))
     assert config.node_types[0].max_workers == UNLIMITED
     assert native.cluster(changed("spec", "nodeTypes", to=[])).node_types == ()
+
+
+def test_half_a_character_is_refused_wherever_it_stands():
+    found = document.read('a: ["x", "\\ud800"]\nb: {"\\udfff": 1}\nc: "\U0001f600"')
+    assert [each.path for each in found.problems] == ["a[1]", "b['\\udfff']"]
+    assert all("half a character" in each.rule for each in found.problems)
