@@ -18,13 +18,14 @@ HUB_IP=10.77.0.1
 ip_of() { echo "10.77.0.$((10 + ${1#m}))"; }
 fail() { echo "testbed: $*" >&2; exit 2; }
 
+install_sshd() { DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends openssh-server openssh-client >/dev/null 2>&1; }
+
 check() {
   [ "$(id -u)" = 0 ] || fail "needs root, for network namespaces"
   for tool in ip unshare nsenter; do command -v $tool >/dev/null || fail "$tool is missing; on Debian: apt-get install iproute2 util-linux"; done
   [ -x /usr/sbin/sshd ] && command -v ssh-keygen >/dev/null && return
   command -v apt-get >/dev/null || fail "sshd is missing; install the OpenSSH server"
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends openssh-server openssh-client >/dev/null 2>&1 \
-    || fail "sshd is missing, and apt-get install openssh-server failed"
+  install_sshd || { apt-get update -qq && install_sshd; } >/dev/null 2>&1 || fail "sshd is missing, and apt-get install openssh-server failed"
 }
 
 # Of a directory that will be covered: what of it must stay to be seen.

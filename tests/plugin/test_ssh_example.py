@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import shlex
 import subprocess
 import sys
 
@@ -66,6 +67,17 @@ async def test_it_conforms_on_machines_with_a_stand_in_for_ray(case, stage, tmp_
         harness = Harness(host, running)
         await reached(harness)
         await case(harness)
+
+
+@machines
+async def test_it_keeps_every_rule_that_can_be_seen(tmp_path):
+    async with fleet.running(tmp_path, 2, workers=4) as running:
+        command = ["--end-timeout", "60", "--head", fleet.HEAD, "--exec", shlex.join(running.plugin())]
+        argv = [sys.executable, "-m", "rayscaler", "conformance", *command]
+        process = await asyncio.create_subprocess_exec(*argv, stdout=asyncio.subprocess.PIPE)
+        said, _ = await process.communicate()
+    assert process.returncode == 0, said.decode()
+    assert b" 0 failed" in said
 
 
 @machines

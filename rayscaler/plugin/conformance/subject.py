@@ -13,6 +13,7 @@ from typing import Protocol
 
 import grpc.aio
 
+from rayscaler.api.executor.v1 import executor_pb2 as pb
 from rayscaler.clock import SystemClock
 from rayscaler.errors import Unavailable
 from rayscaler.plugin import calls, child, handshake
@@ -22,10 +23,13 @@ from rayscaler.plugin.connection import Address
 from rayscaler.plugin.faults import Failure, Fault
 from rayscaler.plugin.output import Intake
 from rayscaler.plugin.place import Place
+from rayscaler.plugin.session import PATH
 from rayscaler.processes import SystemProcesses
 
-START_S = 30.0
-"""From the start of a plugin until it is healthy (X44)."""
+START_S = 60.0
+"""From the start of a plugin until it is healthy (X44), and from then on until it can take calls."""
+READY_AGAIN_S = 0.2
+"""Between two questions whether it can."""
 ENDED_S = 10.0
 """So long an end is waited for before it is forced: well beyond the 5 s of X47, to tell how long it takes."""
 KEPT_BYTES = 16 << 20
@@ -173,13 +177,15 @@ class Command:
             self._child = await child.start(self._place, self.argv, processes=self._processes, intake=self.printed)
             async with asyncio.timeout(START_S):
                 await self._child.greet()
-                health = await calls.until_healthy(self._child.connect(self._max_message_bytes), START_S)
+                channel = self._child.connect(self._max_message_bytes)
+                health = await calls.until_healthy(channel, START_S)
         except Failure as failure:
             raise Breach(RULE_OF.get(failure.fault, "X44"), f"{failure}; it printed last: {self.printed.tail()}") from failure
         except TimeoutError as error:
             raise Breach("X44", f"was not up within {START_S:g} s; it printed last: {self.printed.tail()}") from error
         if not health.is_served:
             raise Breach("X43", f"grpc.health.v1 is not served for {handshake.HEALTH_SERVICE!r}: {health.wrong}")
+        await _until_ready(channel)
 
     async def _ended(self, how: How) -> float:
         if self._child is None or self._child.channel is None:
@@ -201,3 +207,12 @@ class Command:
         if self._child is not None:
             await self._child.end(5.0)
             self._child = None
+
+
+async def _until_ready(channel: grpc.aio.Channel) -> None:
+    """Wait while a plugin says that it cannot take calls yet, as its caller does; what is wrong with that is for the checks to say."""
+    probe = channel.unary_unary(f"{PATH}/Probe", pb.ProbeRequest.SerializeToString, pb.ProbeResponse.FromString)
+    with contextlib.suppress(TimeoutError, grpc.aio.AioRpcError):
+        async with asyncio.timeout(START_S):
+            while (await probe(pb.ProbeRequest())).not_ready:  # noqa: ASYNC110 - it says so only when asked
+                await asyncio.sleep(READY_AGAIN_S)

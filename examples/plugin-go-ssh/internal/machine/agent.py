@@ -229,7 +229,7 @@ class Agent:
                 if not worker.is_dead:
                     with contextlib.suppress(ProcessLookupError):
                         signal.pidfd_send_signal(worker.pidfd, signal.SIGTERM)
-            return {}
+            return {} if worker is None else {"one": worker.view()}
 
     # what happens
 

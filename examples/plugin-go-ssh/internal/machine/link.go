@@ -182,8 +182,14 @@ func (l *Link) End(ctx context.Context, key Key) error {
 	case to == nil || view == nil && !isDoubted:
 		return nil
 	}
-	if _, err := to.ask(ctx, &request{Do: "end", Cluster: key.Cluster, InstanceID: key.InstanceID}); err != nil {
+	answer, err := to.ask(ctx, &request{Do: "end", Cluster: key.Cluster, InstanceID: key.InstanceID})
+	if err != nil {
 		return &Unreachable{l.machine.Name, fmt.Sprintf("whether its end has begun is not known: %v", err)}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.views[key] != nil && answer.One != nil { // or a List right after this might tell it as it was; what is gone meanwhile stays so
+		l.see(answer.One)
 	}
 	return nil
 }
