@@ -1,12 +1,15 @@
-"""Owning tasks: eternal ones are guarded, processes are stopped by asking first."""
+"""Owning tasks: eternal ones are guarded, what must be in time runs apart, processes are stopped by asking first."""
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from typing import Any, Self, TypeVar
 
 import structlog
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 
 async def guard(name: str, work: Coroutine[Any, Any, None], on_end: Callable[[str], None]) -> None:
@@ -21,6 +24,27 @@ async def guard(name: str, work: Coroutine[Any, Any, None], on_end: Callable[[st
     else:
         log.error("task.returned", task=name)
     on_end(name)
+
+
+class Apart:
+    """An event loop in a thread of its own, for what must be in time however busy ours is. What runs there stays there: its sockets are that loop's."""
+
+    def __init__(self, name: str) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
+
+    async def __aenter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        await asyncio.to_thread(self._thread.join)
+        self._loop.close()
+
+    async def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run something there and return what it returns, or raise what it raises; cancelled with whoever waits."""
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
 
 
 async def stop_gracefully(

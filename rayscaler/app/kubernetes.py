@@ -22,31 +22,38 @@ from rayscaler.k8s.pods import Owner
 from rayscaler.k8s.record import ConfigMapStore
 from rayscaler.server.app import Server
 from rayscaler.settings import NamespaceSettings, ServiceSettings
+from rayscaler.tasks import Apart
 
 
 async def serve(own: NamespaceSettings, settings: ServiceSettings, on_listening: Callable[[int], None]) -> int:
     """Run a replica of the service until SIGINT or SIGTERM, or until another one leads in its place; return the exit code."""
     calm_collector()
     async with contextlib.AsyncExitStack() as stack:
-        # The Lease has connections of its own, that wait for nothing else; what changes clusters goes out only while it is held.
         first = await connect(own.kubeconfig)
         stack.push_async_callback(first.close)
+        # The Lease has a thread and connections of its own, that wait for nothing else; what changes clusters goes out only while it is held.
+        apart = await stack.enter_async_context(Apart("lease"))
+        of_lease = await connect(own.kubeconfig)
+        stack.push_async_callback(lambda: apart.run(of_lease.close()))
         holder, pod = own.pod_name or _holder(), own.pod_name or None
-        leadership = Leadership(first, own.namespace, holder=holder, pod=pod, clock=SystemClock(), timings=settings.timings)
-        stack.push_async_callback(leadership.release)
+        leadership = Leadership(of_lease, own.namespace, holder=holder, pod=pod, clock=SystemClock(), timings=settings.timings)
+        stack.push_async_callback(lambda: apart.run(leadership.release()))
         client = await connect(own.kubeconfig, may_write=leadership.check)
         stack.push_async_callback(client.close)
-        replica = _Replica(own, settings, first, client, leadership)
+        replica = _Replica(own, settings, first, client, leadership, apart=apart)
         return Exit.DONE if await replica.run(on_listening) else Exit.FAILED
 
 
 class _Replica:
     """One replica's parts."""
 
-    def __init__(self, own: NamespaceSettings, settings: ServiceSettings, first: Client, client: Client, leadership: Leadership) -> None:
+    def __init__(
+        self, own: NamespaceSettings, settings: ServiceSettings, first: Client, client: Client, leadership: Leadership, *, apart: Apart
+    ) -> None:
         clock, namespace, owners = SystemClock(), own.namespace, dict[str, Owner]()
         self._process = Process()
         self._leadership = leadership
+        self._apart = apart
         store = ConfigMapStore(client, namespace, holder=leadership.holder, transitions=lambda: leadership.transitions, owner=owners.get)
         executor: Executor = (
             by_address(own.executor, settings, clock, may_write=leadership.check)
@@ -79,10 +86,10 @@ class _Replica:
 
     async def _lead(self) -> None:
         """Stand by until this replica leads; then keep the clusters, until it does not lead any more, which ends the process."""
-        await self._leadership.acquire()
+        await self._apart.run(self._leadership.acquire())
         for name, part in self._clusters.parts():
             self._process.own(name, part)
-        await self._leadership.keep()
+        await self._apart.run(self._leadership.keep())
 
 
 def _holder() -> str:
