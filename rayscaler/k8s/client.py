@@ -22,7 +22,7 @@ from kubernetes.aio.client.rest import RESTClientObject
 
 from rayscaler.errors import Denied, InvalidRequest, Unavailable
 from rayscaler.k8s import failures
-from rayscaler.k8s.objects import Event, Kind, Page
+from rayscaler.k8s.objects import Event, Kind, Named, Page
 
 T = TypeVar("T")
 
@@ -77,11 +77,15 @@ class Client:
         """Change a part of an object; `query` has the field manager of a server-side apply."""
         return kind.one.decode(await self._call("patch", kind, namespace, name, data=body, form=form, query=query))
 
-    async def delete(self, kind: Kind[T], namespace: str, name: str, *, uid: str = "", grace_s: int | None = None) -> None:
-        """Begin the end of an object; with `uid` only of that one, else raises Busy. `grace_s` None leaves the object's own."""
+    async def delete(self, kind: Kind[T], namespace: str, name: str, *, uid: str = "", grace_s: int | None = None) -> T | None:
+        """Begin the end of an object; with `uid` only of that one, else raises Busy. `grace_s` None leaves the object's own.
+
+        Returns the object as it is being ended, None where the API server tells no more than that it is done.
+        """
         options = {"preconditions": {"uid": uid}} if uid else {}
         grace = {} if grace_s is None else {"gracePeriodSeconds": grace_s}
-        await self._call("delete", kind, namespace, name, data={**options, **grace})
+        told = await self._call("delete", kind, namespace, name, data={**options, **grace})
+        return kind.one.decode(told) if msgspec.json.decode(told, type=Named).metadata.name == name else None
 
     async def list(self, kind: Kind[T], namespace: str, *, selector: str = "") -> tuple[list[T], str]:
         """Return every object that the label selector selects, and the version they are of; raises Expired if it took too long."""

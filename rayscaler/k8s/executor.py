@@ -171,9 +171,11 @@ class KubernetesExecutor:
 
     async def _delete(self, pod: Pod, *, grace_s: int | None = None) -> None:
         try:
-            await self._client.delete(PODS, self._namespace, pod.metadata.name, uid=pod.metadata.uid, grace_s=grace_s)
+            ending = await self._client.delete(PODS, self._namespace, pod.metadata.name, uid=pod.metadata.uid, grace_s=grace_s)
         except (NotFound, Busy):  # gone, or the name has another pod now
             return
+        if ending is not None:
+            self._reflector.note(ending)
 
     async def _make_sure_of(self, entry: pods.Manifest) -> None:
         """Create the supervisor's ConfigMap unless that was done lately; who comes meanwhile waits for the same call."""

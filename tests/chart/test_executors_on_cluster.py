@@ -5,6 +5,7 @@ The simulated nodes run no rayscaler: the plugin with the example's rights is a 
 
 import asyncio
 import contextlib
+import json
 import os
 import sys
 from pathlib import Path
@@ -35,6 +36,18 @@ POD = (
     ' "containers": [{"name": "ray-worker", "image": "ray", "securityContext":'
     ' {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}}}]}}'
 )
+
+
+async def keeps_every_rule(directory: Path) -> None:
+    """Have the executor that serves there judged rule by rule."""
+    node_type = {"name": "small", "resources": {"CPU": 1}, "template": json.loads(POD)}
+    (directory / "type.yaml").write_text(json.dumps(node_type))
+    what = ["--address", f"unix://{directory / 's'}", "--node-type", str(directory / "type.yaml"), "--end-timeout", str(WITHIN_S)]
+    argv = [sys.executable, "-m", "rayscaler", "conformance", *what]
+    process = await asyncio.create_subprocess_exec(*argv, stdout=asyncio.subprocess.PIPE)
+    said, _ = await process.communicate()
+    assert process.returncode == 0, said.decode()
+    assert b" 0 failed" in said
 
 
 @pytest.fixture
@@ -89,6 +102,7 @@ async def test_the_example_has_the_rights_that_an_executor_needs_and_no_more(clu
             while (await anext(watch)).phase is not Phase.GONE:
                 pass
             assert await executor.list("c") == []
+        await keeps_every_rule(short_path)
     finally:
         await executor.close()
         process.terminate()
