@@ -28,6 +28,10 @@ class Timings:
 
     coalesce_s: float = 0.05
     """Shortest time between two cycles of a cluster: a burst of changes is one cycle."""
+    long_cycle_s: float = 0.05
+    """A cycle that takes longer than this is long: as with thousands of instances that all change."""
+    long_apart_s: float = 2.0
+    """Longest time between two long cycles."""
     safety_cycle_s: float = 60.0
     """A cycle runs at least this often, though nothing should need it."""
     busy_interval_s: float = 0.25

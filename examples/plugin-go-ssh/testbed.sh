@@ -46,7 +46,7 @@ hub() {
   ip addr add "$HUB_IP/24" dev hub
   ip link set hub up
   ssh-keygen -q -t ed25519 -N '' -f "$TESTBED/key"
-  : "${FLEET_PYTHON:=$(command -v python3)}"
+  : "${FLEET_PYTHON:=$(realpath "$(command -v python3)")}"  # a venv may lie where the machines see nothing
   {
     echo "stateDir: /tmp/rayscaler-ssh"
     echo "grace: ${FLEET_GRACE:-40s}"

@@ -33,6 +33,9 @@ from rayscaler.store.base import ClusterRecord, Store
 
 log = structlog.get_logger(__name__)
 
+CYCLE_SHARE = 4
+"""Cycles that take long begin so many times their length apart: the calls that one has decided on must get on too, and so must other clusters."""
+
 
 class ClusterReconciler:
     """Keeps one cluster as its definition and its demand want it."""
@@ -76,7 +79,7 @@ class ClusterReconciler:
         self._retry_at: float | None = None
         self._blind: Reason | None = None
         self._blind_since: float | None = None
-        self._cycle_at = 0.0
+        self._cycle_at = self._cycle_s = 0.0
 
     @property
     def config(self) -> ClusterConfig:
@@ -161,7 +164,9 @@ class ClusterReconciler:
             tasks.create_task(calls.follow(), name=f"follow executor of {self.name}")
             while True:
                 await self._until_due()
+                began_at = self._clock.mono()
                 await self.run_cycle(calls)
+                self._cycle_s = self._clock.mono() - began_at
 
     async def run_cycle(self, calls: Calls) -> None:
         """Fold facts in, decide, act, tell. Without a first list or any report there is nothing to decide."""
@@ -241,15 +246,17 @@ class ClusterReconciler:
         self._is_loaded = True
 
     async def _until_due(self) -> None:
-        """Wait for a fact or a deadline; then at least `coalesce_s` since the last cycle, so that a burst is one cycle."""
+        """Wait for a fact or a deadline; then until some time since the last cycle, so that a burst is one cycle, and many are not all there is."""
         now = self._clock.now()
         due = next_due(self._memory, now)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, (due if self._retry_at is None else min(due, self._retry_at)) - now)):
                 await self._wake.wait()
-        rest_s = self._cycle_at + self._timings.coalesce_s - self._clock.now()
+        timings = self._timings
+        apart_s = min(CYCLE_SHARE * self._cycle_s, timings.long_apart_s) if self._cycle_s > timings.long_cycle_s else timings.coalesce_s
+        rest_s = self._cycle_at + apart_s - self._clock.now()
         if rest_s > 0:
-            await asyncio.sleep(min(rest_s, self._timings.coalesce_s))
+            await asyncio.sleep(min(rest_s, apart_s))
         self._wake.clear()
 
     def _tell(self, fact: Fact, *, wakes: bool) -> None:
