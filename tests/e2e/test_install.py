@@ -23,6 +23,8 @@ KEPT = {"configmaps rayscaler-ca", "secrets rayscaler-tls", "leases rayscaler", 
 """What the notes of the chart say, and what was there before."""
 GONE_S = 45.0
 """For a worker to be drained and gone after its idle timeout; 2 s on an idle machine, and here the tests share it."""
+SWEPT_S = 180.0
+"""For Kubernetes' garbage collector and the kubelet to end what the definition owned: some seconds, and once above a minute on a busy machine."""
 JOB = """
 import json, sys, time, ray
 
@@ -104,7 +106,7 @@ async def taken_away(site: installed.Installed) -> None:
     await site.deployer.kubectl("delete", "configmap", "demo")
     left: set[str] = set()
     try:
-        async with asyncio.timeout(UP_S):
+        async with asyncio.timeout(SWEPT_S):
             while (left := await remaining(site)) != KEPT:  # noqa: ASYNC110  # no one watch covers all kinds
                 await asyncio.sleep(0.2)
     except TimeoutError:
