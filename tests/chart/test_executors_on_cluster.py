@@ -4,7 +4,6 @@ The simulated nodes run no rayscaler: the plugin with the example's rights is a 
 """
 
 import asyncio
-import contextlib
 import json
 import os
 import sys
@@ -13,7 +12,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rayscaler.errors import Unavailable
 from rayscaler.executor.base import LaunchSpec
 from rayscaler.model.instance import Phase
 from rayscaler.model.nodetype import NodeType
@@ -23,7 +21,7 @@ from tests.chart.deployer import Deployer, administrator, token_of
 from tests.chart.test_on_cluster import flat, rights
 from tests.cluster.namespaces import Namespace
 from tests.plugin.conftest import short_path  # noqa: F401 - a fixture
-from tests.plugin.door import dialled
+from tests.plugin.door import dialled, listed
 
 pytestmark = [pytest.mark.tier("cluster"), pytest.mark.timeout(300)]
 
@@ -89,11 +87,7 @@ async def test_the_example_has_the_rights_that_an_executor_needs_and_no_more(clu
     spec = LaunchSpec("c", "c-1", NodeType("small", Resources.of(CPU=1), template=POD), "c-head:6379")
     try:
         async with asyncio.timeout(WITHIN_S):
-            while True:
-                with contextlib.suppress(Unavailable):
-                    assert await executor.list("c") == []
-                    break
-                await asyncio.sleep(0.1)  # it is being started
+            assert await listed(executor) == []
             watch = executor.watch("c")
             name = await executor.launch(spec)
             assert [each.external_id for each in await executor.list("c")] == [name]

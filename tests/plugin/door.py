@@ -6,8 +6,11 @@ import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from rayscaler.errors import Unavailable
 from rayscaler.executor.base import Executor, LaunchSpec
 from rayscaler.model.instance import InstanceObservation
+from rayscaler.model.nodetype import NodeType
+from rayscaler.model.resources import Resources
 from rayscaler.plugin.connection import Address
 from rayscaler.plugin.executor import PluginExecutor
 from rayscaler.plugin.serve import PluginServer
@@ -15,6 +18,13 @@ from rayscaler.plugin.session import PluginTimings
 
 QUICK = PluginTimings(call_s=20.0, introduce_s=5.0, quiet_s=15.0, resume_s=2.0, gone_lag_s=0.5)
 MAX_MESSAGE_BYTES = 32 << 20
+LISTED_S = 60.0
+"""For a plugin to be started, and ready."""
+
+
+def spec(instance_id: str, cluster: str = "c", template: str = "") -> LaunchSpec:
+    """Return what is launched where that does not matter."""
+    return LaunchSpec(cluster, instance_id, NodeType("small", Resources.of(CPU=1), template=template), "192.0.2.9:6379")
 
 
 def dialled(socket: Path, timings: PluginTimings = QUICK) -> PluginExecutor:
@@ -83,3 +93,19 @@ async def served(inner: Executor, directory: Path, *, timings: PluginTimings = Q
     finally:
         await executor.close()
         await server.stop()
+
+
+async def listed(executor: Executor) -> list[str]:
+    """Return what is listed in cluster "c" once somebody serves and is ready; whoever has just found nobody tries again a little later."""
+    async with asyncio.timeout(LISTED_S):
+        while True:
+            with contextlib.suppress(Unavailable):
+                return [each.instance_id for each in await executor.list("c")]
+            await asyncio.sleep(0.05)  # it says so only when asked
+
+
+async def to_the_end(watch) -> None:
+    """Read until it raises."""
+    async with asyncio.timeout(10.0):
+        async for _ in watch:
+            pass

@@ -1,40 +1,28 @@
-"""What goes through the door, and how: calls that go out together, pages, watches that break off, limits, errors, TLS."""
+"""What goes through the door, and how: calls that go out together, pages, limits, errors, and who answers there."""
 
 import asyncio
 import contextlib
-import datetime as dt
 from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from rayscaler import errors
 from rayscaler.api.executor.v1 import executor_pb2 as pb
 from rayscaler.clock import SystemClock
-from rayscaler.executor.base import LaunchSpec
 from rayscaler.model.instance import InstanceObservation, Phase
-from rayscaler.model.nodetype import NodeType
-from rayscaler.model.resources import Resources
-from rayscaler.plugin import convert, history, service
+from rayscaler.plugin import convert, service
 from rayscaler.plugin.connection import Address
 from rayscaler.plugin.executor import PluginExecutor
-from rayscaler.plugin.serve import PluginServer, _credentials
+from rayscaler.plugin.serve import PluginServer
 from rayscaler.plugin.service import Limits
-from rayscaler.settings import ExecutorTls, PluginSettings
 from rayscaler.testing.fake_executor import FakeExecutor, FakeMachines
 from rayscaler.throttle import Throttle
-from tests.plugin.door import MAX_MESSAGE_BYTES, QUICK, dialled, served
+from tests.plugin.door import MAX_MESSAGE_BYTES, QUICK, dialled, listed, served, spec, to_the_end
 from tests.plugin.liars import Honest, lying
 
 pytestmark = pytest.mark.tier("protocol")
-
-
-def spec(instance_id: str, cluster: str = "c", template: str = "") -> LaunchSpec:
-    return LaunchSpec(cluster, instance_id, NodeType("small", Resources.of(CPU=1), template=template), "192.0.2.9:6379")
 
 
 class Recorded(Honest):
@@ -201,147 +189,6 @@ def _stub(executor: PluginExecutor):
     return executor._session._channel.unary_unary("/rayscaler.api.executor.v1.ExecutorService/List")
 
 
-# watches
-
-
-async def test_a_watch_goes_on_where_it_broke_off_and_nothing_is_lost(short_path):
-    """The connection breaks, not the plugin: a proxy between the two is closed and opened again."""
-    machines = FakeMachines(SystemClock(), delays_s=dict.fromkeys(Phase, 0.0))
-    async with served(FakeExecutor(machines), short_path):
-        line = Line(short_path / "s", short_path / "line")
-        await line.up()
-        executor = dialled(short_path / "line")
-        watch = executor.watch("c")
-        await executor.launch(spec("a"))
-        assert [await anext(watch) for _ in range(3)][-1].phase is Phase.REGISTERING
-        await line.down()
-        machines.begin(spec("b"))
-        machines.lose("a", "machine check")
-        await asyncio.sleep(0.3)  # it is tried again meanwhile
-        await line.up()
-        async with asyncio.timeout(10.0):
-            seen = [await anext(watch) for _ in range(4)]
-        assert {(each.instance_id, each.phase) for each in seen} >= {("a", Phase.GONE), ("b", Phase.REGISTERING)}
-        assert [each.error for each in seen if each.phase is Phase.GONE] == ["machine check"]
-        await executor.close()
-        await line.down()
-
-
-async def test_a_watch_whose_bookmark_has_expired_says_so_and_the_next_one_begins_anew(short_path, monkeypatch):
-    monkeypatch.setattr(history, "KEPT", 5)
-    machines = FakeMachines(SystemClock(), delays_s=dict.fromkeys(Phase, 0.0))
-    async with served(FakeExecutor(machines), short_path):
-        line = Line(short_path / "s", short_path / "line")
-        await line.up()
-        executor = dialled(short_path / "line")
-        watch = executor.watch("c")
-        await executor.launch(spec("a"))
-        await line.down()
-        for number in range(20):
-            machines.begin(spec(f"b-{number}"))
-        await asyncio.sleep(0.1)  # for the fake to get on
-        await line.up()
-        with pytest.raises(errors.BookmarkExpired):
-            await to_the_end(watch)
-        again = executor.watch("c")
-        assert len(await executor.list("c")) == 21
-        machines.lose("a")
-        assert (await anext(again)).instance_id == "a"
-        await executor.close()
-        await line.down()
-
-
-async def test_a_watch_of_a_plugin_that_stays_away_ends_and_says_so(short_path):
-    async with served(FakeExecutor(FakeMachines(SystemClock())), short_path) as executor:
-        watch = executor.watch("c")
-        await executor.list("c")
-        waiting = asyncio.create_task(anext(watch))
-        await asyncio.sleep(0)
-    executor = dialled(short_path / "s")
-    with pytest.raises(errors.Unavailable):
-        await anext(executor.watch("c"))
-    await executor.close()
-    waiting.cancel()
-
-
-async def test_a_quiet_watch_has_a_beat_and_stays(short_path, monkeypatch):
-    monkeypatch.setattr(service, "BEAT_S", 0.05)
-    machines = FakeMachines(SystemClock(), delays_s=dict.fromkeys(Phase, 0.0))
-    async with served(FakeExecutor(machines), short_path, timings=QUICK.within(0.6)) as executor:
-        watch = executor.watch("c")
-        await executor.list("c")
-        await asyncio.sleep(1.5)  # a watch without a beat is dead after 0.3 s
-        await executor.launch(spec("a"))
-        assert (await anext(watch)).instance_id == "a"
-
-
-async def test_nobody_is_told_anything_once_nobody_reads(short_path, monkeypatch):
-    monkeypatch.setattr(service, "BEAT_S", 0.05)
-    async with served(FakeExecutor(FakeMachines(SystemClock())), short_path) as executor:
-        watch = executor.watch("c")
-        await executor.list("c")
-        task = executor._streams["c"].task
-        del watch
-        async with asyncio.timeout(10.0):
-            await task
-
-
-async def to_the_end(watch) -> None:
-    """Read until it raises."""
-    async with asyncio.timeout(10.0):
-        async for _ in watch:
-            pass
-
-
-async def listed(executor: PluginExecutor) -> None:
-    """List once somebody answers; whoever has just found nobody tries again a little later."""
-    async with asyncio.timeout(10.0):
-        while True:
-            try:
-                await executor.list("c")
-            except errors.Unavailable:
-                await asyncio.sleep(0.05)
-            else:
-                return
-
-
-class Line:
-    """A connection that can be cut: bytes go both ways between two sockets."""
-
-    def __init__(self, inner, outer) -> None:
-        self._inner, self._outer = inner, outer
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    async def up(self) -> None:
-        self._server = await asyncio.start_unix_server(self._join, str(self._outer))
-
-    async def down(self) -> None:
-        self._server.close()
-        for each in self._tasks:
-            each.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._outer.unlink(missing_ok=True)
-
-    async def _join(self, reader, writer) -> None:
-        task = asyncio.current_task()
-        self._tasks.add(task)
-        there, back = await asyncio.open_unix_connection(str(self._inner))
-        try:
-            with contextlib.suppress(ConnectionError):
-                await asyncio.gather(_pump(reader, back), _pump(there, writer))
-        finally:
-            self._tasks.discard(task)
-            back.close()
-            writer.close()
-
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(1 << 16):
-        writer.write(data)
-        await writer.drain()
-    raise ConnectionResetError
-
-
 # what a plugin says of itself
 
 
@@ -432,64 +279,3 @@ async def test_whoever_serves_something_else_is_told_apart_from_nobody(short_pat
         await executor.list("c")
     await executor.close()
     await server.stop(0)
-
-
-# TLS
-
-
-def certificate(names: list[str], issuer=None):
-    """Return a certificate and its key, signed by itself or by an issuer."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, names[0])])
-    signer, signer_name = (key, subject) if issuer is None else (issuer[1], issuer[0].subject)
-    now = dt.datetime.now(dt.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(signer_name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(hours=1))
-        .not_valid_after(now + dt.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(each) for each in names]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
-        .sign(signer, hashes.SHA256())
-    )
-    return made, key
-
-
-def written(directory, name: str, made) -> tuple[Any, Any]:
-    cert, key = directory / f"{name}.crt", directory / f"{name}.key"
-    cert.write_bytes(made[0].public_bytes(serialization.Encoding.PEM))
-    key.write_bytes(made[1].private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
-    return cert, key
-
-
-async def test_an_address_is_dialled_over_tls_and_both_ends_are_known_to_each_other(tmp_path):
-    ca = certificate(["authority"])
-    ca_file, _ = written(tmp_path, "ca", ca)
-    own, mine = written(tmp_path, "plugin", certificate(["localhost"], ca)), written(tmp_path, "caller", certificate(["caller"], ca))
-    settings = PluginSettings.from_env(
-        {"RAYSCALER_PLUGIN_CERT": str(own[0]), "RAYSCALER_PLUGIN_KEY": str(own[1]), "RAYSCALER_PLUGIN_CA": str(ca_file)}
-    )
-    server = PluginServer(FakeExecutor(FakeMachines(SystemClock())), name="tls.rayscaler.io")
-    port = await server.start("127.0.0.1:0", _credentials(settings))
-
-    async def list_by(tls: ExecutorTls, host: str = "localhost") -> None:
-        executor = PluginExecutor(Address(f"dns:///{host}:{port}", max_message_bytes=MAX_MESSAGE_BYTES, tls=tls), timings=QUICK)
-        try:
-            assert await executor.list("c") == []
-        finally:
-            await executor.close()
-
-    await list_by(ExecutorTls(ca_file, *mine))
-    with pytest.raises(errors.Unavailable):  # it asks for a certificate
-        await list_by(ExecutorTls(ca_file))
-    with pytest.raises(errors.Unavailable):  # it has none of that name
-        await list_by(ExecutorTls(ca_file, *mine), "127.0.0.1")
-    stranger, _ = written(tmp_path, "stranger", certificate(["stranger"]))
-    with pytest.raises(errors.Unavailable):
-        await list_by(ExecutorTls(stranger, *mine))
-    with pytest.raises(errors.Denied, match="RAYSCALER_EXECUTOR_CA is not set"):
-        await list_by(ExecutorTls())
-    await server.stop()

@@ -9,13 +9,11 @@ import pytest
 from click.testing import CliRunner
 
 from rayscaler.__main__ import cli
-from rayscaler.errors import InvalidRequest, Unavailable
+from rayscaler.errors import InvalidRequest
 from rayscaler.local.executor import terminate_all
-from rayscaler.plugin.executor import PluginExecutor
 from rayscaler.processes import SystemProcesses
 from tests.config.test_file import text
-from tests.plugin.door import dialled
-from tests.plugin.test_liars import spec
+from tests.plugin.door import dialled, listed, spec
 
 pytestmark = pytest.mark.tier("protocol")
 
@@ -29,15 +27,6 @@ async def process(*argv: str, **options) -> AsyncIterator[asyncio.subprocess.Pro
         if made.returncode is None:
             made.terminate()
         await made.wait()
-
-
-async def listed(executor: PluginExecutor) -> list[str]:
-    """Return what is listed once somebody serves."""
-    async with asyncio.timeout(30.0):
-        while True:
-            with contextlib.suppress(Unavailable):
-                return [each.instance_id for each in await executor.list("c")]
-            await asyncio.sleep(0.05)
 
 
 async def test_the_local_executor_is_served_at_a_socket_and_its_instances_live_over_its_restart(short_path):

@@ -7,20 +7,14 @@ from collections.abc import AsyncIterator
 import pytest
 
 from rayscaler.errors import BrokenPlugin, Unavailable
-from rayscaler.executor.base import LaunchSpec
-from rayscaler.model.nodetype import NodeType
-from rayscaler.model.resources import Resources
 from rayscaler.plugin.executor import PluginExecutor
 from rayscaler.plugin.session import PluginTimings
 from rayscaler.plugin.started import Started
 from tests.plugin import go_plugin, liars
+from tests.plugin.door import spec
 from tests.plugin.liars import lying
 
 pytestmark = pytest.mark.tier("protocol")
-
-
-def spec(instance_id: str, cluster: str = "c") -> LaunchSpec:
-    return LaunchSpec(cluster, instance_id, NodeType("small", Resources.of(CPU=1)), "192.0.2.9:6379")
 
 
 async def test_one_that_says_launched_and_lists_nothing_is_doubted_and_then_taken_at_its_word(short_path):

@@ -1,7 +1,6 @@
 """The example in Go for machines reached by SSH: its own tests, what it is made of, and the conformance of its workers through a host."""
 
 import asyncio
-import contextlib
 import os
 import shlex
 import subprocess
@@ -9,7 +8,6 @@ import sys
 
 import pytest
 
-from rayscaler.errors import Unavailable
 from rayscaler.executor.base import Executor, LaunchSpec
 from rayscaler.model.nodetype import NodeType
 from rayscaler.model.resources import Resources
@@ -19,7 +17,7 @@ from rayscaler.plugin.started import Started
 from rayscaler.testing import conformance
 from tests.cluster import binary
 from tests.plugin import fleet
-from tests.plugin.door import QUICK
+from tests.plugin.door import QUICK, listed
 
 pytestmark = [pytest.mark.tier("protocol"), pytest.mark.timeout(600)]
 machines = pytest.mark.skipif(bool(fleet.missing()), reason=fleet.missing())
@@ -50,12 +48,7 @@ class Harness:
 async def reached(harness: Harness) -> None:
     """Wait until the plugin has tried all machines: until then it is not ready, which its caller asks again."""
     executor = harness.executor()
-    async with asyncio.timeout(harness.patience_s):
-        while True:
-            with contextlib.suppress(Unavailable):
-                await executor.list("c")
-                break
-            await asyncio.sleep(0.1)  # it says so only when asked
+    await listed(executor)
     await executor.close()
 
 
