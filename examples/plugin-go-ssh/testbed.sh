@@ -50,7 +50,7 @@ hub() {
   {
     echo "stateDir: /tmp/rayscaler-ssh"
     echo "grace: ${FLEET_GRACE:-40s}"
-    echo "forgetAfter: ${FLEET_FORGET_AFTER:-15m}"
+    echo "forgetAfter: 15m"
     echo "machines:"
   } >"$TESTBED/fleet.yaml"
   for number in $(seq "$FLEET_SIZE"); do

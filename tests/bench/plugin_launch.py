@@ -32,12 +32,12 @@ from rayscaler.settings import Timings
 from tests.bench.plugin_program import still
 from tests.bench.result import Options, Result, say, spread
 from tests.plugin import go_plugin
+from tests.plugin.door import MAX_MESSAGE_BYTES
 
 SAMPLES = 1000
 WARM = 50
 """Calls that are not counted."""
 TARGET_S = 0.002
-MAX_MESSAGE_BYTES = 32 << 20
 LABELS = tuple((f"label-{number}", "value") for number in range(5))
 ENV = tuple((f"NAME_{number}", "value") for number in range(10))
 

@@ -17,9 +17,11 @@ from rayscaler.model.instance import Phase
 from rayscaler.model.nodetype import NodeType
 from rayscaler.model.resources import Resources
 from tests.chart import tools
-from tests.chart.deployer import Deployer, administrator, token_of
+from tests.chart.deployer import token_of
 from tests.chart.test_on_cluster import flat, rights
-from tests.cluster.namespaces import Namespace
+from tests.cluster.namespaces import RESTRICTED
+from tests.k8s.bed import template
+from tests.plugin import judged
 from tests.plugin.conftest import short_path  # noqa: F401 - a fixture
 from tests.plugin.door import dialled, listed
 
@@ -29,29 +31,16 @@ EXAMPLE = tools.ROOT / "examples/kubernetes/executor.yaml"
 ACCOUNT = "rayscaler-executor"
 WITHIN_S = 60.0
 """Deadline of anything waited for."""
-POD = (
-    '{"spec": {"securityContext": {"runAsNonRoot": true, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}},'
-    ' "containers": [{"name": "ray-worker", "image": "ray", "securityContext":'
-    ' {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}}}]}}'
-)
+POD = template(image="ray", securityContext=RESTRICTED)
 
 
 async def keeps_every_rule(directory: Path) -> None:
     """Have the executor that serves there judged rule by rule."""
     node_type = {"name": "small", "resources": {"CPU": 1}, "template": json.loads(POD)}
     (directory / "type.yaml").write_text(json.dumps(node_type))
-    what = ["--address", f"unix://{directory / 's'}", "--node-type", str(directory / "type.yaml"), "--end-timeout", str(WITHIN_S)]
-    argv = [sys.executable, "-m", "rayscaler", "conformance", *what]
-    process = await asyncio.create_subprocess_exec(*argv, stdout=asyncio.subprocess.PIPE)
-    said, _ = await process.communicate()
-    assert process.returncode == 0, said.decode()
-    assert b" 0 failed" in said
-
-
-@pytest.fixture
-async def deployer(namespace: Namespace, tmp_path: Path) -> Deployer:
-    """Who administers the test's namespace."""
-    return await administrator(namespace, tmp_path)
+    what = ("--address", f"unix://{directory / 's'}", "--node-type", str(directory / "type.yaml"), "--end-timeout", str(WITHIN_S))
+    code, document = await judged.told(*what)
+    assert (judged.failures(document), code) == ({}, 0)
 
 
 async def test_a_sidecar_is_admitted_where_pods_are_restricted(namespace, deployer):

@@ -8,7 +8,6 @@ import json
 import re
 import ssl
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
@@ -16,7 +15,7 @@ import yaml
 from rayscaler.config import load
 from rayscaler.local.head import free_port
 from tests.chart import manifests, tools
-from tests.chart.deployer import Deployer, administrator, token_of
+from tests.chart.deployer import Deployer, token_of
 from tests.cluster.api import Api, ApiError
 from tests.cluster.namespaces import Namespace
 
@@ -27,12 +26,6 @@ REVIEW = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews"
 EXAMPLE = tools.ROOT / "examples/kubernetes/cluster.yaml"
 OWN = [("secrets", "", "rayscaler-tls"), ("configmaps", "", "rayscaler-ca"), ("leases", "coordination.k8s.io/v1", "rayscaler")]
 """What the service makes for itself and keeps."""
-
-
-@pytest.fixture
-async def deployer(namespace: Namespace, tmp_path: Path) -> Deployer:
-    """Who administers the test's namespace, which takes restricted pods only."""
-    return await administrator(namespace, tmp_path)
 
 
 async def ready(namespace: Namespace, replicas: int = 2) -> None:

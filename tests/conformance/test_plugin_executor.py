@@ -11,32 +11,25 @@ import pytest
 from rayscaler.clock import SystemClock
 from rayscaler.executor.base import LaunchSpec
 from rayscaler.k8s.owned import OwnedExecutor
-from rayscaler.model.instance import Phase
 from rayscaler.model.nodetype import NodeType
 from rayscaler.model.resources import Resources
-from rayscaler.testing import conformance
-from rayscaler.testing.fake_executor import FakeExecutor, FakeMachines
+from rayscaler.testing.fake_executor import FakeMachines
 from tests.conformance.test_fake_executor import FakeHarness
 from tests.conformance.test_k8s_executor import KubernetesHarness
 from tests.conformance.test_local_executor import harness
 from tests.k8s.fake_api import serving
 from tests.local import workers
-from tests.plugin.door import Through
+from tests.plugin.door import Through, cases
+from tests.plugin.fake_plugin import QUICK_S
 
 pytestmark = pytest.mark.tier("protocol")
-cases = pytest.mark.parametrize("case", conformance.CASES, ids=conformance.name)
 
 
 class QuickHarness(FakeHarness):
     patience_s = 30.0
 
     def __init__(self) -> None:
-        self.machines = FakeMachines(
-            SystemClock(), delays_s=dict.fromkeys((Phase.UNSCHEDULED, Phase.STARTING, Phase.REGISTERING, Phase.ENDING), 0.05)
-        )
-
-    def executor(self) -> FakeExecutor:
-        return FakeExecutor(self.machines)
+        self.machines = FakeMachines(SystemClock(), delays_s=QUICK_S)
 
 
 @cases

@@ -6,6 +6,8 @@ import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import pytest
+
 from rayscaler.errors import Unavailable
 from rayscaler.executor.base import Executor, LaunchSpec
 from rayscaler.model.instance import InstanceObservation
@@ -13,11 +15,16 @@ from rayscaler.model.nodetype import NodeType
 from rayscaler.model.resources import Resources
 from rayscaler.plugin.connection import Address
 from rayscaler.plugin.executor import PluginExecutor
+from rayscaler.plugin.host import PluginHost
 from rayscaler.plugin.serve import PluginServer
 from rayscaler.plugin.session import PluginTimings
+from rayscaler.plugin.started import Started
+from rayscaler.testing import conformance
 
 QUICK = PluginTimings(call_s=20.0, introduce_s=5.0, quiet_s=15.0, resume_s=2.0, gone_lag_s=0.5)
 MAX_MESSAGE_BYTES = 32 << 20
+cases = pytest.mark.parametrize("case", conformance.CASES, ids=conformance.name)
+"""One test for each promise of the port."""
 LISTED_S = 60.0
 """For a plugin to be started, and ready."""
 
@@ -80,6 +87,22 @@ class Through:
 
     async def kill(self, instance_id: str) -> None:
         await self._harness.kill(instance_id)
+
+
+class Hosted:
+    """What the suite needs of a plugin that a host runs; each has its own way to `kill`."""
+
+    patience_s = 30.0
+    head = "192.0.2.9:6379"
+
+    def __init__(self, host: PluginHost) -> None:
+        self._host = host
+
+    def executor(self) -> Executor:
+        return PluginExecutor(Started(self._host), timings=QUICK)
+
+    def spec(self, instance_id: str) -> LaunchSpec:
+        return LaunchSpec("c", instance_id, NodeType("small", Resources.of(CPU=1), labels=(("zone", "a"),)), self.head)
 
 
 @contextlib.asynccontextmanager

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import os
 import subprocess
 import sys
@@ -43,6 +44,7 @@ def missing() -> str:
     return "" if os.geteuid() == 0 else "needs root, for network namespaces with a sshd each"
 
 
+@functools.cache
 def build() -> Path:
     """Return the plugin, built; Go itself knows whether there is anything to do."""
     program = ROOT / "build/plugin-go-ssh"

@@ -11,7 +11,6 @@ from pathlib import Path
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-SETTINGS = b"PRI * HTTP/2.0"  # what a client begins with
 EMPTY_SETTINGS = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 
 
@@ -44,16 +43,15 @@ def listening() -> socket.socket:
     return listener
 
 
-def served(*, status: str = "SERVING", address: str = "", with_health: bool = True) -> grpc.Server:
-    """Serve gRPC with health."""
-    server = grpc.server(futures.ThreadPoolExecutor(2))
+def served(*, status: str = "SERVING", address: str = "", with_health: bool = True) -> tuple[grpc.Server, health.HealthServicer, int]:
+    """Serve gRPC with health; return the port too, which is 1 for a socket."""
+    server, servicer = grpc.server(futures.ThreadPoolExecutor(2)), health.HealthServicer()
     if with_health:
-        servicer = health.HealthServicer()
         servicer.set("plugin", health_pb2.HealthCheckResponse.ServingStatus.Value(status))
         health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
-    server.add_insecure_port(address or f"unix:{path()}")
+    port = server.add_insecure_port(address or f"unix:{path()}")
     server.start()
-    return server
+    return server, servicer, port
 
 
 def exits() -> None:
@@ -124,36 +122,26 @@ def drips() -> None:
 
 
 def no_health() -> None:
-    server = served(with_health=False)
+    server, _, _ = served(with_health=False)
     greet()
     server.wait_for_termination()
 
 
 def unwell() -> None:
-    server = served(status="NOT_SERVING")
+    server, _, _ = served(status="NOT_SERVING")
     greet()
     server.wait_for_termination()
 
 
 def tcp() -> None:
-    server = grpc.server(futures.ThreadPoolExecutor(2))
-    servicer = health.HealthServicer()
-    servicer.set("plugin", health_pb2.HealthCheckResponse.SERVING)
-    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
+    server, _, port = served(address="127.0.0.1:0")
     say(f"1|1|tcp|127.0.0.1:{port}|grpc")
     server.wait_for_termination()
 
 
 def falls_ill() -> None:
     """Be healthy until a file says otherwise."""
-    server = grpc.server(futures.ThreadPoolExecutor(2))
-    servicer = health.HealthServicer()
-    servicer.set("plugin", health_pb2.HealthCheckResponse.SERVING)
-    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
-    server.add_insecure_port(f"unix:{path()}")
-    server.start()
+    server, servicer, _ = served()
     greet()
     while not Path(os.environ["ROGUE_FILE"]).exists():
         time.sleep(0.01)  # the test says when
@@ -162,11 +150,10 @@ def falls_ill() -> None:
 
 
 def floods() -> None:
-    server = served()
+    _kept = served()
     greet()
     while True:
         os.write(2, b"again and again\n" * 4000)
-    server.wait_for_termination()
 
 
 def garbled() -> None:
@@ -190,7 +177,7 @@ def garbled() -> None:
 
 
 def leaves_children() -> None:
-    server = served()
+    server, _, _ = served()
     child = os.fork()
     if child == 0:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -95,8 +94,3 @@ class Stage:
         for host, running in self._hosts:
             await self.cancelled(running)
             await host.stop()
-
-
-def python(code: str) -> list[str]:
-    """Return the command of a small plugin in Python."""
-    return [sys.executable, "-c", code]

@@ -7,11 +7,10 @@ import sys
 
 import grpc
 
-from rayscaler.clock import SystemClock
 from rayscaler.plugin import handshake
-from rayscaler.plugin.serve import PluginServer, serve
-from rayscaler.testing.fake_executor import FakeExecutor, FakeMachines
-from tests.plugin.fake_plugin import QUICK_S
+from rayscaler.plugin.serve import PluginServer
+from rayscaler.testing.fake_executor import FakeExecutor
+from tests.plugin import fake_plugin
 
 
 class Loud(FakeExecutor):
@@ -57,11 +56,10 @@ def unstoppable() -> None:
     sys.modules[PluginServer.__module__]._shutdown = lambda stopped: refuse
 
 
-def loud() -> None:
+def loud() -> type[FakeExecutor]:
     """Print what it is told."""
-    globals()["FakeExecutor"] = Loud
+    return Loud
 
 
 if __name__ == "__main__":
-    globals()[sys.argv[1]]()
-    serve(FakeExecutor(FakeMachines(SystemClock(), delays_s=QUICK_S)), name="fake.rayscaler.io", version="1")
+    fake_plugin.run(globals()[sys.argv[1]]() or FakeExecutor)

@@ -26,15 +26,17 @@ from rayscaler.plugin.conformance.subject import Command
 from rayscaler.plugin.conformance.unseen import UNSEEN
 from rayscaler.processes import SystemProcesses
 from tests.plugin import go_plugin, mutants
+from tests.plugin.judged import ROOT, command, failures, told
 from tests.plugin.mutants import Mutant
 from tests.plugin.stage import until
 
 pytestmark = [pytest.mark.tier("protocol"), pytest.mark.timeout(300)]  # the first builds Go
 
-ROOT = Path(__file__).parents[2]
 SPEC = ROOT / "proto/SPEC.md"
 FORGETFUL = {"instances-live-on", "knows-its-specs-after-a-crash"}
 """What plugins fail whose instances are entries of a map and end with them, as both in these tests say that they do."""
+HASTE = ("--end-timeout", "20", "--settle", "1")
+"""For a plugin of which nothing takes long."""
 QUICK = Patience(call_s=4.0, end_s=4.0, settle_s=0.5)
 
 
@@ -97,28 +99,6 @@ def test_a_node_type_is_read_from_a_file_of_its_own_or_from_a_definition(tmp_pat
     assert nodetype.chosen(ROOT / "examples/demo.yaml", "accel", {"exec": ["x"]}).name == "accel"
 
 
-async def command(*flags: str, env: dict[str, str] | None = None) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "rayscaler", "conformance", "--end-timeout", "20", "--settle", "1", *flags),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **(env or {})},
-    )
-
-
-async def told(*flags: str, env: dict[str, str] | None = None) -> tuple[int | None, dict]:
-    """Run the command to its end; return its code and what it told as JSON."""
-    made = await command(*flags, "--json", env=env)
-    out, err = await made.communicate()
-    assert out, err.decode()
-    return made.returncode, json.loads(out)
-
-
-def failures(document: dict) -> dict[str, str]:
-    return {each["name"]: each["detail"] for each in document["checks"] if each["outcome"] == "failed"}
-
-
 def skipped(document: dict) -> set[str]:
     return {each["name"] for each in document["checks"] if each["outcome"] == "skipped"}
 
@@ -130,7 +110,7 @@ async def test_a_plugin_in_python_at_an_address_passes_and_writes_its_report(sho
     )
     try:
         await until((short_path / "s").exists)
-        code, document = await told("--address", address, "--junit", str(junit))
+        code, document = await told(*HASTE, "--address", address, "--junit", str(junit))
     finally:
         plugin.terminate()
         await plugin.wait()
@@ -146,7 +126,7 @@ async def test_the_plugin_in_go_fails_only_what_it_says_it_cannot(tmp_path):
     killed = tmp_path / "killed"
     killed.mkdir()
     kill = f"touch {killed}/$INSTANCE_ID"
-    code, document = await told("--exec", str(go_plugin.build()), "--kill", kill, env={"FAKE_KILLED": str(killed)})
+    code, document = await told(*HASTE, "--exec", str(go_plugin.build()), "--kill", kill, env={"FAKE_KILLED": str(killed)})
     assert (set(failures(document)), code, document["left"]) == (FORGETFUL, 1, []), failures(document)
     assert skipped(document) == {"serves-what-it-names", "plain-text-has-no-answer"}
 
@@ -155,7 +135,7 @@ async def test_the_local_executor_as_a_plugin_that_is_started_passes(short_path)
     """Its workers wait for a head that there is none of: nothing here needs one to join."""
     argv = f"{sys.executable} -m rayscaler executor serve local --state-dir {short_path}"
     try:
-        code, document = await told("--exec", argv)
+        code, document = await told(*HASTE, "--exec", argv)
     finally:
         left = await terminate_all(SystemProcesses(), short_path / "executor/run", grace_s=0.0)
     assert (failures(document), code, document["left"], left) == ({}, 0, [], 0)
@@ -207,7 +187,7 @@ async def slow_world(directory: Path):
 
 async def test_ctrl_c_ends_everything_that_was_begun(short_path):
     async with slow_world(short_path) as subject:
-        made = await command("--address", subject.address, "--only", "a-watch-tells-what-list-tells", "--only", "X32")
+        made = await command(*HASTE, "--address", subject.address, "--only", "a-watch-tells-what-list-tells", "--only", "X32")
         await until(lambda: subject.machines.machines)
         made.send_signal(signal.SIGINT)
         _, err = await made.communicate()

@@ -18,6 +18,7 @@ from rayscaler.plugin.conformance.check import Outcome, Patience, Result, Want
 from rayscaler.plugin.conformance.lab import Lab
 from tests.plugin import mutants
 from tests.plugin.mutants import ROWS, Mutant, Row
+from tests.plugin.stage import until
 
 pytestmark = [pytest.mark.tier("protocol"), pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
 
@@ -38,9 +39,7 @@ class Run:
 async def gone(subject: mutants.Served) -> None:
     """Wait until what was told to end has ended, also where the mutant does not list it."""
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(2 * mutants.SLOW_S):
-            while subject.machines.machines:  # noqa: ASYNC110 - machines tell nobody
-                await asyncio.sleep(0.02)  # machines tell nobody
+        await until(lambda: not subject.machines.machines, 2 * mutants.SLOW_S)
 
 
 async def examined(kind: type[Mutant], gate: asyncio.Semaphore) -> Run:

@@ -1,14 +1,14 @@
-"""The plugin in Go is Go as others write it, around the real go-plugin."""
+"""The plugins in Go are Go as others write it, around the real go-plugin."""
 
 import pytest
 
 from tests.cluster import binary
-from tests.plugin import go_plugin
+from tests.plugin import fleet, go_plugin
 
 pytestmark = [pytest.mark.tier("protocol"), pytest.mark.timeout(600)]  # the first builds Go
 
 
-@pytest.mark.parametrize("source", [go_plugin.SOURCE, go_plugin.STUBS], ids=["plugin", "stubs"])
+@pytest.mark.parametrize("source", [go_plugin.SOURCE, go_plugin.STUBS, fleet.SOURCE], ids=["plugin", "stubs", "ssh example"])
 def test_sources_in_go_are_formatted_and_vetted(source):
     assert binary.unformatted(source) == ""
     binary.run_go(source, "vet", "./...")

@@ -17,7 +17,7 @@ from rayscaler.errors import Unavailable
 from rayscaler.plugin import output
 from rayscaler.plugin.faults import Fault, State
 from rayscaler.processes import SystemProcesses
-from tests.plugin import go_plugin
+from tests.plugin import fake_plugin, go_plugin
 from tests.plugin.stage import until
 from tests.plugin.test_host_go import info, is_there
 
@@ -234,10 +234,8 @@ async def test_a_plugin_may_print_a_mebibyte_with_nobody_reading(stage):
 
 
 async def test_one_that_the_python_half_serves_ends_when_asked(stage):
-    code = "from rayscaler.plugin import serve; from rayscaler.testing.fake_executor import *; from rayscaler.clock import SystemClock\n"
-    code += "serve(FakeExecutor(FakeMachines(SystemClock())), name='fake.rayscaler.io', version='1')"
     with capture_logs() as logs:
-        host, _ = await stage.begun(sys.executable, "-c", code)
+        host, _ = await stage.begun(*fake_plugin.ARGV)
         assert (await info(host)).name == "fake.rayscaler.io"
         await stage.stopped(host)
     assert [each for each in logs if each["event"] == "plugin.forced"] == []

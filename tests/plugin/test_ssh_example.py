@@ -1,6 +1,5 @@
 """The example in Go for machines reached by SSH: its own tests, what it is made of, and the conformance of its workers through a host."""
 
-import asyncio
 import os
 import shlex
 import subprocess
@@ -8,37 +7,25 @@ import sys
 
 import pytest
 
-from rayscaler.executor.base import Executor, LaunchSpec
-from rayscaler.model.nodetype import NodeType
-from rayscaler.model.resources import Resources
-from rayscaler.plugin.executor import PluginExecutor
 from rayscaler.plugin.host import PluginHost
-from rayscaler.plugin.started import Started
-from rayscaler.testing import conformance
 from tests.cluster import binary
-from tests.plugin import fleet
-from tests.plugin.door import QUICK, listed
+from tests.plugin import fleet, judged
+from tests.plugin.door import Hosted, cases, listed
 
 pytestmark = [pytest.mark.tier("protocol"), pytest.mark.timeout(600)]
 machines = pytest.mark.skipif(bool(fleet.missing()), reason=fleet.missing())
-cases = pytest.mark.parametrize("case", conformance.CASES, ids=conformance.name)
 KILL = "import json, os, sys; os.kill(json.load(open(sys.argv[1]))['pid'], 9)"
 
 
-class Harness:
+class Harness(Hosted):
     """Two machines with room for all that a case launches."""
 
     patience_s = 60.0
+    head = fleet.HEAD
 
     def __init__(self, host: PluginHost, machines: fleet.Fleet) -> None:
-        self._host = host
+        super().__init__(host)
         self._machines = machines
-
-    def executor(self) -> Executor:
-        return PluginExecutor(Started(self._host), timings=QUICK)
-
-    def spec(self, instance_id: str) -> LaunchSpec:
-        return LaunchSpec("c", instance_id, NodeType("small", Resources.of(CPU=1), labels=(("zone", "a"),)), fleet.HEAD)
 
     async def kill(self, instance_id: str) -> None:
         record = f"/tmp/rayscaler-ssh/c/{instance_id}.json"
@@ -65,12 +52,8 @@ async def test_it_conforms_on_machines_with_a_stand_in_for_ray(case, stage, tmp_
 @machines
 async def test_it_keeps_every_rule_that_can_be_seen(tmp_path):
     async with fleet.running(tmp_path, 2, workers=4) as running:
-        command = ["--end-timeout", "60", "--head", fleet.HEAD, "--exec", shlex.join(running.plugin())]
-        argv = [sys.executable, "-m", "rayscaler", "conformance", *command]
-        process = await asyncio.create_subprocess_exec(*argv, stdout=asyncio.subprocess.PIPE)
-        said, _ = await process.communicate()
-    assert process.returncode == 0, said.decode()
-    assert b" 0 failed" in said
+        code, document = await judged.told("--end-timeout", "60", "--head", fleet.HEAD, "--exec", shlex.join(running.plugin()))
+    assert (judged.failures(document), code) == ({}, 0)
 
 
 @machines
@@ -83,9 +66,7 @@ def test_it_is_made_with_the_real_go_plugin_and_ssh():
     assert {"github.com/hashicorp/go-plugin", "golang.org/x/crypto/ssh", "rayscaler.io/api/executor/v1"} <= packages
 
 
-def test_its_sources_are_formatted_vetted_and_its_modules_verified():
-    assert binary.unformatted(fleet.SOURCE) == ""
-    binary.run_go(fleet.SOURCE, "vet", "./...")
+def test_its_modules_are_verified():
     binary.run_go(fleet.SOURCE, "mod", "verify")
 
 

@@ -6,7 +6,7 @@ import asyncio
 
 from rayscaler.api.executor.v1 import executor_pb2 as pb
 from rayscaler.model.instance import Phase
-from tests.plugin.mutants.honest import SLOW_S, Edited, Mutant, Row, row
+from tests.plugin.mutants.honest import SLOW_S, Mutant, Row, row
 
 
 class UnknownEndFails(Mutant):
@@ -66,7 +66,7 @@ class EndsOthers(Mutant):
         return await super().Terminate(request, context)
 
 
-class ForgetsEnds(Edited):
+class ForgetsEnds(Mutant):
     """An end that was begun before a restart is not gone on with."""
 
     delays_s = {Phase.ENDING: 0.5}  # so that the restart comes before it is over

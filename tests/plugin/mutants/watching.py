@@ -8,7 +8,6 @@ import itertools
 
 from rayscaler.api.executor.v1 import executor_pb2 as pb
 from rayscaler.errors import BookmarkExpired
-from rayscaler.plugin.service import ExecutorService
 from tests.plugin.mutants.honest import Edited, Mutant, Row, row
 
 
@@ -71,12 +70,12 @@ class TakesAnyBookmark(Mutant):
             yield each
 
 
-class Mute(Changed):
+class Mute(Mutant):
     """Says nothing where nothing changes."""
 
     async def Watch(self, request, context):
         count = itertools.count()
-        async for each in ExecutorService.Watch(self, request, context):
+        async for each in super().Watch(request, context):
             if each.HasField("observation") or not next(count):
                 yield each
 

@@ -48,8 +48,6 @@ type Status struct {
 	IsSeen, IsConnected bool
 	// Views are its workers by their keys; whoever asks must not change them.
 	Views map[Key]*View
-	// Starting counts orders to start that are not answered.
-	Starting int
 	// Since is when it was last heard of, Why the reason that it is out of reach.
 	Since time.Time
 	Why   string
@@ -119,7 +117,7 @@ func (l *Link) Status() Status {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.forget()
-	return Status{l.machine, l.isSeen, l.session != nil, maps.Clone(l.views), len(l.starting), l.since, l.why}
+	return Status{l.machine, l.isSeen, l.session != nil, maps.Clone(l.views), l.since, l.why}
 }
 
 // IsInDoubt says whether an instance may have been started there without our knowing.
