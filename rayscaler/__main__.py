@@ -1,6 +1,7 @@
 """argv becomes settings, settings become a running process."""
 
 import asyncio
+import importlib
 import json
 import logging
 import sys
@@ -12,9 +13,7 @@ import structlog
 from rayscaler import __version__
 from rayscaler.cli import exits
 from rayscaler.cli.completion import PROGRAM, clusters, completion
-from rayscaler.cli.conformance.command import conformance
 from rayscaler.cli.demo.command import demo
-from rayscaler.cli.executor import executor
 from rayscaler.cli.exits import Exit
 from rayscaler.cli.explain import explain
 from rayscaler.cli.plan.command import plan
@@ -26,9 +25,21 @@ from rayscaler.cli.version import version
 from rayscaler.errors import InvalidRequest, RayscalerError
 from rayscaler.settings import MonitorSettings, NamespaceSettings, ServiceSettings
 
+LATE = {"conformance": "rayscaler.cli.conformance.command", "executor": "rayscaler.cli.executor"}
+"""Commands that need much which no other does, and the modules that have them under the same names."""
+
 
 class _Commands(click.Group):
     """All commands; Ctrl-C ends each with the same code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *LATE})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in LATE:
+            return super().get_command(ctx, cmd_name)
+        command: click.Command = getattr(importlib.import_module(LATE[cmd_name]), cmd_name)
+        return command
 
     def invoke(self, ctx: click.Context) -> object:
         try:
@@ -101,7 +112,7 @@ def monitor(*, cluster: str, gcs: str, service: str, incarnation: str, ca: Path 
     asyncio.run(monitor_main.run(settings))
 
 
-for command in (up, down, status, explain, validate, plan, demo, executor, conformance, version, completion):
+for command in (up, down, status, explain, validate, plan, demo, version, completion):
     cli.add_command(command)
 
 

@@ -7,6 +7,8 @@ import re
 
 from google.protobuf.duration_pb2 import Duration
 
+from rayscaler.errors import InvalidRequest
+
 MAX_NAME = 512
 """Characters of any name or key; Ray's own are below 300."""
 CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
@@ -44,6 +46,11 @@ class Rules:
         """Note a problem unless it holds."""
         if not holds and len(self.problems) < MAX_PROBLEMS:
             self.problems.append(f"{path}: {rule}")
+
+    def check(self) -> None:
+        """Raise InvalidRequest with every problem, if there is any."""
+        if self.problems:
+            raise InvalidRequest(*self.problems)
 
     def name(self, path: str, value: str, *, required: bool = False) -> str:
         """Return a name or key."""

@@ -25,19 +25,20 @@ MAX_DETAILS_BYTES = 2500
 TOO_LARGE = "message larger than max"
 """In gRPC's own words about a message that passes a limit; it has no ErrorInfo."""
 
-_OF_CODE: dict[str, type[RayscalerError]] = {
-    "INVALID_ARGUMENT": errors.InvalidRequest,
-    "NOT_FOUND": errors.NotFound,
-    "ALREADY_EXISTS": errors.Conflict,
-    "ABORTED": errors.Busy,
-    "RESOURCE_EXHAUSTED": errors.InsufficientCapacity,
-    "PERMISSION_DENIED": errors.Denied,
-    "UNAUTHENTICATED": errors.Unauthenticated,
-    "UNIMPLEMENTED": errors.Unsupported,
-    "OUT_OF_RANGE": errors.BookmarkExpired,
-}
+_TOLD: tuple[type[RayscalerError], ...] = (
+    errors.InvalidRequest,
+    errors.NotFound,
+    errors.Conflict,
+    errors.Busy,
+    errors.InsufficientCapacity,
+    errors.Denied,
+    errors.Unauthenticated,
+    errors.Unsupported,
+    errors.BookmarkExpired,
+)
+_OF_CODE = {kind.code: kind for kind in _TOLD}
 """For whoever sends a bare status; all other codes say that there is no answer now."""
-OF_REASON: dict[str, type[RayscalerError]] = {kind("").name: kind for kind in (*_OF_CODE.values(), errors.Unavailable)}
+OF_REASON: dict[str, type[RayscalerError]] = {kind("").name: kind for kind in (*_TOLD, errors.Unavailable)}
 """What others may tell us, by the `reason` of its ErrorInfo. That we are fenced, say, is not for them to say."""
 
 

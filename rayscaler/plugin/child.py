@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import grpc.aio
-import structlog
 
 from rayscaler.errors import Denied, Unavailable
 from rayscaler.plugin import calls, greeting, handshake
@@ -24,8 +23,6 @@ from rayscaler.plugin.output import PIECE_BYTES, Intake, Lines
 from rayscaler.plugin.place import Place, Record, program
 from rayscaler.processes import Identity, SystemProcesses, end_stragglers, readable
 from rayscaler.tasks import stop_gracefully
-
-log = structlog.get_logger(__name__)
 
 NOT_INHERITED = ("PLUGIN_CLIENT_CERT", "PLUGIN_MULTIPLEX_GRPC", "PLUGIN_UNIX_SOCKET_GROUP")
 """What a host above us may have told us as its plugin, and would mean something else, or what is not spoken, to ours."""

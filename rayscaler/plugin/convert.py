@@ -16,6 +16,7 @@ from rayscaler.api.executor.v1 import executor_pb2 as pb
 from rayscaler.errors import BrokenPlugin, InvalidRequest, Problem, RayscalerError, Unavailable
 from rayscaler.executor import raystart
 from rayscaler.executor.base import LaunchSpec
+from rayscaler.executor.record import make_document
 from rayscaler.model.instance import InstanceObservation, Phase, Trouble
 from rayscaler.model.nodetype import NodeType
 from rayscaler.model.resources import Resources
@@ -77,15 +78,7 @@ def _launch_of(made: NodeType, head_address: str) -> pb.LaunchSpec:
 
 def node_type(made: NodeType) -> pb.NodeType:
     """Return what makes a worker of the type; limits and prices stay here."""
-    return pb.NodeType(
-        name=made.name,
-        resources=made.resources.amounts,
-        labels=dict(made.labels),
-        env=dict(made.env),
-        start_params=dict(made.start_params),
-        is_spot=made.is_spot,
-        template=made.template,
-    )
+    return pb.NodeType(**make_document(made))
 
 
 def observation(seen: InstanceObservation) -> pb.Observation:

@@ -10,8 +10,6 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TypeVar
 
-import structlog
-
 from rayscaler import rejoin
 from rayscaler.api.executor.v1 import executor_pb2 as pb
 from rayscaler.clock import Clock, SystemClock
@@ -22,11 +20,9 @@ from rayscaler.plugin import convert
 from rayscaler.plugin.coalesce import Coalesced
 from rayscaler.plugin.connection import Connection
 from rayscaler.plugin.ledger import Ledger
-from rayscaler.plugin.session import Introduced, PluginTimings, Session
+from rayscaler.plugin.session import PluginTimings, Session
 from rayscaler.plugin.watching import Stream
 from rayscaler.throttle import Pace, Throttle, Unpaced
-
-log = structlog.get_logger(__name__)
 
 REQUEST_BYTES = 3 << 20
 """Of specs in one call: plugins take 4 MiB, as gRPC does unless told otherwise (X39)."""
@@ -127,7 +123,7 @@ class PluginExecutor:
     def _ledger(self, cluster: str) -> Ledger:
         return self._ledgers.setdefault(cluster, Ledger(self._session.peer))
 
-    async def _ready(self, cluster: str) -> Introduced:
+    async def _ready(self, cluster: str) -> None:
         """Wait until the plugin has said who it is, and watches the cluster if anybody here does."""
         who = await self._session.who()
         if self._introductions != self._session.introductions:
@@ -138,7 +134,6 @@ class PluginExecutor:
         stream = self._streams.get(cluster)
         if stream is not None:
             await stream.opened.wait()
-        return who
 
     async def _send_launches(self, cluster: str, specs: Mapping[str, pb.LaunchSpec]) -> dict[str, str | RayscalerError]:
         who, peer = await self._session.who(), self._session.peer

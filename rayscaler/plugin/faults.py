@@ -56,7 +56,6 @@ class HostStatus:
     fault: Fault | None = None
     detail: str = ""
     printed: str = ""
-    since: float = 0.0
     retry_at: float | None = None
     pid: int | None = None
     starts: int = 0

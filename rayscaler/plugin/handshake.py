@@ -14,12 +14,8 @@ COOKIE_KEY, COOKIE_VALUE = PLUGIN_COOKIE
 """Tells a plugin that a host started it, and not somebody by hand. No secret."""
 VERSIONS_KEY = "PLUGIN_PROTOCOL_VERSIONS"
 """Variable with the app versions that the host speaks, by comma."""
-NETWORKS = ("unix", "tcp")
-"""What an address may be of."""
 PROTOCOL = "grpc"
 """The only one spoken here; go-plugin's netrpc is Go's alone."""
-PLUGIN_NAME = "executor"
-"""The plugin's name in the map of go-plugin's ServeConfig. It does not travel: gRPC services have names of their own."""
 HEALTH_SERVICE = "plugin"
 """What go-plugin's hosts ask grpc.health.v1 for."""
 SHUTDOWN = "/plugin.GRPCController/Shutdown"

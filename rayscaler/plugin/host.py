@@ -60,7 +60,7 @@ class PluginHost:
         self._max_message_bytes = max_message_bytes
         self._intake = Intake(name, clock)
         self._child: Child | None = None
-        self._status = HostStatus(since=clock.now())
+        self._status = HostStatus()
         self._news = asyncio.Event()
 
     @property
@@ -216,7 +216,7 @@ class PluginHost:
 
     def _say(self, state: State, **told: Any) -> None:
         """Take the new status, and tell those who wait for one."""
-        self._status = replace(self._status, state=state, since=self._clock.now(), **{**NOTHING, **told})
+        self._status = replace(self._status, state=state, **{**NOTHING, **told})
         self._news.set()
         self._news = asyncio.Event()
 

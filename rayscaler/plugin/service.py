@@ -11,7 +11,7 @@ import grpc
 from rayscaler import __version__, wire
 from rayscaler.api.executor.v1 import executor_pb2 as pb
 from rayscaler.api.executor.v1 import executor_pb2_grpc
-from rayscaler.errors import BookmarkExpired, Busy, InvalidRequest, RayscalerError, Unavailable
+from rayscaler.errors import BookmarkExpired, Busy, RayscalerError, Unavailable
 from rayscaler.executor.base import Executor, LaunchSpec
 from rayscaler.model.instance import InstanceObservation
 from rayscaler.plugin import convert
@@ -70,15 +70,13 @@ class ExecutorService(executor_pb2_grpc.ExecutorServiceServicer):
         rules = Rules()
         cluster = rules.name("cluster", request.cluster, required=True)
         _check_batch(rules, "specs", [each.instance_id for each in request.specs])
-        if rules.problems:
-            raise InvalidRequest(*rules.problems)
+        rules.check()
         specs = {each.instance_id: each for each in request.specs}
 
         async def launch(instance_id: str, turn: Callable[[], None]) -> str:
             rules = Rules()
             spec = convert.spec_from(rules, "spec", cluster, specs[instance_id])
-            if rules.problems:
-                raise InvalidRequest(*rules.problems)
+            rules.check()
             return await self._launch(spec, turn)
 
         found = await _each(list(specs), launch, context, "Launch")
@@ -96,8 +94,7 @@ class ExecutorService(executor_pb2_grpc.ExecutorServiceServicer):
         rules = Rules()
         cluster = rules.name("cluster", request.cluster, required=True)
         _check_batch(rules, "instance_ids", request.instance_ids)
-        if rules.problems:
-            raise InvalidRequest(*rules.problems)
+        rules.check()
 
         async def terminate(instance_id: str, turn: Callable[[], None]) -> str:
             async with self._executor.pace.turn(cluster):
@@ -117,8 +114,7 @@ class ExecutorService(executor_pb2_grpc.ExecutorServiceServicer):
         rules = Rules()
         cluster = rules.name("cluster", request.cluster, required=True)
         rules.natural("page_size", request.page_size)
-        if rules.problems:
-            raise InvalidRequest(*rules.problems)
+        rules.check()
         history = self._history(cluster)
         bookmark, _, after = request.page_token.partition("/") if request.page_token else (history.bookmark(history.place), "", "")
         try:
@@ -132,8 +128,7 @@ class ExecutorService(executor_pb2_grpc.ExecutorServiceServicer):
         """Tell changes, and where one stands, until the caller hangs up."""
         rules = Rules()
         cluster = rules.name("cluster", request.cluster, required=True)
-        if rules.problems:
-            raise InvalidRequest(*rules.problems)
+        rules.check()
         history = self._history(cluster)
         place = history.place_of(request.bookmark) if request.bookmark else history.place
         yield pb.WatchResponse(bookmark=history.bookmark(place))

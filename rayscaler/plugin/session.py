@@ -49,12 +49,9 @@ class PluginTimings:
 
 @dataclass(frozen=True)
 class Introduced:
-    """Who a plugin said it is, over that channel."""
+    """What a plugin bears that has said who it is, over that channel."""
 
     channel: grpc.aio.Channel
-    name: str = ""
-    version: str = ""
-    capabilities: frozenset[int] = frozenset()
     limits: pb.CallLimits = field(default_factory=pb.CallLimits)
 
     @property
@@ -153,7 +150,7 @@ class Session:
         self._name = info.name
         self.introductions += 1
         log.info("plugin.introduced", peer=self.peer, name=info.name, version=info.version[:64], protocol_version=info.protocol_version)
-        return Introduced(channel, info.name, info.version, frozenset(can.capabilities), can.limits)
+        return Introduced(channel, can.limits)
 
     async def _call(self, channel: grpc.aio.Channel, method: str, request: Message, reply: type[R], *, timeout_s: float) -> R:
         try:

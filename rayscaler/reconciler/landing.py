@@ -76,7 +76,9 @@ def follow(ledger: Ledger | None, snapshot: Snapshot, read_at: float, lags: Lags
     more_wanted = {name: wanted[name] - known.wanted.get(name, 0) for name in {*wanted, *known.wanted}}
     # Work whose place has gone is wanted again; what is wanted beyond that is new.
     is_new = any(more > max(0, known.used.get(name, 0) - used[name]) for name, more in more_wanted.items())
-    landings = _landings(known, alive, read_at) if ledger else tuple(replace(each, wanted={}) for each in _landings(known, alive, read_at))
+    landings = _landings(known, alive, read_at)
+    if ledger is None:
+        landings = tuple(replace(each, wanted={}) for each in landings)
     after = Ledger(
         rooms={row.ray_node_id: row.available for row in alive},
         wanted=wanted,
@@ -114,6 +116,9 @@ def _landings(known: Ledger, alive: Iterable[RayNode], read_at: float) -> tuple[
     after: list[Landing] = []
     for row in alive:
         before = known.rooms.get(row.ray_node_id, row.total)
+        if before == row.available:
+            after += of_node.get(row.ray_node_id, ())
+            continue
         names = {*before.amounts, *row.available.amounts}
         more_used = {name: before.get(name, 0) - row.available.get(name, 0) for name in names}
         freed = {name: -more for name, more in more_used.items() if more < 0}

@@ -19,19 +19,20 @@ def build_state(memory: Memory, now: float) -> ClusterState:
     """Return the planner's input as of `now`."""
     snapshot = memory.snapshot or Snapshot()
     no_launch, no_end = sight(memory, now)
+    is_landing = landing.is_landing(memory.ledger, seen_at(memory, now), memory.lags)
     return ClusterState(
         now=now,
         config=memory.config,
         instances=tuple(memory.live()),
         nodes=_nodes(memory, snapshot, now),
-        demands=_demands(memory, snapshot, now),
+        demands=_demands(memory, snapshot, now, is_landing=is_landing),
         gangs=tuple(each for each in snapshot.gangs if not each.is_orphaned),
         constraint=_constraint(memory, now),
         expectations=tuple(replace(each, until=each.until + now - seen_at(memory, now)) for each in memory.expectations.values()),
         backoffs=tuple(memory.backoffs.values()),
         held=memory.held(now),
         unneeded_since=tuple(memory.unneeded_since.items()),
-        is_landing=landing.is_landing(memory.ledger, seen_at(memory, now), memory.lags),
+        is_landing=is_landing,
         unneeded_grace_s=memory.timings.unneeded_grace_s,
         node_dead_grace_s=memory.timings.node_dead_grace_s,
         no_launch=no_launch,
@@ -39,7 +40,7 @@ def build_state(memory: Memory, now: float) -> ClusterState:
     )
 
 
-def _demands(memory: Memory, snapshot: Snapshot, now: float) -> tuple[Demand, ...]:
+def _demands(memory: Memory, snapshot: Snapshot, now: float, *, is_landing: bool) -> tuple[Demand, ...]:
     """Return the demand of those who live (E1); while anything works, or work has just landed, free of what Ray may count twice.
 
     Room alone does not tell: on a full node a task that ends hands its place on to the next, which was seen to raise 8 pending to 9
@@ -48,10 +49,9 @@ def _demands(memory: Memory, snapshot: Snapshot, now: float) -> tuple[Demand, ..
     if not (snapshot.live_jobs or snapshot.live_detached_actors):
         return ()
     is_working = any(row.is_alive and row.available != row.total for row in snapshot.nodes)
-    seen = seen_at(memory, now)
-    if not is_working and not landing.is_landing(memory.ledger, seen, memory.lags):
+    if not is_working and not is_landing:
         return snapshot.demands
-    return backlog.settled(snapshot.demands, memory.counts, seen, memory.timings.backlog_lag_s)
+    return backlog.settled(snapshot.demands, memory.counts, seen_at(memory, now), memory.timings.backlog_lag_s)
 
 
 def seen_at(memory: Memory, now: float) -> float:

@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 
 from rayscaler.api.head.v1 import head_pb2 as pb
-from rayscaler.errors import InvalidRequest
 from rayscaler.model.demand import CommandResult, DemandReport, Outcome, Session
 from rayscaler.rules import MAX_DETAIL, Rules
 from rayscaler.server import snapshot
@@ -41,8 +40,7 @@ def demand_report(request: pb.ReportDemandRequest) -> DemandReport:
         reported_config_hash=rules.name("reported_config_hash", request.reported_config_hash),
         is_v1_mode=request.v1_mode,
     )
-    if rules.problems:
-        raise InvalidRequest(*rules.problems)
+    rules.check()
     return report
 
 

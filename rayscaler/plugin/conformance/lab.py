@@ -142,17 +142,17 @@ class Lab:
             raise Breach("", f"Launch did not begin {', '.join(left)} within {self.patience.call_s:g} s")
         return [found[each.instance_id] for each in specs]
 
-    async def terminate(self, *instance_ids: str, cluster: str | None = None, timeout_s: float | None = None) -> pb.TerminateResponse:
+    async def terminate(self, *instance_ids: str, cluster: str | None = None) -> pb.TerminateResponse:
         """Call Terminate once."""
         request = pb.TerminateRequest(cluster=self.cluster if cluster is None else cluster, instance_ids=instance_ids)
-        answer: pb.TerminateResponse = await self.call("Terminate", request, timeout_s)
+        answer: pb.TerminateResponse = await self.call("Terminate", request)
         return answer
 
-    async def end(self, *instance_ids: str, cluster: str | None = None) -> None:
+    async def end(self, *instance_ids: str) -> None:
         """Terminate, again where a caller would, until it has succeeded for each."""
         left = list(instance_ids)
         async for _ in self.moments(self.patience.call_s):
-            answer = await self.terminate(*left, cluster=cluster)
+            answer = await self.terminate(*left)
             failed = {each.instance_id: each.error for each in answer.results if each.HasField("error")}
             wrong = [
                 f"{key}: {error.reason}: {error.message}" for key, error in failed.items() if error.reason not in (*AGAIN, "NOT_FOUND")
@@ -185,10 +185,10 @@ class Lab:
         """Return what is listed, by instance_id."""
         return {each.instance_id: each for page in await self.pages(cluster=cluster) for each in page.observations}
 
-    async def until_gone(self, *instance_ids: str, cluster: str | None = None) -> bool:
+    async def until_gone(self, *instance_ids: str) -> bool:
         """Wait until none is listed, or told as gone where GONE is listed against the rule; return whether that came."""
         async for _ in self.moments(self.patience.end_s):
-            there = await self.listed(cluster)
+            there = await self.listed()
             if not any(key in there and there[key].phase != pb.PHASE_GONE for key in instance_ids):
                 return True
         return False

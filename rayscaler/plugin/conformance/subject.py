@@ -158,19 +158,19 @@ class Command:
         """End it."""
         await self._end()
 
-    async def without_cookie(self, within_s: float) -> tuple[int | None, str, str]:
-        """Start it as somebody would by hand; return its exit code, None if it still ran, and what it printed."""
+    async def without_cookie(self, within_s: float) -> str:
+        """Start it as somebody would by hand; return what it printed to stdout."""
         env = {name: value for name, value in os.environ.items() if name not in (handshake.COOKIE_KEY, handshake.VERSIONS_KEY)}
         made = await asyncio.create_subprocess_exec(
-            *self.argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env, start_new_session=True
+            *self.argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=env, start_new_session=True
         )
         said = asyncio.create_task(made.communicate(), name="what a plugin says without its cookie")
         done, _ = await asyncio.wait({said}, timeout=within_s)
         if not done:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(made.pid, signal.SIGKILL)
-        out, err = await said
-        return (made.returncode if done else None), out.decode(errors="replace"), err.decode(errors="replace")
+        out, _ = await said
+        return out.decode(errors="replace")
 
     async def _start(self) -> None:
         try:
