@@ -11,7 +11,8 @@ import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import msgspec
@@ -198,6 +199,7 @@ class Client:
     async def _opened(self) -> tuple[aiohttp.ClientSession, dict[str, str]]:
         """Return the connections and the credentials of this moment: a token in a file is read again each minute."""
         if self._session is None:
+            self._configuration.client_session_kwargs = {"trust_env": False, "proxy": _proxy(self._configuration)}
             self._session = RESTClientObject(self._configuration)._create_pool_manager()  # noqa: SLF001 - made to be overridden
         settings = (await self._configuration.auth_settings()).get("BearerToken")
         token = None if settings is None else settings["value"]
@@ -229,6 +231,17 @@ async def connect(kubeconfig: Path | None = None, *, call_s: float = CALL_S, may
         where = "the service account of this pod" if kubeconfig is None else str(kubeconfig)
         raise InvalidRequest(f"{where}: {error}; run in a pod, or name a kubeconfig") from error
     return Client(configuration, call_s=call_s, may_write=may_write)
+
+
+def _proxy(configuration: Configuration) -> str | None:
+    """Return the proxy on the way to the API server: the kubeconfig's, else the environment's.
+
+    Asked for once: aiohttp would look into the environment, and into ~/.netrc in a thread, with each request.
+    """
+    api_server = urlsplit(configuration.host)
+    if configuration.proxy or proxy_bypass(api_server.netloc):
+        return configuration.proxy
+    return getproxies().get(api_server.scheme)
 
 
 @contextlib.contextmanager

@@ -1,8 +1,10 @@
 """The door to the API server: what it needs, and what it says when that is missing."""
 
+import asyncio
 import contextlib
 
 import pytest
+from kubernetes.aio.client.configuration import Configuration
 
 from rayscaler.errors import Busy, InvalidRequest, NotFound, Unavailable
 from rayscaler.k8s import failures
@@ -66,3 +68,37 @@ async def test_no_answer_and_nobody_there_are_unavailable():
         await api.stop()
         with pytest.raises(Unavailable, match="get pods in ns: "):
             await client.get(PODS, "ns", "a")
+
+
+@pytest.mark.parametrize(
+    ("environment", "of_kubeconfig", "is_asked"),
+    [
+        ({}, "", False),
+        ({"http_proxy": "PROXY"}, "", True),
+        ({"http_proxy": "PROXY", "no_proxy": "api.example"}, "", False),
+        ({"http_proxy": "http://127.0.0.1:1"}, "PROXY", True),
+    ],
+)
+async def test_a_proxy_is_the_kubeconfigs_else_the_environments(monkeypatch, environment, of_kubeconfig, is_asked):
+    asked = []
+
+    async def answer(reader, writer):
+        asked.append((await reader.readuntil(b"\r\n\r\n")).split(b" ")[1].decode())
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
+        await writer.drain()
+        writer.close()
+
+    for name in ("http_proxy", "no_proxy", "HTTP_PROXY", "NO_PROXY", "REQUEST_METHOD"):
+        monkeypatch.delenv(name, raising=False)
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as proxy:
+        url = f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value.replace("PROXY", url))
+        configuration = Configuration(host="http://api.example:6443", proxy=of_kubeconfig.replace("PROXY", url) or None)
+        client = Client(configuration, call_s=5)
+        try:
+            with contextlib.nullcontext() if is_asked else pytest.raises(Unavailable):
+                await client.get(PODS, "ns", "a")
+        finally:
+            await client.close()
+    assert asked == (["http://api.example:6443/api/v1/namespaces/ns/pods/a"] if is_asked else [])
