@@ -17,9 +17,14 @@ def run(options: Options) -> Result:
     with k8s_world.kubernetes() as cluster:
         ours, floors = asyncio.run(interleaved(cluster, samples, CLUSTERS, EACH))
     mine = [each["total"] for each in ours]
-    ratio = statistics.median(mine) / statistics.median(floors)
+    ratio = statistics.median(mine) / statistics.median(floors.smallest)
     slowest, memory = max(each["slowest"] for each in ours), max(each["rss"] for each in ours)
     is_met = ratio <= TIMES_FLOOR and slowest <= TIMES_MEDIAN and memory < MEMORY
-    extra = {"times_floor": round(ratio, 3), "slowest_to_median": round(slowest, 3), "rss_mib": round(memory / (1 << 20), 1)}
+    extra: dict[str, object] = {
+        "times_floor": round(ratio, 3),
+        "slowest_to_median": round(slowest, 3),
+        "rss_mib": round(memory / (1 << 20), 1),
+    }
+    extra |= floors.beside(mine)
     target = f"ours <= {TIMES_FLOOR} x floor, slowest <= {TIMES_MEDIAN} x median, RSS < {MEMORY >> 20} MiB"
-    return Result("k8s-clusters", statistics.median(mine), statistics.median(floors), target, is_met, samples, extra)
+    return Result("k8s-clusters", statistics.median(mine), statistics.median(floors.smallest), target, is_met, samples, extra)

@@ -19,7 +19,7 @@ from rayscaler.api.head.v1 import head_pb2 as pb
 from rayscaler.api.head.v1 import head_pb2_grpc
 from tests.bench.result import say
 from tests.cluster import namespaces, product, servers
-from tests.cluster.api import Api
+from tests.cluster.api import JSON, Api
 from tests.cluster.namespaces import Namespace
 from tests.cluster.product import Site
 
@@ -88,14 +88,38 @@ async def observer(of: Namespace, selector: str) -> AsyncIterator[Observer]:
         await process.wait()
 
 
-async def floor(of: Namespace, pods: int, in_flight: int) -> float:
-    """Return the seconds that bare creates of so many pods take."""
-    arguments = [of.cluster.url, str(of.cluster.ca), of.cluster.token, of.name, str(pods), str(in_flight)]
+async def floor(of: Namespace, pods: int, in_flight: int, pod: Path | None = None) -> float:
+    """Return the seconds that bare creates of so many pods take: of the smallest, or of the one in a file."""
+    arguments = [of.cluster.url, str(of.cluster.ca), of.cluster.token, of.name, str(pods), str(in_flight), *([] if pod is None else [pod])]
     process = await asyncio.create_subprocess_exec(sys.executable, HERE / "k8s_floor.py", *arguments, stdout=asyncio.subprocess.PIPE)
     out, _ = await process.communicate()
     if process.returncode:
         raise RuntimeError(f"the floor ended with {process.returncode}")
     return float(json.loads(out)["seconds"])
+
+
+async def sample_pod(cluster: servers.Cluster) -> JSON:
+    """Return a worker's pod as the service asks for it, without what ties it to its cluster."""
+    async with namespace(cluster) as of, site(of) as made:
+        service = await made.serve()
+        uids = await heads(made, ["sample"])
+        async with observer(of, product.WORKERS.format("sample")) as seen, reports(service.address) as told:
+            await told.send("sample", uids["sample"], 0)
+            await asyncio.sleep(QUIET_S)
+            await told.send("sample", uids["sample"], 1)
+            (found,) = await seen.pods(1, CALL_S)
+        return _as_sent(await of.api.get(of.path("pods", found["pod"])))
+
+
+def _as_sent(pod: JSON) -> JSON:
+    meta, spec = pod["metadata"], dict(pod["spec"])
+    spec.pop("nodeName", None)
+    spec["volumes"] = [each for each in spec["volumes"] if "projected" not in each]  # the API server adds its token anew
+    kept = {each["name"] for each in spec["volumes"]}
+    for container in spec["containers"]:
+        container["volumeMounts"] = [each for each in container["volumeMounts"] if each["name"] in kept]
+    metadata = {"labels": meta["labels"], "annotations": meta["annotations"]}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 
 
 @contextlib.asynccontextmanager
