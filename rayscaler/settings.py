@@ -32,6 +32,8 @@ class Timings:
     """A cycle that takes longer than this is long: as with thousands of instances that all change."""
     long_apart_s: float = 2.0
     """Longest time between two long cycles."""
+    step_apart_s: float = 10.0
+    """The same of cycles that only tell how launches get on."""
     safety_cycle_s: float = 60.0
     """A cycle runs at least this often, though nothing should need it."""
     busy_interval_s: float = 0.25

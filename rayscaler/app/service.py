@@ -9,6 +9,7 @@ from rayscaler.clock import Clock
 from rayscaler.executor.base import Executor
 from rayscaler.model.nodetype import ClusterConfig
 from rayscaler.reconciler.cluster import ClusterReconciler
+from rayscaler.reconciler.pacing import Turns
 from rayscaler.reconciler.registry import Registry
 from rayscaler.server.app import Server
 from rayscaler.settings import Timings
@@ -29,6 +30,7 @@ class Service:
         self._store = store
         self._clock = clock
         self._of_cluster: dict[str, asyncio.Task[None]] = {}
+        self._turns = Turns()
 
     def add(
         self,
@@ -55,6 +57,7 @@ class Service:
             served_head=served_head,
             definition_hash=content_hash,
             told=told,
+            turns=self._turns,
         )
         self.registry.add(made)
         self._of_cluster[made.name] = self._process.own(f"reconciler {made.name}", made.run())

@@ -24,6 +24,8 @@ log = structlog.get_logger(__name__)
 
 REST_S = 1.0
 """From news of a cluster to telling it: a burst is told once."""
+SHARE = 10
+"""What takes long to tell, such as a thousand instances that all change, is told so many times that long apart: the event loop has more to do."""
 MOST_INSTANCES = 2000
 """Of more, only the short status is told: the whole would not fit into a ConfigMap, and takes a second to write down."""
 
@@ -70,16 +72,19 @@ class Telling:
             self._documents |= {name: json.loads(text) for name, text in (await self._written.load()).items()}
         except (RayscalerError, ValueError) as error:
             log.warning("telling.anew", why=str(error))
+        took_s = 0.0
         while True:
             await self._wake.wait()
-            await asyncio.sleep(REST_S)
+            await asyncio.sleep(max(REST_S, SHARE * took_s))
             self._wake.clear()
             names, self._news = self._news, set()
+            began_at = self._clock.mono()
             for name in sorted(names):
                 scene = self._scene(name)
                 if scene is not None:
                     self._tell(name, scene)
                 await asyncio.sleep(0)  # reports come between any two
+            took_s = self._clock.mono() - began_at
 
     def _tell(self, cluster: str, scene: Scene) -> None:
         try:

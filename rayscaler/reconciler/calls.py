@@ -180,4 +180,4 @@ def _without_outcome(instance_id: str, error: RayscalerError, memory: Memory, no
 
 
 def _silent(error: str, memory: Memory, now: float) -> None:  # noqa: ARG001 - the form of a Fact
-    memory.executor_error = error
+    memory.take_silence(error)

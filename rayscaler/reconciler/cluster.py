@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import structlog
@@ -21,20 +21,30 @@ from rayscaler.model.plan import Plan
 from rayscaler.model.state import ClusterState
 from rayscaler.model.status import ClusterStatus, DefinitionStatus
 from rayscaler.planner.plan import plan
-from rayscaler.reconciler import drivers, publish, unfinished
+from rayscaler.reconciler import drivers, pacing, publish, unfinished
 from rayscaler.reconciler.admission import Order, admit
 from rayscaler.reconciler.apply import apply, end_overdue
 from rayscaler.reconciler.calls import Calls, Fact
 from rayscaler.reconciler.explain.whole import explain
 from rayscaler.reconciler.memory import Memory
+from rayscaler.reconciler.news import News
 from rayscaler.reconciler.state import build_state, next_due, next_fresh, sight
 from rayscaler.settings import HEARTBEAT_READINGS, Timings
 from rayscaler.store.base import ClusterRecord, Store
 
 log = structlog.get_logger(__name__)
 
-CYCLE_SHARE = 4
-"""Cycles that take long begin so many times their length apart: the calls that one has decided on must get on too, and so must other clusters."""
+
+@dataclass
+class _Cycle:
+    """The cycle that runs, or ran last: when it began (wall second), and for how long one kept the event loop."""
+
+    is_running: bool = False
+    began_at: float = 0.0
+    took_s: float = 0.0
+    retry_at: float | None = None
+    soon: asyncio.TimerHandle | None = None
+    """The next one, if only to tell of steps."""
 
 
 class ClusterReconciler:
@@ -52,11 +62,13 @@ class ClusterReconciler:
         definition_hash: str = "",
         served_head: Callable[[], str] = lambda: "",
         told: Callable[[], None] = lambda: None,
+        turns: pacing.Turns | None = None,
     ) -> None:
         """Take where the head is, and which incarnation of it is the one that counts; "" while nobody knows better than the reports.
 
-        `told` is called after each cycle: there may be something new to tell people.
+        `told` is called after each cycle: there may be something new to tell people. `turns` is shared by the clusters of a service.
         """
+        self._turns = turns or pacing.Turns()
         self._told = told
         self._executor = executor
         self._store = store
@@ -67,19 +79,17 @@ class ClusterReconciler:
         self._memory = Memory(config, timings, ClusterRecord(config.name), DefinitionStatus(definition_hash, clock.now()))
         self._reachable = publish.reachable(config)
         self._order = Order()
-        self._inbox: list[Fact] = []
+        self._inbox: list[tuple[Fact, bool]] = []
         self._answered: set[str] = set()
         """Commands whose results wait in the inbox: handed out again, they would come back at once, for as long as a cycle lasts."""
         self._wake = asyncio.Event()
         self._base: tuple[int, int] = (0, 0)
         self._is_loaded = False
-        self._is_in_cycle = False
         self._state: AutoscalingState | None = None
         self._fresh_due: float | None = None
-        self._retry_at: float | None = None
         self._blind: Reason | None = None
         self._blind_since: float | None = None
-        self._cycle_at = self._cycle_s = 0.0
+        self._cycle = _Cycle()
 
     @property
     def config(self) -> ClusterConfig:
@@ -130,7 +140,7 @@ class ClusterReconciler:
 
     def refuse(self, problems: tuple[str, ...]) -> None:
         """Say why what the definition's file has become is not taken; the one in force stays."""
-        self._tell(partial(_refuse, problems), wakes=False)
+        self._tell(partial(_refuse, problems))
         log.warning("definition.refused", cluster=self.name, in_force=self._memory.definition.content_hash, problems=list(problems))
 
     def withhold(self, why: str) -> None:
@@ -143,7 +153,7 @@ class ClusterReconciler:
 
     def advise(self, warnings: tuple[str, ...]) -> None:
         """Say what somebody should look at in the definition that is in force, until another one is."""
-        self._tell(partial(_advise, warnings), wakes=False)
+        self._tell(partial(_advise, warnings))
         if warnings:
             log.warning("definition.advice", cluster=self.name, warnings=list(warnings))
 
@@ -160,23 +170,19 @@ class ClusterReconciler:
         """Run for ever: adopt what the record and the executor have, then a cycle whenever one is due."""
         await self._load()
         async with asyncio.TaskGroup() as tasks:
-            calls = Calls(self._executor, self.name, timings=self._timings, tasks=tasks, tell=partial(self._tell, wakes=True))
+            calls = Calls(self._executor, self.name, timings=self._timings, tasks=tasks, tell=self._tell)
             tasks.create_task(calls.follow(), name=f"follow executor of {self.name}")
             while True:
                 await self._until_due()
-                began_at = self._clock.mono()
                 await self.run_cycle(calls)
-                self._cycle_s = self._clock.mono() - began_at
 
     async def run_cycle(self, calls: Calls) -> None:
-        """Fold facts in, decide, act, tell. Without a first list or any report there is nothing to decide."""
-        self._is_in_cycle = True
-        self._retry_at = None
-        scene: tuple[ClusterState, Plan] | None = None
+        """Decide, act, tell, by what is known when it begins. Without a first list or any report there is nothing to decide."""
+        self._begin_cycle()
+        began_at, scene = self._clock.mono(), None
         try:
-            now = self._cycle_at = self._clock.now()
+            now = self._cycle.began_at
             memory = self._memory
-            self._fold(now)
             self._note_sight(now)
             unfinished.finish(memory, calls, self._head_address(), now)
             if not memory.is_listed or memory.snapshot is None:
@@ -187,6 +193,7 @@ class ClusterReconciler:
             state = build_state(memory, now)
             decided = plan(state)
             scene = state, decided
+            self._cycle.took_s = self._clock.mono() - began_at
             memory.pending = decided.infeasible
             await apply(decided, memory, store=self._store, calls=calls, head_address=self._head_address(), now=now)
             memory.ask_replay(now)
@@ -195,17 +202,19 @@ class ClusterReconciler:
         except Unavailable as error:
             # Nothing was sent; the next cycle starts from facts again.
             log.warning("cycle.unwritten", cluster=self.name, cycle=self._memory.cycle, error=str(error))
-            self._retry_at = self._clock.now() + self._timings.executor_retry_s
+            self._cycle.retry_at = self._clock.now() + self._timings.executor_retry_s
         except Fenced:
             raise  # another service leads: this one has sent nothing, and ends
         except Exception:
             # A bug in deciding for one cluster must not stop the others (FH-10); it is told, and tried again later.
             log.exception("cycle.failed", cluster=self.name, cycle=self._memory.cycle)
-            self._retry_at = self._clock.now() + self._timings.executor_retry_max_s
+            self._cycle.retry_at = self._clock.now() + self._timings.executor_retry_max_s
         finally:
             if scene is not None:
                 asyncio.get_running_loop().call_soon(self._explain, *scene)  # after the calls that are to go out
-            self._is_in_cycle = False
+            self._memory.news = News.NONE  # its own doing
+            self._cycle.is_running = False
+            self._fold(self._clock.now())
 
     def _conclude(self, decided: Plan, now: float) -> None:
         """Note what the cycle leaves: the state for the GCS, what is over, when more may be decided."""
@@ -219,11 +228,13 @@ class ClusterReconciler:
 
     def _explain(self, state: ClusterState, decided: Plan) -> None:
         """Note why all stands as it does. A bug in that stops nothing."""
+        began_at = self._clock.mono()
         try:
-            self._memory.explanation = explain(self._memory, state, decided, retry_at=self._retry_at)
+            self._memory.explanation = explain(self._memory, state, decided, retry_at=self._cycle.retry_at)
         except Exception:
             # Explaining serves people only: the loop must not lose a cycle to it, and the next cycle explains anew.
             log.exception("explain.failed", cluster=self.name, cycle=self._memory.cycle)
+        self._cycle.took_s += self._clock.mono() - began_at
         self._told()
 
     async def _load(self) -> None:
@@ -250,32 +261,40 @@ class ClusterReconciler:
         now = self._clock.now()
         due = next_due(self._memory, now)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, (due if self._retry_at is None else min(due, self._retry_at)) - now)):
+            async with asyncio.timeout(max(0.0, (due if self._cycle.retry_at is None else min(due, self._cycle.retry_at)) - now)):
                 await self._wake.wait()
-        timings = self._timings
-        apart_s = min(CYCLE_SHARE * self._cycle_s, timings.long_apart_s) if self._cycle_s > timings.long_cycle_s else timings.coalesce_s
-        rest_s = self._cycle_at + apart_s - self._clock.now()
+        apart_s = pacing.apart_s(self._cycle.took_s, self._timings)
+        rest_s = self._cycle.began_at + apart_s - self._clock.now()
         if rest_s > 0:
             await asyncio.sleep(min(rest_s, apart_s))
         self._wake.clear()
 
-    def _tell(self, fact: Fact, *, wakes: bool) -> None:
-        """Take a fact: at once if no cycle is under way, else before the next one."""
-        self._inbox.append(fact)
-        if not self._is_in_cycle:
+    def _tell(self, fact: Fact, *, wakes: bool = False) -> None:
+        """Take a fact: at once if no cycle is under way, else after it. What it changes makes a cycle due, `wakes` or not."""
+        self._inbox.append((fact, wakes))
+        if not self._cycle.is_running:
             self._fold(self._clock.now())
-        if wakes:
-            self._wake.set()
 
     def _fold(self, now: float) -> None:
         facts, self._inbox = self._inbox, []
         self._answered.clear()
-        for fact in facts:
+        for fact, wakes in facts:
             try:
                 fact(self._memory, now)
             except IllegalTransition:
                 # A fact that fits nothing known is dropped; the next list or report tells what is.
                 log.exception("fact.refused", cluster=self.name)
+            news, self._memory.news = self._memory.news, News.NONE
+            if wakes or news is News.CHANGE:
+                self._wake.set()
+            elif news is News.STEP and self._cycle.soon is None:
+                loop = asyncio.get_running_loop()
+                self._cycle.soon = loop.call_at(self._turns.next(loop.time(), self._cycle.took_s, self._timings), self._wake.set)
+
+    def _begin_cycle(self) -> None:
+        if self._cycle.soon is not None:
+            self._cycle.soon.cancel()
+        self._cycle = _Cycle(is_running=True, began_at=self._clock.now(), took_s=self._cycle.took_s)
 
     def _note_sight(self, now: float) -> None:
         blind, _ = sight(self._memory, now)

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
 
+from rayscaler.clock import Clock
 from rayscaler.executor.base import LaunchSpec
 from rayscaler.model.command import DrainCommand, ReplayCommand, ReportAnswer, TellCommand
 from rayscaler.model.demand import CommandResult, Constraint, Demand, DemandReport, Gang, Outcome, Session, Snapshot
@@ -96,11 +97,12 @@ class World:
         ray: Ray,
         timings: Timings,
         executor: FakeExecutor | None,
+        clock: Clock,
     ) -> None:
         self.ray, self.store, self.machines = ray, store, machines
         self.executor = executor or FakeExecutor(machines)
         self.reconciler = ClusterReconciler(
-            definition, executor=self.executor, store=store, clock=LoopClock(), timings=timings, head_address=lambda: "head:6379"
+            definition, executor=self.executor, store=store, clock=clock, timings=timings, head_address=lambda: "head:6379"
         )
         self.task: asyncio.Task[None]
         self.is_killed = False
@@ -209,6 +211,7 @@ async def world(
     ray: Ray | None = None,
     timings: Timings | None = None,
     executor: FakeExecutor | None = None,
+    clock: Clock | None = None,
     prepare: Callable[[World], None] = lambda made: None,
 ) -> AsyncIterator[World]:
     """A world that runs; hand in parts of an earlier one to be its restart."""
@@ -217,7 +220,7 @@ async def world(
     machines = machines or FakeMachines(LoopClock())
     if is_new:
         machines.on_ready = ray.join
-    made = World(definition or config(), machines, store or MemoryStore(), ray, timings or Timings(), executor)
+    made = World(definition or config(), machines, store or MemoryStore(), ray, timings or Timings(), executor, clock or LoopClock())
     prepare(made)
     task = made.task = asyncio.create_task(made.reconciler.run())
     await asyncio.sleep(0.001)  # the record is read, the first list seen
