@@ -102,6 +102,14 @@ def test_the_monitor_runs_again_whatever_the_pods_policy_and_its_container_never
     assert monitor["env"][0]["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.uid"
 
 
+def test_a_head_that_ends_keeps_its_address_until_its_service_leads_nobody_there():
+    made = head()
+    (*_, nap) = monitor_of(made)["lifecycle"]["preStop"]["exec"]["command"]
+    assert nap == f"import time; time.sleep({heads.LINGER_S})"
+    assert heads.LINGER_S < made["spec"]["terminationGracePeriodSeconds"]
+    assert "lifecycle" not in ray_of(made)  # what Ray does at its end stays the user's
+
+
 def test_the_token_of_the_service_is_mounted_in_the_monitors_container_only():
     made = head(RICH, TLS)
     mounting = [
