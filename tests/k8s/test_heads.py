@@ -91,6 +91,7 @@ def test_design_2b_4_a_head_is_up_when_its_gcs_answers_and_ends_within_ten_secon
     assert ray["startupProbe"] == {"tcpSocket": {"port": 7000}, "periodSeconds": 1, "failureThreshold": 2**31 - 1}
     assert made["spec"]["terminationGracePeriodSeconds"] == 10
     assert {"name": "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S", "value": "0"} in ray["env"]
+    assert {"name": "GRPC_ENABLE_FORK_SUPPORT", "value": "0"} in ray["env"]
     assert ray["command"][3:6] == ["/opt/rayscaler/rejoin.py", "keep", "--"]
 
 
