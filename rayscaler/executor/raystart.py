@@ -31,7 +31,7 @@ HEAD_ENV = {
 }
 """Unless the definition says otherwise. v2 makes `request_resources` and `ray status` speak to the GCS that we read. Nobody waits for the
 drain of a head that is told to end: nothing can be moved away from it. Ray's client server forks a server for each driver; with gRPC's
-handlers of forks some of these abort before they begin (8 of 740; 0 of 600 without), and that driver is told after 40 s only."""
+handlers of forks some of these abort before they begin (12 of 980; 0 of 840 without), and that driver is told after 40 s only."""
 
 ANY_PORT = {"dashboard-agent-listen-port": "0", "min-worker-port": "0", "max-worker-port": "0"}
 """0 lets the kernel choose: Ray's fixed ports clash as soon as two nodes share a machine."""
