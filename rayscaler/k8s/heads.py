@@ -20,7 +20,7 @@ GRACE_S = 10
 """A head that is told to end drains nobody; its processes are gone within seconds."""
 LINGER_S = 4
 """A pod that is told to end keeps its address at least so long: kube-proxy follows a Service a second or two late. What is led to an address
-that is gone gets no refusal but silence, and is kept to it by conntrack: a driver of Ray's client then hangs for the 20 s of gRPC's try."""
+that is gone gets no refusal but silence, and conntrack keeps it there: such a connection hung for 25 s, a driver for the 20 s of gRPC's try."""
 SERVICE_ACCOUNT = "rayscaler-head"
 """Without any right; the chart makes it."""
 PORT_FLAGS = {services.GCS: "port", services.CLIENT: "ray-client-server-port", services.DASHBOARD: "dashboard-port"}
