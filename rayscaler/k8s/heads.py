@@ -2,7 +2,8 @@
 
 The supervisor restarts a head that crashes; the pod itself is never started again but replaced, as a worker's. The monitor is a native
 sidecar: it is there before Ray, ends after it, and runs again whatever the pod's policy. It has a supervisor too, for its container must not
-be seen to end: a pod with a container that waits for its restart is not ready, and the head would vanish from its Service.
+be seen to end: a pod with a container that waits for its restart is not ready, and the head would vanish from its Service. It keeps the pod's
+address, too, until nobody is led there any more.
 """
 
 from dataclasses import dataclass, replace
@@ -17,6 +18,9 @@ from rayscaler.model.nodetype import ClusterConfig
 
 GRACE_S = 10
 """A head that is told to end drains nobody; its processes are gone within seconds."""
+LINGER_S = 4
+"""A pod that is told to end keeps its address at least so long: kube-proxy follows a Service a second or two late. What is led to an address
+that is gone gets no refusal but silence, and conntrack keeps it there: such a connection hung for 25 s, a driver for the 20 s of gRPC's try."""
 SERVICE_ACCOUNT = "rayscaler-head"
 """Without any right; the chart makes it."""
 PORT_FLAGS = {services.GCS: "port", services.CLIENT: "ray-client-server-port", services.DASHBOARD: "dashboard-port"}
@@ -129,6 +133,8 @@ def _monitor(pod: Manifest, container: Manifest, config: ClusterConfig, sidecar:
         "command": [*pods.SUPERVISOR, "keep", "--", "rayscaler", "monitor", "--cluster", config.name, *where, *files],
         "env": [{"name": "POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}}, *env],
         "resources": {"requests": MONITOR_REQUESTS},
+        # From the beginning of the pod's end on, while Ray ends. Kubernetes' own `sleep` is not in 1.29.
+        "lifecycle": {"preStop": {"exec": {"command": ["python3", "-I", "-S", "-c", f"import time; time.sleep({LINGER_S})"]}}},
         "securityContext": {**RESTRICTED, **({"runAsUser": NOBODY} if is_root else {})},
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [

@@ -24,6 +24,16 @@ IMAGE = ("--set", f"image.repository={images.SERVICE.partition(':')[0]},image.ta
 POD_SECURITY: JSON = {"runAsNonRoot": True, "runAsUser": images.RAY_USER, "seccompProfile": {"type": "RuntimeDefault"}}
 SECURITY: JSON = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 MONITOR = "rayscaler-monitor"
+KINDS = {
+    **dict.fromkeys(("pods", "services", "configmaps", "secrets", "serviceaccounts"), ""),
+    "deployments": "apps/v1",
+    "leases": "coordination.k8s.io/v1",
+    "roles": "rbac.authorization.k8s.io/v1",
+}
+KEPT = {"configmaps rayscaler-ca", "secrets rayscaler-tls", "leases rayscaler", "serviceaccounts default", "serviceaccounts deployer"}
+"""What the notes of the chart say, and what was there before."""
+SWEPT_S = 180.0
+"""For Kubernetes' garbage collector and the kubelet to end what the definition owned: some seconds, and once above a minute on a busy machine."""
 SAID_S = 120.0
 """For a client to say what is waited for."""
 NODES = """
@@ -187,16 +197,41 @@ def ray_container(pod: JSON) -> str:
 
 
 @contextlib.asynccontextmanager
-async def install(namespace: Namespace, directory: Path) -> AsyncIterator[Installed]:
+async def install(namespace: Namespace, directory: Path, *arguments: str) -> AsyncIterator[Installed]:
     """Install the chart with helm, as the administrator of the namespace alone; what fails then tells what service and monitors said."""
     deployer = await administrator(namespace, directory)
-    await deployer.install(*IMAGE)
+    await deployer.install(*IMAGE, *arguments)
     site = Installed(namespace, deployer, directory)
     try:
         yield site
     except Exception as error:
         error.add_note(await _said(site))
         raise
+
+
+async def taken_away(site: Installed) -> None:
+    """Uninstall, delete the definition, and find nothing but what the notes say."""
+    await site.namespace.api.delete(site.namespace.path("pods/client"))
+    await site.deployer.helm("uninstall", "any-name", "--wait")
+    await site.deployer.kubectl("delete", "configmap", "demo")
+    left: set[str] = set()
+    try:
+        async with asyncio.timeout(SWEPT_S):
+            while (left := await remaining(site)) != KEPT:  # noqa: ASYNC110  # no one watch covers all kinds
+                await asyncio.sleep(0.2)
+    except TimeoutError:
+        raise TimeoutError(f"left over: {left - KEPT}; missing: {KEPT - left}") from None
+
+
+async def remaining(site: Installed) -> set[str]:
+    """Return what is in the namespace."""
+    api, path = site.namespace.api, site.namespace.path
+    return {
+        f"{kind} {each['metadata']['name']}"
+        for kind, group in KINDS.items()
+        for each in (await api.get(path(kind, group)))["items"]
+        if not each["metadata"]["name"].startswith("kube-root-ca")
+    }
 
 
 async def _said(site: Installed) -> str:

@@ -1,6 +1,5 @@
 """What a user does, on a real node: helm install, kubectl apply, ray.init from a pod; workers come with work and go without."""
 
-import asyncio
 import statistics
 
 import pytest
@@ -13,18 +12,8 @@ from tests.e2e.pods import execute
 pytestmark = pytest.mark.tier("e2e")
 
 TRIES = 4
-KINDS = {
-    **dict.fromkeys(("pods", "services", "configmaps", "secrets", "serviceaccounts"), ""),
-    "deployments": "apps/v1",
-    "leases": "coordination.k8s.io/v1",
-    "roles": "rbac.authorization.k8s.io/v1",
-}
-KEPT = {"configmaps rayscaler-ca", "secrets rayscaler-tls", "leases rayscaler", "serviceaccounts default", "serviceaccounts deployer"}
-"""What the notes of the chart say, and what was there before."""
 GONE_S = 45.0
 """For a worker to be drained and gone after its idle timeout; 2 s on an idle machine, and here the tests share it."""
-SWEPT_S = 180.0
-"""For Kubernetes' garbage collector and the kubelet to end what the definition owned: some seconds, and once above a minute on a busy machine."""
 JOB = """
 import json, sys, time, ray
 
@@ -79,7 +68,7 @@ async def test_a_cluster_is_installed_defined_used_and_taken_away(kube_namespace
             assert (await site.head("demo"))["metadata"]["uid"] == head["metadata"]["uid"]
         said = (await execute(kube_namespace, (await replicas(site))[0], ["rayscaler", "-n", kube_namespace.name, "status"]))[1]
         assert "demo: its head reports" in said
-        await taken_away(site)
+        await installed.taken_away(site)
 
 
 def report(tries: list[JSON], deleted_s: float, gone_s: float) -> None:
@@ -97,28 +86,3 @@ def report(tries: list[JSON], deleted_s: float, gone_s: float) -> None:
 async def replicas(site: installed.Installed) -> list[str]:
     """Return the names of the service's pods."""
     return [each["metadata"]["name"] for each in await site.pods("app.kubernetes.io/component=service")]
-
-
-async def taken_away(site: installed.Installed) -> None:
-    """Uninstall, delete the definition, and find nothing but what the notes say."""
-    await site.namespace.api.delete(site.namespace.path("pods/client"))
-    await site.deployer.helm("uninstall", "any-name", "--wait")
-    await site.deployer.kubectl("delete", "configmap", "demo")
-    left: set[str] = set()
-    try:
-        async with asyncio.timeout(SWEPT_S):
-            while (left := await remaining(site)) != KEPT:  # noqa: ASYNC110  # no one watch covers all kinds
-                await asyncio.sleep(0.2)
-    except TimeoutError:
-        raise TimeoutError(f"left over: {left - KEPT}; missing: {KEPT - left}") from None
-
-
-async def remaining(site: installed.Installed) -> set[str]:
-    """Return what is in the namespace."""
-    api, path = site.namespace.api, site.namespace.path
-    return {
-        f"{kind} {each['metadata']['name']}"
-        for kind, group in KINDS.items()
-        for each in (await api.get(path(kind, group)))["items"]
-        if not each["metadata"]["name"].startswith("kube-root-ca")
-    }

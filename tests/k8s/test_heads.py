@@ -91,6 +91,7 @@ def test_design_2b_4_a_head_is_up_when_its_gcs_answers_and_ends_within_ten_secon
     assert ray["startupProbe"] == {"tcpSocket": {"port": 7000}, "periodSeconds": 1, "failureThreshold": 2**31 - 1}
     assert made["spec"]["terminationGracePeriodSeconds"] == 10
     assert {"name": "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S", "value": "0"} in ray["env"]
+    assert {"name": "GRPC_ENABLE_FORK_SUPPORT", "value": "0"} in ray["env"]
     assert ray["command"][3:6] == ["/opt/rayscaler/rejoin.py", "keep", "--"]
 
 
@@ -100,6 +101,14 @@ def test_the_monitor_runs_again_whatever_the_pods_policy_and_its_container_never
     assert (made["spec"]["restartPolicy"], monitor["restartPolicy"]) == ("Never", "Always")
     assert monitor["command"][:8] == ["python3", "-I", "-S", "/opt/rayscaler/rejoin.py", "keep", "--", "rayscaler", "monitor"]
     assert monitor["env"][0]["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.uid"
+
+
+def test_a_head_that_ends_keeps_its_address_until_its_service_leads_nobody_there():
+    made = head()
+    (*_, nap) = monitor_of(made)["lifecycle"]["preStop"]["exec"]["command"]
+    assert nap == f"import time; time.sleep({heads.LINGER_S})"
+    assert made["spec"]["terminationGracePeriodSeconds"] > heads.LINGER_S
+    assert "lifecycle" not in ray_of(made)  # what Ray does at its end stays the user's
 
 
 def test_the_token_of_the_service_is_mounted_in_the_monitors_container_only():

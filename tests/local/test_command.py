@@ -117,6 +117,7 @@ def test_a_head_runs_without_rays_autoscaler(tmp_path):
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_enable_autoscaler_v2": "1",
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
+        "GRPC_ENABLE_FORK_SUPPORT": "0",
         **raystart.CONNECT,
         "A": "1",
         "RAY_CLOUD_INSTANCE_ID": "head",
