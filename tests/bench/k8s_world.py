@@ -108,7 +108,7 @@ async def sample_pod(cluster: servers.Cluster) -> JSON:
             await asyncio.sleep(QUIET_S)
             await told.send("sample", uids["sample"], 1)
             (found,) = await seen.pods(1, CALL_S)
-        return _as_sent(await of.api.get(of.path("pods", found["pod"])))
+        return _as_sent(await of.api.get(f"{of.path('pods')}/{found['pod']}"))
 
 
 def _as_sent(pod: JSON) -> JSON:
