@@ -111,20 +111,27 @@ class Timings:
 
 
 @dataclass(frozen=True)
-class ExecutorTls:
-    """Files (PEM) by which the service and plugins at addresses know each other: who vouches for them, and the service's own certificate."""
+class TlsFiles:
+    """Files (PEM) by which two ends know each other: who vouches for the other end, and the own certificate with its key."""
 
     ca: Path | None = None
     cert: Path | None = None
     key: Path | None = None
 
     @classmethod
-    def from_env(cls, env: Mapping[str, str]) -> Self:
-        """Read RAYSCALER_EXECUTOR_CA, RAYSCALER_EXECUTOR_CERT, RAYSCALER_EXECUTOR_KEY."""
-        files = _files(env, "RAYSCALER_EXECUTOR")
-        if ("cert" in files) != ("key" in files):
-            raise InvalidRequest("RAYSCALER_EXECUTOR_CERT: goes with RAYSCALER_EXECUTOR_KEY; set both or none")
-        return cls(**files)
+    def from_env(cls, env: Mapping[str, str], prefix: str, **given: Path | None) -> Self:
+        """Read PREFIX_CA, PREFIX_CERT, PREFIX_KEY; what is given wins."""
+        names = [each.name for each in fields(cls)]
+        found = {name: Path(text) for name in names if (text := env.get(f"{prefix}_{name.upper()}"))}
+        files = cls(**{**found, **{name: path for name, path in given.items() if path is not None}})
+        if (files.cert is None) != (files.key is None):
+            raise InvalidRequest(f"{prefix}_CERT: goes with {prefix}_KEY; set both or none")
+        return files
+
+    def read(self) -> tuple[bytes | None, bytes | None, bytes | None]:
+        """Return what is in them now; raises OSError."""
+        ca, cert, key = (None if each is None else each.read_bytes() for each in (self.ca, self.cert, self.key))
+        return ca, cert, key
 
 
 @dataclass(frozen=True)
@@ -135,7 +142,7 @@ class ServiceSettings:
     state_dir: Path = Path("~/.rayscaler")
     max_message_bytes: int = 32 << 20
     timings: Timings = field(default_factory=Timings)
-    executor_tls: ExecutorTls = field(default_factory=ExecutorTls)
+    executor_tls: TlsFiles = field(default_factory=TlsFiles)
 
     @property
     def plugin_dir(self) -> Path:
@@ -157,7 +164,7 @@ class ServiceSettings:
             state_dir=(state_dir or Path(env.get("RAYSCALER_STATE_DIR") or default.state_dir)).expanduser(),
             max_message_bytes=math.ceil(_positive(env, "RAYSCALER_MAX_MESSAGE_BYTES", default.max_message_bytes, most=MAX_MESSAGE_BYTES)),
             timings=Timings().divided_by(_positive(env, "RAYSCALER_TIME_FACTOR", 1.0)),
-            executor_tls=ExecutorTls.from_env(env),
+            executor_tls=TlsFiles.from_env(env, "RAYSCALER_EXECUTOR"),
         )
 
 
@@ -222,36 +229,27 @@ class MonitorSettings:
 
 @dataclass(frozen=True)
 class PluginSettings:
-    """Settings of a plugin in Python, on its own side. `listen` "" where a host starts it as its child.
-
-    `cert` and `key` are its own (PEM files), `ca` vouches for those that may call it.
-    """
+    """Settings of a plugin in Python, on its own side. `listen` "" where a host starts it as its child. `tls.ca` vouches for those that may call it."""
 
     listen: str = ""
     is_child: bool = False
     socket_dir: Path | None = None
-    cert: Path | None = None
-    key: Path | None = None
-    ca: Path | None = None
+    tls: TlsFiles = field(default_factory=TlsFiles)
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None, *, listen: str = "") -> Self:
         """Read RAYSCALER_PLUGIN (set by a host), RAYSCALER_PLUGIN_LISTEN, _CERT, _KEY, _CA, PLUGIN_UNIX_SOCKET_DIR; `listen` wins."""
         env = os.environ if env is None else env
-        files = _files(env, "RAYSCALER_PLUGIN")
-        if ("cert" in files) != ("key" in files) or ("ca" in files and "cert" not in files):
-            raise InvalidRequest("RAYSCALER_PLUGIN_CERT: goes with RAYSCALER_PLUGIN_KEY, and RAYSCALER_PLUGIN_CA with both")
+        tls = TlsFiles.from_env(env, "RAYSCALER_PLUGIN")
+        if tls.ca is not None and tls.cert is None:
+            raise InvalidRequest("RAYSCALER_PLUGIN_CA: goes with RAYSCALER_PLUGIN_CERT and RAYSCALER_PLUGIN_KEY; set all three")
         socket_dir = env.get("PLUGIN_UNIX_SOCKET_DIR")  # go-plugin's own
         return cls(
             listen=listen or env.get("RAYSCALER_PLUGIN_LISTEN", ""),
             is_child=env.get(PLUGIN_COOKIE[0]) == PLUGIN_COOKIE[1],
             socket_dir=Path(socket_dir) if socket_dir else None,
-            **files,
+            tls=tls,
         )
-
-
-def _files(env: Mapping[str, str], prefix: str) -> dict[str, Path]:
-    return {name: Path(found) for name in ("ca", "cert", "key") if (found := env.get(f"{prefix}_{name.upper()}"))}
 
 
 def _on(env: Mapping[str, str], name: str) -> bool:

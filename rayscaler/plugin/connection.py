@@ -5,7 +5,7 @@ from typing import Protocol
 import grpc
 
 from rayscaler.errors import Denied, Unavailable
-from rayscaler.settings import ExecutorTls
+from rayscaler.settings import TlsFiles
 
 CHANNEL_OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -37,10 +37,10 @@ class Connection(Protocol):
 class Address:
     """A plugin that others run, at unix:///PATH or, over TLS, dns:///HOST:PORT."""
 
-    def __init__(self, address: str, *, max_message_bytes: int, tls: ExecutorTls | None = None) -> None:
+    def __init__(self, address: str, *, max_message_bytes: int, tls: TlsFiles | None = None) -> None:
         self.peer = f"plugin at {address}"
         self._address = address
-        self._tls = tls or ExecutorTls()
+        self._tls = tls or TlsFiles()
         sizes = (("grpc.max_receive_message_length", max_message_bytes), ("grpc.max_send_message_length", max_message_bytes))
         self._options = (*CHANNEL_OPTIONS, *sizes)
         self._channel: grpc.aio.Channel | None = None
@@ -64,9 +64,7 @@ class Address:
         if self._tls.ca is None:
             raise Denied(f"{self.peer}: RAYSCALER_EXECUTOR_CA is not set: an address is dialled over TLS only, or use a unix socket")
         try:
-            roots = self._tls.ca.read_bytes()
-            chain = None if self._tls.cert is None else self._tls.cert.read_bytes()
-            key = None if self._tls.key is None else self._tls.key.read_bytes()
+            roots, chain, key = self._tls.read()
         except OSError as error:
             raise Unavailable(f"{self.peer}: {error.filename}: cannot be read: {error.strerror}") from error
         return grpc.ssl_channel_credentials(roots, key, chain)

@@ -151,11 +151,12 @@ def _place(settings: PluginSettings) -> Iterator[str]:
 
 
 def _credentials(settings: PluginSettings) -> grpc.ServerCredentials | None:
-    if settings.cert is None or settings.key is None or settings.is_child:
+    if settings.is_child:
         return None
     try:
-        pair = (settings.key.read_bytes(), settings.cert.read_bytes())
-        ca = None if settings.ca is None else settings.ca.read_bytes()
+        ca, cert, key = settings.tls.read()
     except OSError as error:
         raise InvalidRequest(f"{error.filename}: cannot be read: {error.strerror}") from error
-    return grpc.ssl_server_credentials([pair], root_certificates=ca, require_client_auth=ca is not None)
+    if cert is None or key is None:
+        return None
+    return grpc.ssl_server_credentials([(key, cert)], root_certificates=ca, require_client_auth=ca is not None)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rayscaler.errors import InvalidRequest
-from rayscaler.settings import ExecutorTls, NamespaceSettings, PluginSettings, ServiceSettings, Timings
+from rayscaler.settings import TlsFiles, NamespaceSettings, PluginSettings, ServiceSettings, Timings
 
 pytestmark = pytest.mark.tier("unit")
 
@@ -42,7 +42,7 @@ def test_a_number_that_makes_no_sense_is_refused_by_name(name, text):
 
 def test_the_files_of_a_connection_to_plugins_are_read_and_a_certificate_goes_with_its_key():
     env = {f"RAYSCALER_EXECUTOR_{each}": f"/tls/{each}" for each in ("CA", "CERT", "KEY")}
-    assert ServiceSettings.from_env(env).executor_tls == ExecutorTls(Path("/tls/CA"), Path("/tls/CERT"), Path("/tls/KEY"))
+    assert ServiceSettings.from_env(env).executor_tls == TlsFiles(Path("/tls/CA"), Path("/tls/CERT"), Path("/tls/KEY"))
     with pytest.raises(InvalidRequest, match="RAYSCALER_EXECUTOR_CERT: goes with RAYSCALER_EXECUTOR_KEY"):
         ServiceSettings.from_env({"RAYSCALER_EXECUTOR_CERT": "/tls/CERT"})
 
@@ -55,7 +55,7 @@ def test_a_plugin_knows_its_host_by_the_cookie_alone():
 
 @pytest.mark.parametrize("given", [("CERT",), ("KEY",), ("CA",), ("CA", "KEY")], ids=" ".join)
 def test_a_plugin_at_an_address_has_a_certificate_and_its_key_or_none(given):
-    with pytest.raises(InvalidRequest, match="RAYSCALER_PLUGIN_CERT: goes with RAYSCALER_PLUGIN_KEY"):
+    with pytest.raises(InvalidRequest, match=r"RAYSCALER_PLUGIN_(CERT|CA): goes with RAYSCALER_PLUGIN_(KEY|CERT and)"):
         PluginSettings.from_env({f"RAYSCALER_PLUGIN_{each}": "/x" for each in given})
     assert PluginSettings.from_env({}, listen="unix:///x") == PluginSettings(listen="unix:///x")
 

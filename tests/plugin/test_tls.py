@@ -13,7 +13,7 @@ from rayscaler.clock import SystemClock
 from rayscaler.plugin.connection import Address
 from rayscaler.plugin.executor import PluginExecutor
 from rayscaler.plugin.serve import PluginServer, _credentials
-from rayscaler.settings import ExecutorTls, PluginSettings
+from rayscaler.settings import TlsFiles, PluginSettings
 from rayscaler.testing.fake_executor import FakeExecutor, FakeMachines
 from tests.plugin.door import MAX_MESSAGE_BYTES, QUICK
 
@@ -58,21 +58,21 @@ async def test_an_address_is_dialled_over_tls_and_both_ends_are_known_to_each_ot
     server = PluginServer(FakeExecutor(FakeMachines(SystemClock())), name="tls.rayscaler.io")
     port = await server.start("127.0.0.1:0", _credentials(settings))
 
-    async def list_by(tls: ExecutorTls, host: str = "localhost") -> None:
+    async def list_by(tls: TlsFiles, host: str = "localhost") -> None:
         executor = PluginExecutor(Address(f"dns:///{host}:{port}", max_message_bytes=MAX_MESSAGE_BYTES, tls=tls), timings=QUICK)
         try:
             assert await executor.list("c") == []
         finally:
             await executor.close()
 
-    await list_by(ExecutorTls(ca_file, *mine))
+    await list_by(TlsFiles(ca_file, *mine))
     with pytest.raises(errors.Unavailable):  # it asks for a certificate
-        await list_by(ExecutorTls(ca_file))
+        await list_by(TlsFiles(ca_file))
     with pytest.raises(errors.Unavailable):  # it has none of that name
-        await list_by(ExecutorTls(ca_file, *mine), "127.0.0.1")
+        await list_by(TlsFiles(ca_file, *mine), "127.0.0.1")
     stranger, _ = written(tmp_path, "stranger", certificate(["stranger"]))
     with pytest.raises(errors.Unavailable):
-        await list_by(ExecutorTls(stranger, *mine))
+        await list_by(TlsFiles(stranger, *mine))
     with pytest.raises(errors.Denied, match="RAYSCALER_EXECUTOR_CA is not set"):
-        await list_by(ExecutorTls())
+        await list_by(TlsFiles())
     await server.stop()
