@@ -155,7 +155,14 @@ class ServiceSettings:
         return self.state_dir / "run"
 
     @classmethod
-    def from_env(cls, env: Mapping[str, str] | None = None, *, listen: str | None = None, state_dir: Path | None = None) -> Self:
+    def from_env(
+        cls,
+        env: Mapping[str, str] | None = None,
+        *,
+        listen: str | None = None,
+        state_dir: Path | None = None,
+        tls: Mapping[str, Path | None] | None = None,
+    ) -> Self:
         """Read RAYSCALER_LISTEN, RAYSCALER_STATE_DIR, RAYSCALER_MAX_MESSAGE_BYTES, RAYSCALER_TIME_FACTOR, RAYSCALER_EXECUTOR_*; flags win."""
         env = os.environ if env is None else env
         default = cls()
@@ -164,7 +171,7 @@ class ServiceSettings:
             state_dir=(state_dir or Path(env.get("RAYSCALER_STATE_DIR") or default.state_dir)).expanduser(),
             max_message_bytes=math.ceil(_positive(env, "RAYSCALER_MAX_MESSAGE_BYTES", default.max_message_bytes, most=MAX_MESSAGE_BYTES)),
             timings=Timings().divided_by(_positive(env, "RAYSCALER_TIME_FACTOR", 1.0)),
-            executor_tls=TlsFiles.from_env(env, "RAYSCALER_EXECUTOR"),
+            executor_tls=TlsFiles.from_env(env, "RAYSCALER_EXECUTOR", **(tls or {})),
         )
 
 

@@ -56,7 +56,7 @@ class _Replica:
         self._apart = apart
         store = ConfigMapStore(client, namespace, holder=leadership.holder, transitions=lambda: leadership.transitions, owner=owners.get)
         executor: Executor = (
-            by_address(own.executor, settings, clock, may_write=leadership.check)
+            by_address(own.executor, settings, clock, path="RAYSCALER_EXECUTOR", may_write=leadership.check)
             if own.executor
             else KubernetesExecutor(client, namespace, on_end=self._process.ended, owner=owners.get)
         )

@@ -17,7 +17,7 @@ from typing import Any
 import grpc.aio
 
 from rayscaler.errors import Denied, Unavailable
-from rayscaler.plugin import calls, greeting, handshake
+from rayscaler.plugin import calls, connection, greeting, handshake
 from rayscaler.plugin.faults import Failure, Fault
 from rayscaler.plugin.output import PIECE_BYTES, Intake, Lines
 from rayscaler.plugin.place import Place, Record, program
@@ -87,7 +87,7 @@ class Child:
 
     def connect(self, max_message_bytes: int) -> grpc.aio.Channel:
         """Open the channel to where it listens, and take what go-plugin streams of its output: until then a print of the plugin may wait."""
-        self.channel = calls.open_channel(self._record.target, max_message_bytes)
+        self.channel = connection.open_channel(self._record.target, max_message_bytes)
         self._stdio = asyncio.create_task(self._stream(self.channel), name=f"stdio of plugin {self._place.directory.name}")
         return self.channel
 

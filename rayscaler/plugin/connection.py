@@ -20,6 +20,15 @@ CHANNEL_OPTIONS = (
 )
 
 
+def open_channel(target: str, max_message_bytes: int, credentials: grpc.ChannelCredentials | None = None) -> grpc.aio.Channel:
+    """Open a channel to a plugin, in plain text without credentials; an answer above the limit is refused, not read."""
+    sizes = (("grpc.max_receive_message_length", max_message_bytes), ("grpc.max_send_message_length", max_message_bytes))
+    options = (*CHANNEL_OPTIONS, *sizes)
+    if credentials is None:
+        return grpc.aio.insecure_channel(target, options=options)
+    return grpc.aio.secure_channel(target, credentials, options=options)
+
+
 class Connection(Protocol):
     """A way to a plugin. `peer` names it in texts for people."""
 
@@ -41,17 +50,13 @@ class Address:
         self.peer = f"plugin at {address}"
         self._address = address
         self._tls = tls or TlsFiles()
-        sizes = (("grpc.max_receive_message_length", max_message_bytes), ("grpc.max_send_message_length", max_message_bytes))
-        self._options = (*CHANNEL_OPTIONS, *sizes)
+        self._max_message_bytes = max_message_bytes
         self._channel: grpc.aio.Channel | None = None
 
     async def channel(self) -> grpc.aio.Channel:
         """Return the one channel, which finds a plugin that was started again by itself."""
         if self._channel is None:
-            if self._address.startswith("unix:"):
-                self._channel = grpc.aio.insecure_channel(self._address, options=self._options)
-            else:
-                self._channel = grpc.aio.secure_channel(self._address, self._credentials(), options=self._options)
+            self._channel = open_channel(self._address, self._max_message_bytes, self.credentials())
         return self._channel
 
     async def close(self) -> None:
@@ -59,8 +64,10 @@ class Address:
         if self._channel is not None:
             await self._channel.close()
 
-    def _credentials(self) -> grpc.ChannelCredentials:
-        """Read the files, as they are now; raises Denied where there is nobody to trust, for only an operator can change that."""
+    def credentials(self) -> grpc.ChannelCredentials | None:
+        """Read the files, as they are now; None for a socket. Raises Denied where there is nobody to trust, for only an operator can change that."""
+        if self._address.startswith("unix:"):
+            return None
         if self._tls.ca is None:
             raise Denied(f"{self.peer}: RAYSCALER_EXECUTOR_CA is not set: an address is dialled over TLS only, or use a unix socket")
         try:

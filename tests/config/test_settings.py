@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rayscaler.errors import InvalidRequest
-from rayscaler.settings import TlsFiles, NamespaceSettings, PluginSettings, ServiceSettings, Timings
+from rayscaler.settings import NamespaceSettings, PluginSettings, ServiceSettings, Timings, TlsFiles
 
 pytestmark = pytest.mark.tier("unit")
 

@@ -25,6 +25,7 @@ from rayscaler.plugin.output import Intake
 from rayscaler.plugin.place import Place
 from rayscaler.plugin.session import PATH
 from rayscaler.processes import SystemProcesses
+from rayscaler.settings import TlsFiles
 
 START_S = 60.0
 """From the start of a plugin until it is healthy (X44), and from then on until it can take calls."""
@@ -81,10 +82,13 @@ class AtAddress:
     can_restart = False
     is_started = False
 
-    def __init__(self, address: str, connection: Address) -> None:
+    def __init__(self, address: str, *, max_message_bytes: int, tls: TlsFiles) -> None:
+        """Raises Denied or Unavailable where the files are not there that an address is dialled with."""
         self.address = address
         self.peer = address
-        self._connection = connection
+        self.tls = tls
+        self._connection = Address(address, max_message_bytes=max_message_bytes, tls=tls)
+        self._connection.credentials()
 
     async def channel(self) -> grpc.aio.Channel:
         """Return the one channel."""
