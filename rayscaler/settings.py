@@ -5,19 +5,27 @@ All durations are seconds. `RAYSCALER_TIME_FACTOR` divides every duration and de
 
 import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Self
 
-from rayscaler.errors import InvalidRequest
+from rayscaler.errors import InvalidRequest, Problem
 
 MAX_MESSAGE_BYTES = (1 << 31) - 1
 """gRPC keeps the limit in an int32."""
 HEARTBEAT_READINGS = 4
 """A monitor confirms what has not changed with every fourth reading at the latest (H51 of SPEC.md)."""
 
-
+_SOCKET = re.compile(r"unix://(?=/.{1,106}$)(/[!-.0-~]+)+")
+"""The kernel takes 107 bytes of a path."""
+_HOST = re.compile(r"[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]")
+MAX_PORT = 65535
+LISTEN_RULE = (
+    "is nowhere to listen: give unix:///PATH, of a socket in a directory that is there, 107 characters at most, "
+    "or HOST:PORT, such as 0.0.0.0:6390 or [::]:6390"
+)
 PLUGIN_COOKIE = ("RAYSCALER_PLUGIN", "executor.v1")
 """Variable, and its value, by which a plugin knows that a host started it (go-plugin's magic cookie). No secret."""
 
@@ -244,19 +252,31 @@ class PluginSettings:
     tls: TlsFiles = field(default_factory=TlsFiles)
 
     @classmethod
-    def from_env(cls, env: Mapping[str, str] | None = None, *, listen: str = "") -> Self:
+    def from_env(cls, env: Mapping[str, str] | None = None, *, listen: str = "", given_as: str = "--listen") -> Self:
         """Read RAYSCALER_PLUGIN (set by a host), RAYSCALER_PLUGIN_LISTEN, _CERT, _KEY, _CA, PLUGIN_UNIX_SOCKET_DIR; `listen` wins."""
         env = os.environ if env is None else env
         tls = TlsFiles.from_env(env, "RAYSCALER_PLUGIN")
         if tls.ca is not None and tls.cert is None:
             raise InvalidRequest("RAYSCALER_PLUGIN_CA: goes with RAYSCALER_PLUGIN_CERT and RAYSCALER_PLUGIN_KEY; set all three")
         socket_dir = env.get("PLUGIN_UNIX_SOCKET_DIR")  # go-plugin's own
+        is_child = env.get(PLUGIN_COOKIE[0]) == PLUGIN_COOKIE[1]
+        address = listen or env.get("RAYSCALER_PLUGIN_LISTEN", "")
+        if address and not is_child and not _can_listen(address):
+            raise InvalidRequest(Problem(given_as if listen else "RAYSCALER_PLUGIN_LISTEN", repr(address), LISTEN_RULE))
         return cls(
-            listen=listen or env.get("RAYSCALER_PLUGIN_LISTEN", ""),
-            is_child=env.get(PLUGIN_COOKIE[0]) == PLUGIN_COOKIE[1],
+            listen=address,
+            is_child=is_child,
             socket_dir=Path(socket_dir) if socket_dir else None,
             tls=tls,
         )
+
+
+def _can_listen(address: str) -> bool:
+    """Whether it is an address to listen at; gRPC listens somewhere else at some that are not."""
+    if address.startswith("unix:"):
+        return _SOCKET.fullmatch(address) is not None
+    host, _, port = address.rpartition(":")
+    return _HOST.fullmatch(host) is not None and port.isascii() and port.isdecimal() and int(port) <= MAX_PORT
 
 
 def _on(env: Mapping[str, str], name: str) -> bool:

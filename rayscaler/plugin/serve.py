@@ -101,8 +101,11 @@ def serve(
 
     Started by a host, at a socket of its own; else at `address` or RAYSCALER_PLUGIN_LISTEN: unix:///PATH, or HOST:PORT over TLS.
     """
-    settings = PluginSettings.from_env(env, listen=address)
     logs_to_stderr()
+    try:
+        settings = PluginSettings.from_env(env, listen=address, given_as="address")
+    except RayscalerError as error:
+        sys.exit(f"error: {error}")
     if not settings.is_child and not settings.listen:
         sys.exit(
             f"{name} is a plugin of rayscaler: name it in a definition's spec.executor.exec, or set RAYSCALER_PLUGIN_LISTEN to serve it at an address"

@@ -1,5 +1,6 @@
 """Process settings: read once, flags win, nonsense is refused by name."""
 
+import re
 from dataclasses import fields
 from pathlib import Path
 
@@ -58,6 +59,41 @@ def test_a_plugin_at_an_address_has_a_certificate_and_its_key_or_none(given):
     with pytest.raises(InvalidRequest, match=r"RAYSCALER_PLUGIN_(CERT|CA): goes with RAYSCALER_PLUGIN_(KEY|CERT and)"):
         PluginSettings.from_env({f"RAYSCALER_PLUGIN_{each}": "/x" for each in given})
     assert PluginSettings.from_env({}, listen="unix:///x") == PluginSettings(listen="unix:///x")
+
+
+BAD = ["unix:", "unix:///", "unix:///run/", "unix:///run//x", "unix:x", "unix://x", "unix:/x", f"unix:///{'x' * 107}", "unix:///a b"]
+BAD += [
+    ":6390",
+    "host",
+    "host:",
+    "host:x",
+    "host:-1",
+    "host:65536",
+    "host:6390 ",
+    "::1:6390",
+    "dns:///host:6390",
+    "http://host:1",
+    "a,b:1",
+    "h:²",
+]
+
+
+@pytest.mark.parametrize("address", BAD)
+def test_a_plugin_listens_at_no_address_that_is_none(address):
+    with pytest.raises(InvalidRequest) as told:
+        PluginSettings.from_env({"RAYSCALER_PLUGIN_LISTEN": address})
+    assert str(told.value).startswith(f"RAYSCALER_PLUGIN_LISTEN: {address!r}: is nowhere to listen: give unix:///PATH")
+    with pytest.raises(InvalidRequest, match=f"--listen: {re.escape(repr(address))}: is nowhere"):
+        PluginSettings.from_env({}, listen=address)
+    env = {"RAYSCALER_PLUGIN": "executor.v1", "RAYSCALER_PLUGIN_LISTEN": address}
+    assert PluginSettings.from_env(env).is_child, "whom a host starts listens where the host says"
+
+
+@pytest.mark.parametrize(
+    "address", ["unix:///x", f"unix:///run/{'x' * 102}", "127.0.0.1:0", "localhost:65535", "0.0.0.0:6390", "[::]:6390", "[::1]:1"]
+)
+def test_a_plugin_listens_at_a_socket_or_a_port(address):
+    assert PluginSettings.from_env({}, listen=address).listen == address
 
 
 def test_the_service_of_a_namespace_may_have_its_workers_made_by_a_plugin():
