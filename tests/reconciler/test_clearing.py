@@ -3,6 +3,8 @@
 import asyncio
 
 import pytest
+import structlog
+import structlog.testing
 
 from rayscaler.errors import Unavailable
 from rayscaler.executor import clearing
@@ -84,8 +86,10 @@ async def test_an_executor_that_never_answers_is_asked_seldom_and_never_given_up
 
     monkeypatch.setattr(world.executor, "list", away)
     task = asyncio.create_task(clearing.clear("c", world.executor, world.told.append, timings=TIMINGS, clock=world.clock))
-    await asyncio.sleep(3600.0)
+    with structlog.testing.capture_logs() as logs:  # a traceback takes its time to be drawn
+        await asyncio.sleep(3600.0)
     assert not task.done()
+    assert [each["exc_info"] for each in logs] == [True], "told once, with where it comes from"
     assert 3600 / (1.5 * TIMINGS.executor_retry_max_s) - 1 <= len(asked) <= 3600 / TIMINGS.executor_retry_max_s + 7
     assert set(world.told) == {"its instances cannot be ended yet: RuntimeError, a bug; the log has it"}
     task.cancel()
