@@ -179,16 +179,9 @@ class Command:
     async def _start(self) -> None:
         try:
             self._child = await child.start(self._place, self.argv, processes=self._processes, intake=self.printed)
-            async with asyncio.timeout(START_S):
-                await self._child.greet()
-                channel = self._child.connect(self._max_message_bytes)
-                health = await calls.until_healthy(channel, START_S)
+            channel = await self._child.until_serving(self._max_message_bytes, within_s=START_S, health_s=START_S)
         except Failure as failure:
             raise Breach(RULE_OF.get(failure.fault, "X44"), f"{failure}; it printed last: {self.printed.tail()}") from failure
-        except TimeoutError as error:
-            raise Breach("X44", f"was not up within {START_S:g} s; it printed last: {self.printed.tail()}") from error
-        if not health.is_served:
-            raise Breach("X43", f"grpc.health.v1 is not served for {handshake.HEALTH_SERVICE!r}: {health.wrong}")
         await _until_ready(channel)
 
     async def _ended(self, how: How) -> float:
