@@ -21,8 +21,7 @@ from rayscaler.plugin import calls, connection, greeting, handshake
 from rayscaler.plugin.faults import Failure, Fault
 from rayscaler.plugin.output import PIECE_BYTES, Intake, Lines
 from rayscaler.plugin.place import Place, Record, program
-from rayscaler.processes import Identity, SystemProcesses, end_stragglers, readable
-from rayscaler.tasks import stop_gracefully
+from rayscaler.processes import Identity, SystemProcesses, end, readable
 
 T = TypeVar("T")
 
@@ -129,13 +128,10 @@ class Child:
     async def end(self, grace_s: float) -> bool:
         """Ask it to end, wait, force it, and remove what it had on disk; return whether asking was enough."""
         asking: list[asyncio.Task[None]] = []
-        enough = await stop_gracefully(
-            ask=lambda: asking.append(asyncio.create_task(self._ask(grace_s), name=f"end of plugin {self._place.directory.name}")),
-            wait=self.wait,
-            force=self._kill,
-            grace_s=grace_s,
+        name = f"end of plugin {self._place.directory.name}"
+        enough = await end(
+            self._processes, self.identity, grace_s, ask=lambda: asking.append(asyncio.create_task(self._ask(grace_s), name=name))
         )
-        await end_stragglers(self._processes, self.identity)
         await self._last_words()
         await self.let_go(*asking)
         self._place.remove(self._record)
@@ -158,9 +154,6 @@ class Child:
     async def _ask(self, timeout_s: float) -> None:
         if self.channel is None or not await calls.shut_down(self.channel, timeout_s):
             self._processes.signal_leader(self.identity, signal.SIGTERM)
-
-    def _kill(self) -> None:
-        self._processes.signal_group(self.identity, signal.SIGKILL)
 
     def _exited(self, code: int | None) -> Failure:
         how = how_ended(code)
