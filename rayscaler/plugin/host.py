@@ -22,6 +22,7 @@ from rayscaler.plugin.output import Intake
 from rayscaler.plugin.place import Place
 from rayscaler.processes import SystemProcesses
 from rayscaler.settings import Timings
+from rayscaler.tasks import News
 
 log = structlog.get_logger(__name__)
 
@@ -59,7 +60,7 @@ class PluginHost:
         self._intake = Intake(name, clock)
         self._child: Child | None = None
         self._status = HostStatus()
-        self._news = asyncio.Event()
+        self._news = News()
 
     @property
     def status(self) -> HostStatus:
@@ -181,8 +182,7 @@ class PluginHost:
     def _say(self, state: State, **told: Any) -> None:
         """Take the new status, and tell those who wait for one."""
         self._status = replace(self._status, state=state, **{**NOTHING, **told})
-        self._news.set()
-        self._news = asyncio.Event()
+        self._news.tell()
 
     @property
     def _health_deadline_s(self) -> float:
