@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -80,13 +80,13 @@ class Processes(Protocol):
         ...
 
 
-async def end(processes: Processes, identity: Identity, grace_s: float) -> bool:
-    """End a process and its whole session: SIGTERM to the leader, `grace_s`, then SIGKILL to all; return whether asking was enough.
+async def end(processes: Processes, identity: Identity, grace_s: float, *, ask: Callable[[], None] | None = None) -> bool:
+    """End a process and its whole session: SIGTERM to the leader, or `ask`, `grace_s`, then SIGKILL to all; return whether asking was enough.
 
     Only the leader is asked: `ray start` drains its node on SIGTERM, while a raylet that gets the signal itself just goes.
     """
     enough = await stop_gracefully(
-        ask=lambda: _ask(processes, identity),
+        ask=ask or (lambda: _ask(processes, identity)),
         wait=lambda: processes.wait(identity),
         force=lambda: _kill_group(processes, identity),
         grace_s=grace_s,

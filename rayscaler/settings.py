@@ -5,19 +5,27 @@ All durations are seconds. `RAYSCALER_TIME_FACTOR` divides every duration and de
 
 import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Self
 
-from rayscaler.errors import InvalidRequest
+from rayscaler.errors import InvalidRequest, Problem
 
 MAX_MESSAGE_BYTES = (1 << 31) - 1
 """gRPC keeps the limit in an int32."""
 HEARTBEAT_READINGS = 4
 """A monitor confirms what has not changed with every fourth reading at the latest (H51 of SPEC.md)."""
 
-
+_SOCKET = re.compile(r"unix://(?=/.{1,106}$)(/[!-.0-~]+)+")
+"""The kernel takes 107 bytes of a path."""
+_HOST = re.compile(r"[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]")
+MAX_PORT = 65535
+LISTEN_RULE = (
+    "is nowhere to listen: give unix:///PATH, of a socket in a directory that is there, 107 characters at most, "
+    "or HOST:PORT, such as 0.0.0.0:6390 or [::]:6390"
+)
 PLUGIN_COOKIE = ("RAYSCALER_PLUGIN", "executor.v1")
 """Variable, and its value, by which a plugin knows that a host started it (go-plugin's magic cookie). No secret."""
 
@@ -113,20 +121,27 @@ class Timings:
 
 
 @dataclass(frozen=True)
-class ExecutorTls:
-    """Files (PEM) by which the service and plugins at addresses know each other: who vouches for them, and the service's own certificate."""
+class TlsFiles:
+    """Files (PEM) by which two ends know each other: who vouches for the other end, and the own certificate with its key."""
 
     ca: Path | None = None
     cert: Path | None = None
     key: Path | None = None
 
     @classmethod
-    def from_env(cls, env: Mapping[str, str]) -> Self:
-        """Read RAYSCALER_EXECUTOR_CA, RAYSCALER_EXECUTOR_CERT, RAYSCALER_EXECUTOR_KEY."""
-        files = _files(env, "RAYSCALER_EXECUTOR")
-        if ("cert" in files) != ("key" in files):
-            raise InvalidRequest("RAYSCALER_EXECUTOR_CERT: goes with RAYSCALER_EXECUTOR_KEY; set both or none")
-        return cls(**files)
+    def from_env(cls, env: Mapping[str, str], prefix: str, **given: Path | None) -> Self:
+        """Read PREFIX_CA, PREFIX_CERT, PREFIX_KEY; what is given wins."""
+        names = [each.name for each in fields(cls)]
+        found = {name: Path(text) for name in names if (text := env.get(f"{prefix}_{name.upper()}"))}
+        files = cls(**{**found, **{name: path for name, path in given.items() if path is not None}})
+        if (files.cert is None) != (files.key is None):
+            raise InvalidRequest(f"{prefix}_CERT: goes with {prefix}_KEY; set both or none")
+        return files
+
+    def read(self) -> tuple[bytes | None, bytes | None, bytes | None]:
+        """Return what is in them now; raises OSError."""
+        ca, cert, key = (None if each is None else each.read_bytes() for each in (self.ca, self.cert, self.key))
+        return ca, cert, key
 
 
 @dataclass(frozen=True)
@@ -137,7 +152,7 @@ class ServiceSettings:
     state_dir: Path = Path("~/.rayscaler")
     max_message_bytes: int = 32 << 20
     timings: Timings = field(default_factory=Timings)
-    executor_tls: ExecutorTls = field(default_factory=ExecutorTls)
+    executor_tls: TlsFiles = field(default_factory=TlsFiles)
 
     @property
     def plugin_dir(self) -> Path:
@@ -150,7 +165,14 @@ class ServiceSettings:
         return self.state_dir / "run"
 
     @classmethod
-    def from_env(cls, env: Mapping[str, str] | None = None, *, listen: str | None = None, state_dir: Path | None = None) -> Self:
+    def from_env(
+        cls,
+        env: Mapping[str, str] | None = None,
+        *,
+        listen: str | None = None,
+        state_dir: Path | None = None,
+        tls: Mapping[str, Path | None] | None = None,
+    ) -> Self:
         """Read RAYSCALER_LISTEN, RAYSCALER_STATE_DIR, RAYSCALER_MAX_MESSAGE_BYTES, RAYSCALER_TIME_FACTOR, RAYSCALER_EXECUTOR_*; flags win."""
         env = os.environ if env is None else env
         default = cls()
@@ -159,7 +181,7 @@ class ServiceSettings:
             state_dir=(state_dir or Path(env.get("RAYSCALER_STATE_DIR") or default.state_dir)).expanduser(),
             max_message_bytes=math.ceil(_positive(env, "RAYSCALER_MAX_MESSAGE_BYTES", default.max_message_bytes, most=MAX_MESSAGE_BYTES)),
             timings=Timings().divided_by(_positive(env, "RAYSCALER_TIME_FACTOR", 1.0)),
-            executor_tls=ExecutorTls.from_env(env),
+            executor_tls=TlsFiles.from_env(env, "RAYSCALER_EXECUTOR", **(tls or {})),
         )
 
 
@@ -224,36 +246,39 @@ class MonitorSettings:
 
 @dataclass(frozen=True)
 class PluginSettings:
-    """Settings of a plugin in Python, on its own side. `listen` "" where a host starts it as its child.
-
-    `cert` and `key` are its own (PEM files), `ca` vouches for those that may call it.
-    """
+    """Settings of a plugin in Python, on its own side. `listen` "" where a host starts it as its child. `tls.ca` vouches for those that may call it."""
 
     listen: str = ""
     is_child: bool = False
     socket_dir: Path | None = None
-    cert: Path | None = None
-    key: Path | None = None
-    ca: Path | None = None
+    tls: TlsFiles = field(default_factory=TlsFiles)
 
     @classmethod
-    def from_env(cls, env: Mapping[str, str] | None = None, *, listen: str = "") -> Self:
+    def from_env(cls, env: Mapping[str, str] | None = None, *, listen: str = "", given_as: str = "--listen") -> Self:
         """Read RAYSCALER_PLUGIN (set by a host), RAYSCALER_PLUGIN_LISTEN, _CERT, _KEY, _CA, PLUGIN_UNIX_SOCKET_DIR; `listen` wins."""
         env = os.environ if env is None else env
-        files = _files(env, "RAYSCALER_PLUGIN")
-        if ("cert" in files) != ("key" in files) or ("ca" in files and "cert" not in files):
-            raise InvalidRequest("RAYSCALER_PLUGIN_CERT: goes with RAYSCALER_PLUGIN_KEY, and RAYSCALER_PLUGIN_CA with both")
+        tls = TlsFiles.from_env(env, "RAYSCALER_PLUGIN")
+        if tls.ca is not None and tls.cert is None:
+            raise InvalidRequest("RAYSCALER_PLUGIN_CA: goes with RAYSCALER_PLUGIN_CERT and RAYSCALER_PLUGIN_KEY; set all three")
         socket_dir = env.get("PLUGIN_UNIX_SOCKET_DIR")  # go-plugin's own
+        is_child = env.get(PLUGIN_COOKIE[0]) == PLUGIN_COOKIE[1]
+        address = listen or env.get("RAYSCALER_PLUGIN_LISTEN", "")
+        if address and not is_child and not _can_listen(address):
+            raise InvalidRequest(Problem(given_as if listen else "RAYSCALER_PLUGIN_LISTEN", repr(address), LISTEN_RULE))
         return cls(
-            listen=listen or env.get("RAYSCALER_PLUGIN_LISTEN", ""),
-            is_child=env.get(PLUGIN_COOKIE[0]) == PLUGIN_COOKIE[1],
+            listen=address,
+            is_child=is_child,
             socket_dir=Path(socket_dir) if socket_dir else None,
-            **files,
+            tls=tls,
         )
 
 
-def _files(env: Mapping[str, str], prefix: str) -> dict[str, Path]:
-    return {name: Path(found) for name in ("ca", "cert", "key") if (found := env.get(f"{prefix}_{name.upper()}"))}
+def _can_listen(address: str) -> bool:
+    """Whether it is an address to listen at; gRPC listens somewhere else at some that are not."""
+    if address.startswith("unix:"):
+        return _SOCKET.fullmatch(address) is not None
+    host, _, port = address.rpartition(":")
+    return _HOST.fullmatch(host) is not None and port.isascii() and port.isdecimal() and int(port) <= MAX_PORT
 
 
 def _on(env: Mapping[str, str], name: str) -> bool:

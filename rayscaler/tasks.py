@@ -26,6 +26,22 @@ async def guard(name: str, work: Coroutine[Any, Any, None], on_end: Callable[[st
     on_end(name)
 
 
+class News:
+    """Wakes all who wait when there is something new; who comes later waits for the next. Look first, then wait, with nothing awaited between."""
+
+    def __init__(self) -> None:
+        self._next = asyncio.Event()
+
+    def tell(self) -> None:
+        """Wake all who wait."""
+        self._next.set()
+        self._next = asyncio.Event()
+
+    async def wait(self) -> None:
+        """Wait for what is told next."""
+        await self._next.wait()
+
+
 class Apart:
     """An event loop in a thread of its own, for what must be in time however busy ours is. What runs there stays there: its sockets are that loop's."""
 

@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import Any, Protocol, Self
 
 import grpc
 import structlog
@@ -40,6 +40,15 @@ _OF_CODE = {kind.code: kind for kind in _TOLD}
 """For whoever sends a bare status; all other codes say that there is no answer now."""
 OF_REASON: dict[str, type[RayscalerError]] = {kind("").name: kind for kind in (*_TOLD, errors.Unavailable)}
 """What others may tell us, by the `reason` of its ErrorInfo. That we are fenced, say, is not for them to say."""
+
+
+class Reply(Protocol):
+    """A generated message class, as far as a call needs it."""
+
+    @classmethod
+    def FromString(cls, s: bytes) -> Self:  # noqa: N802  (protobuf's own name)
+        """Parse the bytes of an answer."""
+        ...
 
 
 class ErrorInterceptor(grpc.aio.ServerInterceptor):

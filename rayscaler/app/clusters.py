@@ -1,6 +1,6 @@
 """The clusters of a namespace, for as long as this replica leads: each has a definition, a head, a task that keeps it, and a status."""
 
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -48,13 +48,14 @@ class Clusters:
         kept: base.Definitions,
         sidecar: Sidecar,
         clock: Clock,
+        clears: bool = False,
     ) -> None:
-        """Keep in `owners` what the objects of each cluster belong to."""
+        """Keep in `owners` what the objects of each cluster belong to. `clears` where instances are no such objects, and do not end with them."""
         self._service = service
         self._owners = owners
         self._namespace = namespace
         self._clusters: dict[str, _Cluster] = {}
-        self._definitions = Definitions(client, namespace, sink=self, kept=kept, clock=clock)
+        self._definitions = Definitions(client, namespace, sink=self, kept=kept, clock=clock, clear=self._clear if clears else None)
         self._heads = Heads(client, namespace, sidecar=sidecar, told=self._head_changed, clock=clock)
         self._events = Events(client, namespace, clock=clock)
         self._statuses = Statuses(client, namespace, clock=clock)
@@ -120,6 +121,14 @@ class Clusters:
         self._telling.forget(name)
         if cluster is not None and cluster.reconciler is not None:
             self._service.remove(name)
+
+    async def _clear(self, name: str, told: Callable[[str], None]) -> None:
+        """Launch nothing more for a cluster, for good, and end what there is of it."""
+        cluster = self._clusters.get(name)
+        if cluster is not None and cluster.reconciler is not None:
+            cluster.reconciler = None
+            self._service.remove(name)
+        await self._service.clear(name, told)
 
     # what else is told
 

@@ -40,7 +40,9 @@ class Executors:
         key = (config.executor, config.command)
         if key not in self._plugins:
             self._plugins[key] = (
-                self._started(config.command) if config.command else by_address(config.executor, self._settings, self._clock)
+                self._started(config.command)
+                if config.command
+                else by_address(config.executor, self._settings, self._clock, path="spec.executor")
             )
         return self._plugins[key]
 
@@ -67,10 +69,12 @@ class Executors:
         return PluginExecutor(Started(host), timings=_timings(settings), clock=self._clock)
 
 
-def by_address(address: str, settings: ServiceSettings, clock: Clock, *, may_write: Callable[[], None] = lambda: None) -> PluginExecutor:
-    """Return the executor at an address; raises InvalidRequest for what is none. `may_write` as PluginExecutor takes it."""
+def by_address(
+    address: str, settings: ServiceSettings, clock: Clock, *, path: str, may_write: Callable[[], None] = lambda: None
+) -> PluginExecutor:
+    """Return the executor at an address; raises InvalidRequest for what is none, which was given in `path`. `may_write` as PluginExecutor takes it."""
     if not executors.is_address(address):
-        raise InvalidRequest(Problem("RAYSCALER_EXECUTOR", repr(address), "must be a plugin's address: unix:///PATH or dns:///HOST:PORT"))
+        raise InvalidRequest(Problem(path, repr(address), executors.ADDRESS_RULE))
     connection = Address(address, max_message_bytes=settings.max_message_bytes, tls=settings.executor_tls)
     return PluginExecutor(connection, timings=_timings(settings), clock=clock, may_write=may_write)
 

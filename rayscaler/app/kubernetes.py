@@ -56,13 +56,15 @@ class _Replica:
         self._apart = apart
         store = ConfigMapStore(client, namespace, holder=leadership.holder, transitions=lambda: leadership.transitions, owner=owners.get)
         executor: Executor = (
-            by_address(own.executor, settings, clock, may_write=leadership.check)
+            by_address(own.executor, settings, clock, path="RAYSCALER_EXECUTOR", may_write=leadership.check)
             if own.executor
             else KubernetesExecutor(client, namespace, on_end=self._process.ended, owner=owners.get)
         )
         self._service = Service(self._process, settings.timings, executor=executor, store=store, clock=clock)
         sidecar = Sidecar(own.image, own.monitor_service, pull_policy=own.image_pull_policy, has_tls=own.is_tls_on)
-        self._clusters = Clusters(self._service, client, namespace, owners=owners, kept=store, sidecar=sidecar, clock=clock)
+        self._clusters = Clusters(
+            self._service, client, namespace, owners=owners, kept=store, sidecar=sidecar, clock=clock, clears=bool(own.executor)
+        )
         self._certificates = Certificates(first, namespace, clock=clock) if own.is_tls_on else None
         self._identity = Identity(first, namespace, clock=clock) if own.is_tls_on else None
         self._server = Server(

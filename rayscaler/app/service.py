@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from rayscaler.app.process import Process
 from rayscaler.clock import Clock
+from rayscaler.executor import clearing
 from rayscaler.executor.base import Executor
 from rayscaler.model.nodetype import ClusterConfig
 from rayscaler.reconciler.cluster import ClusterReconciler
@@ -67,6 +68,10 @@ class Service:
         """Keep a cluster no more. What runs of it is left as it is."""
         self.registry.remove(name)
         self._of_cluster.pop(name).cancel()
+
+    async def clear(self, name: str, told: Callable[[str], None]) -> None:
+        """End all instances of a cluster that is kept no more; return once there is none. `told` hears what is waited for."""
+        await clearing.clear(name, self._executor, told, timings=self._timings, clock=self._clock)
 
     async def run(self, server: Server, on_listening: Callable[[int], None], *, ready: Callable[[], Awaitable[None]] | None = None) -> bool:
         """Serve, once `ready` returns; return False if a part ended by itself. Order of the end: reports, cycles, executors, server."""

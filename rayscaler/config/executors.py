@@ -13,6 +13,7 @@ _UNIX = re.compile(r"unix:///[!-~]{1,106}")
 _DNS = re.compile(r"dns:///([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):" + PORT)
 _WORD = re.compile(r"[^\x00]{1,4096}")
 MOST_WORDS = 100
+ADDRESS_RULE = "must be a plugin's address: unix:///PATH or dns:///HOST:PORT"
 RULE = "must be local, a plugin's address (unix:///PATH or dns:///HOST:PORT), or its command (exec: [COMMAND, ...])"
 
 

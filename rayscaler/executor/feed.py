@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from weakref import WeakSet
 
+from rayscaler.errors import RayscalerError
 from rayscaler.model.instance import InstanceObservation
 
 
@@ -11,11 +12,11 @@ class Feed:
     """Tells each watcher of a cluster everything from its first moment on; one that is forgotten is told nothing more."""
 
     def __init__(self) -> None:
-        self._watches: dict[str, WeakSet[_Watch]] = {}
+        self._watches: dict[str, WeakSet[Reader]] = {}
 
     def watch(self, cluster: str) -> AsyncIterator[InstanceObservation]:
         """Return what is told of the cluster from this call on."""
-        watch = _Watch()
+        watch = Reader()
         self._watches.setdefault(cluster, WeakSet()).add(watch)
         return watch
 
@@ -25,17 +26,22 @@ class Feed:
             watch.tell(seen)
 
 
-class _Watch:
-    """What one watcher has not read yet."""
+class Reader:
+    """What one who watches has not read yet, and the error that ends it. Forgotten with whoever reads it."""
 
     def __init__(self) -> None:
-        self._queue: asyncio.Queue[InstanceObservation] = asyncio.Queue()
+        self._queue: asyncio.Queue[InstanceObservation | RayscalerError] = asyncio.Queue()
 
-    def tell(self, seen: InstanceObservation) -> None:
-        self._queue.put_nowait(seen)
+    def tell(self, told: InstanceObservation | RayscalerError) -> None:
+        """Have it read a change, or why there are no more."""
+        self._queue.put_nowait(told)
 
-    def __aiter__(self) -> "_Watch":
+    def __aiter__(self) -> "Reader":
         return self
 
     async def __anext__(self) -> InstanceObservation:
-        return await self._queue.get()
+        told = await self._queue.get()
+        if isinstance(told, RayscalerError):
+            self._queue.put_nowait(told)  # and again, whoever reads on
+            raise told
+        return told

@@ -3,12 +3,15 @@
 The local counterpart is reconciler/follow.py with lastgood.py, and the rules are the same: an edit is judged whole, a bad one changes
 nothing and tells every problem, the last good text outlives the service. A watch by label also says DELETED when only the label was
 taken away, so each end is confirmed by asking for the ConfigMap itself: absent, or another of the same name, is gone; all else is held.
+
+Where instances belong to no ConfigMap, as a plugin's do, each one that is followed has our finalizer before anything is launched for it:
+whoever deletes it says so on the object itself, which stays until its instances are ended, over every restart. Nothing ends on a guess.
 """
 
 import asyncio
 import random
 import re
-from collections.abc import Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, Protocol
 
@@ -18,7 +21,7 @@ from rayscaler.clock import Clock
 from rayscaler.config import executors, load
 from rayscaler.config.file import Definition, judged
 from rayscaler.config.manifest import KEY
-from rayscaler.errors import InvalidRequest, NotFound, Problem, RayscalerError
+from rayscaler.errors import Busy, InvalidRequest, NotFound, Problem, RayscalerError
 from rayscaler.k8s import labels
 from rayscaler.k8s.client import Client
 from rayscaler.k8s.objects import CONFIG_MAPS, ConfigMap
@@ -34,8 +37,12 @@ ENDING = "its ConfigMap is being deleted"
 UNLABELLED = f"its ConfigMap is there and has lost its label: put {labels.CLUSTER} back, or delete the ConfigMap to end the cluster"
 _KUSTOMIZED = re.compile(r"-[2456789bcdfghkmt]{10}")
 """The hash that kustomize puts behind a generated ConfigMap's name."""
-_CONFIRM, _RESUME, _KEEP = "confirm", "resume", "keep"
+_CONFIRM, _RESUME, _KEEP, _MARK, _CLEAR = "confirm", "resume", "keep", "mark", "clear"
 """What may be under way for a definition; one of each at most."""
+
+
+Clear = Callable[[str, Callable[[str], None]], Awaitable[None]]
+"""Ends the instances of a cluster by its name, telling what it waits for; returns once there is none."""
 
 
 class Sink(Protocol):
@@ -74,12 +81,22 @@ class Definitions:
     """Follows the definitions of one namespace and tells `sink`; `kept` has the last good text of each by its name."""
 
     def __init__(
-        self, client: Client, namespace: str, *, sink: Sink, kept: base.Definitions, clock: Clock, pauses: Pauses | None = None
+        self,
+        client: Client,
+        namespace: str,
+        *,
+        sink: Sink,
+        kept: base.Definitions,
+        clock: Clock,
+        clear: Clear | None = None,
+        pauses: Pauses | None = None,
     ) -> None:
+        """Take what ends the instances of a deleted cluster, None where the API server does."""
         self._client = client
         self._namespace = namespace
         self._sink = sink
         self._kept = kept
+        self._clear = clear
         self._pauses = pauses or Pauses()
         self._cases: dict[str, _Case] = {}
         self._ended: set[str] = set()  # what a successor of that name had before is not its last good one
@@ -136,8 +153,8 @@ class Definitions:
             case = self._cases[name] = _Case(found.metadata.uid)
         case.version = found.metadata.resource_version
         if found.metadata.deletion_timestamp:
-            self._hold(name, case, ENDING)
-        else:
+            self._part(name, case, found)
+        elif self._is_marked(name, case, found):
             self._judge(name, case, found)
 
     def _judge(self, name: str, case: _Case, found: ConfigMap) -> None:
@@ -182,7 +199,7 @@ class Definitions:
             self._sink.held(name, why)
 
     def _end(self, name: str, case: _Case) -> None:
-        for what in (_RESUME, _KEEP):
+        for what in (_RESUME, _KEEP, _MARK, _CLEAR):
             self._stop(case, what)
         del self._cases[name]
         self._ended.add(name)
@@ -203,8 +220,61 @@ class Definitions:
                 if found.metadata.uid != case.uid:  # its successor is told by the watch, if it has the label
                     self._end(name, case)
                     return
-                why = ENDING if found.metadata.deletion_timestamp else UNLABELLED
-            self._hold(name, case, why)
+                if found.metadata.deletion_timestamp:
+                    self._part(name, case, found)
+                    why = ""
+                else:
+                    why = UNLABELLED
+            if why:
+                self._hold(name, case, why)
+            await asyncio.sleep(pause_s)
+
+    def _is_marked(self, name: str, case: _Case, found: ConfigMap) -> bool:
+        """Whether a ConfigMap may be put in force: it cannot go unseen. One that is in force stays so while it is marked again."""
+        if self._clear is None or labels.FINALIZER in found.metadata.finalizers:
+            return True
+        if _MARK not in case.tasks:
+            self._begin(name, case, _MARK, self._mark(name, case, is_on=True))
+        return case.in_force is not None
+
+    def _part(self, name: str, case: _Case, found: ConfigMap) -> None:
+        """Hold a cluster that is being deleted; where it is marked, end its instances, and then let it go."""
+        is_marked = labels.FINALIZER in found.metadata.finalizers
+        if is_marked and _CLEAR in case.tasks:
+            return
+        self._hold(name, case, ENDING)
+        if is_marked:
+            self._stop(case, _MARK)
+            self._begin(name, case, _CLEAR, self._leave(name, case))
+
+    async def _leave(self, name: str, case: _Case) -> None:
+        if self._clear is not None:  # else it was marked while a plugin made the workers, which nobody here can reach
+            await self._clear(name, lambda waited_for: self._hold(name, case, f"{ENDING}: {waited_for}"))
+        await self._mark(name, case, is_on=False)
+
+    async def _mark(self, name: str, case: _Case, *, is_on: bool) -> None:
+        """Put our finalizer on, or take it off, however often that fails; the watch tells once it is done."""
+        for pause_s in self._tries():
+            try:
+                found = await self._client.get(CONFIG_MAPS, self._namespace, name)
+                if found.metadata.uid != case.uid or (is_on and found.metadata.deletion_timestamp):
+                    return
+                others = [each for each in found.metadata.finalizers if each != labels.FINALIZER]
+                metadata = {
+                    "finalizers": [*others, labels.FINALIZER] if is_on else others,
+                    "resourceVersion": found.metadata.resource_version,
+                }
+                await self._client.patch(CONFIG_MAPS, self._namespace, name, {"metadata": metadata})
+            except NotFound:
+                return
+            except Busy:  # changed by somebody else meanwhile
+                pass
+            except RayscalerError as error:
+                log.warning("definition.unmarked", cluster=name, error=str(error))
+                if case.in_force is None or not is_on:
+                    self._hold(name, case, f"its finalizer {labels.FINALIZER} cannot be changed: {error}")
+            else:
+                return
             await asyncio.sleep(pause_s)
 
     async def _resume(self, name: str, case: _Case, problems: tuple[str, ...]) -> None:

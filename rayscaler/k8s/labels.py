@@ -24,6 +24,8 @@ HEADS_SELECTOR = f"{MANAGED_BY}={MANAGER},{ROLE}={HEAD}"
 """Head pods, and the Services before them."""
 UNDISTURBED = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false", "karpenter.sh/do-not-disrupt": "true"}
 """By which those who remove machines leave a pod's alone: they cannot see what Ray runs in it. A template's own win (complaint C6)."""
+FINALIZER = "rayscaler.io/instances"
+"""On definitions whose instances no object's deletion ends: it goes once they are ended."""
 LONGEST = 63
 """A pod's name is its host name too, which Linux cuts there."""
 HASH_LENGTH = 8

@@ -45,6 +45,7 @@ class Meta(_Object):
     uid: str = ""
     resource_version: str = ""
     deletion_timestamp: str = ""
+    finalizers: tuple[str, ...] = ()
     labels: Labels = msgspec.field(default_factory=Labels)
     annotations: Annotations = msgspec.field(default_factory=Annotations)
 

@@ -8,14 +8,14 @@ import grpc
 import grpc.aio
 from google.protobuf.message import Message
 
-from rayscaler import errors
+from rayscaler import errors, wire
 from rayscaler.monitor import rpc
 from rayscaler.monitor.auth import TokenSource
 
 MAX_MESSAGE_BYTES = 512 << 20
 """Snapshots of some thousand nodes pass gRPC's default of 4 MiB."""
 
-R = TypeVar("R", bound=rpc.Reply)
+R = TypeVar("R", bound=wire.Reply)
 
 
 class GcsLink:

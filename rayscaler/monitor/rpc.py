@@ -1,25 +1,15 @@
 """One unary call over grpc.aio, with its deadline and its errors as ours. Knows neither the GCS nor the service."""
 
 from collections.abc import Sequence
-from typing import Protocol, Self, TypeVar
+from typing import TypeVar
 
 import grpc
 import grpc.aio
 from google.protobuf.message import Message
 
-from rayscaler import errors
+from rayscaler import errors, wire
 
-
-class Reply(Protocol):
-    """A generated message class, as far as a call needs it."""
-
-    @classmethod
-    def FromString(cls, s: bytes) -> Self:  # noqa: N802  (protobuf's own name)
-        """Parse the bytes of an answer."""
-        ...
-
-
-R = TypeVar("R", bound=Reply)
+R = TypeVar("R", bound=wire.Reply)
 
 CHANNEL_OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -49,7 +39,7 @@ async def call(
     metadata: Sequence[tuple[str, str]] = (),
 ) -> R:
     """Call `path` once; raises grpc.aio.AioRpcError, which `error_of` translates once the caller has looked at its text."""
-    method = channel.unary_unary(path, request_serializer=_serialize, response_deserializer=reply.FromString)
+    method = channel.unary_unary(path, request_serializer=type(request).SerializeToString, response_deserializer=reply.FromString)
     return await method(request, timeout=timeout_s, metadata=tuple(metadata))
 
 
@@ -57,10 +47,6 @@ def error_of(error: grpc.aio.AioRpcError, peer: str, advice: str = "") -> errors
     """Translate; `peer` is who was called and `advice` what to do, for the text."""
     text = f"{peer}: {error.details() or error.code().name}{advice}"
     return _ERRORS.get(error.code(), errors.RayscalerError)(text)
-
-
-def _serialize(message: Message) -> bytes:
-    return message.SerializeToString()
 
 
 _ERRORS: dict[grpc.StatusCode, type[errors.RayscalerError]] = {

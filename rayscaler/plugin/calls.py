@@ -12,7 +12,6 @@ from grpc_health.v1 import health_pb2
 
 from rayscaler.api.goplugin.v1 import goplugin_pb2
 from rayscaler.plugin import handshake
-from rayscaler.plugin.connection import CHANNEL_OPTIONS
 from rayscaler.plugin.output import readable
 
 HEALTH = "/grpc.health.v1.Health/Check"
@@ -31,12 +30,6 @@ class Health:
 
     wrong: str = ""
     is_served: bool = True
-
-
-def open_channel(target: str, max_message_bytes: int) -> grpc.aio.Channel:
-    """Open a channel to a plugin on this machine; an answer above the limit is refused, not read."""
-    sizes = (("grpc.max_receive_message_length", max_message_bytes), ("grpc.max_send_message_length", max_message_bytes))
-    return grpc.aio.insecure_channel(target, options=[*CHANNEL_OPTIONS, *sizes])
 
 
 async def check_health(channel: grpc.aio.Channel, timeout_s: float, *, wait: bool = False) -> Health:

@@ -8,21 +8,22 @@ import fcntl
 import os
 import shutil
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc.aio
 
 from rayscaler.errors import Denied, Unavailable
-from rayscaler.plugin import calls, greeting, handshake
+from rayscaler.plugin import calls, connection, greeting, handshake
 from rayscaler.plugin.faults import Failure, Fault
 from rayscaler.plugin.output import PIECE_BYTES, Intake, Lines
 from rayscaler.plugin.place import Place, Record, program
-from rayscaler.processes import Identity, SystemProcesses, end_stragglers, readable
-from rayscaler.tasks import stop_gracefully
+from rayscaler.processes import Identity, SystemProcesses, end, readable
+
+T = TypeVar("T")
 
 NOT_INHERITED = ("PLUGIN_CLIENT_CERT", "PLUGIN_MULTIPLEX_GRPC", "PLUGIN_UNIX_SOCKET_GROUP")
 """What a host above us may have told us as its plugin, and would mean something else, or what is not spoken, to ours."""
@@ -85,22 +86,52 @@ class Child:
         self._record = replace(self._record, target=said.target)
         self._place.write(self._record)
 
-    def connect(self, max_message_bytes: int) -> grpc.aio.Channel:
+    async def until_serving(self, max_message_bytes: int, *, within_s: float, health_s: float) -> grpc.aio.Channel:
+        """Wait until it has said where it listens, and is in good health; `health_s` is for one answer. Returns the channel, raises Failure."""
+        try:
+            async with asyncio.timeout(within_s):
+                if not self._record.target:
+                    await self.greet()
+                channel = self._connect(max_message_bytes)
+                health = await self.unless_ended(calls.until_healthy(channel, health_s))
+        except TimeoutError:
+            if self.channel is None:
+                advice = "print CORE|APP|NETWORK|ADDRESS|PROTOCOL as the first line, and flush it; what takes longer can be done while Probe says so"
+                raise self.failure(Fault.SILENT_AT_START, f"it did not say within {within_s:g} s where it listens; {advice}") from None
+            raise self.failure(Fault.UNHEALTHY, f"it said where it listens and was not healthy within {within_s:g} s") from None
+        if not health.is_served:
+            advice = f"add that to its server, and set {handshake.HEALTH_SERVICE!r} to SERVING"
+            raise self.failure(
+                Fault.NO_HEALTH, f"it does not serve grpc.health.v1 for the service {handshake.HEALTH_SERVICE!r} ({health.wrong}); {advice}"
+            )
+        return channel
+
+    async def unless_ended(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do `work`; raises Failure if the plugin ends first."""
+        doing, ended = asyncio.create_task(work), asyncio.create_task(self.wait())
+        try:
+            await asyncio.wait({doing, ended}, return_when=asyncio.FIRST_COMPLETED)
+            if doing.done():
+                return doing.result()
+            raise self.failure(Fault.CRASHED, f"it {how_ended(ended.result())} unasked; put right what it complains of")
+        finally:
+            doing.cancel()
+            ended.cancel()
+            await asyncio.gather(doing, ended, return_exceptions=True)
+
+    def _connect(self, max_message_bytes: int) -> grpc.aio.Channel:
         """Open the channel to where it listens, and take what go-plugin streams of its output: until then a print of the plugin may wait."""
-        self.channel = calls.open_channel(self._record.target, max_message_bytes)
+        self.channel = connection.open_channel(self._record.target, max_message_bytes)
         self._stdio = asyncio.create_task(self._stream(self.channel), name=f"stdio of plugin {self._place.directory.name}")
         return self.channel
 
     async def end(self, grace_s: float) -> bool:
         """Ask it to end, wait, force it, and remove what it had on disk; return whether asking was enough."""
         asking: list[asyncio.Task[None]] = []
-        enough = await stop_gracefully(
-            ask=lambda: asking.append(asyncio.create_task(self._ask(grace_s), name=f"end of plugin {self._place.directory.name}")),
-            wait=self.wait,
-            force=self._kill,
-            grace_s=grace_s,
+        name = f"end of plugin {self._place.directory.name}"
+        enough = await end(
+            self._processes, self.identity, grace_s, ask=lambda: asking.append(asyncio.create_task(self._ask(grace_s), name=name))
         )
-        await end_stragglers(self._processes, self.identity)
         await self._last_words()
         await self.let_go(*asking)
         self._place.remove(self._record)
@@ -123,9 +154,6 @@ class Child:
     async def _ask(self, timeout_s: float) -> None:
         if self.channel is None or not await calls.shut_down(self.channel, timeout_s):
             self._processes.signal_leader(self.identity, signal.SIGTERM)
-
-    def _kill(self) -> None:
-        self._processes.signal_group(self.identity, signal.SIGKILL)
 
     def _exited(self, code: int | None) -> Failure:
         how = how_ended(code)

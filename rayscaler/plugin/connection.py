@@ -5,7 +5,7 @@ from typing import Protocol
 import grpc
 
 from rayscaler.errors import Denied, Unavailable
-from rayscaler.settings import ExecutorTls
+from rayscaler.settings import TlsFiles
 
 CHANNEL_OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -18,6 +18,15 @@ CHANNEL_OPTIONS = (
     ("grpc.keepalive_time_ms", 310_000),
     ("grpc.keepalive_timeout_ms", 20_000),
 )
+
+
+def open_channel(target: str, max_message_bytes: int, credentials: grpc.ChannelCredentials | None = None) -> grpc.aio.Channel:
+    """Open a channel to a plugin, in plain text without credentials; an answer above the limit is refused, not read."""
+    sizes = (("grpc.max_receive_message_length", max_message_bytes), ("grpc.max_send_message_length", max_message_bytes))
+    options = (*CHANNEL_OPTIONS, *sizes)
+    if credentials is None:
+        return grpc.aio.insecure_channel(target, options=options)
+    return grpc.aio.secure_channel(target, credentials, options=options)
 
 
 class Connection(Protocol):
@@ -37,21 +46,17 @@ class Connection(Protocol):
 class Address:
     """A plugin that others run, at unix:///PATH or, over TLS, dns:///HOST:PORT."""
 
-    def __init__(self, address: str, *, max_message_bytes: int, tls: ExecutorTls | None = None) -> None:
+    def __init__(self, address: str, *, max_message_bytes: int, tls: TlsFiles | None = None) -> None:
         self.peer = f"plugin at {address}"
         self._address = address
-        self._tls = tls or ExecutorTls()
-        sizes = (("grpc.max_receive_message_length", max_message_bytes), ("grpc.max_send_message_length", max_message_bytes))
-        self._options = (*CHANNEL_OPTIONS, *sizes)
+        self._tls = tls or TlsFiles()
+        self._max_message_bytes = max_message_bytes
         self._channel: grpc.aio.Channel | None = None
 
     async def channel(self) -> grpc.aio.Channel:
         """Return the one channel, which finds a plugin that was started again by itself."""
         if self._channel is None:
-            if self._address.startswith("unix:"):
-                self._channel = grpc.aio.insecure_channel(self._address, options=self._options)
-            else:
-                self._channel = grpc.aio.secure_channel(self._address, self._credentials(), options=self._options)
+            self._channel = open_channel(self._address, self._max_message_bytes, self.credentials())
         return self._channel
 
     async def close(self) -> None:
@@ -59,14 +64,14 @@ class Address:
         if self._channel is not None:
             await self._channel.close()
 
-    def _credentials(self) -> grpc.ChannelCredentials:
-        """Read the files, as they are now; raises Denied where there is nobody to trust, for only an operator can change that."""
+    def credentials(self) -> grpc.ChannelCredentials | None:
+        """Read the files, as they are now; None for a socket. Raises Denied where there is nobody to trust, for only an operator can change that."""
+        if self._address.startswith("unix:"):
+            return None
         if self._tls.ca is None:
             raise Denied(f"{self.peer}: RAYSCALER_EXECUTOR_CA is not set: an address is dialled over TLS only, or use a unix socket")
         try:
-            roots = self._tls.ca.read_bytes()
-            chain = None if self._tls.cert is None else self._tls.cert.read_bytes()
-            key = None if self._tls.key is None else self._tls.key.read_bytes()
+            roots, chain, key = self._tls.read()
         except OSError as error:
             raise Unavailable(f"{self.peer}: {error.filename}: cannot be read: {error.strerror}") from error
         return grpc.ssl_channel_credentials(roots, key, chain)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from rayscaler.errors import BookmarkExpired, RayscalerError, Unavailable
 from rayscaler.executor.base import Executor
 from rayscaler.model.instance import InstanceObservation
+from rayscaler.tasks import News
 
 KEPT = 10_000
 """Changes remembered, at least: some seconds of a cluster that grows as fast as it can, days of one that rests."""
@@ -22,7 +23,7 @@ class History:
         self._epoch = epoch
         self._told: list[InstanceObservation] = []
         self._dropped = 0  # changes before the first one remembered
-        self._changed = asyncio.Event()
+        self._changed = News()
         self._error: RayscalerError | None = None
         self._task = asyncio.create_task(self._follow(executor.watch(cluster)), name=f"history of {cluster}")
 
@@ -86,15 +87,10 @@ class History:
                 if len(self._told) > 2 * KEPT:
                     del self._told[:KEPT]
                     self._dropped += KEPT
-                self._wake()
+                self._changed.tell()
             self._error = Unavailable("the executor's watch ended")
         except RayscalerError as error:
             self._error = error
         except Exception as error:  # noqa: BLE001 - an author's bug ends this history, with its name, and not the server
             self._error = Unavailable(f"the executor's watch failed with {type(error).__name__}: {error}")
-        self._wake()
-
-    def _wake(self) -> None:
-        """Wake every reader there is."""
-        self._changed.set()
-        self._changed = asyncio.Event()
+        self._changed.tell()

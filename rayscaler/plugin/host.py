@@ -5,27 +5,26 @@ Whoever calls it asks for the channel each time: another start has another one. 
 
 import asyncio
 import random
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 import grpc.aio
 import structlog
 
 from rayscaler.clock import Clock
 from rayscaler.errors import Unavailable
-from rayscaler.plugin import calls, child, handshake
-from rayscaler.plugin.child import Child, how_ended
+from rayscaler.plugin import calls, child
+from rayscaler.plugin.child import Child
 from rayscaler.plugin.faults import Failure, Fault, HostStatus, State
 from rayscaler.plugin.output import Intake
 from rayscaler.plugin.place import Place
 from rayscaler.processes import SystemProcesses
 from rayscaler.settings import Timings
+from rayscaler.tasks import News
 
 log = structlog.get_logger(__name__)
-
-T = TypeVar("T")
 
 NOTHING = {"pid": None, "retry_at": None}
 """What a status says only while it is so."""
@@ -61,7 +60,7 @@ class PluginHost:
         self._intake = Intake(name, clock)
         self._child: Child | None = None
         self._status = HostStatus()
-        self._news = asyncio.Event()
+        self._news = News()
 
     @property
     def status(self) -> HostStatus:
@@ -116,52 +115,31 @@ class PluginHost:
         self._child = await self._adopted()
         if self._child is not None:
             try:
-                return await self._ready(self._child, self._healthy(self._child))
+                return await self._ready(self._child)
             except Failure as failure:
                 log.warning("plugin.not_adopted", plugin=self.name, fault=failure.fault, detail=failure.detail)
                 await self._end()
         self._child = await child.start(self._place, self._argv, processes=self._processes, intake=self._intake)
-        return await self._ready(self._child, self._greeted(self._child))
+        return await self._ready(self._child)
 
     async def _adopted(self) -> Child | None:
         grace_s = self._timings.plugin_grace_s
         return await child.adopt(self._place, self._argv, processes=self._processes, intake=self._intake, grace_s=grace_s)
 
-    async def _ready(self, new: Child, work: Coroutine[Any, Any, None]) -> Child:
+    async def _ready(self, new: Child) -> Child:
         began = self._clock.mono()
         still = asyncio.create_task(self._say_still(began), name=f"wait for plugin {self.name}")
-        deadline_s = self._timings.plugin_start_s
         try:
-            async with asyncio.timeout(deadline_s):
-                await work
-        except TimeoutError:
-            if new.channel is None:
-                advice = "print CORE|APP|NETWORK|ADDRESS|PROTOCOL as the first line, and flush it; what takes longer can be done while Probe says so"
-                raise new.failure(Fault.SILENT_AT_START, f"it did not say within {deadline_s:g} s where it listens; {advice}") from None
-            raise new.failure(Fault.UNHEALTHY, f"it said where it listens and was not healthy within {deadline_s:g} s") from None
+            await new.until_serving(self._max_message_bytes, within_s=self._timings.plugin_start_s, health_s=self._health_deadline_s)
         finally:
             still.cancel()
         self._say(State.SERVING, pid=new.identity.pid, starts=self._status.starts + 1, fault=None, detail="", printed="")
         log.info("plugin.serving", plugin=self.name, pid=new.identity.pid, after_s=round(self._clock.mono() - began, 3))
         return new
 
-    async def _greeted(self, new: Child) -> None:
-        await new.greet()
-        await self._healthy(new)
-
-    async def _healthy(self, new: Child) -> None:
-        """Connect, and wait for good health."""
-        channel = new.connect(self._max_message_bytes)
-        health = await self._unless_ended(new, calls.until_healthy(channel, self._health_deadline_s))
-        if not health.is_served:
-            advice = f"add that to its server, and set {handshake.HEALTH_SERVICE!r} to SERVING"
-            raise new.failure(
-                Fault.NO_HEALTH, f"it does not serve grpc.health.v1 for the service {handshake.HEALTH_SERVICE!r} ({health.wrong}); {advice}"
-            )
-
     async def _served_out(self, running: Child) -> NoReturn:
         """Raise Failure once the plugin has ended or does not answer any more."""
-        raise running.failure(Fault.UNHEALTHY, await self._unless_ended(running, self._unwell(running)))
+        raise running.failure(Fault.UNHEALTHY, await running.unless_ended(self._unwell(running)))
 
     async def _unwell(self, running: Child) -> str:
         """Ask for its health until it was missed MISSES times in a row; return what is wrong."""
@@ -173,19 +151,6 @@ class PluginHost:
             if wrong:
                 log.warning("plugin.health_missed", plugin=self.name, misses=misses, detail=wrong)
         return f"its health was missed {misses} times in a row, the last time with: {wrong}"
-
-    async def _unless_ended(self, running: Child, work: Coroutine[Any, Any, T]) -> T:
-        """Do `work`; raises Failure if the plugin ends first."""
-        doing, ended = asyncio.create_task(work), asyncio.create_task(running.wait())
-        try:
-            await asyncio.wait({doing, ended}, return_when=asyncio.FIRST_COMPLETED)
-            if doing.done():
-                return doing.result()
-            raise running.failure(Fault.CRASHED, f"it {how_ended(ended.result())} unasked; put right what it complains of")
-        finally:
-            doing.cancel()
-            ended.cancel()
-            await asyncio.gather(doing, ended, return_exceptions=True)
 
     async def _rest(self, failure: Failure, failures: int) -> None:
         """End what there still is of the plugin, and wait before the next start."""
@@ -217,8 +182,7 @@ class PluginHost:
     def _say(self, state: State, **told: Any) -> None:
         """Take the new status, and tell those who wait for one."""
         self._status = replace(self._status, state=state, **{**NOTHING, **told})
-        self._news.set()
-        self._news = asyncio.Event()
+        self._news.tell()
 
     @property
     def _health_deadline_s(self) -> float:

@@ -101,8 +101,11 @@ def serve(
 
     Started by a host, at a socket of its own; else at `address` or RAYSCALER_PLUGIN_LISTEN: unix:///PATH, or HOST:PORT over TLS.
     """
-    settings = PluginSettings.from_env(env, listen=address)
     logs_to_stderr()
+    try:
+        settings = PluginSettings.from_env(env, listen=address, given_as="address")
+    except RayscalerError as error:
+        sys.exit(f"error: {error}")
     if not settings.is_child and not settings.listen:
         sys.exit(
             f"{name} is a plugin of rayscaler: name it in a definition's spec.executor.exec, or set RAYSCALER_PLUGIN_LISTEN to serve it at an address"
@@ -151,11 +154,12 @@ def _place(settings: PluginSettings) -> Iterator[str]:
 
 
 def _credentials(settings: PluginSettings) -> grpc.ServerCredentials | None:
-    if settings.cert is None or settings.key is None or settings.is_child:
+    if settings.is_child:
         return None
     try:
-        pair = (settings.key.read_bytes(), settings.cert.read_bytes())
-        ca = None if settings.ca is None else settings.ca.read_bytes()
+        ca, cert, key = settings.tls.read()
     except OSError as error:
         raise InvalidRequest(f"{error.filename}: cannot be read: {error.strerror}") from error
-    return grpc.ssl_server_credentials([pair], root_certificates=ca, require_client_auth=ca is not None)
+    if cert is None or key is None:
+        return None
+    return grpc.ssl_server_credentials([(key, cert)], root_certificates=ca, require_client_auth=ca is not None)

@@ -4,7 +4,7 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field, fields
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import grpc
 import structlog
@@ -60,16 +60,7 @@ class Introduced:
         return min(self.limits.batch or MAX_BATCH, MAX_BATCH)
 
 
-class Reply(Protocol):
-    """A generated message class, as far as a call needs it."""
-
-    @classmethod
-    def FromString(cls, s: bytes) -> Self:  # noqa: N802  (protobuf's own name)
-        """Parse the bytes of an answer."""
-        ...
-
-
-R = TypeVar("R", bound=Reply)
+R = TypeVar("R", bound=wire.Reply)
 
 
 class Session:
@@ -96,7 +87,7 @@ class Session:
         """Yield what a method tells, until it ends; raises as `call`, and Unavailable when it says nothing for too long, at first most of all."""
         who = await self.who()
         wait_s = self.timings.introduce_s
-        call: Any = who.channel.unary_stream(f"{PATH}/{method}", request_serializer=_serialize)(request)
+        call: Any = who.channel.unary_stream(f"{PATH}/{method}", request_serializer=type(request).SerializeToString)(request)
         try:
             while True:
                 try:
@@ -154,7 +145,7 @@ class Session:
 
     async def _call(self, channel: grpc.aio.Channel, method: str, request: Message, reply: type[R], *, timeout_s: float) -> R:
         try:
-            call: Any = channel.unary_unary(f"{PATH}/{method}", request_serializer=_serialize)
+            call: Any = channel.unary_unary(f"{PATH}/{method}", request_serializer=type(request).SerializeToString)
             told: bytes = await call(request, timeout=timeout_s)
         except grpc.aio.AioRpcError as error:
             raise self._translate(error) from error
@@ -175,7 +166,3 @@ class Session:
 
 def _has_failed(task: asyncio.Task[Introduced]) -> bool:
     return task.done() and (task.cancelled() or task.exception() is not None)
-
-
-def _serialize(message: Message) -> bytes:
-    return message.SerializeToString()

@@ -9,6 +9,7 @@ import structlog
 
 from rayscaler.api.executor.v1 import executor_pb2 as pb
 from rayscaler.errors import BrokenPlugin, RayscalerError, Retry, Unavailable
+from rayscaler.executor.feed import Reader
 from rayscaler.model.instance import InstanceObservation
 from rayscaler.plugin.session import Session
 
@@ -16,27 +17,6 @@ log = structlog.get_logger(__name__)
 
 PAUSES_S = (0.05, 0.1, 0.2, 0.5, 1.0)
 """Between tries to take up a stream; the last again and again."""
-
-
-class Reader:
-    """What one who watches has not read yet. Forgotten with whoever reads it."""
-
-    def __init__(self) -> None:
-        self._queue: asyncio.Queue[InstanceObservation | RayscalerError] = asyncio.Queue()
-
-    def tell(self, told: InstanceObservation | RayscalerError) -> None:
-        """Have it read a change, or why there are no more."""
-        self._queue.put_nowait(told)
-
-    def __aiter__(self) -> "Reader":
-        return self
-
-    async def __anext__(self) -> InstanceObservation:
-        told = await self._queue.get()
-        if isinstance(told, RayscalerError):
-            self._queue.put_nowait(told)  # and again, whoever reads on
-            raise told
-        return told
 
 
 class Stream:

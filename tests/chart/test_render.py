@@ -15,7 +15,7 @@ from rayscaler.__main__ import cli
 from rayscaler.config import load, native
 from rayscaler.config.executors import is_address
 from rayscaler.k8s import labels
-from rayscaler.settings import ExecutorTls, NamespaceSettings, PluginSettings, ServiceSettings
+from rayscaler.settings import NamespaceSettings, PluginSettings, ServiceSettings, TlsFiles
 from tests.chart import manifests, tools
 from tests.cluster import binary
 
@@ -260,7 +260,7 @@ def test_a_plugin_elsewhere_is_dialled_over_tls(tmp_path):
     template, container, env = deployed(rendered(tmp_path, FULL))
     env = {name: each["value"] for name, each in env.items() if "value" in each}
     assert is_address(NamespaceSettings.from_env("ml", env).executor)
-    files = ExecutorTls.from_env(env)
+    files = TlsFiles.from_env(env, "RAYSCALER_EXECUTOR")
     mounts = {each["name"]: each["mountPath"] for each in container["volumeMounts"]}
     names = [str(each.relative_to(mounts["executor-tls"])) for each in (files.ca, files.cert, files.key)]
     assert names == ["ca.crt", "tls.crt", "tls.key"]

@@ -1,12 +1,13 @@
 """Process settings: read once, flags win, nonsense is refused by name."""
 
+import re
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from rayscaler.errors import InvalidRequest
-from rayscaler.settings import ExecutorTls, NamespaceSettings, PluginSettings, ServiceSettings, Timings
+from rayscaler.settings import NamespaceSettings, PluginSettings, ServiceSettings, Timings, TlsFiles
 
 pytestmark = pytest.mark.tier("unit")
 
@@ -42,7 +43,7 @@ def test_a_number_that_makes_no_sense_is_refused_by_name(name, text):
 
 def test_the_files_of_a_connection_to_plugins_are_read_and_a_certificate_goes_with_its_key():
     env = {f"RAYSCALER_EXECUTOR_{each}": f"/tls/{each}" for each in ("CA", "CERT", "KEY")}
-    assert ServiceSettings.from_env(env).executor_tls == ExecutorTls(Path("/tls/CA"), Path("/tls/CERT"), Path("/tls/KEY"))
+    assert ServiceSettings.from_env(env).executor_tls == TlsFiles(Path("/tls/CA"), Path("/tls/CERT"), Path("/tls/KEY"))
     with pytest.raises(InvalidRequest, match="RAYSCALER_EXECUTOR_CERT: goes with RAYSCALER_EXECUTOR_KEY"):
         ServiceSettings.from_env({"RAYSCALER_EXECUTOR_CERT": "/tls/CERT"})
 
@@ -55,9 +56,44 @@ def test_a_plugin_knows_its_host_by_the_cookie_alone():
 
 @pytest.mark.parametrize("given", [("CERT",), ("KEY",), ("CA",), ("CA", "KEY")], ids=" ".join)
 def test_a_plugin_at_an_address_has_a_certificate_and_its_key_or_none(given):
-    with pytest.raises(InvalidRequest, match="RAYSCALER_PLUGIN_CERT: goes with RAYSCALER_PLUGIN_KEY"):
+    with pytest.raises(InvalidRequest, match=r"RAYSCALER_PLUGIN_(CERT|CA): goes with RAYSCALER_PLUGIN_(KEY|CERT and)"):
         PluginSettings.from_env({f"RAYSCALER_PLUGIN_{each}": "/x" for each in given})
     assert PluginSettings.from_env({}, listen="unix:///x") == PluginSettings(listen="unix:///x")
+
+
+BAD = ["unix:", "unix:///", "unix:///run/", "unix:///run//x", "unix:x", "unix://x", "unix:/x", f"unix:///{'x' * 107}", "unix:///a b"]
+BAD += [
+    ":6390",
+    "host",
+    "host:",
+    "host:x",
+    "host:-1",
+    "host:65536",
+    "host:6390 ",
+    "::1:6390",
+    "dns:///host:6390",
+    "http://host:1",
+    "a,b:1",
+    "h:²",
+]
+
+
+@pytest.mark.parametrize("address", BAD)
+def test_a_plugin_listens_at_no_address_that_is_none(address):
+    with pytest.raises(InvalidRequest) as told:
+        PluginSettings.from_env({"RAYSCALER_PLUGIN_LISTEN": address})
+    assert str(told.value).startswith(f"RAYSCALER_PLUGIN_LISTEN: {address!r}: is nowhere to listen: give unix:///PATH")
+    with pytest.raises(InvalidRequest, match=f"--listen: {re.escape(repr(address))}: is nowhere"):
+        PluginSettings.from_env({}, listen=address)
+    env = {"RAYSCALER_PLUGIN": "executor.v1", "RAYSCALER_PLUGIN_LISTEN": address}
+    assert PluginSettings.from_env(env).is_child, "whom a host starts listens where the host says"
+
+
+@pytest.mark.parametrize(
+    "address", ["unix:///x", f"unix:///run/{'x' * 102}", "127.0.0.1:0", "localhost:65535", "0.0.0.0:6390", "[::]:6390", "[::1]:1"]
+)
+def test_a_plugin_listens_at_a_socket_or_a_port(address):
+    assert PluginSettings.from_env({}, listen=address).listen == address
 
 
 def test_the_service_of_a_namespace_may_have_its_workers_made_by_a_plugin():

@@ -22,9 +22,9 @@ def template(sim: dict[str, str] | None = None, *, grace_s: int | None = None, *
 
 
 @contextlib.asynccontextmanager
-async def entered(namespace: Namespace, *, port: int | None = None) -> AsyncIterator[Client]:
-    """Yield a client with the Role's rights, by way of another port of this machine if one is given."""
-    account = await namespace.account(f"rayscaler-{port or 0}", ROLE["rules"])
+async def entered(namespace: Namespace, *, port: int | None = None, rules: list[dict] | None = None) -> AsyncIterator[Client]:
+    """Yield a client with the Role's rights, or with these, by way of another port of this machine if one is given."""
+    account = await namespace.account(f"rayscaler-{port or 0}", rules or ROLE["rules"])
     path = account.kubeconfig
     if port is not None:
         path = path.with_suffix(f".{port}")

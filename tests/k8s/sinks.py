@@ -10,7 +10,7 @@ from rayscaler.clock import SystemClock
 from rayscaler.config.file import Definition
 from rayscaler.k8s import labels
 from rayscaler.k8s.client import Client
-from rayscaler.k8s.definitions import Definitions
+from rayscaler.k8s.definitions import Clear, Definitions
 from rayscaler.k8s.pods import Owner
 from rayscaler.k8s.reflector import Pauses
 from rayscaler.testing.memory_store import MemoryStore
@@ -78,11 +78,11 @@ class RecordingSink:
 
 @contextlib.asynccontextmanager
 async def following(
-    client: Client, namespace: str, kept: MemoryStore | None = None, pauses: Pauses = QUICK
+    client: Client, namespace: str, kept: MemoryStore | None = None, pauses: Pauses = QUICK, *, clear: Clear | None = None
 ) -> AsyncIterator[RecordingSink]:
     """Follow a namespace's definitions."""
     sink = RecordingSink()
-    made = Definitions(client, namespace, sink=sink, kept=kept or MemoryStore(), clock=SystemClock(), pauses=pauses)
+    made = Definitions(client, namespace, sink=sink, kept=kept or MemoryStore(), clock=SystemClock(), clear=clear, pauses=pauses)
     task = asyncio.create_task(made.run())
     try:
         yield sink

@@ -39,9 +39,9 @@ async def label(namespace, name: str, value: str | None) -> None:
 
 
 @contextlib.asynccontextmanager
-async def entered(namespace, *, kept=None, **way):
+async def entered(namespace, *, kept=None, clear=None, **way):
     """Follow the namespace's definitions with the Role alone."""
-    async with bed.entered(namespace, **way) as client, following(client, namespace.name, kept) as sink:
+    async with bed.entered(namespace, **way) as client, following(client, namespace.name, kept, clear=clear) as sink:
         yield client, sink
 
 

@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from rayscaler.__main__ import cli
-from rayscaler.errors import InvalidRequest
+from rayscaler.errors import RayscalerError
 from rayscaler.local.executor import terminate_all
 from rayscaler.model.nodetype import NodeType
 from rayscaler.model.resources import Resources
@@ -78,7 +78,10 @@ def test_the_list_has_every_check_with_its_rules_and_what_none_can_see():
         (("--exec", "x", "--prefix", "No Good"), "--prefix: 'No Good': must be lower-case letters"),
         (("--exec", "x", "--only", "X14"), "--only: 'X14': what a node registers is seen at Ray's GCS only"),
         (("--exec", "x", "--only", "none"), "--only: 'none': is no check and no rule; --list prints them"),
-        (("--address", "ftp://x"), "spec.executor"),
+        (("--address", "ftp://x"), "--address: 'ftp://x': must be a plugin's address: unix:///PATH or dns:///HOST:PORT"),
+        (("--address", "dns:///x:1"), "RAYSCALER_EXECUTOR_CA is not set"),
+        (("--address", "dns:///x:1", "--ca", "nowhere.crt"), "'nowhere.crt' does not exist"),
+        (("--address", "dns:///x:1", "--cert", "README.md"), "RAYSCALER_EXECUTOR_CERT: goes with RAYSCALER_EXECUTOR_KEY"),
         (("--exec", "x", "--node-type", "examples/demo.yaml"), "must be the name of one of its node types: cpu-small, cpu-large, accel"),
         (("--exec", "x", "--node-type", "nowhere.yaml"), "nowhere.yaml: cannot be read"),
     ],
@@ -86,7 +89,7 @@ def test_the_list_has_every_check_with_its_rules_and_what_none_can_see():
 def test_what_cannot_be_meant_is_refused_before_anything_is_done(flags, text):
     asked = CliRunner().invoke(cli, ["conformance", *flags])
     assert asked.exit_code in (1, 2)
-    assert text in (str(asked.exception) if isinstance(asked.exception, InvalidRequest) else asked.output)
+    assert text in (str(asked.exception) if isinstance(asked.exception, RayscalerError) else asked.output)
 
 
 def test_a_node_type_is_read_from_a_file_of_its_own_or_from_a_definition(tmp_path):
@@ -128,7 +131,7 @@ async def test_the_plugin_in_go_fails_only_what_it_says_it_cannot(tmp_path):
     kill = f"touch {killed}/$INSTANCE_ID"
     code, document = await told(*HASTE, "--exec", str(go_plugin.build()), "--kill", kill, env={"FAKE_KILLED": str(killed)})
     assert (set(failures(document)), code, document["left"]) == (FORGETFUL, 1, []), failures(document)
-    assert skipped(document) == {"serves-what-it-names", "plain-text-has-no-answer"}
+    assert skipped(document) == {"serves-what-it-names", "plain-text-has-no-answer", "strangers-have-no-answer"}
 
 
 async def test_the_local_executor_as_a_plugin_that_is_started_passes(short_path):
@@ -139,7 +142,7 @@ async def test_the_local_executor_as_a_plugin_that_is_started_passes(short_path)
     finally:
         left = await terminate_all(SystemProcesses(), short_path / "executor/run", grace_s=0.0)
     assert (failures(document), code, document["left"], left) == ({}, 0, [], 0)
-    assert skipped(document) == {"serves-what-it-names", "a-death-is-told", "plain-text-has-no-answer"}
+    assert skipped(document) == {"serves-what-it-names", "a-death-is-told", "plain-text-has-no-answer", "strangers-have-no-answer"}
 
 
 STARTED = [each for each in suite.CHECKS if each.want is Want.STARTED]

@@ -59,6 +59,13 @@ def test_without_an_address_or_a_namespace_it_says_what_is_missing():
     assert "-n before the command" in asked.output
 
 
+def test_an_address_that_is_none_is_refused_before_anything_is_done(tmp_path):
+    asked = CliRunner().invoke(cli, ["executor", "serve", "local", "--listen", "unix:///", "--state-dir", str(tmp_path / "state")])
+    assert isinstance(asked.exception, InvalidRequest)
+    assert str(asked.exception).startswith("--listen: 'unix:///': is nowhere to listen: give unix:///PATH")
+    assert not (tmp_path / "state").exists()
+
+
 def test_plain_text_is_not_served_to_everybody():
     asked = CliRunner().invoke(cli, ["executor", "serve", "local", "--listen", "0.0.0.0:0", "--state-dir", "/tmp/never"])
     assert "is served over TLS only" in str(asked.exception)

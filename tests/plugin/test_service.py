@@ -81,7 +81,7 @@ def external_ids(status: pb.ClusterStatus) -> list[str]:
 
 
 async def test_clusters_are_launched_by_plugins_at_an_address_and_by_a_command_and_a_broken_one_delays_neither(service, short_path):
-    sidecar = await asyncio.create_subprocess_exec(*PLUGIN, f"unix:{short_path / 'sidecar'}", stderr=asyncio.subprocess.DEVNULL)
+    sidecar = await asyncio.create_subprocess_exec(*PLUGIN, f"unix://{short_path / 'sidecar'}", stderr=asyncio.subprocess.DEVNULL)
     try:
         names = ("beside", "started", "broken", "absent")
         await service.start(

@@ -19,25 +19,31 @@ import click
 from rayscaler.cli.conformance import nodetype
 from rayscaler.cli.conformance.view import View, rules
 from rayscaler.cli.exits import Exit
-from rayscaler.errors import InvalidRequest, Unavailable
+from rayscaler.config import executors
+from rayscaler.errors import InvalidRequest, Problem, Unavailable
 from rayscaler.plugin.conformance import report, suite
 from rayscaler.plugin.conformance.check import Check, Outcome, Patience, Result
 from rayscaler.plugin.conformance.lab import Lab
 from rayscaler.plugin.conformance.subject import AtAddress, Command, Subject
 from rayscaler.plugin.conformance.unseen import UNSEEN
-from rayscaler.plugin.connection import Address
 from rayscaler.settings import ServiceSettings
 
 PREFIX = re.compile(r"[a-z]([a-z0-9-]{0,22}[a-z0-9])?")
 """Of names that any world can have: a cluster's, and what is made of it, are names in DNS on Kubernetes."""
+FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 KILL_S = 60.0
 """A --kill command has so long."""
 
 
 @click.command()
 @click.option(
-    "--address", default="", help="A plugin that runs: unix:///PATH, or dns:///HOST:PORT over TLS (RAYSCALER_EXECUTOR_CA, _CERT, _KEY)."
+    "--address", default="", help="A plugin that runs: unix:///PATH, or dns:///HOST:PORT over TLS, with --ca and perhaps --cert and --key."
 )
+@click.option(
+    "--ca", type=FILE, help="At dns:///: who vouches for the plugin (PEM), default RAYSCALER_EXECUTOR_CA; --cert and --key likewise."
+)
+@click.option("--cert", type=FILE, help="The certificate that is shown to it; then it must be one that answers nobody without.")
+@click.option("--key", type=FILE, help="The key of --cert.")
 @click.option("--exec", "command", default="", metavar="CMD", help="A plugin to start, and to kill and start again: its command line.")
 @click.option(
     "--list", "is_list", is_flag=True, help="Print the checks with the rules of SPEC.md that they check, and the rules that none can."
@@ -77,14 +83,9 @@ def conformance(
     if bool(address) == bool(command):
         raise click.UsageError("give the plugin that is meant: its --address, or its command with --exec")
     argv = shlex.split(command)
+    settings = ServiceSettings.from_env(tls={each: flags.pop(each) for each in ("ca", "cert", "key")})
     with tempfile.TemporaryDirectory(prefix="rayscaler-") as directory:
-        settings = ServiceSettings.from_env()
-        size = settings.max_message_bytes
-        subject: Subject = (
-            Command(argv, Path(directory), size)
-            if argv
-            else AtAddress(address, Address(address, max_message_bytes=size, tls=settings.executor_tls))
-        )
+        subject = Command(argv, Path(directory), settings.max_message_bytes) if argv else _at(address, settings)
         lab = _lab(subject, address or {"exec": argv}, **flags)
         view = View(len(checks), on_stderr=as_json)
         results = asyncio.run(_run(lab, checks, view))
@@ -98,6 +99,12 @@ def conformance(
         click.echo("interrupted: what was launched has been ended" if not left else "interrupted: not everything was ended", err=True)
         sys.exit(Exit.INTERRUPTED)
     sys.exit(Exit.FAILED if left or any(each.outcome is Outcome.FAILED for each in results) else Exit.DONE)
+
+
+def _at(address: str, settings: ServiceSettings) -> Subject:
+    if not executors.is_address(address):
+        raise InvalidRequest(Problem("--address", repr(address), executors.ADDRESS_RULE))
+    return AtAddress(address, max_message_bytes=settings.max_message_bytes, tls=settings.executor_tls)
 
 
 def _lab(subject: Subject, executor: object, **flags: Any) -> Lab:

@@ -39,8 +39,6 @@ class Refused(Exception):
 
     def __init__(self, method: str, error: grpc.aio.AioRpcError) -> None:
         self.code = error.code()
-        kind = wire.error_of(error, method)
-        self.reason = kind.name
         self.text = error.details() or ""
         super().__init__(f"{method} failed with {self.code.name}: {self.text[:300]}")
 

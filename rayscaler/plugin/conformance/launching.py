@@ -8,7 +8,7 @@ import grpc
 
 from rayscaler.api.executor.v1 import executor_pb2 as pb
 from rayscaler.plugin.conformance.check import Breach, Check
-from rayscaler.plugin.conformance.identity import UNKNOWN
+from rayscaler.plugin.conformance.identity import NOBODY, UNKNOWN
 from rayscaler.plugin.conformance.lab import Lab, Refused
 from rayscaler.plugin.conformance.need import listed_as, need, reason_of, refused_with
 
@@ -141,6 +141,18 @@ async def a_bad_call_is_refused_whole(lab: Lab) -> None:
     need("X13", not await lab.listed(), "a call that was refused whole has begun something")
 
 
+async def no_call_goes_without_a_cluster(lab: Lab) -> None:
+    """Terminate, List and Watch without a cluster are INVALID_ARGUMENT too."""
+    async with refused_with("X13", grpc.StatusCode.INVALID_ARGUMENT, "a Terminate without a cluster"):
+        await lab.terminate(NOBODY, cluster="")
+    async with refused_with("X13", grpc.StatusCode.INVALID_ARGUMENT, "a List without a cluster"):
+        await lab.page(cluster="")
+    async with refused_with("X13", grpc.StatusCode.INVALID_ARGUMENT, "a Watch without a cluster"), lab.watch(cluster="") as watch:
+        await watch.found(lambda _: watch.has_ended, lab.patience.first_s)
+        if watch.error is not None:
+            raise watch.error
+
+
 async def is_listed_when_launch_answers(lab: Lab) -> None:
     """From the answer on, List tells the instance, with the node type and the external_id that Launch told."""
     spec = lab.spec()
@@ -184,6 +196,7 @@ CHECKS = (
     Check(external_ids_differ, ("X9",), instances=2),
     Check(a_bad_spec_is_refused_by_itself, ("X10", "X13"), instances=2),
     Check(a_bad_call_is_refused_whole, ("X13",), instances=1),
+    Check(no_call_goes_without_a_cluster, ("X13",)),
     Check(is_listed_when_launch_answers, ("X11",), instances=1),
     Check(launching_does_not_wait, ("X12",), instances=1),
     Check(answers_a_caller_in_a_hurry, ("X12",), instances=1),

@@ -1,7 +1,6 @@
-"""Checks over the lives of a plugin: how it starts, how it ends, and what it knows afterwards. And of an address: who may speak to it."""
+"""Checks over the lives of a plugin: how it starts, how it ends, and what it knows afterwards."""
 
 import asyncio
-from typing import Any
 
 import grpc
 import grpc.aio
@@ -129,18 +128,6 @@ async def prints_no_secrets(lab: Lab) -> None:
     need("X38", secret(lab).encode() not in _command(lab).printed.text, "a value of an environment stands in its output")
 
 
-async def plain_text_has_no_answer(lab: Lab) -> None:
-    """At a dns:/// address nobody is answered without TLS."""
-    async with grpc.aio.insecure_channel(lab.subject.address) as channel:
-        method: Any = channel.unary_unary("/grpc.health.v1.Health/Check")
-        try:
-            await method(b"", timeout=lab.patience.introduce_s)
-        except grpc.aio.AioRpcError as error:
-            need("X50", error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED), "plain text is answered")
-            return
-    raise Breach("X50", "plain text is answered")
-
-
 def _command(lab: Lab) -> Command:
     if not isinstance(lab.subject, Command):
         raise Skipped(Want.STARTED)
@@ -159,5 +146,4 @@ CHECKS = (
     Check(an_end_goes_on_after_a_crash, ("X18",), instances=1, want=Want.RESTART),
     Check(a_crash_in_a_launch_loses_nothing, ("X8", "X11"), instances=1, want=Want.RESTART),
     Check(an_old_bookmark_is_refused_or_kept, ("X31",), instances=1, want=Want.RESTART),
-    Check(plain_text_has_no_answer, ("X50",), want=Want.ADDRESS),
 )

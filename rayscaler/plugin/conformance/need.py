@@ -27,7 +27,7 @@ async def well(rule: str) -> AsyncIterator[None]:
 
 @contextlib.asynccontextmanager
 async def refused_with(rule: str, code: grpc.StatusCode, what: str) -> AsyncIterator[None]:
-    """Demand that the call in here fails with this code, and with the reason that belongs to it where it tells one."""
+    """Demand that the call in here fails with this code."""
     try:
         yield
     except Refused as refused:

@@ -8,6 +8,7 @@ from typing import Any
 import grpc.aio
 
 from rayscaler.api.executor.v1 import executor_pb2 as pb
+from rayscaler.tasks import News
 
 
 class Reading:
@@ -25,7 +26,7 @@ class Reading:
         self._call = call
         self._remember = remember
         self._refused = refused
-        self._news = asyncio.Event()
+        self._news = News()
         self._task = asyncio.create_task(self._read(), name="conformance watch")
 
     async def first(self, within_s: float) -> pb.WatchResponse | None:
@@ -36,7 +37,6 @@ class Reading:
         """Wait for a message that the claim is true of, looking from `start` on; None if none came, or it ended."""
         ends = time.monotonic() + within_s
         while True:
-            news = self._news
             for message in self.messages[start:]:
                 start += 1
                 if claim(message):
@@ -45,7 +45,7 @@ class Reading:
                 return None
             try:
                 async with asyncio.timeout(max(ends - time.monotonic(), 0.0)):
-                    await news.wait()
+                    await self._news.wait()
             except TimeoutError:
                 return None
 
@@ -75,12 +75,8 @@ class Reading:
                 self.messages.append(message)
                 self.times.append(time.monotonic())
                 self._remember(message, self.began)
-                self._wake()
+                self._news.tell()
         except grpc.aio.AioRpcError as error:
             self.error = self._refused(error)
         self.has_ended = True
-        self._wake()
-
-    def _wake(self) -> None:
-        self._news.set()
-        self._news = asyncio.Event()
+        self._news.tell()

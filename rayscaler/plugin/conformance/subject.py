@@ -25,6 +25,7 @@ from rayscaler.plugin.output import Intake
 from rayscaler.plugin.place import Place
 from rayscaler.plugin.session import PATH
 from rayscaler.processes import SystemProcesses
+from rayscaler.settings import TlsFiles
 
 START_S = 60.0
 """From the start of a plugin until it is healthy (X44), and from then on until it can take calls."""
@@ -81,10 +82,13 @@ class AtAddress:
     can_restart = False
     is_started = False
 
-    def __init__(self, address: str, connection: Address) -> None:
+    def __init__(self, address: str, *, max_message_bytes: int, tls: TlsFiles) -> None:
+        """Raises Denied or Unavailable where the files are not there that an address is dialled with."""
         self.address = address
         self.peer = address
-        self._connection = connection
+        self.tls = tls
+        self._connection = Address(address, max_message_bytes=max_message_bytes, tls=tls)
+        self._connection.credentials()
 
     async def channel(self) -> grpc.aio.Channel:
         """Return the one channel."""
@@ -175,16 +179,9 @@ class Command:
     async def _start(self) -> None:
         try:
             self._child = await child.start(self._place, self.argv, processes=self._processes, intake=self.printed)
-            async with asyncio.timeout(START_S):
-                await self._child.greet()
-                channel = self._child.connect(self._max_message_bytes)
-                health = await calls.until_healthy(channel, START_S)
+            channel = await self._child.until_serving(self._max_message_bytes, within_s=START_S, health_s=START_S)
         except Failure as failure:
             raise Breach(RULE_OF.get(failure.fault, "X44"), f"{failure}; it printed last: {self.printed.tail()}") from failure
-        except TimeoutError as error:
-            raise Breach("X44", f"was not up within {START_S:g} s; it printed last: {self.printed.tail()}") from error
-        if not health.is_served:
-            raise Breach("X43", f"grpc.health.v1 is not served for {handshake.HEALTH_SERVICE!r}: {health.wrong}")
         await _until_ready(channel)
 
     async def _ended(self, how: How) -> float:

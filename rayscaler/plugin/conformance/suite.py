@@ -5,12 +5,13 @@ import time
 from collections.abc import Callable, Iterable
 
 from rayscaler.errors import RayscalerError
-from rayscaler.plugin.conformance import ending, identity, launching, limits, listing, lives, told, watching
+from rayscaler.plugin.conformance import address, ending, identity, launching, limits, listing, lives, told, watching
 from rayscaler.plugin.conformance.check import Breach, Check, Outcome, Result, Skipped, Want
 from rayscaler.plugin.conformance.lab import Lab, Refused
 
 CHECKS: tuple[Check, ...] = (
     lives.GREETING,
+    *address.CHECKS,
     *identity.CHECKS,
     *launching.CHECKS,
     *ending.CHECKS,

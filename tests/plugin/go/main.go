@@ -1,12 +1,15 @@
 // A plugin as others write it: the real go-plugin serves an executor whose instances are entries of a map. The tests' host starts it.
 //
 // FAKE_APP_VERSION, FAKE_NETRPC and FAKE_COOKIE make it one that was built for another host; FAKE_GIANT makes its lists large, FAKE_KILLED
-// names a directory of instances to die, SIGUSR1 makes it print.
+// names a directory of instances to die, SIGUSR1 makes it print. FAKE_CERT and FAKE_KEY make it serve at an address over TLS, which it prints,
+// and ask callers for a certificate without asking whose it is.
 package main
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
+	"net"
 	"net/rpc"
 	"os"
 	"os/signal"
@@ -16,6 +19,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/go-plugin"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/encoding"
 	_ "google.golang.org/grpc/encoding/proto" // registers what giant is made of
 	"google.golang.org/grpc/mem"
@@ -59,6 +63,23 @@ func (g giant) Marshal(v any) (mem.BufferSlice, error) {
 	return made, nil
 }
 
+// serveAnybody serves whoever shows any certificate: an easy mistake, for RequireAnyClientCert sounds like more than it is.
+func serveAnybody(executor *executor, cert, key string) error {
+	pair, err := tls.LoadX509KeyPair(cert, key)
+	if err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	config := &tls.Config{Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequireAnyClientCert}
+	server := grpc.NewServer(grpc.Creds(credentials.NewTLS(config)))
+	executorv1.RegisterExecutorServiceServer(server, executor)
+	fmt.Println(listener.Addr().(*net.TCPAddr).Port)
+	return server.Serve(listener)
+}
+
 func main() {
 	log := hclog.New(&hclog.LoggerOptions{Name: "fake", Level: hclog.Debug, Output: os.Stderr, JSONFormat: true})
 	version := uint(1)
@@ -69,6 +90,13 @@ func main() {
 			os.Exit(1)
 		}
 		version = uint(parsed)
+	}
+	if cert := os.Getenv("FAKE_CERT"); cert != "" {
+		if err := serveAnybody(newExecutor(log, ""), cert, os.Getenv("FAKE_KEY")); err != nil {
+			log.Error("cannot serve", "error", err)
+			os.Exit(1)
+		}
+		return
 	}
 	asked := make(chan os.Signal, 1)
 	signal.Notify(asked, syscall.SIGUSR1)

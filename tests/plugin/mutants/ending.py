@@ -79,6 +79,12 @@ class ForgetsEnds(Mutant):
                 machine.phase = Phase.REGISTERING
 
 
+class EndsOfNoCluster(Mutant):
+    async def Terminate(self, request, context):
+        request.cluster = request.cluster or "default"
+        return await super().Terminate(request, context)
+
+
 ROWS: tuple[Row, ...] = (
     row(UnknownEndFails, "ending-the-unknown-is-fine", "ending-again-is-fine", why="what is gone is unknown to it"),
     row(NoEndResults, "ends-what-it-is-asked-for", "takes-a-full-batch", why="both count results"),
@@ -94,4 +100,5 @@ ROWS: tuple[Row, ...] = (
     row(ListsOthers, "clusters-are-apart"),
     row(EndsOthers, "an-end-touches-no-other-cluster"),
     row(ForgetsEnds, "an-end-goes-on-after-a-crash"),
+    row(EndsOfNoCluster, "no-call-goes-without-a-cluster"),
 )

@@ -77,6 +77,12 @@ class ListsTheGone(Mutant):
         return page
 
 
+class ListsOfNoCluster(Mutant):
+    async def List(self, request, context):
+        request.cluster = request.cluster or "default"
+        return await super().List(request, context)
+
+
 ROWS: tuple[Row, ...] = (
     row(Invents, "lists-nothing-that-was-not-launched"),
     row(ListsAPart, "lists-all", "pages-are-whole", why="both list three"),
@@ -85,4 +91,5 @@ ROWS: tuple[Row, ...] = (
     row(TakesAnyPageToken, "an-unknown-page-is-refused"),
     row(BookmarkOfEachPage, "pages-have-one-bookmark"),
     row(ListsTheGone, "the-gone-are-not-listed"),
+    row(ListsOfNoCluster, "no-call-goes-without-a-cluster"),
 )

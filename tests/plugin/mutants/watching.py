@@ -108,6 +108,13 @@ class DiesInSilence(Edited):
         seen.error = ""
 
 
+class WatchesNoCluster(Mutant):
+    async def Watch(self, request, context):
+        request.cluster = request.cluster or "default"
+        async for each in super().Watch(request, context):
+            yield each
+
+
 ROWS: tuple[Row, ...] = (
     row(LateAtFirst, "a-watch-begins-at-once"),
     row(NoFirstBookmark, "a-watch-begins-at-once"),
@@ -131,4 +138,5 @@ ROWS: tuple[Row, ...] = (
     row(EndsQuietly, "a-watch-does-not-end"),
     row(TellsOneWatch, "every-watch-tells-everything"),
     row(DiesInSilence, "a-death-is-told"),
+    row(WatchesNoCluster, "no-call-goes-without-a-cluster"),
 )
