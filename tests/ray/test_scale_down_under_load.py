@@ -20,7 +20,7 @@ SPEC = {
     "nodeTypes": [{"name": "worker", "resources": {"CPU": 2}}],
 }
 DRIVER = """
-@ray.remote(num_cpus=0.25, max_retries=0)
+@ray.remote(num_cpus=0.5, max_retries=0)
 def short(index):
     note("began", index)
     time.sleep(0.02)
