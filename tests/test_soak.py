@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import soak
-from tests.counts import IN_FULL, counted
+from tests import counts, soak
 
 pytestmark = pytest.mark.tier("unit")
 
@@ -13,10 +12,10 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_it_is_little_in_the_gate_and_all_where_the_soak_says_so(monkeypatch):
-    monkeypatch.delenv(IN_FULL, raising=False)
-    assert counted(gate=1, full=10) == 1
-    monkeypatch.setenv(IN_FULL, "1")
-    assert counted(gate=1, full=10) == 10
+    monkeypatch.delenv(counts.IN_FULL, raising=False)
+    assert counts.counted(gate=1, full=10) == 1
+    monkeypatch.setenv(counts.IN_FULL, "1")
+    assert counts.counted(gate=1, full=10) == 10
 
 
 def test_the_soak_runs_every_file_that_asks():
