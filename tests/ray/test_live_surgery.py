@@ -1,6 +1,6 @@
-"""Scenario 8, complaints B3 and K1: a definition is edited while workers run and others start; only what an edit speaks of is touched.
+"""Scenario 8, complaints B3 and K1: a definition is edited while workers run and four more start; only what an edit speaks of is touched.
 
-Eight that run and four that start are the soak's; here six and three.
+Eight that run are the soak's; here six.
 """
 
 import copy
@@ -27,7 +27,7 @@ SPEC: dict[str, Any] = {
         {"name": "steady", "minWorkers": 1, "maxWorkers": 1, "resources": {"steady": 1}},
     ],
 }
-FIRST, MORE = counted(gate=((0, 1), (4, 5, 6)), full=((0, 1, 2, 3), (4, 5, 6, 7)))
+FIRST, MORE = counted(gate=(0, 1), full=(0, 1, 2, 3)), (4, 5, 6, 7)
 DOOMED, BRIEF, EXTRA = (10, 11), 12, 20
 ALL = (*FIRST, *MORE, *DOOMED, BRIEF, EXTRA)
 CALLED_OFF = 2
