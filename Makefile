@@ -109,7 +109,7 @@ bench-k8s: $(STAMP) $(GO_STAMP) ## the same on a real API server: bursts of pods
 	@$(PY) -m tests.cluster.binary >/dev/null
 	$(PY) -m tests.bench --k8s $(ARGS)
 
-soak: $(STAMP)   ## kill heads, services and monitors again and again: SEED=, MINUTES=, OUT= (goes on where it stopped), ONLY=
+soak: $(STAMP)   ## kill heads, services and monitors again and again, and do in full what the gate does less of: SEED=, MINUTES=, OUT= (goes on where it stopped), ONLY=
 	$(PY) -m tests.soak --seed $(or $(SEED),1) --minutes $(or $(MINUTES),60) --out $(or $(OUT),build/soak.jsonl) --only "$(ONLY)"
 
 verify: gen-check lint test e2e ## the gate: generated code, lint, tests, a clean tree

@@ -12,10 +12,11 @@ import shutil
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from rayscaler.executor.base import LaunchSpec
 from rayscaler.local import command, startup
@@ -28,6 +29,10 @@ DRIVER_S = 180.0
 """A driver that takes longer hangs; generous for a loaded machine."""
 WORKER_S = 120.0
 """As for a driver."""
+QUICK_LOSS = (("RAY_health_check_initial_delay_ms", "500"), ("RAY_health_check_period_ms", "500"))
+"""For tests of what follows once Ray has noticed that a node is lost: its five failed checks then take 3 s in place of 16 s."""
+QUIET = (("include-log-monitor", "false"),)
+"""Of every head here: no driver asks for its workers' logs, and who looks for them all the time takes a second to start."""
 
 
 @dataclass
@@ -156,7 +161,9 @@ async def running_head(options: HeadOptions | None = None) -> AsyncIterator[RayH
     temp_dir = Path(tempfile.mkdtemp(prefix="rs-", dir="/tmp"))
     try:
         processes = SystemProcesses()
-        head = LocalHead(processes, temp_dir=temp_dir, port=free_port(), log_path=temp_dir / "head.log", options=options)
+        given = options or HeadOptions()
+        told = replace(given, start_params=(*QUIET, *given.start_params))
+        head = LocalHead(processes, temp_dir=temp_dir, port=free_port(), log_path=temp_dir / "head.log", options=told)
         where = await head.start()
         identity = head.identity
         assert identity is not None
@@ -194,6 +201,13 @@ def processes_naming(temp_dir: Path) -> dict[int, str]:
 @pytest.fixture
 async def ray_head() -> AsyncIterator[RayHead]:
     """A fresh head with 0 CPUs."""
+    async with running_head() as head:
+        yield head
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_head() -> AsyncIterator[RayHead]:
+    """One head with 0 CPUs for all tests of a module that ask for it: they need no more than its address, and leave nothing behind."""
     async with running_head() as head:
         yield head
 

@@ -2,7 +2,8 @@
 
 Rounds with a seed each: scenario 2 with stored state and without, with 1 and with 20 restarts in a row; 11 rounds per victim (service,
 monitor, head) of a scale-up and a scale-down, each with a kill -9; every other round's kills come between a write and its effect;
-50 client sessions over 10 minutes without rayscaler (F5, F6); 10,000 random reports (F5).
+50 client sessions over 10 minutes without rayscaler (F5, F6); 10,000 random reports (F5); and every test that does less in `make verify`
+than was asked for, in full (tests/counts.py).
 The file has one JSON line per round; a round that stands there with the same seed is not run again, so a broken-off soak goes on.
 Exit code 1: some round of this seed violated something.
 """
@@ -23,6 +24,7 @@ from typing import Any
 
 import pytest
 
+from tests import counts
 from tests.ray.clients import clients_stay
 from tests.ray.head_loss import head_dies
 from tests.ray.kills import SPEC, VICTIMS, Round
@@ -43,6 +45,13 @@ class Garbage:
     reports: int
 
 
+@dataclass(frozen=True)
+class InFull:
+    """A file of tests that was run with all that was asked for."""
+
+    file: str
+
+
 Run = Callable[[int], Awaitable[list[Any]]]
 
 
@@ -59,6 +68,15 @@ def rounds() -> Iterator[tuple[str, Run]]:
             yield f"head-loss {_storage(is_stored)} {RESTARTS} restarts", partial(head_dies, is_stored=is_stored, restarts=RESTARTS)
     yield f"{REPORTS} random reports", random_reports
     yield f"{SESSIONS} client sessions", lambda _: clients_stay(sessions=SESSIONS, away_s=AWAY_S, pause_s=PAUSE_S)
+    for path in counted_tests():  # last, for a round's number is part of its seed
+        yield f"in full {path.stem.removeprefix('test_')}", partial(in_full, path=path)
+
+
+def counted_tests() -> list[Path]:
+    """Return the files of tests that ask how much to do."""
+    here = Path(__file__).parent
+    found = [path for path in here.rglob("test_*.py") if f"from {counts.__name__} import" in path.read_text()]
+    return sorted(path.relative_to(here.parent) for path in found)
 
 
 def _storage(is_stored: bool) -> str:
@@ -77,13 +95,21 @@ async def _kill(seed: int, *, victim: str, is_between: bool, is_stored: bool) ->
 
 async def random_reports(seed: int) -> list[Any]:
     """Run the tests of random reports, in a process of their own, with as many examples as F5 asks for."""
-    argv = [sys.executable, "-m", "pytest", "-q", f"--hypothesis-seed={seed}", "tests/server/test_garbage.py"]
-    process = await asyncio.create_subprocess_exec(
-        *argv, env={**os.environ, test_garbage.EXAMPLES: str(REPORTS)}, stdout=asyncio.subprocess.PIPE
-    )
+    await _pytest(f"--hypothesis-seed={seed}", "tests/server/test_garbage.py", **{test_garbage.EXAMPLES: str(REPORTS)})
+    return [Garbage(REPORTS)]
+
+
+async def in_full(seed: int, *, path: Path) -> list[Any]:
+    """Run a file of tests, in a process of its own, that does all that was asked for."""
+    await _pytest(f"--randomly-seed={seed}", str(path), **{counts.IN_FULL: "1"})
+    return [InFull(str(path))]
+
+
+async def _pytest(*args: str, **env: str) -> None:
+    argv = [sys.executable, "-m", "pytest", "-q", *args]
+    process = await asyncio.create_subprocess_exec(*argv, env={**os.environ, **env}, stdout=asyncio.subprocess.PIPE)
     out, _ = await process.communicate()
     assert process.returncode == 0, out.decode()
-    return [Garbage(REPORTS)]
 
 
 def run(name: str, seed: int, work: Run) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
 from rayscaler.executor.base import LaunchSpec
 from rayscaler.local import command
@@ -17,7 +16,6 @@ from rayscaler.model.resources import Resources
 from rayscaler.processes import Identity, SystemProcesses
 from rayscaler.testing import conformance
 from tests.local import workers
-from tests.ray_tier import RayHead, running_head
 
 
 class LocalHarness:
@@ -46,12 +44,6 @@ async def harness(root: Path, address: str, build: command.Builder) -> AsyncIter
     yield made
     left = await terminate_all(made.processes, root, grace_s=0.0)
     assert left == 0, f"{left} instances left by the case"
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared_head() -> AsyncIterator[RayHead]:
-    async with running_head() as head:
-        yield head
 
 
 @pytest.mark.tier("protocol")

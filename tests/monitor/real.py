@@ -106,9 +106,9 @@ async def ray_status(head: RayHead, *, is_verbose: bool = True) -> str:
     return out.decode()
 
 
-def stored(directory: Path) -> HeadOptions:
-    """Options of a head whose GCS keeps its state in a directory."""
-    return HeadOptions(env=(("RAY_gcs_storage", "rocksdb"), ("RAY_gcs_storage_path", str(directory))))
+def stored(directory: Path, *env: tuple[str, str]) -> HeadOptions:
+    """Options of a head whose GCS keeps its state in a directory; `env` is what else its environment has."""
+    return HeadOptions(env=(("RAY_gcs_storage", "rocksdb"), ("RAY_gcs_storage_path", str(directory)), *env))
 
 
 async def restart(head: RayHead) -> None:

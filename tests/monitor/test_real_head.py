@@ -175,11 +175,11 @@ async def told_to_drivers(head: RayHead) -> str:
     return out.decode()
 
 
-async def test_a_head_in_v2_mode_says_nothing_to_drivers(ray_head):
-    async with beside(ray_head.local_address) as monitor:
+async def test_a_head_in_v2_mode_says_nothing_to_drivers(shared_head):
+    async with beside(shared_head.local_address) as monitor:
         await monitor.until(lambda taken: bool(taken.nodes))
         assert not monitor.service.last.v1_mode
-        assert "rayscaler" not in await told_to_drivers(ray_head)
+        assert "rayscaler" not in await told_to_drivers(shared_head)
 
 
 LISTENS = """
@@ -190,13 +190,13 @@ time.sleep(600)
 """
 
 
-async def test_wc_11_a_connected_driver_prints_what_it_is_told_as_the_autoscalers(ray_head):
-    gcs = GrpcGcs(ray_head.local_address, SystemClock(), TokenSource({}))
+async def test_wc_11_a_connected_driver_prints_what_it_is_told_as_the_autoscalers(shared_head):
+    gcs = GrpcGcs(shared_head.local_address, SystemClock(), TokenSource({}))
     await gcs.read()
     answer = answers.report_answer(ReportAnswer((TellCommand("t", ("it cannot be",)),), (), None, 1.0, wants_snapshot=False))
     events = answer.commands[0].tell_drivers
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", LISTENS, ray_head.address, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        sys.executable, "-c", LISTENS, shared_head.address, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
     assert child.stdout is not None
     try:
@@ -227,7 +227,7 @@ async def test_an_idle_cluster_sends_heartbeats_only(ray_head):
         assert len(monitor.service.snapshots) == snapshots
 
 
-async def test_rays_own_status_shows_launches_instances_and_failures(ray_head):
+async def test_rays_own_status_shows_launches_instances_and_failures(shared_head):
     state = AutoscalingState(
         1,
         1,
@@ -235,10 +235,10 @@ async def test_rays_own_status_shows_launches_instances_and_failures(ray_head):
         pending=(PendingInstance("demo-large-1-0", "large", "Unschedulable", 0.0),),
         failed=(FailedLaunch("gpu", "no room", 10.0, 20.0),),
     )
-    async with beside(ray_head.local_address) as monitor:
+    async with beside(shared_head.local_address) as monitor:
         monitor.service.state = told.autoscaling_state(state)
         await monitor.report(lambda request: request.reported_state_version == 1)
-        shown = await ray_status(ray_head)
+        shown = await ray_status(shared_head)
     assert "small, 2 launching" in shown
     assert "demo-large-1-0: large, unschedulable" in shown
     assert re.search(r"gpu: LaunchFailed \(latest_attempt: .*\) - no room", shown)
@@ -259,14 +259,14 @@ async def test_a_head_with_a_token_answers_the_monitor_that_finds_the_token_and_
             await monitor.report(lambda request: request.reported_state_version == 1)
 
 
-async def test_a_token_does_no_harm_at_a_head_without_one(ray_head):
-    async with beside(ray_head.local_address, RAY_AUTH_TOKEN="superfluous") as monitor:
+async def test_a_token_does_no_harm_at_a_head_without_one(shared_head):
+    async with beside(shared_head.local_address, RAY_AUTH_TOKEN="superfluous") as monitor:
         await monitor.until(lambda taken: bool(taken.nodes))
 
 
-async def test_ray_takes_a_drain_of_a_node_that_it_does_not_know_so_we_must_not(ray_head):
+async def test_ray_takes_a_drain_of_a_node_that_it_does_not_know_so_we_must_not(shared_head):
     """Why the monitor asks itself first (its own test is in test_loop)."""
-    gcs = GrpcGcs(ray_head.local_address, SystemClock(), TokenSource({}))
+    gcs = GrpcGcs(shared_head.local_address, SystemClock(), TokenSource({}))
     await gcs.read()
     assert await gcs.drain(drain_of("aa" * 28, gcs_pb2.DRAIN_NODE_REASON_PREEMPTION)) == (True, "")
     await gcs.close()
@@ -286,11 +286,11 @@ def cost_of(pid: int) -> tuple[int, str]:
     return int(re.search(r"VmRSS:\s+(\d+) kB", (proc / "status").read_text())[1]), (proc / "maps").read_text()
 
 
-async def test_a_monitor_that_reports_needs_less_than_60_mib_and_nothing_of_ray(ray_head):
+async def test_a_monitor_that_reports_needs_less_than_60_mib_and_nothing_of_ray(shared_head):
     async with recording() as service:
         answer = head_pb2.ReportDemandResponse(want_snapshot=True)
         service.answers["ReportDemand"] = answer.SerializeToString()
-        child = await asyncio.create_subprocess_exec(sys.executable, "-c", MONITOR, ray_head.local_address, service.address)
+        child = await asyncio.create_subprocess_exec(sys.executable, "-c", MONITOR, shared_head.local_address, service.address)
         try:
             async with asyncio.timeout(PATIENCE_S):
                 await service.has_calls(20)

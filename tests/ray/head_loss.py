@@ -13,7 +13,6 @@ from rayscaler.processes import Identity
 from tests.ray.stack import Stack
 from tests.ray.wreck import Wreck, wreck
 
-RUNNING = 8
 SPEED_FLOOR = 5
 """So many may be in flight at any speed."""
 IDLE_TIMEOUT_S = 20.0
@@ -39,18 +38,19 @@ say("finished")
 
 @dataclass(frozen=True)
 class Size:
-    """How large a scenario is: workers wanted, and the `upscalingSpeed` that decides how many of them are starting while 8 run."""
+    """How large a scenario is: workers that run, workers wanted, and the `upscalingSpeed` that decides how many are starting meanwhile."""
 
+    running: int
     target: int
     speed: float
 
     @property
     def starting(self) -> int:
-        return max(SPEED_FLOOR, int(self.speed * RUNNING))
+        return max(SPEED_FLOOR, int(self.speed * self.running))
 
 
-FULL, SMALL = Size(20, 0.75), Size(16, 0.5)
-"""8 running, 6 starting and 6 not yet created; 8, 5 and 3: each worker takes 2 CPU seconds to start, and as much to rejoin."""
+FULL, SMALL = Size(8, 20, 0.75), Size(3, 10, 0.5)
+"""8 running, 6 starting and 6 not yet created; 3, 5 and 2: each worker takes 3 CPU seconds to start, and as much to rejoin."""
 
 
 @dataclass
@@ -84,8 +84,8 @@ async def head_dies(seed: int, *, is_stored: bool, restarts: int, size: Size = F
     losses = []
     async with wreck(spec, is_stored=is_stored) as stack:
         driver = await submit(stack, 0, target)
-        await stack.until(lambda: len(stack.ledger.nodes("start")) >= RUNNING, "the first workers work", PATIENCE_S)
-        await stack.until(lambda: len(stack.records()) >= RUNNING + size.starting, "the next ones are asked for")
+        await stack.until(lambda: len(stack.ledger.nodes("start")) >= size.running, "the first workers work", PATIENCE_S)
+        await stack.until(lambda: len(stack.records()) >= size.running + size.starting, "the next ones are asked for")
         before = Before(stack.ledger.nodes("start"), {each.instance_id: stack.supervisors()[each.instance_id] for each in stack.alive()})
         for life in range(1, restarts + 1):
             losses.append(await lose_head(stack, draw))

@@ -281,11 +281,16 @@ def note(kind, index):
 
 
 @contextlib.asynccontextmanager
-async def running_stack(spec: Mapping[str, Any], service: Sequence[str] = SERVICE) -> AsyncIterator[Stack]:
-    """Run rayscaler with a definition's `spec` against a fresh head of 0 CPUs; `service` are the arguments of Python that make its command line."""
+async def running_stack(
+    spec: Mapping[str, Any], service: Sequence[str] = SERVICE, *, env: Sequence[tuple[str, str]] = ()
+) -> AsyncIterator[Stack]:
+    """Run rayscaler with a definition's `spec` against a fresh head of 0 CPUs, with more of an environment if need be.
+
+    `service` are the arguments of Python that make the service's command line.
+    """
     base = Path(tempfile.mkdtemp(prefix="rs-", dir="/tmp"))
     try:
-        async with running_head(HeadOptions(env=((MARK, base.name),))) as head:
+        async with running_head(HeadOptions(env=((MARK, base.name), *env))) as head:
             stack = Stack(base, head)
             try:
                 await stack.start(spec, service)

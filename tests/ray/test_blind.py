@@ -1,4 +1,7 @@
-"""Scenario 3, the blind minutes: monitor silent, executor hung, both, and the service killed inside the gap. Nothing ends, nothing is launched."""
+"""Scenario 3, the blind minutes: monitor silent, executor hung, both, and the service killed inside the gap. Nothing ends, nothing is launched.
+
+Eight workers and an idle timeout of 4 s are the soak's.
+"""
 
 import asyncio
 import time
@@ -6,14 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.counts import counted
 from tests.ray.gated_service import GATE
 from tests.ray.stack import Stack, running_stack
 
 pytestmark = pytest.mark.tier("ray")
 
-IDLE_TIMEOUT_S = 4.0
+IDLE_TIMEOUT_S = counted(gate=3.0, full=4.0)
 GAP_S = 3 * IDLE_TIMEOUT_S + 1.0
-WORKERS, IDLE = 8, 2
+WORKERS, IDLE = counted(gate=(3, 1), full=(8, 2))
+MORE = 2
 CONVERGED_S = 30.0
 
 JOB = f"""
@@ -29,7 +34,7 @@ say("submitted")
 more = f"{{BASE}}/more"
 while not os.path.exists(more):
     time.sleep(0.2)
-refs += [until.remote(f"{{BASE}}/task{{index}}", index) for index in range({WORKERS}, {WORKERS} + 2)]
+refs += [until.remote(f"{{BASE}}/task{{index}}", index) for index in range({WORKERS}, {WORKERS + MORE})]
 ray.get(refs)
 say("finished")
 while True:
@@ -53,7 +58,7 @@ async def test_scenario_3_blind_for_three_idle_timeouts_nothing_ends_and_nothing
     spec = {"idleTimeout": f"{IDLE_TIMEOUT_S:g}s", "maxWorkers": 12, "nodeTypes": [{"name": "small", "resources": {"CPU": 1}}]}
     async with running_stack(spec, service=("-m", "tests.ray.gated_service")) as stack:
         driver = await stack.start_driver(f"BASE = {str(stack.base)!r}\n{JOB}")
-        await stack.until(lambda: len(stack.ledger.nodes("start")) == WORKERS, "eight workers work")
+        await stack.until(lambda: len(stack.ledger.nodes("start")) == WORKERS, "all workers work")
         assert len(stack.launched()) == WORKERS, stack.told()
 
         stack.pause("monitor", is_paused=True)
@@ -74,9 +79,9 @@ async def test_scenario_3_blind_for_three_idle_timeouts_nothing_ends_and_nothing
         await gap(stack, "the executor is hung")
         gate.unlink()
         back_at = time.time()
-        await stack.until(lambda: len(stack.ledger.counts("start")) == WORKERS + 2, "the two that were asked for come", CONVERGED_S)
+        await stack.until(lambda: len(stack.ledger.counts("start")) == WORKERS + MORE, "the two that were asked for come", CONVERGED_S)
         print(f"executor hung for {GAP_S:g} s: the launches asked for meanwhile work {time.time() - back_at:.1f} s after it was back")
-        assert len(stack.launched()) == WORKERS + 2
+        assert len(stack.launched()) == WORKERS + MORE
 
         gate.touch()
         stack.pause("monitor", is_paused=True)
@@ -88,14 +93,14 @@ async def test_scenario_3_blind_for_three_idle_timeouts_nothing_ends_and_nothing
         back_at = time.time()
         await stack.until_status(lambda said: not said["blind"], "sight is back", CONVERGED_S)
         print(f"both for {GAP_S:g} s and the service killed: sight is back after {time.time() - back_at:.1f} s")
-        assert len(stack.alive()) == WORKERS
+        assert len(stack.alive()) == WORKERS - IDLE + MORE
 
-        finish(stack.base, range(WORKERS + 2))
+        finish(stack.base, range(WORKERS + MORE))
         assert await stack.line(driver) == "submitted"
         assert await stack.line(driver) == "finished"
         await stack.until(stack.all_gone, "then all go")
-        assert len(stack.launched()) == WORKERS + 2
-        assert stack.ledger.counts("start") == stack.ledger.counts("end") == dict.fromkeys(range(WORKERS + 2), 1)
+        assert len(stack.launched()) == WORKERS + MORE
+        assert stack.ledger.counts("start") == stack.ledger.counts("end") == dict.fromkeys(range(WORKERS + MORE), 1)
         stack.assert_drained_before_their_end()
 
 

@@ -1,7 +1,11 @@
-"""Complaint D1 and scenario 9: what runs already is not paid for a second time, and as many nodes come as are needed, not one more."""
+"""Complaint D1 and scenario 9: what runs already is not paid for a second time, and as many nodes come as are needed, not one more.
+
+Twelve actors three times, six repeated jobs and 24 idle CPUs are the soak's.
+"""
 
 import pytest
 
+from tests.counts import counted
 from tests.ray.stack import running_stack
 
 pytestmark = [pytest.mark.tier("ray"), pytest.mark.timeout(900)]
@@ -19,7 +23,8 @@ def job(count, hold_s, first):
 
 
 async def test_d1b_tasks_for_idle_cpus_launch_nothing():
-    nodes, cpus, rounds = 3, 8, 5
+    nodes, rounds = 3, 5
+    cpus = counted(gate=3, full=8)  # each has a process of its own, which takes a second to start
     node_type = {"name": "worker", "minWorkers": nodes, "maxWorkers": 3 * nodes, "resources": {"CPU": cpus}}
     async with running_stack({"idleTimeout": "60s", "nodeTypes": [node_type]}) as stack:
         await stack.until(lambda: len(stack.alive()) == nodes, "the minimum is there")
@@ -35,7 +40,7 @@ async def test_d1b_tasks_for_idle_cpus_launch_nothing():
 
 
 async def test_d1c_a_job_repeated_with_no_pause_launches_nothing_the_second_time():
-    nodes, repeats = 3, 3
+    nodes, repeats = 3, counted(gate=2, full=3)
     node_type = {"name": "worker", "maxWorkers": 4 * nodes, "resources": {"CPU": 2}}
     async with running_stack({"idleTimeout": "60s", "nodeTypes": [node_type]}) as stack:
         await stack.driver(f"CPUS = 1\n{TASKS}\njob({2 * nodes}, 8.0, 0)")
@@ -56,8 +61,8 @@ class Actor:
     def here(self):
         return ray.get_runtime_context().get_node_id()
 
-for run in range(RUNS):
-    actors = [Actor.remote() for _ in range(COUNT)]
+for run, count in enumerate(COUNTS):
+    actors = [Actor.remote() for _ in range(count)]
     nodes = set(ray.get([actor.here.remote() for actor in actors]))
     say("run", run, len(nodes))
     while not os.path.exists(BASE + f"/next{run}"):
@@ -71,13 +76,13 @@ for run in range(RUNS):
 """
 
 
-async def test_scenario_9a_twelve_actors_get_exactly_twelve_nodes_three_times():
-    count, runs = 12, 3
-    spec = {"idleTimeout": "2s", "nodeTypes": [{"name": "worker", "maxWorkers": 2 * count, "resources": {"CPU": 1}}]}
+async def test_scenario_9a_twelve_actors_get_exactly_twelve_nodes_each_time():
+    counts = counted(gate=(12, 3), full=(12, 12, 12))
+    spec = {"idleTimeout": "2s", "nodeTypes": [{"name": "worker", "maxWorkers": 2 * max(counts), "resources": {"CPU": 1}}]}
     async with running_stack(spec) as stack:
-        driver = await stack.start_driver(f"COUNT, RUNS, BASE = {count}, {runs}, {str(stack.base)!r}\n" + ACTORS)
+        driver = await stack.start_driver(f"COUNTS, BASE = {counts}, {str(stack.base)!r}\n" + ACTORS)
         before: set[str] = set()
-        for run in range(runs):
+        for run, count in enumerate(counts):
             assert await stack.line(driver, 300.0) == f"run {run} {count}"
             launched = stack.launched() - before
             print(f"run {run}: {count} actors on {len(stack.alive())} nodes; launched {len(launched)}")
@@ -87,5 +92,5 @@ async def test_scenario_9a_twelve_actors_get_exactly_twelve_nodes_three_times():
             assert len(launched) == count, f"{sorted(launched)}\n{stack.told()}"
             before |= launched
         await stack.until(stack.all_gone, "every node goes after the last run")
-        assert len(stack.launched()) == runs * count
+        assert len(stack.launched()) == sum(counts)
         stack.assert_drained_before_their_end()

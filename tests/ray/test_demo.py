@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from rayscaler.processes import Identity
+from tests.counts import counted
 from tests.ray.workers import Workers, environ_of, marked
 
 pytestmark = pytest.mark.tier("ray")
@@ -187,9 +188,9 @@ MOMENTS: dict[str, Callable[[Demo], Any]] = {
 
 
 BOTH = (signal.SIGINT, signal.SIGTERM)
-ONE = {"the head is dead": BOTH[:1], "workers rejoin": BOTH[1:]}
-"""Moments of which one signal each is enough: the way to them is long, and both signals take the same path."""
-TOLD = [(number, moment) for moment in MOMENTS for number in ONE.get(moment, BOTH)]
+ONE = {"workers start": BOTH[1:], "the head is dead": BOTH[:1], "workers rejoin": BOTH[1:], "the job runs": BOTH[:1]}
+"""Moments of which one signal each is enough: the way to them is long, and both signals take the same path. The soak has both everywhere."""
+TOLD = [(number, moment) for moment in MOMENTS for number in counted(gate=ONE, full={}).get(moment, BOTH)]
 
 
 @pytest.mark.parametrize(("number", "moment"), TOLD, ids=[f"{number.name}-{moment}" for number, moment in TOLD])

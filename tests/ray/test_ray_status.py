@@ -20,14 +20,14 @@ from rayscaler.model.resources import Resources
 from rayscaler.server import told
 from tests.monitor.doors import read, replay
 from tests.monitor.real import Beside, beside, ray_status, restart, stored
-from tests.ray_tier import RayHead, running_head
+from tests.ray_tier import QUICK_LOSS, RayHead, running_head
 
 pytestmark = [pytest.mark.tier("ray"), pytest.mark.timeout(900)]
 
 GOLDEN = Path(__file__).parent / "golden" / "ray_status"
 
 PATIENCE_S = 60.0
-"""An old head's row stands for 7 s, a raylet tells of idleness a second late; a loaded machine takes longer."""
+"""An old head's row stands for some seconds, a raylet tells of idleness a second late; a loaded machine takes longer."""
 
 CPU = Resources.of(CPU=1)
 
@@ -151,7 +151,7 @@ class Shown:
 
 
 async def test_ray_status_shows_six_states_and_the_same_with_a_new_monitor_and_in_a_new_life_of_the_head(tmp_path):
-    async with running_head(stored(tmp_path)) as head, contextlib.aclosing(Shown(head)) as shown:
+    async with running_head(stored(tmp_path, *QUICK_LOSS)) as head, contextlib.aclosing(Shown(head)) as shown:
         for _ in range(2):
             await shown.new_monitor()
             await shown.shows_all_that_is_told()

@@ -7,6 +7,7 @@ import pytest
 
 from rayscaler.processes import SystemProcesses
 from tests.ray.stack import running_stack
+from tests.ray_tier import QUICK_LOSS
 
 pytestmark = pytest.mark.tier("ray")
 
@@ -154,13 +155,13 @@ while True:
 async def test_a_minimum_is_kept_with_the_same_node_and_a_killed_worker_is_replaced():
     kept = {"name": "kept", "minWorkers": 1, "maxWorkers": 2, "resources": {"CPU": 1}}
     on_demand = {"name": "on-demand", "maxWorkers": 4, "resources": {"CPU": 2}}
-    async with running_stack({**IDLE, "nodeTypes": [kept, on_demand]}) as stack:
+    async with running_stack({**IDLE, "nodeTypes": [kept, on_demand]}, env=QUICK_LOSS) as stack:
         await stack.until(lambda: stack.alive("kept"), "the minimum comes without demand")
         (minimum,) = stack.alive()
         driver = await stack.start_driver(f"BASE = {str(stack.base)!r}\n{ACTOR}")
         first = await stack.line(driver)
         # Ray tells of the actor as pending for a while after it has landed: the loss of its node in that time is answered at once, with
-        # a node that stays empty, for Ray itself finds the loss only about 16 s later.
+        # a node that stays empty, for Ray itself finds the loss only some seconds later.
         await stack.until(lambda: not stack.pending, "the actor is pending no more")
         await asyncio.sleep(2.0)
         victim = stack.workers.seen[stack.nodes[first].instance_id]

@@ -85,7 +85,9 @@ class Supervised:
         return [name for name in self.names() if name.endswith(" Z")]
 
     def pid_of(self, name: str) -> int:
-        (found,) = [pid for pid, (each, _, _) in tree(self.pid).items() if each == name]
+        """Return the process of a name; its own children have the same until they become what they are started for."""
+        named = {pid: parent for pid, (each, _, parent) in tree(self.pid).items() if each == name}
+        (found,) = [pid for pid, parent in named.items() if parent not in named]
         return found
 
     def rss_kib(self) -> int:
