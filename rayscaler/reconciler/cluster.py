@@ -27,8 +27,8 @@ from rayscaler.reconciler.apply import apply, end_overdue
 from rayscaler.reconciler.calls import Calls, Fact
 from rayscaler.reconciler.explain.whole import explain
 from rayscaler.reconciler.memory import Memory
-from rayscaler.reconciler.news import News
 from rayscaler.reconciler.state import build_state, next_due, next_fresh, sight
+from rayscaler.reconciler.worth import Worth
 from rayscaler.settings import HEARTBEAT_READINGS, Timings
 from rayscaler.store.base import ClusterRecord, Store
 
@@ -212,7 +212,7 @@ class ClusterReconciler:
         finally:
             if scene is not None:
                 asyncio.get_running_loop().call_soon(self._explain, *scene)  # after the calls that are to go out
-            self._memory.news = News.NONE  # its own doing
+            self._memory.worth = Worth.NOTHING  # its own doing
             self._cycle.is_running = False
             self._fold(self._clock.now())
 
@@ -284,10 +284,10 @@ class ClusterReconciler:
             except IllegalTransition:
                 # A fact that fits nothing known is dropped; the next list or report tells what is.
                 log.exception("fact.refused", cluster=self.name)
-            news, self._memory.news = self._memory.news, News.NONE
-            if wakes or news is News.CHANGE:
+            worth, self._memory.worth = self._memory.worth, Worth.NOTHING
+            if wakes or worth is Worth.DECIDING:
                 self._wake.set()
-            elif news is News.STEP and self._cycle.soon is None:
+            elif worth is Worth.TELLING and self._cycle.soon is None:
                 loop = asyncio.get_running_loop()
                 self._cycle.soon = loop.call_at(self._turns.next(loop.time(), self._cycle.took_s, self._timings), self._wake.set)
 

@@ -23,7 +23,7 @@ from rayscaler.model.state import Backoff, Expectation, FloorOwners, Hold
 from rayscaler.model.status import Action, DefinitionStatus
 from rayscaler.reconciler import backlog, floor, landing
 from rayscaler.reconciler.admission import Order
-from rayscaler.reconciler.news import News, news
+from rayscaler.reconciler.worth import Worth, worth
 from rayscaler.settings import Timings
 from rayscaler.store.base import ClusterRecord, OpenBatch
 
@@ -45,7 +45,7 @@ class Memory:
     `listed_at` is the same for the executor's lists. `floor` is the constraint that counts; once its cluster has ended it counts
     until `floor_until`, or until the new one has one; before that, while `floor_owners` are not over. `written` is the record as the store
     has it, `write_due` when what `record` says more is to be written; `unfinished` are launches of an earlier life, until they are sent again (then None),
-    and `ends_due` the instances whose end is noted and not yet sent.
+    and `ends_due` the instances whose end is noted and not yet sent. `worth` is that of all changes since its reader set it back.
     """
 
     config: ClusterConfig
@@ -91,7 +91,7 @@ class Memory:
     explanation: Explanation | None = None
     state_version: int = 0
     cycle: int = 0
-    news: News = News.NONE
+    worth: Worth = Worth.NOTHING
     actions: deque[Action] = field(default_factory=lambda: deque(maxlen=ACTIONS_KEPT))
 
     def take_record(self, record: ClusterRecord) -> None:
@@ -228,13 +228,13 @@ class Memory:
     def take_list(self, seen: Sequence[InstanceObservation], calls: frozenset[str], now: float) -> None:
         """Take a complete list; `calls` are the instances whose launch call ran at some moment of the listing."""
         if self.executor_error or not self.is_listed:
-            self.listed_at, self.news = now, News.CHANGE
+            self.listed_at, self.worth = now, Worth.DECIDING
         self.is_listed, self.executor_error = True, ""
         self._replace_all(observe.full_list(self.instances, seen, calls, now), now)
 
     def take_silence(self, error: str) -> None:
         """Note why the executor tells nothing."""
-        self.executor_error, self.news = error, News.CHANGE
+        self.executor_error, self.worth = error, Worth.DECIDING
 
     def take_launched(self, instance_id: str, external_id: str, now: float) -> None:
         """Take the executor's word that it has the instance."""
@@ -328,7 +328,7 @@ class Memory:
         """Store the instance; the one place where a change of status has consequences."""
         before = self.instances.get(instance.instance_id)
         self.instances[instance.instance_id] = instance
-        self.news = max(self.news, news(before, instance))
+        self.worth = max(self.worth, worth(before, instance))
         if before is not None and before.status is instance.status:
             return
         self.note(instance.status.value, instance, instance.reason, instance.detail, now)

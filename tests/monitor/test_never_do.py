@@ -195,7 +195,7 @@ except Exception as error:
     print(type(error).__name__)
 for name in ("possible", "wanted"):
     try:
-        ray.get(tasks[name], timeout=1)
+        ray.get(tasks[name], timeout=3)
     except Exception as error:
         print(name, type(error).__name__)
 """

@@ -1,27 +1,27 @@
-"""What a change of an instance means for the cluster's task: something to decide, something to tell, or nothing. Pure."""
+"""What a change of an instance is worth to the cluster's task: a decision, a word to people, or nothing. Pure."""
 
 from enum import IntEnum
 
 from rayscaler.model.instance import Instance, InstanceStatus
 
 
-class News(IntEnum):
-    """What has changed, at most."""
+class Worth(IntEnum):
+    """What has changed is worth so much, at most."""
 
-    NONE = 0
-    STEP = 1
-    """A launch gets on: there is something to tell, and nothing to decide."""
-    CHANGE = 2
-    """Something that a plan may rest on."""
+    NOTHING = 0
+    TELLING = 1
+    """A launch gets on: no plan rests on that."""
+    DECIDING = 2
+    """A plan may rest on it."""
 
 
-def news(before: Instance | None, after: Instance) -> News:
-    """Return what it means that an instance was `before` and is `after` now; None is one that was not known."""
+def worth(before: Instance | None, after: Instance) -> Worth:
+    """Return what it is worth that an instance was `before` and is `after` now; None is one that was not known."""
     if before is None:
-        return News.CHANGE
+        return Worth.DECIDING
     if before == after:
-        return News.NONE
-    return News.STEP if _weight(before) == _weight(after) else News.CHANGE
+        return Worth.NOTHING
+    return Worth.TELLING if _weight(before) == _weight(after) else Worth.DECIDING
 
 
 def _weight(instance: Instance) -> tuple[object, ...]:
