@@ -53,7 +53,7 @@ async def interleaved(cluster: servers.Cluster, samples: int, clusters: int, eac
     ours, floors = [], Floors()
     with tempfile.TemporaryDirectory(prefix="rs-k8s-") as directory:
         pod = Path(directory) / "pod.json"
-        await asyncio.to_thread(pod.write_text, json.dumps(await k8s_world.sample_pod(cluster)))
+        await asyncio.to_thread(pod.write_text, json.dumps(k8s_world.sample_pod()))
         for index in range(samples):
             took, in_flight = min([(await _floor(cluster, clusters * each, count), count) for count in IN_FLIGHT])
             floors.smallest.append(took)

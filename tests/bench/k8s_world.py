@@ -17,6 +17,9 @@ import grpc
 from rayscaler.api.gcs.v1 import gcs_pb2 as ray
 from rayscaler.api.head.v1 import head_pb2 as pb
 from rayscaler.api.head.v1 import head_pb2_grpc
+from rayscaler.config import native
+from rayscaler.executor.base import LaunchSpec
+from rayscaler.k8s import pods, services
 from tests.bench.result import say
 from tests.cluster import namespaces, product, servers
 from tests.cluster.api import JSON, Api
@@ -98,28 +101,14 @@ async def floor(of: Namespace, pods: int, in_flight: int, pod: Path | None = Non
     return float(json.loads(out)["seconds"])
 
 
-async def sample_pod(cluster: servers.Cluster) -> JSON:
-    """Return a worker's pod as the service asks for it, without what ties it to its cluster."""
-    async with namespace(cluster) as of, site(of) as made:
-        service = await made.serve()
-        uids = await heads(made, ["sample"])
-        async with observer(of, product.WORKERS.format("sample")) as seen, reports(service.address) as told:
-            await told.send("sample", uids["sample"], 0)
-            await asyncio.sleep(QUIET_S)
-            await told.send("sample", uids["sample"], 1)
-            (found,) = await seen.pods(1, CALL_S)
-        return _as_sent(await of.api.get(f"{of.path('pods')}/{found['pod']}"))
-
-
-def _as_sent(pod: JSON) -> JSON:
-    meta, spec = pod["metadata"], dict(pod["spec"])
-    spec.pop("nodeName", None)
-    spec["volumes"] = [each for each in spec["volumes"] if "projected" not in each]  # the API server adds its token anew
-    kept = {each["name"] for each in spec["volumes"]}
-    for container in spec["containers"]:
-        container["volumeMounts"] = [each for each in container["volumeMounts"] if each["name"] in kept]
-    metadata = {"labels": meta["labels"], "annotations": meta["annotations"]}
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+def sample_pod() -> pods.Manifest:
+    """Return a worker's pod as the service asks for it, without its cluster as owner: the garbage collector would take it away."""
+    (node_type,) = native.cluster(definition("sample"), native.KUBERNETES).node_types
+    spec = LaunchSpec("sample", "sample-small-1-0", node_type, services.address("sample", "any"))
+    entry = pods.entry_config_map("sample", pods.entry_text(), None)["metadata"]["name"]
+    pod = pods.worker(spec, namespace="any", entry=entry)
+    pod["metadata"].pop("namespace", None)
+    return pod
 
 
 @contextlib.asynccontextmanager
@@ -164,10 +153,15 @@ async def reports(address: str) -> AsyncIterator[Reports]:
         yield Reports(channel)
 
 
+def definition(name: str) -> JSON:
+    """Return a cluster of small workers."""
+    return product.document(name, {"name": "small", "resources": {"CPU": 1}})
+
+
 async def heads(made: Site, names: Sequence[str]) -> dict[str, str]:
     """Define clusters of small workers, and return the uid of each one's head once all are ready."""
     for name in names:
-        await made.define(product.document(name, {"name": "small", "resources": {"CPU": 1}}))
+        await made.define(definition(name))
     found = {name: (await made.head(name))["metadata"]["uid"] for name in names}
     say(f"{len(found)} heads are ready")
     return found
