@@ -26,6 +26,7 @@ REST_S = 1.0
 """From news of a cluster to telling it: a burst is told once."""
 SHARE = 10
 """What takes long to tell, such as a thousand instances that all change, is told so many times that long apart: the event loop has more to do."""
+LONGEST_REST_S = 10.0
 MOST_INSTANCES = 2000
 """Of more, only the short status is told: the whole would not fit into a ConfigMap, and takes a second to write down."""
 
@@ -75,7 +76,7 @@ class Telling:
         took_s = 0.0
         while True:
             await self._wake.wait()
-            await asyncio.sleep(max(REST_S, SHARE * took_s))
+            await asyncio.sleep(max(REST_S, min(SHARE * took_s, LONGEST_REST_S)))
             self._wake.clear()
             names, self._news = self._news, set()
             began_at = self._clock.mono()

@@ -28,6 +28,7 @@ async def clear(cluster: str, executor: Executor, told: Callable[[str], None], *
         try:
             left = await _ended(cluster, executor, timings)
         except Exception as error:
+            # A bug of an executor must neither end the service nor leave the definition undeletable: it is told, and tried again.
             is_bug = not isinstance(error, RayscalerError | TimeoutError)
             why = f"{type(error).__name__}, a bug; the log has it" if is_bug else str(error)
             why = f"its instances cannot be ended yet: {why or f'no answer within {timings.executor_call_s:g} s'}"
