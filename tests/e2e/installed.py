@@ -209,11 +209,14 @@ async def install(namespace: Namespace, directory: Path, *arguments: str) -> Asy
         raise
 
 
-async def taken_away(site: Installed) -> None:
-    """Uninstall, delete the definition, and find nothing but what the notes say."""
+async def taken_away(site: Installed, *, is_service_needed: bool = False) -> None:
+    """Uninstall, delete the definition, which goes without the service unless that `is_service_needed`, and find nothing but what the notes say."""
     await site.namespace.api.delete(site.namespace.path("pods/client"))
+    if is_service_needed:
+        await site.deployer.kubectl("delete", "configmap", "demo")
     await site.deployer.helm("uninstall", "any-name", "--wait")
-    await site.deployer.kubectl("delete", "configmap", "demo")
+    if not is_service_needed:
+        await site.deployer.kubectl("delete", "configmap", "demo")
     left: set[str] = set()
     try:
         async with asyncio.timeout(SWEPT_S):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from rayscaler.k8s import labels
 from tests.e2e import installed, pods
 
 pytestmark = pytest.mark.tier("e2e")
@@ -38,4 +39,6 @@ async def test_an_executor_beside_the_service_makes_the_workers_and_ends_them(ku
         (leader,) = await site.pods("rayscaler.io/leader=true")
         said = await pods.log(kube_namespace, leader["metadata"]["name"], container="rayscaler")
         assert "event=plugin.introduced" in said, "the service has no other executor"
-        await installed.taken_away(site)
+        definition = await kube_namespace.api.get(kube_namespace.path("configmaps/demo"))
+        assert labels.FINALIZER in definition["metadata"]["finalizers"]
+        await installed.taken_away(site, is_service_needed=True)
