@@ -106,9 +106,7 @@ def sample_pod() -> pods.Manifest:
     (node_type,) = native.cluster(definition("sample"), native.KUBERNETES).node_types
     spec = LaunchSpec("sample", "sample-small-1-0", node_type, services.address("sample", "any"))
     entry = pods.entry_config_map("sample", pods.entry_text(), None)["metadata"]["name"]
-    pod = pods.worker(spec, namespace="any", entry=entry)
-    pod["metadata"].pop("namespace", None)
-    return pod
+    return pods.worker(spec, namespace="any", entry=entry)
 
 
 @contextlib.asynccontextmanager

@@ -34,6 +34,15 @@ KEPT = {"configmaps rayscaler-ca", "secrets rayscaler-tls", "leases rayscaler", 
 """What the notes of the chart say, and what was there before."""
 SWEPT_S = 180.0
 """For Kubernetes' garbage collector and the kubelet to end what the definition owned: some seconds, and once above a minute on a busy machine."""
+CONNECT = """
+while True:
+    try:
+        ray.init("ray://demo-head:10001")
+        break
+    except ConnectionError:
+        time.sleep(0.2)  # the head is not there yet, and tells nobody when it is
+"""
+"""Of a driver: connect as soon as there is a head."""
 SAID_S = 120.0
 """For a client to say what is waited for."""
 NODES = """

@@ -14,7 +14,8 @@ pytestmark = pytest.mark.tier("e2e")
 TRIES = 4
 GONE_S = 45.0
 """For a worker to be drained and gone after its idle timeout; 2 s on an idle machine, and here the tests share it."""
-JOB = """
+JOB = (
+    """
 import json, sys, time, ray
 
 def say(**what):
@@ -23,13 +24,9 @@ def say(**what):
 @ray.remote(num_cpus=1)
 def task():
     return time.time()
-
-while True:
-    try:
-        ray.init("ray://demo-head:10001")
-        break
-    except ConnectionError:
-        time.sleep(0.2)
+"""
+    + installed.CONNECT
+    + """
 say(connected=time.time())
 for number in range(int(sys.argv[1])):
     while len(ray.nodes()) > 1 and any(node["Alive"] for node in ray.nodes() if "node:__internal_head__" not in node["Resources"]):
@@ -40,6 +37,7 @@ for number in range(int(sys.argv[1])):
     say(number=number, submitted=at, began=began, ended=time.time())
 ray.shutdown()
 """
+)
 
 
 async def test_a_cluster_is_installed_defined_used_and_taken_away(kube_namespace, tmp_path, capsys):

@@ -10,22 +10,20 @@ pytestmark = pytest.mark.tier("e2e")
 SIDECAR = ("--set", "executor.sidecar.enabled=true,executor.sidecar.args={executor,serve,k8s},executor.sidecar.serviceAccountToken=true")
 GONE_S = 60.0
 """For a worker to be drained and gone after its idle timeout; 3 s on an idle machine."""
-JOB = """
+JOB = (
+    """
 import json, os, time, ray
 
 @ray.remote(num_cpus=1)
 def task():
     return os.environ["RAY_CLOUD_INSTANCE_ID"]
-
-while True:
-    try:
-        ray.init("ray://demo-head:10001")
-        break
-    except ConnectionError:
-        time.sleep(0.2)
+"""
+    + installed.CONNECT
+    + """
 print(json.dumps({"where": ray.get(task.remote())}), flush=True)
 ray.shutdown()
 """
+)
 
 
 async def test_an_executor_beside_the_service_makes_the_workers_and_ends_them(kube_namespace, tmp_path):
