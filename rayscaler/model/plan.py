@@ -73,8 +73,26 @@ class Placement:
 
 
 @dataclass(frozen=True)
+class Mix:
+    """How good the launches on demand are: `cost` is theirs in the definition's unit, `bound` what no mix can be cheaper than, None: not reckoned.
+
+    `steps` is how much work went into making it cheaper (0: the first answer), `binds` what keeps it from being cheaper, in words.
+    """
+
+    cost: float
+    bound: float | None = None
+    steps: int = 0
+    binds: tuple[str, ...] = ()
+
+    @property
+    def gap(self) -> float | None:
+        """The share by which the cost is above the bound, 0.03 for 3 %; None where no bound is known."""
+        return None if not self.bound else self.cost / self.bound - 1
+
+
+@dataclass(frozen=True)
 class Plan:
-    """The output of the planner. `unneeded` names in-flight instances that nothing needs now."""
+    """The output of the planner. `unneeded` names in-flight instances that nothing needs now, `mix` is None where no type launched on demand has a cost."""
 
     launches: tuple[Launch, ...] = ()
     drains: tuple[Drain, ...] = ()
@@ -82,6 +100,7 @@ class Plan:
     infeasible: tuple[Infeasible, ...] = ()
     placements: tuple[Placement, ...] = field(default=(), repr=False)
     unneeded: tuple[str, ...] = ()
+    mix: Mix | None = None
 
     @property
     def is_empty(self) -> bool:
