@@ -7,6 +7,7 @@ import argparse
 import importlib
 import sys
 
+from tests.bench import plan_cases, planning
 from tests.bench.result import NO_ANCHOR, Options, Result, say
 
 LOCAL = {
@@ -24,7 +25,9 @@ KUBERNETES = {
     "k8s-task": "tests.bench.k8s_task",
 }
 """On a real API server with simulated nodes."""
-CASES = {**LOCAL, **KUBERNETES}
+PLAN = {f"{planning.PREFIX}{name}": "tests.bench.planning" for name in plan_cases.CASES}
+"""Planning alone, on big input."""
+CASES = {**LOCAL, **KUBERNETES, **PLAN}
 
 
 def main() -> int:
@@ -33,7 +36,9 @@ def main() -> int:
         prog="python -m tests.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("cases", nargs="*", metavar="case", help=f"any of: {', '.join(CASES)} (default: {', '.join(LOCAL)})")
-    parser.add_argument("--k8s", action="store_true", help=f"by default run {', '.join(KUBERNETES)}")
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--k8s", action="store_true", help=f"by default run {', '.join(KUBERNETES)}")
+    group.add_argument("--plan", action="store_true", help=f"by default run {', '.join(PLAN)}")
     parser.add_argument(
         "--pairs",
         type=int,
@@ -46,9 +51,9 @@ def main() -> int:
     if unknown:
         parser.error(f"no such case: {', '.join(unknown)}; there are: {', '.join(CASES)}")
     codes = []
-    for name in given.cases or (KUBERNETES if given.k8s else LOCAL):
+    for name in given.cases or (KUBERNETES if given.k8s else PLAN if given.plan else LOCAL):
         say(f"== {name}")
-        result: Result = importlib.import_module(CASES[name]).run(Options(given.pairs, given.samples, given.seed))
+        result: Result = importlib.import_module(CASES[name]).run(Options(given.pairs, given.samples, given.seed, name))
         print(result.line(), flush=True)
         codes.append(result.exit_code)
     return NO_ANCHOR if NO_ANCHOR in codes else max(codes)
