@@ -1,6 +1,7 @@
 """Cases `plan-...`: the planner on big input, every sample in a process of its own; beside it Ray's planner where it comes to an end.
 
-`ours` and `anchor` are seconds: ours of the final plan, warm, the anchor's of its only run in a process of its own.
+`ours` and `anchor` are seconds: ours of the final plan, warm, the anchor's of its only run in a process of its own. A plan is called by the
+budget it was given, as `0.25s`, or `first`; `worth` says what each costs beside the lower bound (tests/optimum/bound.py) on placing the same.
 """
 
 import itertools

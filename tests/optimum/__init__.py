@@ -1,1 +1,1 @@
-"""What the best plan can be, reckoned without the planner: nothing here imports `rayscaler.planner` (tests/optimum/test_apart.py)."""
+"""What the best plan can be, reckoned without the planner: a contract in pyproject.toml says that nothing here imports it."""
