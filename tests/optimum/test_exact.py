@@ -10,7 +10,9 @@ from rayscaler.model.demand import Bundle, Demand, LabelCondition, LabelSelector
 from rayscaler.model.node import NodeStatus, RayNode
 from rayscaler.model.nodetype import ClusterConfig, NodeType
 from rayscaler.model.resources import UNIT, Resources
+from tests.optimum.bound import bound
 from tests.optimum.exact import fills, solve
+from tests.optimum.small import state_of
 from tests.properties.world import label_ok, lacking
 
 pytestmark = pytest.mark.tier("unit")
@@ -148,3 +150,18 @@ def test_it_finds_what_trying_everything_finds():
         assert (found.unplaced, found.cost) == (unplaced, pytest.approx(cost)), (given, demands)
         seen[unplaced > 0, cost > 2] += 1
     assert len(seen) > 2  # some fit, some do not, some need several nodes
+
+
+def test_the_bound_is_never_above_the_optimum():
+    seed, ties = 5_501, 0
+    print(f"seed {seed}")
+    dice = random.Random(seed)
+    for number in range(100):
+        state = state_of(dice)
+        best = solve(state.config, state.demands, state.nodes)
+        least = bound(state.config, state.demands, state.nodes)
+        assert least.unplaced <= best.unplaced, (number, state)
+        if least.unplaced == best.unplaced:  # with more left out it may be cheaper
+            assert least.cost <= best.cost + 1e-6, (number, state)
+            ties += 1
+    assert ties > 50

@@ -3,12 +3,20 @@
 import ast
 import random
 from collections import Counter
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
 import pytest
 
-from rayscaler.model.resources import UNIT
+from rayscaler.model.demand import Bundle, Demand, Gang, Reserve, Strategy
+from rayscaler.model.instance import Reason
+from rayscaler.model.node import NodeStatus, RayNode
+from rayscaler.model.nodetype import ClusterConfig, NodeType
+from rayscaler.model.plan import Infeasible, Launch, Placement, Plan
+from rayscaler.model.resources import UNIT, Resources
+from rayscaler.model.state import ClusterState
+from tests.properties.checker import check
 from tests.properties.devices import items, pack, remainders, rooms
 
 pytestmark = pytest.mark.tier("unit")
@@ -84,6 +92,54 @@ def test_the_search_finds_what_trying_all_ways_finds():
         assert bool(remainders(items(Counter(wanted)), free)) is good
         answers[good] += 1
     assert min(answers[True], answers[False]) > 50  # the cases decide something
+
+
+def asked(amount: float, count: int, *, most: int = -1, **more) -> tuple[ClusterState, Bundle]:
+    """Return a state in which nodes of two GPUs can be launched for a demand."""
+    bundle = Bundle(Resources.of(GPU=amount))
+    config = ClusterConfig("c", (NodeType("two", Resources.of(CPU=4, GPU=2), cost=1.0),), max_workers=most)
+    return ClusterState(1000.0, config, demands=(Demand(bundle, count),), **more), bundle
+
+
+def on_one_new(bundle: Bundle, count: int, *infeasible: Infeasible) -> Plan:
+    launch = Launch("two", Reason.DEMAND, "", (Reserve(bundle, count),))
+    return Plan((launch,), infeasible=infeasible, placements=(Placement(bundle, count, "new:0"),))
+
+
+@pytest.mark.parametrize(("amount", "count", "is_good"), [(0.6, 2, True), (0.6, 3, False), (0.5, 4, True), (0.3, 6, True), (0.3, 7, False)])
+def test_the_judge_sees_what_two_devices_do_not_hold(amount, count, is_good):
+    state, bundle = asked(amount, count)
+    wrong = check(state, on_one_new(bundle, count))
+    assert wrong == [] if is_good else any("has not enough GPU" in each for each in wrong), wrong
+
+
+@pytest.mark.parametrize(("free", "is_good"), [(1.4, True), (1.5, True), (1.3, False), (0.5, False)])
+def test_the_judge_knows_what_a_partly_used_node_has(free, is_good):
+    """0.4 and another: of 1.4 free one device is whole and the other has 0.4 left; of 0.5 free nobody knows of which."""
+    row = RayNode("n", "", "", NodeStatus.RUNNING, Resources.of(GPU=2), Resources.of(GPU=free))
+    state, bundle = asked(0.4, 3, nodes=(row,))
+    wrong = check(state, Plan(placements=(Placement(bundle, 3, "ray:n"),)))
+    assert wrong == [] if is_good else any("has not enough GPU" in each for each in wrong), wrong
+
+
+def test_the_judge_accuses_of_leaving_out_only_where_any_way_leaves_room():
+    state, bundle = asked(0.6, 3, most=1)
+    rest = Infeasible(bundle, 1, Reason.MAX_WORKERS, "waits")
+    assert check(state, on_one_new(bundle, 2, rest)) == []
+    state, bundle = asked(0.5, 3, most=1)
+    rest = Infeasible(bundle, 1, Reason.MAX_WORKERS, "waits")
+    assert any("is left out though ['new:0'] have room" in each for each in check(state, on_one_new(bundle, 2, rest)))
+
+
+@pytest.mark.parametrize(
+    ("amount", "reason", "word"),
+    [(0.6, Reason.NO_TYPE_FITS, ""), (0.6, Reason.MAX_WORKERS, "never"), (0.5, Reason.NO_TYPE_FITS, "for ever")],
+)
+def test_the_judge_knows_which_gang_no_node_ever_holds(amount, reason, word):
+    state, bundle = asked(amount, 0, most=0)
+    gang = Gang("g", Strategy.STRICT_PACK, (Demand(bundle, 3),))
+    wrong = check(replace(state, gangs=(gang,)), Plan(infeasible=(Infeasible(gang, 1, reason, "so it is"),)))
+    assert [word in each for each in wrong] == ([True] if word else []), wrong
 
 
 @pytest.mark.parametrize("name", ["checker.py", "devices.py", "ends.py", "world.py"])
