@@ -73,8 +73,8 @@ def _after_whole(wanted: Items, free: Rooms) -> tuple[Items, Rooms] | None:
 
 @lru_cache(maxsize=100_000)
 def _has_way(wanted: Items, free: Rooms) -> bool:
-    if not wanted:
-        return True
+    if len(wanted) < 2:
+        return all(sum(room // amount for room in free) >= count for amount, count in wanted)
     if sum(amount * count for amount, count in wanted) > sum(free):
         return False
     return any(_has_way(_one_less(wanted), left) for left in _choices(wanted[0][0], free))
@@ -82,9 +82,11 @@ def _has_way(wanted: Items, free: Rooms) -> bool:
 
 @lru_cache(maxsize=100_000)
 def _ways(wanted: Items, free: Rooms) -> frozenset[Rooms]:
-    if not wanted:
-        return frozenset({free})
-    return frozenset().union(*(_ways(_one_less(wanted), left) for left in _choices(wanted[0][0], free)))
+    ways = {free}
+    for amount, count in wanted:
+        for _ in range(count):
+            ways = {left for way in ways for left in _choices(amount, way)}
+    return frozenset(ways)
 
 
 def _one_less(wanted: Items) -> Items:
