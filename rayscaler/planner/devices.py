@@ -4,6 +4,7 @@ Owns the arithmetic of one kind of device on one node. Knows nothing of nodes, s
 """
 
 from collections.abc import Iterable
+from typing import final
 
 from rayscaler.model.resources import UNIT
 
@@ -25,6 +26,7 @@ class Several(int):
         return made
 
 
+@final
 class Devices(tuple[tuple[int, int], ...]):
     """What is free of each device as (amount, number of such devices), least first; used up ones are left out.
 

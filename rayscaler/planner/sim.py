@@ -107,7 +107,7 @@ def less(room: Room, needs: Needs, count: int) -> Room:
     left = list(room)
     for index, amount in needs:
         held = left[index]
-        left[index] = held.without(amount, count) if isinstance(held, Devices) else held - amount * count
+        left[index] = held.without(amount, count) if type(held) is Devices else held - amount * count
     return tuple(left)
 
 
