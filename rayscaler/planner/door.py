@@ -13,8 +13,8 @@ from rayscaler.model.node import NodeStatus, RayNode
 from rayscaler.model.nodetype import NodeType
 from rayscaler.model.raynames import GROUP_MARK
 from rayscaler.model.resources import DEVICES, IMPLICIT_PREFIX, NODE_PREFIX, UNIT, Resources
-from rayscaler.model.state import ClusterState, Expectation
-from rayscaler.planner.devices import devices
+from rayscaler.model.state import ClusterState, Expectation, Misfit
+from rayscaler.planner.devices import Devices, devices
 from rayscaler.planner.sim import EXPECTED, HEAD, SETTLED, Draft, Labels, NodeRun, Promise, Room, Shape, TypeView, amounts
 
 PPM = 1_000_000
@@ -90,6 +90,9 @@ class _Capacity:
     def __init__(self, draft: Draft) -> None:
         self.draft = draft
         self.marks_asked = {gang.label for gang in draft.gangs}
+        self.misfits: dict[str, list[Misfit]] = {}
+        for each in draft.state.misfits:
+            self.misfits.setdefault(each.ray_node_id, []).append(each)
         self.labels: dict[Labels, Labels] = {}
         self.runs: list[NodeRun] = []
         self.floor: list[NodeRun] = []
@@ -145,9 +148,19 @@ class _Capacity:
         marks = self.marks_asked.intersection(row.dynamic_labels) if self.marks_asked else frozenset()
         total = _room(row.total, self.draft.names)
         self.totals.add((labels, total))
-        free = _room(row.available, self.draft.names, row.total)
+        free = self._learned(row, _room(row.available, self.draft.names, row.total))
         run = NodeRun(tier, row.node_type, labels, free, (name,), frozenset(marks))
         return run, run._replace(room=total)
+
+    def _learned(self, row: RayNode, room: Room) -> Room:
+        """Return the room without devices that the node turned out not to have."""
+        found = list(room)
+        for each in self.misfits.get(row.ray_node_id, ()):
+            if each.name in self.draft.names:
+                index = self.draft.names.index(each.name)
+                held = found[index]
+                found[index] = held.below(each.amount) if isinstance(held, Devices) else held
+        return tuple(found)
 
     def _labels(self, labels: Labels) -> Labels:
         return self.labels.setdefault(labels, labels)
