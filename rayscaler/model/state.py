@@ -1,6 +1,7 @@
 """The whole input of `plan()`."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from rayscaler.model.demand import Constraint, Demand, Gang, Reserve
 from rayscaler.model.instance import Instance, Reason
@@ -28,6 +29,14 @@ class Backoff:
     until: float
     detail: str
     probe: int = 1
+
+
+class Misfit(NamedTuple):
+    """A node that turned out not to have `amount` of a device resource, though the sum of what is free there is as much."""
+
+    ray_node_id: str
+    name: str
+    amount: int
 
 
 @dataclass(frozen=True)
@@ -58,7 +67,7 @@ class ClusterState:
     `no_launch` and `no_end` say why nothing may be launched on demand, or drained and ended (design §2.7); None is clear sight.
     `held` is how many of a node type are kept as a minimum because a head was lost (design §2.8).
     `unneeded_since` says since when an in-flight instance has not been needed; `is_landing` that work has just landed, so that some of
-    the demand may be that work.
+    the demand may be that work. `misfits` is what nodes turned out not to have.
     """
 
     now: float
@@ -72,6 +81,7 @@ class ClusterState:
     backoffs: tuple[Backoff, ...] = ()
     held: tuple[tuple[str, int], ...] = ()
     unneeded_since: tuple[tuple[str, float], ...] = ()
+    misfits: tuple[Misfit, ...] = ()
     is_landing: bool = False
     unneeded_grace_s: float = 10.0
     node_dead_grace_s: float = 5.0

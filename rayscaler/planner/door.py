@@ -12,9 +12,10 @@ from rayscaler.model.instance import ENDED, STANDING, Instance, InstanceStatus
 from rayscaler.model.node import NodeStatus, RayNode
 from rayscaler.model.nodetype import NodeType
 from rayscaler.model.raynames import GROUP_MARK
-from rayscaler.model.resources import IMPLICIT_PREFIX, NODE_PREFIX, UNIT, Resources
-from rayscaler.model.state import ClusterState, Expectation
-from rayscaler.planner.sim import EXPECTED, HEAD, SETTLED, Draft, Labels, NodeRun, Promise, Room, Shape, TypeView
+from rayscaler.model.resources import DEVICES, IMPLICIT_PREFIX, NODE_PREFIX, UNIT, Resources
+from rayscaler.model.state import ClusterState, Expectation, Misfit
+from rayscaler.planner.devices import Devices, devices
+from rayscaler.planner.sim import EXPECTED, HEAD, SETTLED, Draft, Labels, NodeRun, Promise, Room, Shape, TypeView, amounts
 
 PPM = 1_000_000
 """Shares are integers in millionths."""
@@ -89,6 +90,9 @@ class _Capacity:
     def __init__(self, draft: Draft) -> None:
         self.draft = draft
         self.marks_asked = {gang.label for gang in draft.gangs}
+        self.misfits: dict[str, list[Misfit]] = {}
+        for each in draft.state.misfits:
+            self.misfits.setdefault(each.ray_node_id, []).append(each)
         self.labels: dict[Labels, Labels] = {}
         self.runs: list[NodeRun] = []
         self.floor: list[NodeRun] = []
@@ -144,9 +148,19 @@ class _Capacity:
         marks = self.marks_asked.intersection(row.dynamic_labels) if self.marks_asked else frozenset()
         total = _room(row.total, self.draft.names)
         self.totals.add((labels, total))
-        free = _room(row.available, self.draft.names, row.total)
+        free = self._learned(row, _room(row.available, self.draft.names, row.total))
         run = NodeRun(tier, row.node_type, labels, free, (name,), frozenset(marks))
         return run, run._replace(room=total)
+
+    def _learned(self, row: RayNode, room: Room) -> Room:
+        """Return the room without devices that the node turned out not to have."""
+        found = list(room)
+        for each in self.misfits.get(row.ray_node_id, ()):
+            if each.name in self.draft.names:
+                index = self.draft.names.index(each.name)
+                held = found[index]
+                found[index] = held.below(each.amount) if isinstance(held, Devices) else held
+        return tuple(found)
 
     def _labels(self, labels: Labels) -> Labels:
         return self.labels.setdefault(labels, labels)
@@ -239,19 +253,22 @@ def _largest(names: Iterable[str], types: Iterable[NodeType], nodes: Iterable[Ra
 
 
 def _room(held: Resources, names: Iterable[str], total: Resources | None = None) -> Room:
-    """Return amounts by name; an implicit resource that a node has not listed yet is there in full (DK-8)."""
+    """Return amounts by name, devices one by one; an implicit resource that a node has not listed yet is there in full (DK-8)."""
     listed = held.amounts
     whole = listed if total is None else total.amounts
     return tuple(
-        max(0, listed.get(name, UNIT if name.startswith(IMPLICIT_PREFIX) and name not in whole else 0))  # all used up is left out
+        devices(whole.get(name, 0), listed.get(name, 0))
+        if name in DEVICES
+        else max(0, listed.get(name, UNIT if name.startswith(IMPLICIT_PREFIX) and name not in whole else 0))  # all used up is left out
         for name in names
     )
 
 
 def _view(node_type: NodeType, names: Sequence[str]) -> TypeView:
     room = _room(node_type.resources, names)
-    kinds = tuple(i for i, name in enumerate(names) if room[i] > 0 and not name.startswith(NODE_PREFIX))
-    return TypeView(node_type, tuple(sorted(node_type.node_labels().items())), room, kinds)
+    brings = amounts(room)
+    kinds = tuple(i for i, name in enumerate(names) if brings[i] > 0 and not name.startswith(NODE_PREFIX))
+    return TypeView(node_type, tuple(sorted(node_type.node_labels().items())), room, brings, kinds)
 
 
 def _busyness(row: RayNode) -> int:

@@ -21,7 +21,7 @@ from rayscaler.model.nodetype import ClusterConfig
 from rayscaler.model.plan import Infeasible
 from rayscaler.model.state import Backoff, Expectation, FloorOwners, Hold
 from rayscaler.model.status import Action, DefinitionStatus
-from rayscaler.reconciler import backlog, floor, landing
+from rayscaler.reconciler import backlog, floor, landing, misfit
 from rayscaler.reconciler.admission import Order
 from rayscaler.reconciler.worth import Worth, worth
 from rayscaler.settings import Timings
@@ -74,6 +74,7 @@ class Memory:
     expectations: dict[str, Expectation] = field(default_factory=dict)
     backoffs: dict[str, Backoff] = field(default_factory=dict)
     unneeded_since: dict[str, float] = field(default_factory=dict)
+    guesses: misfit.Guesses = field(default_factory=dict)
     drains: dict[str, AskedDrain] = field(default_factory=dict)
     hold: Hold | None = None
     floor: Constraint | None = None

@@ -9,6 +9,7 @@ from rayscaler.model.nodetype import NodeType
 from rayscaler.model.plan import Plan
 from rayscaler.model.resources import UNIT, Resources
 from rayscaler.model.state import ClusterState
+from tests.properties import devices
 
 
 class World:
@@ -91,8 +92,42 @@ def held(name: str, amounts: dict[str, int], total: dict[str, int]) -> int:
     return UNIT if implicit else 0
 
 
-def fits(bundle: Bundle, amounts: dict[str, int], total: dict[str, int]) -> bool:
-    return all(held(name, amounts, total) >= amount for name, amount in bundle.resources.items())
+def lacking(wanted: list[tuple[Bundle, int]], free: dict[str, int], total: dict[str, int]) -> list[str]:
+    """Return of which resources a node that is otherwise free has not enough for all of these bundles at once, each by its count."""
+    sums: Counter[str] = Counter()
+    for bundle, count in wanted:
+        sums.update({name: amount * count for name, amount in bundle.resources.items()})
+    short = [name for name, amount in sums.items() if amount > held(name, free, total)]
+    by_device = devices.wanted_of((bundle.resources, count) for bundle, count in wanted)
+    return short + [
+        name
+        for name, amounts in by_device.items()
+        if name not in short and not devices.pack(devices.items(amounts), devices.rooms(total.get(name, 0), held(name, free, total)))
+    ]
+
+
+def fits(bundle: Bundle, free: dict[str, int], total: dict[str, int]) -> bool:
+    return not lacking([(bundle, 1)], free, total)
+
+
+class Rest:
+    """What a plan leaves free on a node. Which devices it takes the plan does not say, so there is room only where any way leaves it."""
+
+    def __init__(self, free: dict[str, int], total: dict[str, int]) -> None:
+        self.free, self.total, self.placed = free, total, list[tuple[Bundle, int]]()
+
+    def holds(self, bundles: list[Bundle]) -> bool:
+        """Whether all of these have room besides what is placed."""
+        more = [(bundle, 1) for bundle in bundles]
+        if lacking([*self.placed, *more], self.free, self.total):
+            return False
+        placed = devices.wanted_of((bundle.resources, count) for bundle, count in self.placed)
+        for name, amounts in devices.wanted_of((bundle.resources, 1) for bundle in bundles).items():
+            rooms = devices.rooms(self.total.get(name, 0), held(name, self.free, self.total))
+            ways = devices.remainders(devices.items(placed.get(name, {})), rooms)
+            if not all(devices.pack(devices.items(amounts), left) for left in ways):
+                return False
+        return True
 
 
 def label_ok(bundle: Bundle, labels: dict[str, str]) -> bool:
