@@ -12,9 +12,10 @@ from rayscaler.model.instance import ENDED, STANDING, Instance, InstanceStatus
 from rayscaler.model.node import NodeStatus, RayNode
 from rayscaler.model.nodetype import NodeType
 from rayscaler.model.raynames import GROUP_MARK
-from rayscaler.model.resources import IMPLICIT_PREFIX, NODE_PREFIX, UNIT, Resources
+from rayscaler.model.resources import DEVICES, IMPLICIT_PREFIX, NODE_PREFIX, UNIT, Resources
 from rayscaler.model.state import ClusterState, Expectation
-from rayscaler.planner.sim import EXPECTED, HEAD, SETTLED, Draft, Labels, NodeRun, Promise, Room, Shape, TypeView
+from rayscaler.planner.devices import devices
+from rayscaler.planner.sim import EXPECTED, HEAD, SETTLED, Draft, Labels, NodeRun, Promise, Room, Shape, TypeView, amounts
 
 PPM = 1_000_000
 """Shares are integers in millionths."""
@@ -239,19 +240,22 @@ def _largest(names: Iterable[str], types: Iterable[NodeType], nodes: Iterable[Ra
 
 
 def _room(held: Resources, names: Iterable[str], total: Resources | None = None) -> Room:
-    """Return amounts by name; an implicit resource that a node has not listed yet is there in full (DK-8)."""
+    """Return amounts by name, devices one by one; an implicit resource that a node has not listed yet is there in full (DK-8)."""
     listed = held.amounts
     whole = listed if total is None else total.amounts
     return tuple(
-        max(0, listed.get(name, UNIT if name.startswith(IMPLICIT_PREFIX) and name not in whole else 0))  # all used up is left out
+        devices(whole.get(name, 0), listed.get(name, 0))
+        if name in DEVICES
+        else max(0, listed.get(name, UNIT if name.startswith(IMPLICIT_PREFIX) and name not in whole else 0))  # all used up is left out
         for name in names
     )
 
 
 def _view(node_type: NodeType, names: Sequence[str]) -> TypeView:
     room = _room(node_type.resources, names)
-    kinds = tuple(i for i, name in enumerate(names) if room[i] > 0 and not name.startswith(NODE_PREFIX))
-    return TypeView(node_type, tuple(sorted(node_type.node_labels().items())), room, kinds)
+    brings = amounts(room)
+    kinds = tuple(i for i, name in enumerate(names) if brings[i] > 0 and not name.startswith(NODE_PREFIX))
+    return TypeView(node_type, tuple(sorted(node_type.node_labels().items())), room, brings, kinds)
 
 
 def _busyness(row: RayNode) -> int:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from rayscaler.model.demand import Gang
 from rayscaler.model.instance import Reason
 from rayscaler.model.plan import Infeasible
-from rayscaler.model.resources import IMPLICIT_PREFIX, NODE_PREFIX
+from rayscaler.model.resources import DEVICES, IMPLICIT_PREFIX, NODE_PREFIX, UNIT, to_text
 from rayscaler.planner import limits
 from rayscaler.planner.sim import Draft, Shape, TypeView, times
 
@@ -69,6 +69,10 @@ def _fits_a_node(draft: Draft, shape: Shape) -> bool:
 
 
 def _never(draft: Draft, shape: Shape, fitting: Sequence[TypeView]) -> Verdict:
+    torn = sorted({f"{to_text(name, amount)} {name}" for part in shape.parts or (shape,) for name, amount in _torn(part)})
+    if torn:
+        text = f"cannot be had: Ray gives a part of one device or whole devices, never {', '.join(torn)}"
+        return Verdict(Reason.NO_TYPE_FITS, text)
     bound = sorted({name for name in shape.bundle.resources if _is_bound(draft, name)})
     if bound:
         return Verdict(
@@ -77,7 +81,16 @@ def _never(draft: Draft, shape: Shape, fitting: Sequence[TypeView]) -> Verdict:
         )
     if fitting:
         return Verdict(Reason.NO_TYPE_HAS_LABELS, f"cannot be launched: {_names(fitting)} would hold it, but no such type has its labels")
+    if shape.parts and any(shape.bundle.resources.fits(view.node_type.resources) for view in draft.views):
+        return Verdict(
+            Reason.NO_TYPE_FITS, f"cannot be launched: no node of {_names(draft.views)} has devices enough, each part must come from one"
+        )
     return Verdict(Reason.NO_TYPE_FITS, f"cannot be launched: no node of {_names(draft.views)} is big enough, even when empty")
+
+
+def _torn(shape: Shape) -> list[tuple[str, int]]:
+    """Return what the shape asks for of devices that is neither a part of one nor whole ones."""
+    return [(name, amount) for name, amount in shape.bundle.resources.items_sorted if name in DEVICES and amount > UNIT and amount % UNIT]
 
 
 def _is_bound(draft: Draft, name: str) -> bool:

@@ -16,11 +16,13 @@ from rayscaler.model.nodetype import NodeType
 from rayscaler.model.plan import Drain, Infeasible, Termination
 from rayscaler.model.resources import MANY
 from rayscaler.model.state import Backoff, ClusterState
+from rayscaler.planner.devices import Devices
 
 HEAD, SETTLED, EXPECTED, NEW = range(4)
 """Tiers of capacity, in the order of use: the head; joined nodes; nodes launched for something, in flight or just joined; this plan's."""
 
-Room = tuple[int, ...]
+Room = tuple[int | Devices, ...]
+"""What is free by index of resource name: an amount, or devices where Ray hands them out one by one."""
 Labels = tuple[tuple[str, str], ...]
 Needs = tuple[tuple[int, int], ...]
 
@@ -56,7 +58,10 @@ class Promise(NamedTuple):
 
 
 class NodeRun(NamedTuple):
-    """Nodes that are equal in all that matters here. `marks` are labels of gangs that lie there, `members` their names in order."""
+    """Nodes that are equal in all that matters here. `marks` are labels of gangs that lie there, `members` their names in order.
+
+    `bare` is the room before anything was put there, once something is: devices cannot be given back one by one.
+    """
 
     tier: int
     node_type: str
@@ -66,15 +71,17 @@ class NodeRun(NamedTuple):
     marks: frozenset[str] = frozenset()
     load: tuple[Load, ...] = ()
     promises: tuple[Promise, ...] = ()
+    bare: Room = ()
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class TypeView:
-    """A node type with its empty node's room. `kinds` are the indices of what it brings and somebody asks for."""
+    """A node type with its empty node's room. `brings` are its amounts, `kinds` the indices of what it brings and somebody asks for."""
 
     node_type: NodeType
     labels: Labels
     room: Room
+    brings: tuple[int, ...]
     kinds: tuple[int, ...]
 
     @property
@@ -96,11 +103,17 @@ def times(room: Room, needs: Needs) -> int:
 
 
 def less(room: Room, needs: Needs, count: int) -> Room:
-    """Return `room` after `count` of `needs` were taken from it; a negative count gives back."""
+    """Return `room` after `count` of `needs`, which must fit, were taken from it."""
     left = list(room)
     for index, amount in needs:
-        left[index] -= amount * count
+        held = left[index]
+        left[index] = held.without(amount, count) if isinstance(held, Devices) else held - amount * count
     return tuple(left)
+
+
+def amounts(room: Room) -> tuple[int, ...]:
+    """Return how much of each kind is left in `room`, devices by their sum."""
+    return tuple([held.total if isinstance(held, Devices) else held for held in room])
 
 
 def loaded(run: NodeRun, members: tuple[str, ...], load: Load, mark: str = "") -> NodeRun:
@@ -114,6 +127,7 @@ def loaded(run: NodeRun, members: tuple[str, ...], load: Load, mark: str = "") -
         run.marks | {mark} if mark else run.marks,
         (*run.load, load),
         run.promises,
+        run.bare or run.room,
     )
 
 
