@@ -67,7 +67,11 @@ class World:
                 continue
             free = dict(row.available)
             used = {name: amount - free.get(name, 0) for name, amount in row.total.items() if name != "object_store_memory"}
-            used = {name: amount for name, amount in used.items() if amount > 0 and not name.startswith("node:") and "_group_" not in name}
+            used = {
+                name: devices.least_amount(amount) if name in devices.DEVICES else amount
+                for name, amount in used.items()
+                if amount > 0 and not name.startswith("node:") and "_group_" not in name
+            }
             if used:
                 found[Bundle(Resources(used))] += 1
         return found
