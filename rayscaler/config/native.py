@@ -30,7 +30,7 @@ _PLACES = {"at the top": ROOT, "in spec": SPEC, "in spec.head": HEAD, "in a node
 _OTHER_WORDS = {
     "headGroupSpec": "head", "workerGroupSpecs": "nodeTypes", "groupName": "name", "minReplicas": "minWorkers", "maxReplicas": "maxWorkers",
     "idleTimeoutSeconds": "idleTimeout", "idleTimeoutMinutes": "idleTimeout", "rayStartParams": "startParams", "numOfHosts": "hostsPerReplica",
-    "podTypes": "nodeTypes", "podConfig": "template", "rayResources": "resources", "available_node_types": "nodeTypes",
+    "upscalingMode": "upscalingSpeed", "podTypes": "nodeTypes", "podConfig": "template", "rayResources": "resources", "available_node_types": "nodeTypes",
 }  # fmt: skip
 """Keys of Ray's and KubeRay's definitions, and what they are called here."""
 _PORT = re.compile(executors.PORT)

@@ -255,6 +255,7 @@ UNKNOWN = [
     (("maxWorkers",), "maxWorkers: 'maxWorkers': unknown key; it belongs in spec or in a node type"),
     (("spec", "minWorkers"), "spec.minWorkers: 'minWorkers': unknown key; it belongs in a node type"),
     (("spec", "workerGroupSpecs"), "spec.workerGroupSpecs: 'workerGroupSpecs': unknown key; did you mean nodeTypes?"),
+    (("spec", "upscalingMode"), "spec.upscalingMode: 'upscalingMode': unknown key; did you mean upscalingSpeed?"),
     ((*SMALL, "rayStartParams"), "spec.nodeTypes[0].rayStartParams: 'rayStartParams': unknown key; did you mean startParams?"),
     (("spec", "a\nb"), "spec['a\\nb']: 'a\\nb': unknown key; one of: executor"),
 ]
