@@ -20,7 +20,7 @@ from rayscaler.model.nodetype import (
 API_VERSION = "rayscaler.io/v1"
 ROOT = {"apiVersion", "kind", "metadata", "spec"}
 METADATA = {"name"}
-SPEC = {"maxWorkers", "upscalingSpeed", "idleTimeout", "floorAfterDriver", "executor", "head", "nodeTypes"}
+SPEC = {"maxWorkers", "upscalingSpeed", "spendLimit", "idleTimeout", "floorAfterDriver", "executor", "head", "nodeTypes"}
 HEAD = {"resources", "startParams", "env", "template"}
 TYPE = {
     "name", "minWorkers", "maxWorkers", "resources", "labels", "cost", "priority", "spot",
@@ -72,6 +72,7 @@ def cluster(document: object, executor: str = LOCAL) -> ClusterConfig:
         name=name,
         max_workers=read.number("spec.maxWorkers", spec.get("maxWorkers"), UNLIMITED, low=0),
         upscaling_speed=read.number("spec.upscalingSpeed", spec.get("upscalingSpeed"), None, low=0, whole=False),
+        spend_limit=read.number("spec.spendLimit", spec.get("spendLimit"), None, low=0, whole=False),
         idle_timeout_s=read.idle_timeout("spec.idleTimeout", spec.get("idleTimeout"), IDLE_TIMEOUT_S) or 0.0,
         floor_after_driver_s=read.idle_timeout("spec.floorAfterDriver", spec.get("floorAfterDriver"), FLOOR_AFTER_DRIVER_S) or 0.0,
         executor=executor,
@@ -149,3 +150,14 @@ def _check_limits(read: Reader, config: ClusterConfig) -> None:
     for index, each in enumerate(config.node_types):
         if each.max_workers != UNLIMITED and each.min_workers > each.max_workers:
             read.problem(f"spec.nodeTypes[{index}].minWorkers", each.min_workers, f"is above maxWorkers, {each.max_workers}")
+    if config.spend_limit is not None:
+        _check_spending(read, config.spend_limit, config.node_types)
+
+
+def _check_spending(read: Reader, limit: float, types: tuple[NodeType, ...]) -> None:
+    for index, each in enumerate(types):
+        if each.cost is None:
+            read.problem(f"spec.nodeTypes[{index}].cost", None, "is needed, since there is a spendLimit")
+    least = sum(each.min_workers * (each.cost or 0) for each in types)
+    if least > limit:
+        read.problem("spec.spendLimit", limit, f"is below what all minWorkers cost, {least:g}")

@@ -80,6 +80,7 @@ class Reason(StrEnum):
     NODE_DIED = "NODE_DIED"
     # refusals for now
     UPSCALING_SPEED = "UPSCALING_SPEED"
+    SPEND_LIMIT = "SPEND_LIMIT"
     BACKED_OFF = "BACKED_OFF"
     NO_ROOM = "NO_ROOM"
     # refusals for ever, as the definition stands

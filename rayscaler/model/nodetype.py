@@ -73,7 +73,7 @@ class Head:
 
 @dataclass(frozen=True)
 class ClusterConfig:
-    """One cluster's definition. `upscaling_speed` None is unlimited, `floor_after_driver_s` NEVER keeps floors until they are taken back.
+    """One cluster's definition. `upscaling_speed` and `spend_limit` (per hour, in the unit of costs) None are unlimited, `floor_after_driver_s` NEVER keeps floors until they are taken back.
 
     `executor` is the name of one that is built in, a plugin's address, or `exec` for a plugin that is started by its `command`.
     """
@@ -82,6 +82,7 @@ class ClusterConfig:
     node_types: tuple[NodeType, ...]
     max_workers: int = UNLIMITED
     upscaling_speed: float | None = None
+    spend_limit: float | None = None
     idle_timeout_s: float = IDLE_TIMEOUT_S
     floor_after_driver_s: float = FLOOR_AFTER_DRIVER_S
     executor: str = "local"

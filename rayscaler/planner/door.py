@@ -49,6 +49,7 @@ def draft_of(state: ClusterState) -> Draft:
         rows=rows,
         displaced=displaced,
         backoffs={each.node_type: each for each in state.backoffs},
+        prices=_prices(types, instances),
         least=_least(types, dict(state.held)),
         live=Counter(each.node_type for each in instances),
         staying=Counter(each.node_type for each in instances if each.status not in LEAVING),
@@ -231,6 +232,13 @@ def _gang_order(gang: Gang, shapes: Mapping[Bundle, Shape]) -> tuple[object, ...
 
 def _least(types: Iterable[NodeType], held: Mapping[str, int]) -> dict[str, int]:
     return {each.name: max(each.min_workers, held.get(each.name, 0)) for each in types}
+
+
+def _prices(types: Iterable[NodeType], instances: Iterable[Instance]) -> dict[str, int]:
+    """Return each type's cost in millionths, 0 where there is none; of a type that is gone, what it was when its nodes were launched."""
+    known = {each.name: each.cost for each in types}
+    gone = {each.node_type: each.made_as.cost for each in instances if each.made_as is not None and each.node_type not in known}
+    return {name: round((cost or 0) * PPM) for name, cost in {**gone, **known}.items()}
 
 
 def _largest(names: Iterable[str], types: Iterable[NodeType], nodes: Iterable[RayNode]) -> dict[str, int]:

@@ -1,6 +1,6 @@
 """How many nodes of a type may be launched now, and what is in the way; and the minimums.
 
-Owns minimums, maxima, back-offs and the upscaling speed. Knows nothing of demand.
+Owns minimums, maxima, back-offs, the upscaling speed and the spend limit. Knows nothing of demand.
 """
 
 from collections.abc import Iterable
@@ -14,6 +14,9 @@ from rayscaler.planner.sim import Draft, TypeView
 SPEED_FLOOR = 5
 """Launches of a type that may always be on their way, whatever the speed (Ray's UPSCALING_INITIAL_NUM_NODES)."""
 
+
+MILLION = 1_000_000
+"""Costs are compared as integers in millionths."""
 
 CEILING = 10_000
 """Workers of a cluster whose definition sets no maxWorkers: a report of absurd counts must not launch without end (SE-9)."""
@@ -53,6 +56,7 @@ def _room_of(draft: Draft, view: TypeView) -> int:
             _left(view.node_type.max_workers, draft.live[view.name]),
             _left(_most(config), draft.live.total()),
             _probes(draft, view),
+            _affordable(draft, view),
         ),
     )
 
@@ -73,9 +77,24 @@ def _probes(draft: Draft, view: TypeView) -> int:
     return 0 if backoff.until > draft.state.now else backoff.probe - draft.launches[view.name]
 
 
+def _affordable(draft: Draft, view: TypeView) -> int:
+    """Return how many more the spend limit pays for. Whatever exists is paid for until it is gone."""
+    limit, price = draft.state.config.spend_limit, draft.prices[view.name]
+    return MANY if limit is None or not price else (round(limit * MILLION) - _spent(draft)) // price
+
+
+def _spent(draft: Draft) -> int:
+    return sum(count * draft.prices.get(name, 0) for name, count in draft.live.items())
+
+
 def is_free(draft: Draft, view: TypeView) -> bool:
     """Whether nothing of the type's own keeps it from being launched now."""
     return _left(view.node_type.max_workers, draft.live[view.name]) > 0 and _probes(draft, view) > 0
+
+
+def is_full(draft: Draft, view: TypeView) -> bool:
+    """Whether what all types share, the cluster's maximum or its spend limit, keeps the type from being launched now."""
+    return _shared_obstacle(draft, view) is not None
 
 
 def next_try(draft: Draft, views: Iterable[TypeView]) -> float | None:
@@ -92,9 +111,8 @@ def obstacle(draft: Draft, view: TypeView, *, is_speed_bound: bool) -> tuple[Rea
         return draft.state.no_launch, f"nothing is launched now ({draft.state.no_launch.value})"
     if _left(view.node_type.max_workers, live) <= 0:
         return Reason.MAX_WORKERS_OF_TYPE, f"{view.name} has {live} of at most {counted(view.node_type.max_workers, 'worker')}"
-    if _left(_most(config), draft.live.total()) <= 0:
-        hint = "; set spec.maxWorkers to have more" if config.max_workers == UNLIMITED else ""
-        return Reason.MAX_WORKERS, f"the cluster has {draft.live.total()} of at most {counted(_most(config), 'worker')}{hint}"
+    if (shared := _shared_obstacle(draft, view)) is not None:
+        return shared
     if _probes(draft, view) <= 0:
         return Reason.BACKED_OFF, _backoff_text(draft, view)
     if is_speed_bound and speed_room(draft, view) <= 0:
@@ -102,6 +120,21 @@ def obstacle(draft: Draft, view: TypeView, *, is_speed_bound: bool) -> tuple[Rea
         return (
             Reason.UPSCALING_SPEED,
             f"{view.name} has {draft.launches[view.name]} launches on their way, as many as upscaling speed {speed} allows",
+        )
+    return None
+
+
+def _shared_obstacle(draft: Draft, view: TypeView) -> tuple[Reason, str] | None:
+    """Return what of that which all types share is used up."""
+    config, live = draft.state.config, draft.live.total()
+    if _left(_most(config), live) <= 0:
+        hint = "; set spec.maxWorkers to have more" if config.max_workers == UNLIMITED else ""
+        return Reason.MAX_WORKERS, f"the cluster has {live} of at most {counted(_most(config), 'worker')}{hint}"
+    if _affordable(draft, view) <= 0:
+        spent, price = _spent(draft) / MILLION, draft.prices[view.name] / MILLION
+        return (
+            Reason.SPEND_LIMIT,
+            f"the cluster costs {spent:g} of at most {config.spend_limit:g} per hour, and {view.name} costs {price:g}",
         )
     return None
 

@@ -152,7 +152,7 @@ class Draft:
 
     `least` is how many of a type are to stay: its minimum, or what is held for it if that is more. `live` counts all that exists or is launched here (against maxima), `staying` those of it that are not on their way out (for
     minimums). `standing` and `launches` are what the upscaling speed counts (model/instance.py). `floor` is the second view of the same nodes, by totals, that the constraint is planned on.
-    `displaced` is what of `demands` is work that still runs, on nodes that are about to end.
+    `prices` are what one node of a type costs per hour, in millionths. `displaced` is what of `demands` is work that still runs, on nodes that are about to end.
     """
 
     state: ClusterState
@@ -181,6 +181,7 @@ class Draft:
     infeasible: list[Infeasible] = field(default_factory=list)
     unneeded: list[str] = field(default_factory=list)
     displaced: dict[Bundle, int] = field(default_factory=dict)
+    prices: dict[str, int] = field(default_factory=dict)
     leaving: set[str] = field(default_factory=set)
     ranks: dict[tuple[Shape, Labels], int | None] = field(default_factory=dict)
 

@@ -61,6 +61,12 @@ def valid(draw) -> dict[str, Any]:
     types = [draw(node_types(name)) for name in names]
     least = sum(each.get("minWorkers") or 0 for each in types)
     most = draw(st.sampled_from([{}, {"maxWorkers": None}, {"maxWorkers": least + draw(FEW)}, {"maxWorkers": 1_000_000}]))
+    if all(each.get("cost") is not None for each in types):
+        costs = sum((each.get("minWorkers") or 0) * each["cost"] for each in types)
+        most = {
+            **most,
+            **draw(st.sampled_from([{}, {"spendLimit": None}, {"spendLimit": min(costs + draw(FEW), 1e6)} if costs <= 1e6 else {}])),
+        }
     spec = draw(mapping({}, upscalingSpeed=COSTS, idleTimeout=TIMEOUTS, floorAfterDriver=TIMEOUTS, executor=EXECUTORS, head=HEADS))
     root = {"apiVersion": native.API_VERSION, "kind": "Cluster", "metadata": {"name": draw(st.sampled_from(["demo", "a1"]))}}
     return draw(

@@ -11,6 +11,7 @@ from rayscaler.model.instance import IN_FLIGHT, LAUNCHING, STANDING, Reason
 from rayscaler.model.plan import Infeasible, Plan
 from rayscaler.model.state import ClusterState
 from tests.properties.ends import ends
+from tests.properties.spending import is_too_dear, overspent
 from tests.properties.world import World, fits, held, label_ok, most_workers
 
 
@@ -21,6 +22,7 @@ def check(state: ClusterState, plan: Plan) -> list[str]:
         *_counts(world),
         *_gangs(world),
         *_limits(world),
+        *overspent(world),
         *ends(world),
         *_reserves(world),
         *_refusals(world),
@@ -211,6 +213,8 @@ def _binds(world: World, reason: Reason, name: str, more: int) -> bool:
         return most_workers(world.state.config) <= len(world.instances) + len(world.plan.launches) + more
     if reason is Reason.MAX_WORKERS_OF_TYPE:
         return 0 <= world.types[name].max_workers <= world.live[name] + world.launched[name] + more
+    if reason is Reason.SPEND_LIMIT:
+        return is_too_dear(world, name, max(more, 1))
     if reason is Reason.BACKED_OFF:
         return any(each.node_type == name for each in world.state.backoffs)
     if reason is Reason.UPSCALING_SPEED:

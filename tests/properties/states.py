@@ -63,7 +63,7 @@ def node_types(draw, name: str):
         draw(labels),
         min_workers=minimum if maximum == UNLIMITED else min(minimum, maximum),
         max_workers=maximum,
-        cost=draw(st.sampled_from([None, 0.5, 2.0])),
+        cost=draw(st.sampled_from([None, 0.5, 0.5, 2.0, 2.0])),
         priority=draw(st.sampled_from([0, 0, 1])),
         idle_timeout_s=draw(st.sampled_from([None, 10.0, NEVER])),
         update_policy=draw(st.sampled_from([UpdatePolicy.ROLLING, *UpdatePolicy])),
@@ -82,6 +82,7 @@ def configs(draw, *, is_steady: bool):
         max_workers=maximum if maximum == UNLIMITED else max(maximum, least),
         upscaling_speed=None if is_steady else draw(st.sampled_from([None, None, 1.0])),
         idle_timeout_s=60.0,
+        spend_limit=draw(st.sampled_from([None, None, None, 3.0, 8.0])) if all(each.cost is not None for each in types) else None,
     )
 
 
