@@ -50,6 +50,7 @@ def draft_of(state: ClusterState) -> Draft:
         displaced=displaced,
         backoffs={each.node_type: each for each in state.backoffs},
         prices=_prices(types, instances),
+        is_priced=all(each.cost is not None for each in types),
         least=_least(types, dict(state.held)),
         live=Counter(each.node_type for each in instances),
         staying=Counter(each.node_type for each in instances if each.status not in LEAVING),
@@ -96,12 +97,14 @@ class _Capacity:
         self.totals: set[tuple[Labels, Room]] = set()
 
     def add_settled(self, nodes: Iterable[tuple[int, RayNode, Instance | None]]) -> None:
-        """Add joined nodes: the head first, then the busiest, the longest idle last."""
+        """Add joined nodes: the head first, then the busiest; of idle ones the cheapest, so that the dearest are left to go, then the longest idle last."""
         found = []
         for tier, row, instance in nodes:
             prefix = "head:" if tier == HEAD else "ray:"
             name = instance.instance_id if instance else f"{prefix}{row.ray_node_id}"
-            found.append(((tier, -_busyness(row), row.idle_s, row.node_type, name), self._of_row(tier, row, name)))
+            found.append(
+                ((tier, -_busyness(row), self.draft.price(row.node_type), row.idle_s, row.node_type, name), self._of_row(tier, row, name))
+            )
         found.sort(key=lambda each: each[0])
         self._join([pair for _, pair in found])
 

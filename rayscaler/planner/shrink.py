@@ -140,7 +140,7 @@ def excess(draft: Draft) -> None:
 
 
 def _end_excess(draft: Draft, candidates: Iterable[Instance], count: int, reason: Reason, detail: str) -> None:
-    """End `count`: launches first, newest first; then idle nodes, longest idle first; then the least long requested ones."""
+    """End `count`: launches first, newest first; then idle nodes, the dearest, then the longest idle first; then the least long requested ones."""
     if draft.state.no_end is not None:
         return
     minimum = {view.name: view.node_type.min_workers for view in draft.views}
@@ -157,15 +157,15 @@ def _end_excess(draft: Draft, candidates: Iterable[Instance], count: int, reason
         count -= 1
 
 
-def _excess_order(draft: Draft, instance: Instance) -> tuple[int, float, str]:
+def _excess_order(draft: Draft, instance: Instance) -> tuple[int, int, float, str]:
     if instance.node_dead_since is not None:
-        return (-1, 0.0, instance.instance_id)  # goes by itself
+        return (-1, 0, 0.0, instance.instance_id)  # goes by itself
     if instance.is_in_flight:
-        return (0, -instance.requested_at, instance.instance_id)
+        return (0, 0, -instance.requested_at, instance.instance_id)
     idle_s = _idle_s(draft, instance)
     if idle_s is not None:
-        return (1, -idle_s, instance.instance_id)
-    return (2, -instance.requested_at, instance.instance_id)
+        return (1, -draft.price(instance.node_type), -idle_s, instance.instance_id)
+    return (2, 0, -instance.requested_at, instance.instance_id)
 
 
 def _idle_s(draft: Draft, instance: Instance) -> float | None:
