@@ -83,6 +83,7 @@ class Reason(StrEnum):
     SPEND_LIMIT = "SPEND_LIMIT"
     BACKED_OFF = "BACKED_OFF"
     NO_ROOM = "NO_ROOM"
+    NODES_SMALLER = "NODES_SMALLER"
     # refusals for ever, as the definition stands
     NO_TYPE_FITS = "NO_TYPE_FITS"
     NO_TYPE_HAS_LABELS = "NO_TYPE_HAS_LABELS"

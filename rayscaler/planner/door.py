@@ -35,12 +35,13 @@ def draft_of(state: ClusterState) -> Draft:
     names = sorted({name for bundle in bundles for name in bundle.resources})
     types = sorted(state.config.node_types, key=lambda each: each.name)
     largest = _largest(names, types, state.nodes)
+    learned = dict(state.learned)
     index = {name: i for i, name in enumerate(names)}
     shapes = {bundle: _shape(bundle, index, largest) for bundle in bundles}
     return Draft(
         state=state,
         names=tuple(names),
-        views=tuple(_view(each, names) for each in types),
+        views=tuple(_view(each, names, learned.get(each.name)) for each in types),
         shapes=shapes,
         demands=_sorted_counts(demands, shapes),
         constraint=_sorted_counts(constraint, shapes),
@@ -259,8 +260,8 @@ def _room(held: Resources, names: Iterable[str], total: Resources | None = None)
     )
 
 
-def _view(node_type: NodeType, names: Sequence[str]) -> TypeView:
-    room = _room(node_type.resources, names)
+def _view(node_type: NodeType, names: Sequence[str], learned: Resources | None = None) -> TypeView:
+    room = _room(node_type.resources if learned is None else learned, names)
     kinds = tuple(i for i, name in enumerate(names) if room[i] > 0 and not name.startswith(NODE_PREFIX))
     return TypeView(node_type, tuple(sorted(node_type.node_labels().items())), room, kinds)
 

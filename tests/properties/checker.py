@@ -181,7 +181,7 @@ def _holds(group: tuple[Bundle, ...], total: dict[str, int], labels: dict[str, s
 
 def _homes(world: World, group: tuple[Bundle, ...]) -> tuple[list[str], list[str]]:
     """Return the types and the joined nodes that could hold a group when empty."""
-    types = [name for name, each in world.types.items() if _holds(group, dict(each.resources), each.node_labels())]
+    types = [name for name, each in world.types.items() if _holds(group, world.brings(name), each.node_labels())]
     going = {each.instance_id for each in (*world.plan.drains, *world.plan.terminations)}
     joined = [name for name in world.total if not name.startswith("new:") and name not in going and not _flies(world, name)]
     return types, [name for name in joined if _holds(group, world.total[name], world.labels[name])]
@@ -191,14 +191,22 @@ def _flies(world: World, name: str) -> bool:
     return name in world.instances and world.instances[name].status in IN_FLIGHT
 
 
+def _is_defined_so(world: World, group: tuple[Bundle, ...]) -> bool:
+    """Whether a node of some type would hold a group if it brought what the definition says."""
+    return any(_holds(group, dict(each.resources), each.node_labels()) for each in world.types.values())
+
+
 def _false_never(world: World, each: Infeasible) -> list[str]:
-    if all(any(_homes(world, group)) for group in _wholes(each.what)):
+    if all(any(_homes(world, group)) or _is_defined_so(world, group) for group in _wholes(each.what)):
         return [f"{each.what} is refused for ever ({each.reason}), but could be had"]
     return []
 
 
 def _false_wait(world: World, each: Infeasible) -> list[str]:
     homes = [_homes(world, group) for group in _wholes(each.what)]
+    if each.reason is Reason.NODES_SMALLER:
+        told = [_is_defined_so(world, group) and not types for group, (types, _) in zip(_wholes(each.what), homes, strict=True)]
+        return [] if any(told) else [f"{each.what} waits for larger nodes, but {homes} hold it"]
     if not all(any(home) for home in homes):
         return [f"{each.what} waits ({each.reason}), but can never be had"]
     if each.reason is Reason.NO_ROOM:

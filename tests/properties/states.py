@@ -202,6 +202,7 @@ def cluster_states(draw, *, is_steady: bool = False):
         expectations=tuple(draw(expectations(each, pool, len(gangs))) for each in instances if draw(st.booleans())),
         unneeded_since=tuple((each.instance_id, NOW - draw(st.sampled_from([1.0, 60.0]))) for each in instances if each.is_in_flight),
         held=draw(st.sampled_from([(), (), (("ant", 3),), (("ant", 1), ("bee", 4), ("gone", 2))])),
+        learned=tuple((each.name, draw(resources())) for each in config.node_types if draw(st.sampled_from([False] * 4 + [True]))),
         is_landing=False if is_steady else draw(st.booleans()),
         no_launch=blind,
         no_end=blind or (None if is_steady else draw(st.sampled_from([None] * 8 + [Reason.SETTLING]))),
