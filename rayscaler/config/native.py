@@ -23,7 +23,7 @@ METADATA = {"name"}
 SPEC = {"maxWorkers", "upscalingSpeed", "spendLimit", "idleTimeout", "floorAfterDriver", "executor", "head", "nodeTypes"}
 HEAD = {"resources", "startParams", "env", "template"}
 TYPE = {
-    "name", "minWorkers", "maxWorkers", "resources", "labels", "cost", "priority", "spot",
+    "name", "minWorkers", "maxWorkers", "resources", "labels", "cost", "priority", "headroom", "spot",
     "hostsPerReplica", "idleTimeout", "startParams", "env", "template", "updatePolicy",
 }  # fmt: skip
 _PLACES = {"at the top": ROOT, "in spec": SPEC, "in spec.head": HEAD, "in a node type": TYPE}
@@ -128,6 +128,7 @@ def _node_type(read: Reader, path: str, value: object, executor: str) -> NodeTyp
         labels=read.pairs(path, "labels", raw.get("labels")),
         cost=read.number(f"{path}.cost", raw.get("cost"), None, low=0, whole=False),
         priority=read.number(f"{path}.priority", raw.get("priority"), 0, low=-MOST),
+        headroom=read.number(f"{path}.headroom", raw.get("headroom"), 0, low=0),
         is_spot=read.boolean(f"{path}.spot", raw.get("spot")),
         idle_timeout_s=read.idle_timeout(f"{path}.idleTimeout", raw.get("idleTimeout"), None),
         start_params=read.pairs(path, "startParams", raw.get("startParams")),

@@ -63,6 +63,7 @@ class Reason(StrEnum):
     CONSTRAINT = "CONSTRAINT"
     MIN_WORKERS = "MIN_WORKERS"
     HELD = "HELD"
+    HEADROOM = "HEADROOM"
     REPLACES = "REPLACES"
     # ends
     IDLE = "IDLE"

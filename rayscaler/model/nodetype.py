@@ -31,7 +31,7 @@ class UpdatePolicy(StrEnum):
 class NodeType:
     """A kind of node: what it brings, how many there may be. `idle_timeout_s` None means the cluster's, NEVER none at all.
 
-    `template` is a pod template as JSON text, "" where there is none: or what a plugin takes it for; where no pods are made it means nothing else.
+    `headroom` is how many are kept ready beside those that something is put on. `template` is a pod template as JSON text, "" where there is none: or what a plugin takes it for; where no pods are made it means nothing else.
     """
 
     name: str
@@ -41,6 +41,7 @@ class NodeType:
     max_workers: int = UNLIMITED
     cost: float | None = None
     priority: int = 0
+    headroom: int = 0
     is_spot: bool = False
     idle_timeout_s: float | None = None
     env: tuple[tuple[str, str], ...] = ()

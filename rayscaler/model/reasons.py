@@ -41,6 +41,7 @@ MEANINGS: Mapping[Reason, Meaning] = {
     ),
     Reason.MIN_WORKERS: Meaning("its node type's minWorkers keeps it", Mover.OPERATOR),
     Reason.HELD: Meaning("the head was lost, and as many workers as it had are kept for the idle timeout", Mover.NOBODY),
+    Reason.HEADROOM: Meaning("its node type's headroom keeps it ready for what comes", Mover.OPERATOR),
     Reason.REPLACES: Meaning("work runs on a node that somebody else is about to end, and will need another", Mover.NOBODY),
     Reason.IDLE: Meaning("it was idle for its timeout and nothing needed it", Mover.NOBODY),
     Reason.UNNEEDED: Meaning("nothing needs this launch any more; it is called off", Mover.NOBODY),

@@ -1,11 +1,12 @@
-"""How many nodes of a type may be launched now, and what is in the way; and the minimums.
+"""How many nodes of a type may be launched now, and what is in the way; the minimums, and what is kept ready.
 
-Owns minimums, maxima, back-offs, the upscaling speed and the spend limit. Knows nothing of demand.
+Owns minimums, headroom, maxima, back-offs, the upscaling speed and the spend limit. Knows nothing of demand.
 """
 
 from collections.abc import Iterable
 
 from rayscaler.model.instance import Reason
+from rayscaler.model.node import NodeStatus
 from rayscaler.model.nodetype import UNLIMITED, ClusterConfig
 from rayscaler.model.resources import MANY
 from rayscaler.model.words import counted
@@ -33,6 +34,33 @@ def minimums(draft: Draft) -> None:
             count = min(least - draft.staying[view.name], _room_of(draft, view))
             if count > 0:
                 draft.prepared.append(draft.launch(view, count, reason))
+
+
+def headroom(draft: Draft) -> None:
+    """Launch what each type lacks of the nodes that are to be ready beside those that something is put on."""
+    if draft.state.no_launch is not None:
+        return
+    for view in draft.views:
+        count = min(view.node_type.headroom - ready(draft, view.name), _room_of(draft, view))
+        if count > 0:
+            draft.runs.append(draft.launch(view, count, Reason.HEADROOM))
+
+
+def ready(draft: Draft, name: str) -> int:
+    """Return how many nodes of the type are idle or on their way, with nothing put on them; one that does not get on counts too."""
+    used = {member for layer in (draft.runs, draft.floor) for run in layer if run.load for member in run.members}
+    members = [member for run in draft.runs if run.node_type == name and not run.load for member in run.members if member not in used]
+    stuck = sum(
+        1
+        for each in draft.instances
+        if each.node_type == name and each.stuck_since is not None and each.is_in_flight and each.instance_id not in draft.leaving
+    )
+    return stuck + sum(1 for each in members if each not in draft.leaving and _is_ready(draft, each))
+
+
+def _is_ready(draft: Draft, member: str) -> bool:
+    row = draft.rows.get(member)
+    return row is None or row.status is NodeStatus.IDLE
 
 
 def room(draft: Draft, view: TypeView) -> int:

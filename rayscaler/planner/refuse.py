@@ -48,7 +48,7 @@ def verdict(draft: Draft, shape: Shape, *, is_speed_bound: bool) -> Verdict:
     if able:
         return _waiting(draft, able, is_speed_bound=is_speed_bound)
     full = Verdict(Reason.NO_ROOM, "waits: only nodes that are there can hold it, and they have no room now")
-    return _smaller(draft, shape) or never(draft, shape) or full
+    return smaller(draft, shape) or never(draft, shape) or full
 
 
 def never(draft: Draft, shape: Shape) -> Verdict | None:
@@ -60,8 +60,10 @@ def never(draft: Draft, shape: Shape) -> Verdict | None:
     return _never(draft, shape, [view for view in draft.views if times(view.room, shape.needs)])
 
 
-def _smaller(draft: Draft, shape: Shape) -> Verdict | None:
+def smaller(draft: Draft, shape: Shape) -> Verdict | None:
     """Return which types would hold `shape` as defined, and with what their nodes join. Never for ever: the next one may have more."""
+    if not draft.state.learned or any(draft.can_hold(view, shape) for view in draft.views) or _fits_a_node(draft, shape):
+        return None
     texts = [
         f"{view.name} would hold it as defined, but its nodes join with {_short(shape, learned)}"
         for view in draft.views

@@ -12,7 +12,7 @@ from rayscaler.model.node import DRAINED, NodeStatus, RayNode
 from rayscaler.model.nodetype import UNLIMITED, UpdatePolicy
 from rayscaler.model.plan import Drain, Termination
 from rayscaler.model.words import counted
-from rayscaler.planner import stuck
+from rayscaler.planner import limits, stuck
 from rayscaler.planner.sim import Draft, loaded_members
 
 
@@ -186,7 +186,7 @@ def unneeded(draft: Draft) -> None:
         return
     used = loaded_members(draft.runs, draft.floor)
     since = dict(draft.state.unneeded_since)
-    spare = _above_least(draft, draft.staying)
+    spare = _above_headroom(draft, _above_least(draft, draft.staying))
     promised = _still_promised(draft) | stuck.kept(draft)
     launched = [each for each in _staying(draft) if each.is_launching]
     flying = [each for each in launched if each.instance_id not in used | promised]
@@ -222,7 +222,8 @@ def idle(draft: Draft) -> None:
     if draft.state.no_end is not None:
         return
     used = loaded_members(draft.runs, draft.floor)
-    spare = _above_least(draft, Counter(each.node_type for each in _staying(draft) if not each.is_in_flight))
+    joined = Counter(each.node_type for each in _staying(draft) if not each.is_in_flight)
+    spare = _above_headroom(draft, _above_least(draft, joined))
     candidates = []
     for instance in _staying(draft):
         idle_s = _idle_s(draft, instance)
@@ -242,6 +243,14 @@ def idle(draft: Draft) -> None:
 
 def _above_least(draft: Draft, counts: Counter[str]) -> Counter[str]:
     return Counter({name: count - draft.least.get(name, 0) for name, count in counts.items()})
+
+
+def _above_headroom(draft: Draft, spare: Counter[str]) -> Counter[str]:
+    """Return `spare` without what is to stay ready; launches that are named as unneeded are on their way out."""
+    wanted = {view.name: view.node_type.headroom for view in draft.views if view.node_type.headroom}
+    named = Counter(each.node_type for each in _staying(draft) if each.instance_id in draft.unneeded) if wanted else Counter[str]()
+    left = {name: limits.ready(draft, name) - named[name] - headroom for name, headroom in wanted.items()}
+    return Counter({name: min(count, left.get(name, count)) for name, count in spare.items()})
 
 
 def _staying(draft: Draft, node_type: str | None = None) -> list[Instance]:

@@ -35,6 +35,7 @@ spec:
     labels: {zone: b, disk: fast}
     cost: 0.1
     priority: -2
+    headroom: 2
     spot: true
     idleTimeout: 10s
     env: {A: "1"}
@@ -71,6 +72,7 @@ def test_a_good_document_becomes_the_definition_it_says():
                 max_workers=4,
                 cost=0.1,
                 priority=-2,
+                headroom=2,
                 is_spot=True,
                 idle_timeout_s=10.0,
                 env=(("A", "1"),),
@@ -245,9 +247,9 @@ UNKNOWN = [
     (("spec", "maxworkers"), "spec.maxworkers: 'maxworkers': unknown key; did you mean maxWorkers?"),
     (("spec", "head", "resource"), "spec.head.resource: 'resource': unknown key; did you mean resources?"),
     ((*SMALL, "minWorker"), "spec.nodeTypes[0].minWorker: 'minWorker': unknown key; did you mean minWorkers?"),
-    ((*SMALL, "zzz"), "unknown key; one of: cost, env, hostsPerReplica"),
+    ((*SMALL, "zzz"), "unknown key; one of: cost, env, headroom, hostsPerReplica"),
     (("spec", "suspend"), "spec.suspend: 'suspend': not yet"),
-    (("spec", "headroom"), "spec.headroom: 'headroom': not yet"),
+    (("spec", "headroom"), "spec.headroom: 'headroom': unknown key; it belongs in a node type"),
     (("spec", "schedules"), "spec.schedules: 'schedules': not yet"),
     (("metadata", "label"), "metadata.label: 'label': unknown key; one of: name"),
     (("spec", "head", "env_"), "spec.head.env_: 'env_': unknown key; did you mean env?"),

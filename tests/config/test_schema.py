@@ -93,7 +93,7 @@ def test_what_one_refuses_the_other_refuses_at_the_same_place(document):
 
 
 FULL = changed("spec", "head", "template", to={"spec": {}})
-FULL["spec"]["nodeTypes"][0] |= {"hostsPerReplica": 1, "template": {"spec": {}}, "updatePolicy": "Recreate"}
+FULL["spec"]["nodeTypes"][0] |= {"hostsPerReplica": 1, "headroom": 1, "template": {"spec": {}}, "updatePolicy": "Recreate"}
 FULL["spec"]["spendLimit"] = 5
 FULL["spec"]["nodeTypes"][1]["cost"] = 0
 VALUES = [
@@ -129,6 +129,7 @@ EDGES = [
     (("spec", "idleTimeout"), "1h0m0s", "1m1h"),
     (("spec", "idleTimeout"), "000000009m", "0000000009m"),
     ((*TYPE, "minWorkers"), 0, -1),
+    ((*TYPE, "headroom"), 0, -1),
     ((*TYPE, "cost"), 10**6, 10**6 + 0.1),
     ((*TYPE, "priority"), -(10**6), -(10**6) - 1),
     ((*TYPE, "hostsPerReplica"), 1, 2),

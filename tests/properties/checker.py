@@ -11,6 +11,7 @@ from rayscaler.model.instance import IN_FLIGHT, LAUNCHING, STANDING, Reason
 from rayscaler.model.plan import Infeasible, Plan
 from rayscaler.model.state import ClusterState
 from tests.properties.ends import ends
+from tests.properties.headroom import wrongly_ready
 from tests.properties.spending import is_too_dear, overspent
 from tests.properties.world import World, fits, held, label_ok, most_workers
 
@@ -23,6 +24,7 @@ def check(state: ClusterState, plan: Plan) -> list[str]:
         *_gangs(world),
         *_limits(world),
         *overspent(world),
+        *wrongly_ready(world),
         *ends(world),
         *_reserves(world),
         *_refusals(world),
@@ -143,7 +145,7 @@ def _reserves(world: World) -> list[str]:
             wrong.append(f"launch {index} reserves {reserved}, gets {placed[f'new:{index}']}")
         if set(launch.gangs) != {each.gang_id for each in launch.reserves if each.gang_id}:
             wrong.append(f"launch {index} names other gangs than it reserves for")
-        if launch.reason not in (Reason.MIN_WORKERS, Reason.HELD) and not reserved:
+        if launch.reason not in (Reason.MIN_WORKERS, Reason.HELD, Reason.HEADROOM) and not reserved:
             wrong.append(f"launch {index} is for nothing")
     return wrong
 
