@@ -37,11 +37,11 @@ def minimums(draft: Draft) -> None:
 
 
 def headroom(draft: Draft) -> None:
-    """Launch what each type lacks of the nodes that are to be ready beside those that something is put on."""
+    """Launch what each type lacks of the nodes that are to be ready beside those that something is put on: at the speed of demand, and after it."""
     if draft.state.no_launch is not None:
         return
     for view in draft.views:
-        count = min(view.node_type.headroom - ready(draft, view.name), _room_of(draft, view))
+        count = min(view.node_type.headroom - ready(draft, view.name), _room_of(draft, view), speed_room(draft, view))
         if count > 0:
             draft.runs.append(draft.launch(view, count, Reason.HEADROOM))
 
