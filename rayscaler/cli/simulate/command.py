@@ -4,14 +4,13 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from rayscaler.cli.exits import Exit
-from rayscaler.cli.simulate import outcome, trace
+from rayscaler.cli.simulate import outcome, plot, trace
 from rayscaler.cli.simulate.engine import Simulation
 from rayscaler.cli.simulate.fleet import Assumed
 from rayscaler.cli.simulate.trace import Arrival
@@ -41,7 +40,9 @@ START_UP_S = 60.0
     help=f"From a launch to its node, of a node type or of all others; repeatable; default {START_UP_S:g}s.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, as schema/simulate.schema.json says.")
-@click.option("--plot", "plot_path", type=click.Path(path_type=Path), help="Draw it as well: FILE.png, or FILE.html that needs nothing else.")
+@click.option(
+    "--plot", "plot_path", type=click.Path(path_type=Path), help="Draw it as well: FILE.png, or FILE.html that needs nothing else."
+)
 def simulate(*, trace_path: Path, path: Path, start_ups: tuple[str, ...], as_json: bool, plot_path: Path | None) -> None:
     """Replay a trace of work: what it would cost, how long it would wait, how used the nodes would be. Needs no cluster and does nothing.
 
@@ -50,6 +51,8 @@ def simulate(*, trace_path: Path, path: Path, start_ups: tuple[str, ...], as_jso
 
     Exit code: 0 when all work got a place, 1 when some never did, 2 for a file or flag that must be changed.
     """
+    if plot_path is not None:
+        plot.check(plot_path)
     config, arrivals = _read(path, trace_path)
     assumed = _assumed(config, start_ups)
     clock, took_s = SystemClock(), []
@@ -63,6 +66,8 @@ def simulate(*, trace_path: Path, path: Path, start_ups: tuple[str, ...], as_jso
     simulation = Simulation(config, arrivals, assumed, planned)
     _run(simulation, arrivals)
     document = outcome.document_of(config, simulation, assumed, took_s)
+    if plot_path is not None:
+        plot.write(plot_path, simulation.log, document)
     if as_json:
         click.echo(json.dumps(document, indent=2))
     else:
@@ -89,24 +94,20 @@ def _read(path: Path, trace_path: Path) -> tuple[ClusterConfig, tuple[Arrival, .
 
 def _assumed(config: ClusterConfig, start_ups: Sequence[str]) -> Assumed:
     names = [each.name for each in config.node_types]
-    problems, usual_s, own_s = [], START_UP_S, {}
+    problems: list[Problem] = []
+    own_s = {"": START_UP_S}
     for text in start_ups:
         name, _, duration = text.rpartition("=")
+        if name and name not in names:
+            problems.append(Problem("--start-up", repr(text), f"no such node type in the definition; {near(name, names)}"))
         try:
-            if name and name not in names:
-                raise ValueError(f"no such node type in the definition; {near(name, names)}")
-            seconds = quantity.duration_s(duration)
+            own_s[name] = quantity.duration_s(duration)
         except ValueError as error:
             problems.append(Problem("--start-up", repr(text), str(error)))
-            continue
-        if name:
-            own_s[name] = seconds
-        else:
-            usual_s = seconds
     if problems:
         raise InvalidRequest(*problems)
     timings = Timings()
-    start_up_s = {name: own_s.get(name, usual_s) for name in names}
+    start_up_s = {name: own_s.get(name, own_s[""]) for name in names}
     return Assumed(start_up_s, timings.busy_interval_s + timings.coalesce_s, timings.unneeded_grace_s)
 
 

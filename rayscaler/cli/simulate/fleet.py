@@ -23,8 +23,10 @@ HEAD = "head"
 
 @dataclass(frozen=True)
 class Assumed:
-    """What is assumed of the world: seconds from a launch to its node by type, from a change to the plan for it, and how long the service
-    keeps a launch that nothing needs."""
+    """What is assumed of the world, in seconds: from a launch to its node by type, from a change to the plan for it.
+
+    `unneeded_grace_s` is for how long the service keeps a launch that nothing needs.
+    """
 
     start_up_s: Mapping[str, float]
     reaction_s: float
@@ -74,8 +76,8 @@ class Fleet:
     def carry_out(self, plan: Plan, now: float) -> Iterator[tuple[float, str]]:
         """Do what the plan says; yields when which launch joins. Ends come first: their places may be what is launched into."""
         self._unneeded_since = {name: self._unneeded_since.get(name, now) for name in plan.unneeded}
-        for each in plan.terminations:
-            self._remove(each.instance_id, each.reason, now)
+        for end in plan.terminations:
+            self._remove(end.instance_id, end.reason, now)
         for each in plan.drains:
             node = self.nodes[each.instance_id]
             node.is_draining = True

@@ -38,7 +38,7 @@ class Log:
     relaunched: Counter[str] = field(default_factory=Counter)
     launch_reasons: Counter[Reason] = field(default_factory=Counter)
     end_reasons: Counter[Reason] = field(default_factory=Counter)
-    paid_s: Counter[str] = field(default_factory=Counter)
+    paid_s: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     peak: Counter[str] = field(default_factory=Counter)
     samples: list[Sample] = field(default_factory=list)
     plans: int = 0

@@ -5,7 +5,8 @@ hundred did not pass.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -36,7 +37,7 @@ def document_of(config: ClusterConfig, simulation: Simulation, assumed: Assumed,
         "tasks": {"arrived": log.arrived, "finished": log.finished, "never_placed": sum(each["count"] for each in never)},
         "cost": None if None in used else math.fsum(used),
         "waiting_s": _waiting(log.waits),
-        "utilisation": _utilisation(log, begin, end),
+        "utilisation": utilisation(log, begin, end),
         "churn": {
             "launches": log.launches.total(),
             "ends": log.ends.total(),
@@ -47,7 +48,7 @@ def document_of(config: ClusterConfig, simulation: Simulation, assumed: Assumed,
         },
         "node_types": types,
         "never_placed": never,
-        "over_time": [_period(log, *each) for each in periods(begin, end, PERIODS)],
+        "over_time": [period(log, *each) for each in periods(begin, end, PERIODS)],
         "plans": {
             "count": len(planning_s),
             "total_s": round(math.fsum(planning_s), 6),
@@ -110,7 +111,7 @@ def _at(found: Sequence[tuple[float, int]], rank: int) -> float:
     return found[-1][0]
 
 
-def _utilisation(log: Log, begin: float, end: float) -> dict[str, float | None]:
+def utilisation(log: Log, begin: float, end: float) -> dict[str, float | None]:
     """Return the used share of each resource that work asked for; None where no worker had any."""
     sums = {name: [0.0, 0.0] for name in log.resources}
     for sample, seconds in spans(log.samples, begin, end):
@@ -129,21 +130,28 @@ def periods(begin: float, end: float, number: int) -> list[tuple[float, float]]:
 
 def spans(samples: Sequence[Sample], begin: float, end: float) -> Iterator[tuple[Sample, float]]:
     """Yield what stood between two seconds, and for how many seconds."""
-    for sample, after in pairwise((*samples, samples[-1]._replace(at=math.inf))):
-        seconds = min(after.at, end) - max(sample.at, begin)
+    first = max(0, bisect_right(samples, begin, key=lambda each: each.at) - 1)
+    for index in range(first, len(samples)):
+        sample = samples[index]
+        if sample.at >= end:
+            return
+        until = samples[index + 1].at if index + 1 < len(samples) else end
+        seconds = min(until, end) - max(sample.at, begin)
         if seconds > 0:
             yield sample, seconds
 
 
-def _period(log: Log, begin: float, end: float) -> dict[str, Any]:
+def period(log: Log, begin: float, end: float) -> dict[str, Any]:
+    """Return how things stood between two seconds."""
     found = list(spans(log.samples, begin, end))
     return {
         "begin_s": begin,
         "end_s": end,
         "cost": math.fsum(sample.cost_per_hour * seconds / HOUR_S for sample, seconds in found),
+        "starting": math.fsum(sample.starting * seconds for sample, seconds in found) / (end - begin),
         "nodes": math.fsum((sample.starting + sample.joined) * seconds for sample, seconds in found) / (end - begin),
         "most_nodes": max(sample.starting + sample.joined for sample, _ in found),
         "running": math.fsum(sample.running * seconds for sample, seconds in found) / (end - begin),
         "most_waiting": max(sample.waiting for sample, _ in found),
-        "utilisation": _utilisation(log, begin, end),
+        "utilisation": utilisation(log, begin, end),
     }

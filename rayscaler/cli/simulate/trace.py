@@ -91,7 +91,9 @@ def arrivals(text: str) -> tuple[Arrival, ...]:
 def _of_header(header: list[str]) -> Iterator[Problem]:
     where = "line 1"
     if set(header) < OPENB and "creation_time" in header:
-        yield Problem(where, "", f"an openb trace has the columns {', '.join(sorted(OPENB))}; missing: {', '.join(sorted(OPENB - set(header)))}")
+        yield Problem(
+            where, "", f"an openb trace has the columns {', '.join(sorted(OPENB))}; missing: {', '.join(sorted(OPENB - set(header)))}"
+        )
         return
     for name in REQUIRED if not set(header) >= OPENB else ():
         if name not in header:
