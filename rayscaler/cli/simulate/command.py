@@ -10,8 +10,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from rayscaler.cli.exits import Exit
+from rayscaler.cli.improving import planned
 from rayscaler.cli.simulate import outcome, plot, trace
-from rayscaler.cli.simulate.engine import Simulation
+from rayscaler.cli.simulate.engine import Planner, Simulation
 from rayscaler.cli.simulate.fleet import Assumed
 from rayscaler.cli.simulate.trace import Arrival
 from rayscaler.cli.simulate.view import render
@@ -22,7 +23,6 @@ from rayscaler.errors import InvalidRequest, Problem
 from rayscaler.model.nodetype import ClusterConfig
 from rayscaler.model.plan import Plan
 from rayscaler.model.state import ClusterState
-from rayscaler.planner import plan as planner
 from rayscaler.settings import Timings
 
 START_UP_S = 60.0
@@ -39,11 +39,12 @@ START_UP_S = 60.0
     metavar="[TYPE=]DURATION",
     help=f"From a launch to its node, of a node type or of all others; repeatable; default {START_UP_S:g}s.",
 )
+@click.option("--steps", type=click.IntRange(0), default=0, show_default=True, help="Work of each plan to make its mix cheaper.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, as schema/simulate.schema.json says.")
 @click.option(
     "--plot", "plot_path", type=click.Path(path_type=Path), help="Draw it as well: FILE.png, or FILE.html that needs nothing else."
 )
-def simulate(*, trace_path: Path, path: Path, start_ups: tuple[str, ...], as_json: bool, plot_path: Path | None) -> None:
+def simulate(*, trace_path: Path, path: Path, start_ups: tuple[str, ...], steps: int, as_json: bool, plot_path: Path | None) -> None:
     """Replay a trace of work: what it would cost, how long it would wait, how used the nodes would be. Needs no cluster and does nothing.
 
     The trace is a CSV file with the columns arrival_s and duration_s, perhaps count, label:KEY for label wishes, and a column for each resource, such
@@ -55,15 +56,8 @@ def simulate(*, trace_path: Path, path: Path, start_ups: tuple[str, ...], as_jso
         plot.check(plot_path)
     config, arrivals = _read(path, trace_path)
     assumed = _assumed(config, start_ups)
-    clock, took_s = SystemClock(), []
-
-    def planned(state: ClusterState) -> Plan:
-        begun = clock.mono()
-        made = planner.plan(state)
-        took_s.append(clock.mono() - begun)
-        return made
-
-    simulation = Simulation(config, arrivals, assumed, planned)
+    took_s: list[float] = []
+    simulation = Simulation(config, arrivals, assumed, _timed(steps, took_s))
     _run(simulation, arrivals)
     document = outcome.document_of(config, simulation, assumed, took_s)
     if plot_path is not None:
@@ -109,6 +103,19 @@ def _assumed(config: ClusterConfig, start_ups: Sequence[str]) -> Assumed:
     timings = Timings()
     start_up_s = {name: own_s.get(name, own_s[""]) for name in names}
     return Assumed(start_up_s, timings.busy_interval_s + timings.coalesce_s, timings.unneeded_grace_s)
+
+
+def _timed(steps: int, took_s: list[float]) -> Planner:
+    """Return the planner; it notes how long each plan takes."""
+    clock = SystemClock()
+
+    def timed(state: ClusterState) -> Plan:
+        begun = clock.mono()
+        made = planned(state, steps)
+        took_s.append(clock.mono() - begun)
+        return made
+
+    return timed
 
 
 def _run(simulation: Simulation, arrivals: Iterable[Arrival]) -> None:
