@@ -36,12 +36,13 @@ def draft_of(state: ClusterState) -> Draft:
     names = sorted({name for bundle in bundles for name in bundle.resources})
     types = sorted(state.config.node_types, key=lambda each: each.name)
     largest = _largest(names, types, state.nodes)
+    learned = dict(state.learned)
     index = {name: i for i, name in enumerate(names)}
     shapes = {bundle: _shape(bundle, index, largest) for bundle in bundles}
     return Draft(
         state=state,
         names=tuple(names),
-        views=tuple(_view(each, names) for each in types),
+        views=tuple(_view(each, names, learned.get(each.name)) for each in types),
         shapes=shapes,
         demands=_sorted_counts(demands, shapes),
         constraint=_sorted_counts(constraint, shapes),
@@ -50,6 +51,8 @@ def draft_of(state: ClusterState) -> Draft:
         rows=rows,
         displaced=displaced,
         backoffs={each.node_type: each for each in state.backoffs},
+        prices=_prices(types, instances),
+        is_priced=all(each.cost is not None for each in types),
         least=_least(types, dict(state.held)),
         live=Counter(each.node_type for each in instances),
         staying=Counter(each.node_type for each in instances if each.status not in LEAVING),
@@ -99,12 +102,14 @@ class _Capacity:
         self.totals: set[tuple[Labels, Room]] = set()
 
     def add_settled(self, nodes: Iterable[tuple[int, RayNode, Instance | None]]) -> None:
-        """Add joined nodes: the head first, then the busiest, the longest idle last."""
+        """Add joined nodes: the head first, then the busiest; of idle ones the cheapest, so that the dearest are left to go, then the longest idle last."""
         found = []
         for tier, row, instance in nodes:
             prefix = "head:" if tier == HEAD else "ray:"
             name = instance.instance_id if instance else f"{prefix}{row.ray_node_id}"
-            found.append(((tier, -_busyness(row), row.idle_s, row.node_type, name), self._of_row(tier, row, name)))
+            found.append(
+                ((tier, -_busyness(row), self.draft.price(row.node_type), row.idle_s, row.node_type, name), self._of_row(tier, row, name))
+            )
         found.sort(key=lambda each: each[0])
         self._join([pair for _, pair in found])
 
@@ -247,6 +252,13 @@ def _least(types: Iterable[NodeType], held: Mapping[str, int]) -> dict[str, int]
     return {each.name: max(each.min_workers, held.get(each.name, 0)) for each in types}
 
 
+def _prices(types: Iterable[NodeType], instances: Iterable[Instance]) -> dict[str, int]:
+    """Return each type's cost in millionths, 0 where there is none; of a type that is gone, what it was when its nodes were launched."""
+    known = {each.name: each.cost for each in types}
+    gone = {each.node_type: each.made_as.cost for each in instances if each.made_as is not None and each.node_type not in known}
+    return {name: round((cost or 0) * PPM) for name, cost in {**gone, **known}.items()}
+
+
 def _largest(names: Iterable[str], types: Iterable[NodeType], nodes: Iterable[RayNode]) -> dict[str, int]:
     sources = [each.resources.amounts for each in types] + [row.total.amounts for row in nodes]
     return {name: max((source.get(name, 0) for source in sources), default=0) for name in names}
@@ -264,8 +276,8 @@ def _room(held: Resources, names: Iterable[str], total: Resources | None = None)
     )
 
 
-def _view(node_type: NodeType, names: Sequence[str]) -> TypeView:
-    room = _room(node_type.resources, names)
+def _view(node_type: NodeType, names: Sequence[str], learned: Resources | None = None) -> TypeView:
+    room = _room(node_type.resources if learned is None else learned, names)
     brings = amounts(room)
     kinds = tuple(i for i, name in enumerate(names) if brings[i] > 0 and not name.startswith(NODE_PREFIX))
     return TypeView(node_type, tuple(sorted(node_type.node_labels().items())), room, brings, kinds)

@@ -8,7 +8,7 @@ from rayscaler.model.instance import InstanceStatus, Reason
 from rayscaler.model.node import NodeStatus, RayNode
 from rayscaler.model.nodetype import NEVER
 from rayscaler.model.state import ClusterState
-from rayscaler.reconciler import backlog, floor, landing, misfit
+from rayscaler.reconciler import backlog, floor, landing, learned, misfit
 from rayscaler.reconciler.memory import Memory
 
 LATE_S = 0.001
@@ -33,6 +33,7 @@ def build_state(memory: Memory, now: float) -> ClusterState:
         held=memory.held(now),
         unneeded_since=tuple(memory.unneeded_since.items()),
         misfits=misfit.learned(memory.guesses, snapshot, seen_at(memory, now)),
+        learned=learned.totals(memory.brought, memory.config),
         is_landing=is_landing,
         unneeded_grace_s=memory.timings.unneeded_grace_s,
         node_dead_grace_s=memory.timings.node_dead_grace_s,

@@ -9,6 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 import highspy
 import numpy as np
@@ -16,7 +17,8 @@ import numpy as np
 from rayscaler.model.demand import Bundle, Demand
 from rayscaler.model.node import RayNode
 from rayscaler.model.nodetype import ClusterConfig
-from tests.properties.world import label_ok, lacking
+from tests.properties.devices import DEVICES, Items, items, pack, rooms
+from tests.properties.world import held, label_ok
 
 MOST_FILLS = 20_000
 """Of all types together: beyond it a case is not small."""
@@ -86,15 +88,25 @@ def _there(nodes: Sequence[RayNode]) -> list[_Kind]:
 def fills(labels: dict[str, str], free: dict[str, int], total: dict[str, int], wanted: Wanted) -> list[Fill]:
     """Return every fill of one node to which none of what is wanted can be added."""
     suited = [i for i, (bundle, _) in enumerate(wanted) if label_ok(bundle, labels)]
+    names = sorted({name for i in suited for name in wanted[i][0].resources})
+    wanted_of = {name: [bundle.resources.get(name, 0) for bundle, _ in wanted] for name in names}
+    have = {name: held(name, free, total) for name in names}
     found: list[Fill] = []
 
-    def fits(fill: Sequence[int]) -> bool:
-        return not lacking([(wanted[i][0], fill[i]) for i in suited if fill[i]], free, total)
+    @cache
+    def fits(fill: Fill) -> bool:
+        for name, amounts in wanted_of.items():
+            pairs = [(amounts[i], fill[i]) for i in suited if fill[i]]
+            if sum(amount * count for amount, count in pairs) > have[name]:
+                return False
+            if name in DEVICES and not pack(_items(pairs), rooms(total.get(name, 0), have[name])):
+                return False
+        return True
 
-    def grow(at: int, fill: list[int]) -> None:
+    def grow(at: int, fill: Fill) -> None:
         if at == len(suited):
             if any(fill) and not any(fill[i] < wanted[i][1] and fits(_more(fill, i)) for i in suited):
-                found.append(tuple(fill))
+                found.append(fill)
                 if len(found) > MOST_FILLS:
                     raise NotSmallError(f"over {MOST_FILLS} ways to fill one node")
             return
@@ -106,14 +118,19 @@ def fills(labels: dict[str, str], free: dict[str, int], total: dict[str, int], w
             grow(at + 1, most)
             most = _more(most, place)
 
-    grow(0, [0] * len(wanted))
+    grow(0, (0,) * len(wanted))
     return found
 
 
-def _more(fill: Sequence[int], place: int) -> list[int]:
-    more = list(fill)
-    more[place] += 1
-    return more
+def _more(fill: Fill, place: int) -> Fill:
+    return (*fill[:place], fill[place] + 1, *fill[place + 1 :])
+
+
+def _items(pairs: Sequence[tuple[int, int]]) -> Items:
+    counts: Counter[int] = Counter()
+    for amount, count in pairs:
+        counts[amount] += count
+    return items(counts)
 
 
 class _Program:

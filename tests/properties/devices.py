@@ -34,6 +34,11 @@ def is_amount(amount: int) -> bool:
     return amount <= UNIT or amount % UNIT == 0
 
 
+def least_amount(amount: int) -> int:
+    """Return the least that Ray gives of what is not less: what a sum of work needs at least, as far as one knows."""
+    return amount if is_amount(amount) else -(-amount // UNIT) * UNIT
+
+
 def items(amounts: Mapping[int, int]) -> Items:
     """Return amounts with their counts as the searches take them; amounts that Ray cannot give stay, and fit nowhere."""
     return tuple(sorted(((amount, count) for amount, count in amounts.items() if amount > 0 and count > 0), reverse=True))
