@@ -32,9 +32,9 @@ def draw(lines: Sequence[Line], path: Path) -> None:
 
 def title(line: Line) -> str:
     """Return a case's name, with how many demands were left out: its cost is for the others only."""
-    ours, theirs = _final_worth(line.get("worth", {})).get("unplaced", 0), (line["anchor_worth"] or {}).get("unplaced", 0)
-    left_out = f"\nleft out: {ours} by ours, {theirs} by Ray's" if ours or theirs else ""
-    return line["case"].removeprefix("plan-") + left_out
+    worths = {"ours": _final_worth(line.get("worth", {})), "Ray's": line["anchor_worth"] or {}}
+    told = [f"{worth['unplaced']} by {side}" for side, worth in worths.items() if worth.get("unplaced")]
+    return "\nleft out: ".join([line["case"].removeprefix("plan-"), *([", ".join(told)] if told else [])])
 
 
 def _final_worth(by_label: Mapping[str, Line]) -> Line:
