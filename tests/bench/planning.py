@@ -30,15 +30,13 @@ def run(options: Options) -> Result:
     name = options.case.removeprefix(PREFIX)
     case = CASES[name]
     count = options.samples or PROCESSES
-    samples: dict[int, list[Sample]] = {}
-    for size in case.sizes:
-        samples[size] = []
-        for index in range(count):
-            found = once(name, size, options.seed, DEADLINE_S, "" if index else "judge", hash_seed=index)
-            if found is None:
-                break
-            samples[size].append(found)
-            say(f"{size}: {found['seconds']}, peak {found['peak_mib']['after']:.0f} MiB")
+    samples: dict[int, list[Sample]] = {size: [] for size in case.sizes}
+    for size, index in itertools.product(case.sizes, range(count)):
+        found = once(name, size, options.seed, DEADLINE_S, "" if index else "judge", hash_seed=index)
+        if found is None:
+            break
+        samples[size].append(found)
+        say(f"{size}: {found['seconds']}, peak {found['peak_mib']['after']:.0f} MiB")
     anchor = None
     if case.anchor_s is not None:
         anchor = anchored(lambda: once(name, case.sizes[-1], options.seed, case.anchor_s, "anchor"))
@@ -65,6 +63,7 @@ def result(name: str, case: Case, samples: Mapping[int, Sequence[Sample]], ancho
     theirs = None if anchor is None else anchor["seconds"]
     if any(len(samples[size]) < count for size in case.sizes):
         extra["missed"] = [f"did not end in {DEADLINE_S:g} s"]
+        extra["least_s"] = {size: least(each) for size, each in samples.items() if each}
         return Result(name, DEADLINE_S, theirs, "; ".join(texts), False, count, extra, case.anchor_s is not None)
     missed = misses(case, samples)
     last = samples[largest]
