@@ -4,6 +4,7 @@ Owns the arithmetic of one kind of device on one node. Knows nothing of nodes, s
 """
 
 from collections.abc import Iterable
+from typing import final
 
 from rayscaler.model.resources import UNIT
 
@@ -25,6 +26,7 @@ class Several(int):
         return made
 
 
+@final
 class Devices(tuple[tuple[int, int], ...]):
     """What is free of each device as (amount, number of such devices), least first; used up ones are left out.
 
@@ -59,21 +61,23 @@ class Devices(tuple[tuple[int, int], ...]):
         if amount >= UNIT:
             rest = self[-1][1] - amount // UNIT * count
             return Devices((*self[:-1], (UNIT, rest)) if rest else self[:-1])
-        after: dict[int, int] = {}
+        after: list[tuple[int, int]] = []
         for free, number in self:
             each = free // amount
             used = min(number, count // each) if each else 0
             count -= used * each
             more = min(count, each - 1) if used < number and each else 0  # the first device that is not asked for all it can give
-            if used:
-                after[free - each * amount] = after.get(free - each * amount, 0) + used
-            if more:
-                count -= more
-                after[free - more * amount] = after.get(free - more * amount, 0) + 1
-            if number > used + bool(more):
-                after[free] = after.get(free, 0) + number - used - bool(more)
-        after.pop(0, None)
-        return Devices(sorted(after.items()))
+            count -= more
+            after += ((free - each * amount, used), (free - more * amount, bool(more)), (free, number - used - bool(more)))
+        return _counted(after)
+
+    def below(self, amount: int) -> "Devices":
+        """Return what there is at most of devices that are known not to have `amount`."""
+        if amount >= UNIT:
+            whole = self[-1][1] if self and self[-1][0] == UNIT else 0
+            most = min(whole, amount // UNIT - 1)
+            return _counted((*self[: len(self) - bool(whole)], (UNIT, most), (UNIT - 1, whole - most)))
+        return _counted((min(free, amount - 1), number) for free, number in self)
 
     def _without_all(self, wanted: int) -> "Devices | None":
         """Return what is left after each part was given, the largest first; None where one of them finds no room."""
@@ -83,6 +87,15 @@ class Devices(tuple[tuple[int, int], ...]):
                 return None
             left = left.without(amount, count)
         return left
+
+
+def _counted(found: Iterable[tuple[int, int]]) -> Devices:
+    """Make from (amount, number) in any order, equal amounts together."""
+    counts: dict[int, int] = {}
+    for free, number in found:
+        if free and number:
+            counts[free] = counts.get(free, 0) + number
+    return Devices(sorted(counts.items()))
 
 
 def devices(total: int, free: int | None = None) -> Devices:

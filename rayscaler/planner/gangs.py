@@ -77,9 +77,10 @@ def _room_of(run: NodeRun, loads: Iterable[Load]) -> Room:
 
 
 def _worst(draft: Draft, gang: Gang, whole: Wanted, found: refuse.Verdict) -> refuse.Verdict:
-    """Return the verdict that matters most: what can never be had, before what waits."""
+    """Return the verdict that matters most: what can never be had, before what only larger nodes would hold, before what waits."""
     shapes = [_merged(draft, whole)] if gang.strategy is Strategy.STRICT_PACK else [shape for shape, _ in whole]
-    return next((each for shape in shapes if (each := refuse.never(draft, shape)) is not None), found)
+    worst = (each for why in (refuse.never, refuse.smaller) for shape in shapes if (each := why(draft, shape)) is not None)
+    return next(worst, found)
 
 
 def _merged(draft: Draft, wanted: Wanted) -> Shape:

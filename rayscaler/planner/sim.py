@@ -107,7 +107,7 @@ def less(room: Room, needs: Needs, count: int) -> Room:
     left = list(room)
     for index, amount in needs:
         held = left[index]
-        left[index] = held.without(amount, count) if isinstance(held, Devices) else held - amount * count
+        left[index] = held.without(amount, count) if type(held) is Devices else held - amount * count
     return tuple(left)
 
 
@@ -166,7 +166,8 @@ class Draft:
 
     `least` is how many of a type are to stay: its minimum, or what is held for it if that is more. `live` counts all that exists or is launched here (against maxima), `staying` those of it that are not on their way out (for
     minimums). `standing` and `launches` are what the upscaling speed counts (model/instance.py). `floor` is the second view of the same nodes, by totals, that the constraint is planned on.
-    `displaced` is what of `demands` is work that still runs, on nodes that are about to end.
+    `prices` are what one node of a type costs per hour, in millionths, and
+    `is_priced` is that every type has a cost. `displaced` is what of `demands` is work that still runs, on nodes that are about to end.
     """
 
     state: ClusterState
@@ -195,6 +196,8 @@ class Draft:
     infeasible: list[Infeasible] = field(default_factory=list)
     unneeded: list[str] = field(default_factory=list)
     displaced: dict[Bundle, int] = field(default_factory=dict)
+    prices: dict[str, int] = field(default_factory=dict)
+    is_priced: bool = False
     leaving: set[str] = field(default_factory=set)
     ranks: dict[tuple[Shape, Labels], int | None] = field(default_factory=dict)
 
@@ -218,6 +221,10 @@ class Draft:
     def view(self, name: str) -> TypeView | None:
         """Return the node type of that name as seen here."""
         return next((view for view in self.views if view.name == name), None)
+
+    def price(self, name: str) -> int:
+        """Return what nodes of that type are compared by when some of them are to go: nothing, unless every type has a cost."""
+        return self.prices.get(name, 0) if self.is_priced else 0
 
     def launch(self, view: TypeView, count: int, reason: Reason) -> NodeRun:
         """Count `count` launches in and return their run, empty; the caller adds it where it belongs."""

@@ -7,13 +7,13 @@ whole devices where the resource is one, that groups are whole and apart where t
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
 
 from rayscaler.model.demand import Bundle, Demand, Gang, Strategy
 from rayscaler.model.plan import Placement, Plan
 from rayscaler.model.resources import IMPLICIT_PREFIX, UNIT
 from rayscaler.model.state import ClusterState
-from tests.optimum.bound import DEVICES, bound
+from tests.optimum.bound import bound
+from tests.properties.devices import DEVICES, items, pack
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def _short(content: Mapping[Bundle, int], room: Mapping[str, int], devices: froz
     short = []
     for name, amounts in wanted.items():
         there = room.get(name, UNIT if name.startswith(IMPLICIT_PREFIX) else 0)
-        fits = on_devices(tuple(sorted(amounts.items())), there // UNIT) if name in devices else _sum(amounts) <= there
+        fits = pack(items(amounts), (UNIT,) * (there // UNIT)) if name in devices else _sum(amounts) <= there
         if not fits:
             short.append(name)
     return short
@@ -96,28 +96,6 @@ def _short(content: Mapping[Bundle, int], room: Mapping[str, int], devices: froz
 
 def _sum(amounts: Mapping[int, int]) -> int:
     return sum(amount * count for amount, count in amounts.items())
-
-
-@cache
-def on_devices(amounts: tuple[tuple[int, int], ...], devices: int) -> bool:
-    """Whether devices hold (amount, how often): a fraction lies on one, more than one are whole ones. Exact, by search."""
-    if any(amount > UNIT and amount % UNIT for amount, _ in amounts):
-        return False
-    left = devices - sum(amount // UNIT * count for amount, count in amounts if amount >= UNIT)
-    parts = sorted((amount for amount, count in amounts if amount < UNIT for _ in range(count)), reverse=True)
-    return left >= 0 and sum(parts) <= left * UNIT and _packs(tuple(parts), (UNIT,) * left)
-
-
-@cache
-def _packs(parts: tuple[int, ...], rooms: tuple[int, ...]) -> bool:
-    if not parts:
-        return True
-    for room in sorted({each for each in rooms if each >= parts[0]}):  # the tightest first
-        rest = list(rooms)
-        rest.remove(room)
-        if _packs(parts[1:], tuple(sorted([*rest, room - parts[0]]))):
-            return True
-    return False
 
 
 def _maxima(state: ClusterState, launches: Mapping[str, int]) -> list[str]:

@@ -24,9 +24,7 @@ from rayscaler.model.demand import Bundle, Demand
 from rayscaler.model.node import RayNode
 from rayscaler.model.nodetype import ClusterConfig, NodeType
 from rayscaler.model.resources import IMPLICIT_PREFIX, UNIT
-
-DEVICES = frozenset({"GPU", "TPU", "NPU", "HPU", "RBLN", "neuron_cores"})
-"""Ray's unit-instance resources, as a raylet has them by default."""
+from tests.properties.devices import DEVICES
 
 WORTH = 1e-9
 """By how much a pattern has to be better than nothing to be tried, as a share of its device's price."""

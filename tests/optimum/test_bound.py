@@ -10,8 +10,8 @@ from rayscaler.model.demand import Bundle, Demand, LabelCondition, LabelSelector
 from rayscaler.model.node import NodeStatus, RayNode
 from rayscaler.model.nodetype import ClusterConfig, NodeType
 from rayscaler.model.resources import Resources
-from tests.bench.plan_judge import on_devices
-from tests.optimum.bound import DEVICES, bound, knapsack
+from tests.optimum.bound import bound, knapsack
+from tests.properties.devices import items, pack
 
 pytestmark = pytest.mark.tier("unit")
 
@@ -128,15 +128,10 @@ def _holds(chosen, items) -> bool:
 def _fits(node_type, content) -> bool:
     room = node_type.resources
     gpus = Counter(round(gpu * 10_000) for _, gpu in content if gpu)
-    return sum(cpu for cpu, _ in content) * 10_000 <= room["CPU"] and on_devices(tuple(sorted(gpus.items())), room["GPU"] // 10_000)
+    return sum(cpu for cpu, _ in content) * 10_000 <= room["CPU"] and pack(items(gpus), (10_000,) * (room["GPU"] // 10_000))
 
 
 def test_the_knapsack_finds_the_best_multiset():
     assert knapsack({60: 5.0, 40: 3.0, 35: 2.9}, 100) == (8.0, ((40, 1), (60, 1)))
     assert knapsack({60: 5.0, 20: 2.0, 35: 2.9}, 100) == (10.0, ((20, 5),))
     assert knapsack({70: 1.0}, 100) == (1.0, ((70, 1),))
-
-
-def test_devices_are_ray_s():
-    assert "GPU" in DEVICES
-    assert "CPU" not in DEVICES

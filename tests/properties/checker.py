@@ -11,6 +11,8 @@ from rayscaler.model.instance import IN_FLIGHT, LAUNCHING, STANDING, Reason
 from rayscaler.model.plan import Infeasible, Plan
 from rayscaler.model.state import ClusterState
 from tests.properties.ends import ends
+from tests.properties.headroom import wrongly_ready
+from tests.properties.spending import is_too_dear, overspent
 from tests.properties.world import Rest, World, label_ok, lacking, most_workers
 
 
@@ -21,6 +23,8 @@ def check(state: ClusterState, plan: Plan) -> list[str]:
         *_counts(world),
         *_gangs(world),
         *_limits(world),
+        *overspent(world),
+        *wrongly_ready(world),
         *ends(world),
         *_reserves(world),
         *_refusals(world),
@@ -139,7 +143,7 @@ def _reserves(world: World) -> list[str]:
             wrong.append(f"launch {index} reserves {reserved}, gets {placed[f'new:{index}']}")
         if set(launch.gangs) != {each.gang_id for each in launch.reserves if each.gang_id}:
             wrong.append(f"launch {index} names other gangs than it reserves for")
-        if launch.reason not in (Reason.MIN_WORKERS, Reason.HELD) and not reserved:
+        if launch.reason not in (Reason.MIN_WORKERS, Reason.HELD, Reason.HEADROOM) and not reserved:
             wrong.append(f"launch {index} is for nothing")
     return wrong
 
@@ -174,7 +178,7 @@ def _holds(group: tuple[Bundle, ...], total: dict[str, int], labels: dict[str, s
 
 def _homes(world: World, group: tuple[Bundle, ...]) -> tuple[list[str], list[str]]:
     """Return the types and the joined nodes that could hold a group when empty."""
-    types = [name for name, each in world.types.items() if _holds(group, dict(each.resources), each.node_labels())]
+    types = [name for name, each in world.types.items() if _holds(group, world.brings(name), each.node_labels())]
     going = {each.instance_id for each in (*world.plan.drains, *world.plan.terminations)}
     joined = [name for name in world.total if not name.startswith("new:") and name not in going and not _flies(world, name)]
     return types, [name for name in joined if _holds(group, world.total[name], world.labels[name])]
@@ -184,14 +188,22 @@ def _flies(world: World, name: str) -> bool:
     return name in world.instances and world.instances[name].status in IN_FLIGHT
 
 
+def _is_defined_so(world: World, group: tuple[Bundle, ...]) -> bool:
+    """Whether a node of some type would hold a group if it brought what the definition says."""
+    return any(_holds(group, dict(each.resources), each.node_labels()) for each in world.types.values())
+
+
 def _false_never(world: World, each: Infeasible) -> list[str]:
-    if all(any(_homes(world, group)) for group in _wholes(each.what)):
+    if all(any(_homes(world, group)) or _is_defined_so(world, group) for group in _wholes(each.what)):
         return [f"{each.what} is refused for ever ({each.reason}), but could be had"]
     return []
 
 
 def _false_wait(world: World, each: Infeasible) -> list[str]:
     homes = [_homes(world, group) for group in _wholes(each.what)]
+    if each.reason is Reason.NODES_SMALLER:
+        told = [_is_defined_so(world, group) and not types for group, (types, _) in zip(_wholes(each.what), homes, strict=True)]
+        return [] if any(told) else [f"{each.what} waits for larger nodes, but {homes} hold it"]
     if not all(any(home) for home in homes):
         return [f"{each.what} waits ({each.reason}), but can never be had"]
     if each.reason is Reason.NO_ROOM:
@@ -206,6 +218,8 @@ def _binds(world: World, reason: Reason, name: str, more: int) -> bool:
         return most_workers(world.state.config) <= len(world.instances) + len(world.plan.launches) + more
     if reason is Reason.MAX_WORKERS_OF_TYPE:
         return 0 <= world.types[name].max_workers <= world.live[name] + world.launched[name] + more
+    if reason is Reason.SPEND_LIMIT:
+        return is_too_dear(world, name, max(more, 1))
     if reason is Reason.BACKED_OFF:
         return any(each.node_type == name for each in world.state.backoffs)
     if reason is Reason.UPSCALING_SPEED:

@@ -78,6 +78,7 @@ def node_types(draw, name: str, costs=(None, 0.5, 2.0), device=""):
         min_workers=minimum if maximum == UNLIMITED else min(minimum, maximum),
         max_workers=maximum,
         cost=draw(st.sampled_from(costs)),
+        headroom=draw(st.sampled_from([0, 0, 0, 1, 2])),
         priority=draw(st.sampled_from([0, 0, 1])),
         idle_timeout_s=draw(st.sampled_from([None, 10.0, NEVER])),
         update_policy=draw(st.sampled_from([UpdatePolicy.ROLLING, *UpdatePolicy])),
@@ -97,6 +98,7 @@ def configs(draw, *, is_steady: bool, device="", least=0):
         max_workers=maximum if maximum == UNLIMITED else max(maximum, fewest),
         upscaling_speed=None if is_steady else draw(st.sampled_from([None, None, 1.0])),
         idle_timeout_s=60.0,
+        spend_limit=draw(st.sampled_from([None, None, None, 3.0, 8.0])) if all(each.cost is not None for each in types) else None,
     )
 
 
@@ -220,6 +222,7 @@ def cluster_states(draw, *, is_steady: bool = False, device: str | None = None):
         expectations=tuple(draw(expectations(each, pool, len(gangs))) for each in instances if draw(st.booleans())),
         unneeded_since=tuple((each.instance_id, NOW - draw(st.sampled_from([1.0, 60.0]))) for each in instances if each.is_in_flight),
         held=draw(st.sampled_from([(), (), (("ant", 3),), (("ant", 1), ("bee", 4), ("gone", 2))])),
+        learned=tuple((each.name, draw(resources())) for each in config.node_types if draw(st.sampled_from([False] * 4 + [True]))),
         is_landing=False if is_steady else draw(st.booleans()),
         no_launch=blind,
         no_end=blind or (None if is_steady else draw(st.sampled_from([None] * 8 + [Reason.SETTLING]))),

@@ -54,7 +54,7 @@ def joined(state: ClusterState) -> ClusterState:
         node_id = f"n-{each.instance_id}"
         instances.append(replace(each, status=InstanceStatus.RUNNING, ray_node_id=node_id))
         labels = tuple(node_type.node_labels().items())
-        whole = node_type.resources
+        whole = dict(state.learned).get(node_type.name, node_type.resources)
         nodes.append(RayNode(node_id, each.instance_id, each.node_type, NodeStatus.IDLE, whole, whole, labels))
     return replace(state, instances=tuple(instances), nodes=tuple(nodes))
 

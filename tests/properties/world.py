@@ -53,7 +53,14 @@ class World:
             self._add_of_type(f"new:{index}", self.types[launch.node_type])
 
     def _add_of_type(self, name: str, found: NodeType) -> None:
-        self._add(name, dict(found.resources), dict(found.resources), found.node_labels(), ())
+        now = self.types[found.name]
+        is_now = all(getattr(found, each) == getattr(now, each) for each in ("resources", "labels", "env", "start_params", "is_spot"))
+        total = self.brings(found.name) if is_now else dict(found.resources)
+        self._add(name, total, total, found.node_labels(), ())
+
+    def brings(self, name: str) -> dict[str, int]:
+        """Return what a node of a type brings once it joins: what others of it had, if that is known."""
+        return dict(dict(self.state.learned).get(name, self.types[name].resources))
 
     def _add(self, name, free, total, labels, dynamic) -> None:
         self.free[name], self.total[name], self.labels[name], self.dynamic[name] = free, total, labels, dynamic
