@@ -42,7 +42,7 @@ def place_all(draft: Draft) -> None:
 
 def _try(draft: Draft, gang: Gang, wanted: Wanted) -> refuse.Verdict | None:
     if not wanted:
-        return None
+        return FULL if gang.strategy is Strategy.STRICT_PACK and _nodes_of(draft, gang) > 1 else None
     found: refuse.Verdict | None = FULL
     for attempt in ATTEMPTS[gang.strategy]:
         mark = draft.mark()
@@ -54,6 +54,11 @@ def _try(draft: Draft, gang: Gang, wanted: Wanted) -> refuse.Verdict | None:
         if launches:
             found = found._replace(text=f"{found.text} (counting the launch of {counted(launches, 'node')} for it)")
     return found
+
+
+def _nodes_of(draft: Draft, gang: Gang) -> int:
+    """Return on how many nodes promises have put the gang."""
+    return sum(len(run.members) for run in draft.runs if any(load.gang_id == gang.gang_id for load in run.load))
 
 
 def _release(draft: Draft, gang: Gang) -> None:
@@ -103,21 +108,36 @@ def _one_node(draft: Draft, gang: Gang, wanted: Wanted) -> refuse.Verdict | None
         if times(run.room, whole.needs) and (rank := draft.rank(whole, run.labels)) is not None
     ]
     if fitting:
-        _put_on_first(draft, gang, min(fitting)[1], wanted)
+        position = min(fitting)[1]
+        run = draft.runs[position]
+        _split(draft, position, _at_once(run._replace(members=run.members[:1]), whole, wanted, gang))
         return None
     return _new_node(draft, gang, wanted)
 
 
 def _strict_pack(draft: Draft, gang: Gang, wanted: Wanted) -> refuse.Verdict | None:
-    if any(load.gang_id == gang.gang_id for run in draft.runs for load in run.load):
+    if _nodes_of(draft, gang):
         return FULL  # promises kept a part only: not one node any more, so all is placed anew
     return _one_node(draft, gang, wanted)
 
 
 def _put_on_first(draft: Draft, gang: Gang, position: int, content: Wanted) -> None:
     run = draft.runs[position]
-    first = filled(run._replace(members=run.members[:1]), content, gang)
+    _split(draft, position, filled(run._replace(members=run.members[:1]), content, gang))
+
+
+def _split(draft: Draft, position: int, first: NodeRun) -> None:
+    """Put `first` in the place of the first member of a run."""
+    run = draft.runs[position]
     draft.runs[position : position + 1] = [first, *([run._replace(members=run.members[1:])] if len(run.members) > 1 else [])]
+
+
+def _at_once(run: NodeRun, whole: Shape, wanted: Wanted, gang: Gang) -> NodeRun:
+    """Return the run with all of a gang on each node: its devices are given out together, in the order in which that was found to do."""
+    loads = (Load(shape, count, gang.gang_id) for shape, count in wanted)
+    return run._replace(
+        room=less(run.room, whole.needs, 1), load=(*run.load, *loads), marks=run.marks | {gang.label}, bare=run.bare or run.room
+    )
 
 
 def _new_node(draft: Draft, gang: Gang, wanted: Wanted) -> refuse.Verdict | None:
@@ -125,7 +145,7 @@ def _new_node(draft: Draft, gang: Gang, wanted: Wanted) -> refuse.Verdict | None
     pick = choose(draft, [(whole, 1)], is_speed_bound=False)
     if pick is None:
         return _refusal(draft, whole)
-    draft.runs.append(filled(draft.launch(pick.view, 1, Reason.GANG), wanted, gang))
+    draft.runs.append(_at_once(draft.launch(pick.view, 1, Reason.GANG), whole, wanted, gang))
     return None
 
 

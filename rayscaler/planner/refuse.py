@@ -73,7 +73,8 @@ def smaller(draft: Draft, shape: Shape) -> Verdict | None:
 
 
 def _is_defined_to_hold(draft: Draft, view: TypeView, shape: Shape) -> bool:
-    return shape.bundle.resources.fits(view.node_type.resources) and draft.rank(shape, view.labels) is not None
+    is_learned = any(name == view.name for name, _ in draft.state.learned)  # else its room is as defined, devices and all
+    return is_learned and shape.bundle.resources.fits(view.node_type.resources) and draft.rank(shape, view.labels) is not None
 
 
 def _short(shape: Shape, total: Resources) -> str:

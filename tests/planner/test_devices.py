@@ -171,6 +171,25 @@ def test_what_ray_never_gives_is_refused_for_ever_and_says_why():
     assert "never 1.5 GPU" in refused[0].detail
 
 
+def test_a_gang_on_one_node_takes_its_large_parts_first_and_leaves_no_more_than_is_there():
+    """In the order of the demand pass 0.2 would come first, for it asks for CPU too, and leave no device for the last 0.75."""
+    gang = Gang("pg", Strategy.STRICT_PACK, (want(2, CPU=0.5, GPU=0.2), want(1, GPU=1), want(3, GPU=0.75)))
+    four = NodeType("four", R(CPU=8, GPU=4), max_workers=1)
+    found = plan(ClusterState(now=1000.0, config=ClusterConfig("c", (four,)), gangs=(gang,), demands=(want(3, GPU=0.2),)))
+    assert [each.node_type for each in found.launches] == ["four"]
+    assert sum(each.count for each in found.placements if not each.gang_id) == 1
+    assert [(each.count, each.reason) for each in found.infeasible] == [(2, Reason.MAX_WORKERS_OF_TYPE)]
+
+
+def test_a_strictly_packed_gang_that_was_promised_two_nodes_goes_to_one():
+    flying = [Instance(name, "two", InstanceStatus.REQUESTED, 0.0, requested_at=1.0) for name in "fg"]
+    gang = Gang("pg", Strategy.STRICT_PACK, (want(2, GPU=1),))
+    expected = tuple(Expectation(each.instance_id, "two", 2000.0, (Reserve(Bundle(R(GPU=1)), 1, "pg"),), ("pg",)) for each in flying)
+    given = state(gangs=(gang,), expectations=expected)
+    found = plan(ClusterState(**{**given.__dict__, "instances": tuple(flying)}))
+    assert (len({each.node for each in found.placements}), found.launches) == (1, ())
+
+
 def test_fractions_packed_strictly_are_no_sum():
     gang = Gang("pg", Strategy.STRICT_PACK, (want(3, GPU=0.6),))
     refused = plan(state(gangs=(gang,))).infeasible

@@ -13,8 +13,10 @@ from rayscaler.model.state import ClusterState, Misfit
 from rayscaler.planner.plan import plan
 from rayscaler.reconciler import misfit
 from rayscaler.reconciler.misfit import LEARNED_S
+from tests.reconciler.builders import config
+from tests.reconciler.world import world
 
-pytestmark = pytest.mark.tier("unit")
+pytestmark = [pytest.mark.tier("unit"), pytest.mark.looptime]
 
 R = Resources.of
 NAMES = {"n-a": "a"}
@@ -84,3 +86,21 @@ def test_smaller_amounts_still_go_there():
     _, known = planned({}, shown(2.8, 1.0), 0.0)
     launches, _ = planned(known, shown(2.8, 1.0, 0.4), LEARNED_S)
     assert launches == 1
+
+
+async def test_a_task_that_ray_never_starts_where_it_was_planned_gets_a_node_of_its_own_and_only_one():
+    two = config(NodeType("two", R(CPU=8, GPU=2)))
+    async with world(two) as w:
+        w.ray.demands = (Demand(Bundle(R(GPU=1)), 1),)
+        await w.live(5)
+        (first,) = w.launched
+        w.ray.demands = ()
+        w.ray.set(first, status=NodeStatus.RUNNING, available=R(CPU=8, GPU=1))  # two halves, of both devices
+        await w.live(30)
+        w.ray.demands = (Demand(Bundle(R(GPU=1)), 1),)
+        await w.live(LEARNED_S - 1)
+        assert w.launched == [first]
+        await w.live(3)
+        assert len(w.launched) == 2
+        await w.live(60)
+        assert len(w.launched) == 2
