@@ -51,12 +51,10 @@ selectors = st.lists(st.builds(LabelSelector, st.lists(conditions, max_size=2).m
 def bundles(draw, device=""):
     """Return something to ask for; where a device resource is named mostly that, and little else, so that most nodes have it."""
     if device and draw(st.sampled_from([True, True, True, False])):
-        wanted = {device: draw(amounts[device]) * UNIT, **draw(st.sampled_from([{}, {}, {"CPU": UNIT}, {"CPU": UNIT // 2}]))}
-    else:
-        wanted = dict(draw(resources(scale=draw(st.sampled_from([1, 1, 2])))))
-    for name in DEVICES:
-        if name in wanted and draw(st.booleans()):
-            wanted[name] = draw(FRACTIONS)
+        wanted = {device: draw(st.one_of(amounts[device].map(lambda each: each * UNIT), FRACTIONS, FRACTIONS))}
+        wanted |= draw(st.sampled_from([{}, {}, {"CPU": UNIT}, {"CPU": UNIT // 2}]))
+        return Bundle(Resources(wanted), draw(st.one_of(*[st.just(())] * 4, selectors)))
+    wanted = dict(draw(resources(scale=draw(st.sampled_from([1, 1, 2])))))
     special = draw(st.sampled_from(["", "", "", "", "", "", IMPLICIT, "node:10.0.0.1", "object_store_memory"]))
     if special:
         wanted[special] = UNIT // 2
@@ -88,16 +86,16 @@ def node_types(draw, name: str, costs=(None, 0.5, 2.0), device=""):
 
 
 @st.composite
-def configs(draw, *, is_steady: bool, device=""):
-    names = draw(st.lists(st.sampled_from(TYPE_NAMES), max_size=3, unique=True))
+def configs(draw, *, is_steady: bool, device="", least=0):
+    names = draw(st.lists(st.sampled_from(TYPE_NAMES), min_size=least, max_size=3, unique=True))
     costs = draw(st.sampled_from([(None, 0.5, 2.0), (0.5, 1.0, 2.0, 3.5)]))
     types = tuple(draw(node_types(name, costs, draw(st.sampled_from([device, device, ""])))) for name in names)
-    least = sum(each.min_workers for each in types)
+    fewest = sum(each.min_workers for each in types)
     maximum = draw(st.sampled_from([UNLIMITED, UNLIMITED, 0, 1, 3, 6, 10]))
     return ClusterConfig(
         "c",
         types,
-        max_workers=maximum if maximum == UNLIMITED else max(maximum, least),
+        max_workers=maximum if maximum == UNLIMITED else max(maximum, fewest),
         upscaling_speed=None if is_steady else draw(st.sampled_from([None, None, 1.0])),
         idle_timeout_s=60.0,
         spend_limit=draw(st.sampled_from([None, None, None, 3.0, 8.0])) if all(each.cost is not None for each in types) else None,
@@ -198,11 +196,13 @@ def others(draw, device=""):
 
 
 @st.composite
-def cluster_states(draw, *, is_steady: bool = False):
-    device = draw(st.sampled_from(["", "", "GPU", "GPU", "TPU"]))
-    config = draw(configs(is_steady=is_steady, device=device))
+def cluster_states(draw, *, is_steady: bool = False, device: str | None = None):
+    """Return a state; where a device resource is named, one in which it is surely asked for and mostly there."""
+    least = 0 if device is None else 1
+    device = draw(st.sampled_from(["", "", "GPU", "GPU", "TPU"])) if device is None else device
+    config = draw(configs(is_steady=is_steady, device=device, least=least))
     instances, found = draw(fleets(config))
-    pool = draw(st.lists(bundles(device), min_size=1, max_size=4))
+    pool = draw(st.lists(bundles(device), min_size=1 + 2 * least, max_size=4))
     demands = st.builds(Demand, st.sampled_from(pool), st.sampled_from([1, 2, 3, 7, 40]))
     few = st.builds(Demand, st.sampled_from(pool), st.sampled_from([0, 1, 1, 2, 3]))
     gangs = tuple(
@@ -215,7 +215,7 @@ def cluster_states(draw, *, is_steady: bool = False):
         config=config,
         instances=instances,
         nodes=(*found, *draw(others(device))),
-        demands=tuple(draw(st.lists(demands, max_size=4))),
+        demands=tuple(draw(st.lists(demands, min_size=2 * least, max_size=4))),
         gangs=gangs,
         constraint=draw(st.one_of(st.none(), st.lists(few, max_size=2).map(lambda each: Constraint(tuple(each))))),
         backoffs=() if is_steady else draw(backoffs),

@@ -132,7 +132,22 @@ class Named:
 @given(cluster_states(is_steady=True))
 def test_a_launch_still_serves_what_it_was_launched_for(state):
     first = plan(state)
-    second = plan(carried_out(state, first))
+    assert_kept(first, plan(carried_out(state, first)))
+
+
+@examples
+@given(cluster_states(is_steady=True, device="GPU"))
+def test_accelerators_are_handed_out_one_by_one_and_promises_of_them_kept(state):
+    first = plan(state)
+    assert check(state, first) == []
+    after = carried_out(state, first)
+    second = plan(after)
+    assert second.is_empty, (first, second)
+    assert check(after, second) == []
+    assert_kept(first, second)
+
+
+def assert_kept(first: Plan, second: Plan) -> None:
     promised, kept = Counter(), Counter()
     for index, launch in enumerate(first.launches):
         for each in launch.reserves:
