@@ -14,7 +14,7 @@ from rayscaler.executor.base import Executor
 from rayscaler.lifecycle.table import IllegalTransition
 from rayscaler.model.command import AutoscalingState, ReportAnswer
 from rayscaler.model.demand import DemandReport
-from rayscaler.model.explanation import Explanation
+from rayscaler.model.explanation import Explanation, MixExplanation
 from rayscaler.model.instance import InstanceStatus, Reason
 from rayscaler.model.nodetype import ClusterConfig
 from rayscaler.model.plan import Plan
@@ -75,17 +75,15 @@ class ClusterReconciler:
     ) -> None:
         """Take where the head is, and which incarnation of it is the one that counts; "" while nobody knows better than the reports.
 
-        `told` is called after each cycle: there may be something new to tell people. `shared` is one for all clusters of a service.
+        `told` is called after each cycle: there may be news for people. `shared` is one for all clusters of a service.
         """
-        shared = shared or Shared()
-        self._turns = shared.turns
+        self._shared = shared or Shared()
         self._told = told
         self._executor = executor
         self._store = store
         self._clock = clock
         self._timings = timings
-        self._head_address = head_address
-        self._served_head = served_head
+        self._head_address, self._served_head = head_address, served_head
         self._memory = Memory(config, timings, ClusterRecord(config.name), DefinitionStatus(definition_hash, clock.now()))
         self._reachable = publish.reachable(config)
         self._order = Order()
@@ -93,7 +91,7 @@ class ClusterReconciler:
         self._answered: set[str] = set()
         """Commands whose results wait in the inbox: handed out again, they would come back at once, for as long as a cycle lasts."""
         self._wake = asyncio.Event()
-        self._wait = Wait(shared.improver, timings.plan_budget_s, self._wake.set)
+        self._wait = Wait(self._shared.improver, timings.plan_budget_s, self._wake.set)
         self._base: tuple[int, int] = (0, 0)
         self._is_loaded = False
         self._state: AutoscalingState | None = None
@@ -235,6 +233,8 @@ class ClusterReconciler:
         """Note what the cycle leaves: the state for the GCS, what is over, when more may be decided."""
         memory = self._memory
         self._state = publish.autoscaling_state(memory, self._state, now)
+        if decided.mix is not None and not self._wait.is_on:
+            memory.mix = MixExplanation(now, decided.mix, self._wait.outcome)
         memory.state_version = self._state.version
         memory.end_cycle(now)
         self._fresh_due = next_fresh(memory)
@@ -304,7 +304,7 @@ class ClusterReconciler:
                 self._wake.set()
             elif worth is Worth.TELLING and self._cycle.soon is None:
                 loop = asyncio.get_running_loop()
-                self._cycle.soon = loop.call_at(self._turns.next(loop.time(), self._cycle.took_s, self._timings), self._wake.set)
+                self._cycle.soon = loop.call_at(self._shared.turns.next(loop.time(), self._cycle.took_s, self._timings), self._wake.set)
 
     def _begin_cycle(self) -> None:
         if self._cycle.soon is not None:

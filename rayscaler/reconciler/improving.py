@@ -10,7 +10,6 @@ import resource
 import signal
 import socket
 import struct
-import sys
 import traceback
 
 from rayscaler.model.plan import Plan
@@ -56,4 +55,4 @@ def _question(asked: bytes) -> tuple[ClusterState, int]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

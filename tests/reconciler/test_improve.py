@@ -185,3 +185,26 @@ def test_dearer_or_with_more_waiting_is_not_better():
 
 def priced_of(count):
     return priced(ClusterState(now=0.0, config=replace(DEAR, node_types=DEAR.node_types[:1]), demands=tasks(count)))
+
+
+@pytest.mark.looptime
+async def test_what_the_mix_costs_and_how_the_wait_went_is_explained():
+    async with world(DEAR, improver=Fake()) as w:
+        await asked(w)
+        await asyncio.sleep(0.09)
+        assert w.reconciler.explanation().mix is None
+        await asyncio.sleep(0.11)
+        told = w.reconciler.explanation().mix
+        assert (told.mix, told.improvement) == (Mix(3.0, 3.0, 1000), "improved")
+        await w.live(5.0)
+        assert w.reconciler.explanation().mix == told
+
+
+@pytest.mark.looptime
+async def test_a_service_that_ends_waits_for_nothing_more():
+    async with world(DEAR, improver=Fake(takes_s=10.0)) as w:
+        await asked(w)
+        await asyncio.sleep(0.1)
+        await w.kill()
+        await asyncio.sleep(0)
+        assert [each for each in asyncio.all_tasks() if each.get_name().startswith("improve")] == []

@@ -48,8 +48,8 @@ def is_there(pid):
 async def started(door):
     """Wait until there is a process; return its pid."""
     async with asyncio.timeout(10):
-        while door.pid is None:
-            await asyncio.sleep(0.01)  # it tells nobody that it has started
+        while door.pid is None:  # noqa: ASYNC110  # it tells nobody that it has started
+            await asyncio.sleep(0.01)
     return door.pid
 
 
