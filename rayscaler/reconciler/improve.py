@@ -19,6 +19,9 @@ WORTH = 0.03
 STEPS_PER_S = 4000
 """Steps of the planner that fit into a second of the budget, with room for the way there and back on a machine that has other things to do."""
 
+MOST_NODES = 1000
+"""Of a cluster with more, first plans are carried out as they are: to send its state would keep the event loop from all others too long."""
+
 
 class Improver(Protocol):
     """Who looks for a cheaper mix. One question of each cluster is open at most."""
@@ -54,7 +57,7 @@ class Wait:
         """Return the plan to carry out: the first one, what of it does not wait, or the improved one if the state is the one asked about."""
         self.outcome = ""
         steps = int(self._budget_s * STEPS_PER_S)
-        if self._improver is None or steps < 1:
+        if self._improver is None or steps < 1 or len(state.nodes) + len(state.instances) > 2 * MOST_NODES:
             return first
         if sum(each.cost is not None for each in state.config.node_types) > 1:
             self._improver.prepare()

@@ -10,7 +10,7 @@ from rayscaler.model.instance import Reason
 from rayscaler.model.plan import Mix
 from rayscaler.model.state import ClusterState
 from rayscaler.planner.plan import plan
-from rayscaler.reconciler import cluster
+from rayscaler.reconciler import cluster, improve
 from rayscaler.reconciler.improve import WORTH, is_better, pays
 from rayscaler.settings import Timings
 from tests.reconciler.builders import config, node_type, tasks
@@ -167,6 +167,18 @@ async def test_of_two_clusters_the_one_whose_turn_does_not_come_launches_in_time
         two.report()
         await asyncio.sleep(BUDGET_S + 0.1)
         assert (types(one), types(two)) == (["wide"], ["small"] * 4)
+
+
+@pytest.mark.looptime
+async def test_a_state_too_big_to_send_is_not_asked_about(monkeypatch):
+    monkeypatch.setattr(improve, "MOST_NODES", 0)
+    fake = Fake()
+    definition = config(node_type("small", cost=1.0, min_workers=1), node_type("wide", 4, cost=3.0))
+    async with world(definition, improver=fake) as w:
+        await asked(w, 5)
+        await asyncio.sleep(0.06)
+        assert len(types(w)) > 1
+        assert fake.asked == []
 
 
 def test_a_small_gap_is_launched_at_once():

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -12,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from rayscaler.errors import Unavailable
+from rayscaler.model.resources import Resources
 from rayscaler.model.state import ClusterState
 from rayscaler.planner.plan import plan
+from rayscaler.processes import readable
 from rayscaler.reconciler import improver
 from rayscaler.reconciler.improver import ImproverProcess
 from tests.reconciler.builders import NOW, config, node_type, tasks
@@ -118,3 +121,44 @@ async def test_what_the_planner_cannot_take_costs_the_others_nothing():
 def test_the_service_itself_brings_no_solver():
     code = "import sys, rayscaler.app.local, rayscaler.app.kubernetes; print(sorted({'highspy', 'numpy'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "[]\n"
+
+
+OWNER = """
+import asyncio
+from rayscaler.reconciler.improver import ImproverProcess
+from tests.reconciler.test_improver import STATE, STEPS
+
+async def main():
+    door = ImproverProcess()
+    task = asyncio.create_task(door.run())
+    await door.improve(STATE, STEPS)
+    print(door.pid, flush=True)
+    await task
+
+asyncio.run(main())
+"""
+
+
+async def test_it_ends_when_its_owner_is_killed():
+    owner = await asyncio.create_subprocess_exec(sys.executable, "-c", OWNER, stdout=subprocess.PIPE)
+    said = b""
+    while not said.strip().isdigit():  # its log comes first
+        said = await owner.stdout.readline()
+        assert said, "it told its process"
+    pid = int(said)
+    fd = os.pidfd_open(pid)
+    try:
+        owner.kill()
+        await owner.wait()
+        async with asyncio.timeout(10):
+            await readable(fd)
+    finally:
+        os.close(fd)
+
+
+@pytest.mark.parametrize("seed", ["1", "2"])
+def test_resources_from_another_process_are_found_by_ours(seed):
+    code = "import pickle, sys; from rayscaler.model.resources import Resources; sys.stdout.buffer.write(pickle.dumps(Resources.of(CPU=1)))"
+    env = {**os.environ, "PYTHONHASHSEED": seed}  # by which names hash
+    told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, env=env).stdout
+    assert pickle.loads(told) in {Resources.of(CPU=1)}
