@@ -16,7 +16,7 @@ LOCK_PART := $(VENV)/bin/uv pip compile --generate-hashes --no-emit-index-url --
 export RAY_USAGE_STATS_ENABLED = 0
 export PYTHONHASHSEED = 0
 
-.PHONY: help demo test cluster-up cluster-down e2e e2e-up e2e-down image lint fmt gen gen-check docs manifests lock bench bench-k8s soak verify deflake clean
+.PHONY: help demo test cluster-up cluster-down e2e e2e-up e2e-down image lint fmt gen gen-check docs manifests lock bench bench-k8s bench-plan soak verify deflake clean
 help:            ## print this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
@@ -108,6 +108,9 @@ bench: $(STAMP) $(GO_STAMP) ## benchmarks: ours, the anchor's, the ratio; exit 1
 bench-k8s: $(STAMP) $(GO_STAMP) ## the same on a real API server: bursts of pods against bare creates, a task to its pod, idle requests, memory
 	@$(PY) -m tests.cluster.binary >/dev/null
 	$(PY) -m tests.bench --k8s $(ARGS)
+
+bench-plan: $(STAMP) ## planning alone, in fresh processes: cost beside a lower bound, seconds, memory, Ray's planner; and a chart
+	$(PY) -m tests.bench --plan $(ARGS)
 
 soak: $(STAMP)   ## kill heads, services and monitors again and again, and do in full what the gate does less of: SEED=, MINUTES=, OUT= (goes on where it stopped), ONLY=
 	$(PY) -m tests.soak --seed $(or $(SEED),1) --minutes $(or $(MINUTES),60) --out $(or $(OUT),build/soak.jsonl) --only "$(ONLY)"

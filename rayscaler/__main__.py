@@ -17,6 +17,7 @@ from rayscaler.cli.demo.command import demo
 from rayscaler.cli.exits import Exit
 from rayscaler.cli.explain import explain
 from rayscaler.cli.plan.command import plan
+from rayscaler.cli.simulate.command import simulate
 from rayscaler.cli.source import check_namespaced
 from rayscaler.cli.status import status
 from rayscaler.cli.up.command import down, up
@@ -112,7 +113,7 @@ def monitor(*, cluster: str, gcs: str, service: str, incarnation: str, ca: Path 
     asyncio.run(monitor_main.run(settings))
 
 
-for command in (up, down, status, explain, validate, plan, demo, version, completion):
+for command in (up, down, status, explain, validate, plan, simulate, demo, version, completion):
     cli.add_command(command)
 
 

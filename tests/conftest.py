@@ -9,14 +9,16 @@ import pytest
 import structlog
 from hypothesis import HealthCheck, settings
 
+from tests import counts
+
 # A busy machine is no bug; every test has a limit of its own.
 settings.register_profile("rayscaler", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("rayscaler")
 
 pytest_plugins = ["tests.cluster_tier", "tests.e2e_tier", "tests.ray_tier"]
 
-PROPERTY_S = 3600 if os.environ.get("HYPOTHESIS_PROFILE") == "long" else 300
-"""Limit of a property: a long run has thirty times the examples (tests/properties/conftest.py)."""
+PROPERTY_S = 3600 if os.environ.get("HYPOTHESIS_PROFILE") == "long" or os.environ.get(counts.IN_FULL) else 300
+"""Limit of a property: a long run, or one in full, has twenty or thirty times the examples (tests/properties/conftest.py)."""
 TIERS = ("unit", "property", "protocol", "ray", "cluster", "e2e")
 
 

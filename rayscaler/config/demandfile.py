@@ -112,23 +112,21 @@ def _selector(read: Reader, path: str, value: object) -> LabelSelector:
     conditions = []
     for key, wish in read.mapping(path, value).items():
         where = shown.under(path, key)
-        if not _KEY.fullmatch(key):
-            read.problem(
-                where, key, "a label's key is a name of letters, digits, '-', '_', '.', with a DNS name and '/' before it if you like"
-            )
-            continue
-        found = _condition(key, wish)
-        if found is None:
-            read.problem(where, wish, "a label wish is written a, !a, in(a, b) or !in(a, b); quote it where it begins with !")
-            continue
-        conditions.append(found)
+        try:
+            conditions.append(condition(key, wish))
+        except ValueError as error:
+            is_key = not _KEY.fullmatch(key)
+            read.problem(where, key if is_key else wish, str(error) if is_key else f"{error}; quote it where it begins with !")
     return LabelSelector(tuple(sorted(conditions)))
 
 
-def _condition(key: str, wish: object) -> LabelCondition | None:
+def condition(key: str, wish: object) -> LabelCondition:
+    """Return a label wish as people write it; raises ValueError with the rule."""
+    if not _KEY.fullmatch(key):
+        raise ValueError("a label's key is a name of letters, digits, '-', '_', '.', with a DNS name and '/' before it if you like")
     match = _WISH.fullmatch(wish) if isinstance(wish, str) else None
     if match is None:
-        return None
+        raise ValueError("a label wish is written a, !a, in(a, b) or !in(a, b)")
     values = re.split(", ?", match["many"] or match["one"])
     return LabelCondition(key, Operator.NOT_IN if match["not"] else Operator.IN, tuple(sorted(set(values))))
 

@@ -20,17 +20,17 @@ from rayscaler.model.nodetype import (
 API_VERSION = "rayscaler.io/v1"
 ROOT = {"apiVersion", "kind", "metadata", "spec"}
 METADATA = {"name"}
-SPEC = {"maxWorkers", "upscalingSpeed", "idleTimeout", "floorAfterDriver", "executor", "head", "nodeTypes"}
+SPEC = {"maxWorkers", "upscalingSpeed", "spendLimit", "idleTimeout", "floorAfterDriver", "executor", "head", "nodeTypes"}
 HEAD = {"resources", "startParams", "env", "template"}
 TYPE = {
-    "name", "minWorkers", "maxWorkers", "resources", "labels", "cost", "priority", "spot",
+    "name", "minWorkers", "maxWorkers", "resources", "labels", "cost", "priority", "headroom", "spot",
     "hostsPerReplica", "idleTimeout", "startParams", "env", "template", "updatePolicy",
 }  # fmt: skip
 _PLACES = {"at the top": ROOT, "in spec": SPEC, "in spec.head": HEAD, "in a node type": TYPE}
 _OTHER_WORDS = {
     "headGroupSpec": "head", "workerGroupSpecs": "nodeTypes", "groupName": "name", "minReplicas": "minWorkers", "maxReplicas": "maxWorkers",
     "idleTimeoutSeconds": "idleTimeout", "idleTimeoutMinutes": "idleTimeout", "rayStartParams": "startParams", "numOfHosts": "hostsPerReplica",
-    "podTypes": "nodeTypes", "podConfig": "template", "rayResources": "resources", "available_node_types": "nodeTypes",
+    "upscalingMode": "upscalingSpeed", "podTypes": "nodeTypes", "podConfig": "template", "rayResources": "resources", "available_node_types": "nodeTypes",
 }  # fmt: skip
 """Keys of Ray's and KubeRay's definitions, and what they are called here."""
 _PORT = re.compile(executors.PORT)
@@ -72,6 +72,7 @@ def cluster(document: object, executor: str = LOCAL) -> ClusterConfig:
         name=name,
         max_workers=read.number("spec.maxWorkers", spec.get("maxWorkers"), UNLIMITED, low=0),
         upscaling_speed=read.number("spec.upscalingSpeed", spec.get("upscalingSpeed"), None, low=0, whole=False),
+        spend_limit=read.number("spec.spendLimit", spec.get("spendLimit"), None, low=0, whole=False),
         idle_timeout_s=read.idle_timeout("spec.idleTimeout", spec.get("idleTimeout"), IDLE_TIMEOUT_S) or 0.0,
         floor_after_driver_s=read.idle_timeout("spec.floorAfterDriver", spec.get("floorAfterDriver"), FLOOR_AFTER_DRIVER_S) or 0.0,
         executor=executor,
@@ -127,6 +128,7 @@ def _node_type(read: Reader, path: str, value: object, executor: str) -> NodeTyp
         labels=read.pairs(path, "labels", raw.get("labels")),
         cost=read.number(f"{path}.cost", raw.get("cost"), None, low=0, whole=False),
         priority=read.number(f"{path}.priority", raw.get("priority"), 0, low=-MOST),
+        headroom=read.number(f"{path}.headroom", raw.get("headroom"), 0, low=0),
         is_spot=read.boolean(f"{path}.spot", raw.get("spot")),
         idle_timeout_s=read.idle_timeout(f"{path}.idleTimeout", raw.get("idleTimeout"), None),
         start_params=read.pairs(path, "startParams", raw.get("startParams")),
@@ -149,3 +151,14 @@ def _check_limits(read: Reader, config: ClusterConfig) -> None:
     for index, each in enumerate(config.node_types):
         if each.max_workers != UNLIMITED and each.min_workers > each.max_workers:
             read.problem(f"spec.nodeTypes[{index}].minWorkers", each.min_workers, f"is above maxWorkers, {each.max_workers}")
+    if config.spend_limit is not None:
+        _check_spending(read, config.spend_limit, config.node_types)
+
+
+def _check_spending(read: Reader, limit: float, types: tuple[NodeType, ...]) -> None:
+    for index, each in enumerate(types):
+        if each.cost is None:
+            read.problem(f"spec.nodeTypes[{index}].cost", None, "is needed, since there is a spendLimit")
+    least = sum(each.min_workers * (each.cost or 0) for each in types)
+    if least > limit:
+        read.problem("spec.spendLimit", limit, f"is below what all minWorkers cost, {least:g}")

@@ -20,7 +20,7 @@ MOST = 1_000_000
 """Of anything counted: more than any cluster has, and well inside the protocol's int32."""
 MOST_TEXT = 10**18
 """Of a number that is taken as text."""
-NOT_YET = frozenset({"spendLimit", "headroom", "schedules", "suspend"})
+NOT_YET = frozenset({"schedules", "suspend"})
 """Keys of later features."""
 _RESOURCE = re.compile(r"[^\x00-\x1f\x7f]{1,200}")
 _TEXT = re.compile(r"[^\x00]*")

@@ -63,6 +63,7 @@ class Reason(StrEnum):
     CONSTRAINT = "CONSTRAINT"
     MIN_WORKERS = "MIN_WORKERS"
     HELD = "HELD"
+    HEADROOM = "HEADROOM"
     REPLACES = "REPLACES"
     # ends
     IDLE = "IDLE"
@@ -80,8 +81,10 @@ class Reason(StrEnum):
     NODE_DIED = "NODE_DIED"
     # refusals for now
     UPSCALING_SPEED = "UPSCALING_SPEED"
+    SPEND_LIMIT = "SPEND_LIMIT"
     BACKED_OFF = "BACKED_OFF"
     NO_ROOM = "NO_ROOM"
+    NODES_SMALLER = "NODES_SMALLER"
     # refusals for ever, as the definition stands
     NO_TYPE_FITS = "NO_TYPE_FITS"
     NO_TYPE_HAS_LABELS = "NO_TYPE_HAS_LABELS"

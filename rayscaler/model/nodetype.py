@@ -31,7 +31,7 @@ class UpdatePolicy(StrEnum):
 class NodeType:
     """A kind of node: what it brings, how many there may be. `idle_timeout_s` None means the cluster's, NEVER none at all.
 
-    `template` is a pod template as JSON text, "" where there is none: or what a plugin takes it for; where no pods are made it means nothing else.
+    `headroom` is how many are kept ready beside those that something is put on. `template` is a pod template as JSON text, "" where there is none: or what a plugin takes it for; where no pods are made it means nothing else.
     """
 
     name: str
@@ -41,6 +41,7 @@ class NodeType:
     max_workers: int = UNLIMITED
     cost: float | None = None
     priority: int = 0
+    headroom: int = 0
     is_spot: bool = False
     idle_timeout_s: float | None = None
     env: tuple[tuple[str, str], ...] = ()
@@ -73,7 +74,7 @@ class Head:
 
 @dataclass(frozen=True)
 class ClusterConfig:
-    """One cluster's definition. `upscaling_speed` None is unlimited, `floor_after_driver_s` NEVER keeps floors until they are taken back.
+    """One cluster's definition. `upscaling_speed` and `spend_limit` (per hour, in the unit of costs) None are unlimited, `floor_after_driver_s` NEVER keeps floors until they are taken back.
 
     `executor` is the name of one that is built in, a plugin's address, or `exec` for a plugin that is started by its `command`.
     """
@@ -82,6 +83,7 @@ class ClusterConfig:
     node_types: tuple[NodeType, ...]
     max_workers: int = UNLIMITED
     upscaling_speed: float | None = None
+    spend_limit: float | None = None
     idle_timeout_s: float = IDLE_TIMEOUT_S
     floor_after_driver_s: float = FLOOR_AFTER_DRIVER_S
     executor: str = "local"

@@ -99,7 +99,12 @@ MANY = 1 << 40
 BYTES = frozenset({"memory", "object_store_memory"})
 """Resources counted in bytes."""
 
-WHOLE = BYTES | {"CPU", "GPU", "TPU", "neuron_cores", "NPU", "HPU", "RBLN", "FURIOSA", "TTNPU", "MBLT"}
+DEVICES = frozenset({"GPU", "TPU", "neuron_cores", "NPU", "HPU", "RBLN", "FURIOSA", "TTNPU", "MBLT"})
+"""Resources that a raylet hands out one by one (predefined_unit_instance_resources, custom_unit_instance_resources): less than one comes
+from one device, from the one that it fits closest; one or more are devices that are wholly free; 1.5 is refused. Source: Ray 2.60,
+NodeResourceInstanceSet::TryAllocate. Its GCS and its own autoscaler know the sum only."""
+
+WHOLE = BYTES | DEVICES | {"CPU"}
 """Resources of which a node has whole amounts only. CPU, GPU and bytes are whole-number flags of `ray start`; of the other accelerators a
 raylet (2.60) tells whole ones apart: with TPU 1.5 it offers 1, with neuron_cores 0.5 it aborts. Tasks may ask for fractions of all."""
 

@@ -1,11 +1,13 @@
 """The whole input of `plan()`."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from rayscaler.model.demand import Constraint, Demand, Gang, Reserve
 from rayscaler.model.instance import Instance, Reason
 from rayscaler.model.node import RayNode
 from rayscaler.model.nodetype import ClusterConfig
+from rayscaler.model.resources import Resources
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,14 @@ class Backoff:
     until: float
     detail: str
     probe: int = 1
+
+
+class Misfit(NamedTuple):
+    """A node that turned out not to have `amount` of a device resource, though the sum of what is free there is as much."""
+
+    ray_node_id: str
+    name: str
+    amount: int
 
 
 @dataclass(frozen=True)
@@ -57,8 +67,9 @@ class ClusterState:
     `nodes` are the rows of the newest report (empty when there is none); their `available` is already free of double counting.
     `no_launch` and `no_end` say why nothing may be launched on demand, or drained and ended (design §2.7); None is clear sight.
     `held` is how many of a node type are kept as a minimum because a head was lost (design §2.8).
+    `learned` is what a node of a type brings, where nodes of its make have joined with something else than the definition says.
     `unneeded_since` says since when an in-flight instance has not been needed; `is_landing` that work has just landed, so that some of
-    the demand may be that work.
+    the demand may be that work. `misfits` is what nodes turned out not to have.
     """
 
     now: float
@@ -72,6 +83,8 @@ class ClusterState:
     backoffs: tuple[Backoff, ...] = ()
     held: tuple[tuple[str, int], ...] = ()
     unneeded_since: tuple[tuple[str, float], ...] = ()
+    misfits: tuple[Misfit, ...] = ()
+    learned: tuple[tuple[str, Resources], ...] = ()
     is_landing: bool = False
     unneeded_grace_s: float = 10.0
     node_dead_grace_s: float = 5.0

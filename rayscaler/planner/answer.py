@@ -74,10 +74,8 @@ def _merged(load: Sequence[Load]) -> list[Load]:
 
 
 def _detail(draft: Draft, node_type: str, reason: Reason, reserves: Sequence[Reserve]) -> str:
-    if reason is Reason.MIN_WORKERS:
-        found = draft.view(node_type)
-        least = found.node_type.min_workers if found else 0
-        return f"{node_type} has a minimum of {counted(least, 'worker')}"
+    if reason in (Reason.MIN_WORKERS, Reason.HEADROOM):
+        return _kept(draft, node_type, reason)
     if reason is Reason.REPLACES:
         return f"{node_type} for the work of a node that is about to end: {_named(reserves)}"
     if reason is Reason.HELD:
@@ -88,6 +86,13 @@ def _detail(draft: Draft, node_type: str, reason: Reason, reserves: Sequence[Res
         gang = next((each.gang_id for each in reserves if each.gang_id), "")
         return f"{node_type} for gang {gang}: {_named([each for each in reserves if each.gang_id == gang])}"
     return f"{node_type} for {_named(reserves)}"
+
+
+def _kept(draft: Draft, node_type: str, reason: Reason) -> str:
+    found = draft.view(node_type)
+    if reason is Reason.HEADROOM:
+        return f"{node_type} is to have {found.node_type.headroom if found else 0} ready"
+    return f"{node_type} has a minimum of {counted(found.node_type.min_workers if found else 0, 'worker')}"
 
 
 def _named(reserves: Sequence[Reserve]) -> str:

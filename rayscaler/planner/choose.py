@@ -12,7 +12,7 @@ mean over kinds somebody asks for), as Ray chooses; more leading bundles per nod
 from typing import NamedTuple
 
 from rayscaler.planner import limits
-from rayscaler.planner.sim import Draft, Room, Shape, TypeView, less, times
+from rayscaler.planner.sim import Draft, Room, Shape, TypeView, amounts, less, times
 
 COMMON = frozenset({"CPU", "memory", "object_store_memory"})
 """Kinds that any node has; all others are special and spared for those who ask (J1)."""
@@ -66,14 +66,14 @@ def _special(view: TypeView, lead: Shape) -> int:
     return sum(1 for name in view.node_type.resources if name not in COMMON and name not in asked)
 
 
-def _biggest(draft: Draft) -> Room:
+def _biggest(draft: Draft) -> tuple[int, ...]:
     """Return the most of each kind that any type brings: what amounts of different kinds are weighed by."""
-    return tuple(max(amounts) for amounts in zip(*(view.room for view in draft.views), strict=True))
+    return tuple(max(brought) for brought in zip(*(view.brings for view in draft.views), strict=True))
 
 
-def _order(view: TypeView, content: Wanted, *, biggest: Room | None, is_close: bool) -> tuple[int, int, int, int, int, int, str]:
-    left = _after(view.room, content)
-    shares = [(view.room[i] - left[i]) * MICRO // view.room[i] for i in view.kinds] or [0]
+def _order(view: TypeView, content: Wanted, *, biggest: tuple[int, ...] | None, is_close: bool) -> tuple[int, int, int, int, int, int, str]:
+    left = amounts(_after(view.room, content))
+    shares = [(view.brings[i] - left[i]) * MICRO // view.brings[i] for i in view.kinds] or [0]
     leading = content[0][1]
     held = sum(count for _, count in content) if is_close else 0
     price = 0 if biggest is None else _price(view, left, biggest)
@@ -81,9 +81,9 @@ def _order(view: TypeView, content: Wanted, *, biggest: Room | None, is_close: b
     return (-held, price, fewer_nodes, -min(shares), -sum(shares) // len(shares), -leading, view.name)
 
 
-def _price(view: TypeView, left: Room, biggest: Room) -> int:
+def _price(view: TypeView, left: tuple[int, ...], biggest: tuple[int, ...]) -> int:
     """Return the cost of the node per served amount, amounts of different kinds weighed by the biggest of each."""
-    served = sum((view.room[i] - left[i]) * MICRO // biggest[i] for i in view.kinds if biggest[i])
+    served = sum((view.brings[i] - left[i]) * MICRO // biggest[i] for i in view.kinds if biggest[i])
     return round((view.node_type.cost or 0) * MICRO) * MICRO // max(served, 1)
 
 

@@ -12,9 +12,10 @@ from rayscaler.model.instance import ENDED, STANDING, Instance, InstanceStatus
 from rayscaler.model.node import NodeStatus, RayNode
 from rayscaler.model.nodetype import NodeType
 from rayscaler.model.raynames import GROUP_MARK
-from rayscaler.model.resources import IMPLICIT_PREFIX, NODE_PREFIX, UNIT, Resources
-from rayscaler.model.state import ClusterState, Expectation
-from rayscaler.planner.sim import EXPECTED, HEAD, SETTLED, Draft, Labels, NodeRun, Promise, Room, Shape, TypeView
+from rayscaler.model.resources import DEVICES, IMPLICIT_PREFIX, NODE_PREFIX, UNIT, Resources
+from rayscaler.model.state import ClusterState, Expectation, Misfit
+from rayscaler.planner.devices import Devices, devices
+from rayscaler.planner.sim import EXPECTED, HEAD, SETTLED, Draft, Labels, NodeRun, Promise, Room, Shape, TypeView, amounts
 
 PPM = 1_000_000
 """Shares are integers in millionths."""
@@ -35,12 +36,13 @@ def draft_of(state: ClusterState) -> Draft:
     names = sorted({name for bundle in bundles for name in bundle.resources})
     types = sorted(state.config.node_types, key=lambda each: each.name)
     largest = _largest(names, types, state.nodes)
+    learned = dict(state.learned)
     index = {name: i for i, name in enumerate(names)}
     shapes = {bundle: _shape(bundle, index, largest) for bundle in bundles}
     return Draft(
         state=state,
         names=tuple(names),
-        views=tuple(_view(each, names) for each in types),
+        views=tuple(_view(each, names, learned.get(each.name)) for each in types),
         shapes=shapes,
         demands=_sorted_counts(demands, shapes),
         constraint=_sorted_counts(constraint, shapes),
@@ -49,6 +51,8 @@ def draft_of(state: ClusterState) -> Draft:
         rows=rows,
         displaced=displaced,
         backoffs={each.node_type: each for each in state.backoffs},
+        prices=_prices(types, instances),
+        is_priced=all(each.cost is not None for each in types),
         least=_least(types, dict(state.held)),
         live=Counter(each.node_type for each in instances),
         staying=Counter(each.node_type for each in instances if each.status not in LEAVING),
@@ -89,18 +93,23 @@ class _Capacity:
     def __init__(self, draft: Draft) -> None:
         self.draft = draft
         self.marks_asked = {gang.label for gang in draft.gangs}
+        self.misfits: dict[str, list[Misfit]] = {}
+        for each in draft.state.misfits:
+            self.misfits.setdefault(each.ray_node_id, []).append(each)
         self.labels: dict[Labels, Labels] = {}
         self.runs: list[NodeRun] = []
         self.floor: list[NodeRun] = []
         self.totals: set[tuple[Labels, Room]] = set()
 
     def add_settled(self, nodes: Iterable[tuple[int, RayNode, Instance | None]]) -> None:
-        """Add joined nodes: the head first, then the busiest, the longest idle last."""
+        """Add joined nodes: the head first, then the busiest; of idle ones the cheapest, so that the dearest are left to go, then the longest idle last."""
         found = []
         for tier, row, instance in nodes:
             prefix = "head:" if tier == HEAD else "ray:"
             name = instance.instance_id if instance else f"{prefix}{row.ray_node_id}"
-            found.append(((tier, -_busyness(row), row.idle_s, row.node_type, name), self._of_row(tier, row, name)))
+            found.append(
+                ((tier, -_busyness(row), self.draft.price(row.node_type), row.idle_s, row.node_type, name), self._of_row(tier, row, name))
+            )
         found.sort(key=lambda each: each[0])
         self._join([pair for _, pair in found])
 
@@ -144,9 +153,19 @@ class _Capacity:
         marks = self.marks_asked.intersection(row.dynamic_labels) if self.marks_asked else frozenset()
         total = _room(row.total, self.draft.names)
         self.totals.add((labels, total))
-        free = _room(row.available, self.draft.names, row.total)
+        free = self._learned(row, _room(row.available, self.draft.names, row.total))
         run = NodeRun(tier, row.node_type, labels, free, (name,), frozenset(marks))
         return run, run._replace(room=total)
+
+    def _learned(self, row: RayNode, room: Room) -> Room:
+        """Return the room without devices that the node turned out not to have."""
+        found = list(room)
+        for each in self.misfits.get(row.ray_node_id, ()):
+            if each.name in self.draft.names:
+                index = self.draft.names.index(each.name)
+                held = found[index]
+                found[index] = held.below(each.amount) if isinstance(held, Devices) else held
+        return tuple(found)
 
     def _labels(self, labels: Labels) -> Labels:
         return self.labels.setdefault(labels, labels)
@@ -233,25 +252,35 @@ def _least(types: Iterable[NodeType], held: Mapping[str, int]) -> dict[str, int]
     return {each.name: max(each.min_workers, held.get(each.name, 0)) for each in types}
 
 
+def _prices(types: Iterable[NodeType], instances: Iterable[Instance]) -> dict[str, int]:
+    """Return each type's cost in millionths, 0 where there is none; of a type that is gone, what it was when its nodes were launched."""
+    known = {each.name: each.cost for each in types}
+    gone = {each.node_type: each.made_as.cost for each in instances if each.made_as is not None and each.node_type not in known}
+    return {name: round((cost or 0) * PPM) for name, cost in {**gone, **known}.items()}
+
+
 def _largest(names: Iterable[str], types: Iterable[NodeType], nodes: Iterable[RayNode]) -> dict[str, int]:
     sources = [each.resources.amounts for each in types] + [row.total.amounts for row in nodes]
     return {name: max((source.get(name, 0) for source in sources), default=0) for name in names}
 
 
 def _room(held: Resources, names: Iterable[str], total: Resources | None = None) -> Room:
-    """Return amounts by name; an implicit resource that a node has not listed yet is there in full (DK-8)."""
+    """Return amounts by name, devices one by one; an implicit resource that a node has not listed yet is there in full (DK-8)."""
     listed = held.amounts
     whole = listed if total is None else total.amounts
     return tuple(
-        max(0, listed.get(name, UNIT if name.startswith(IMPLICIT_PREFIX) and name not in whole else 0))  # all used up is left out
+        devices(whole.get(name, 0), listed.get(name, 0))
+        if name in DEVICES
+        else max(0, listed.get(name, UNIT if name.startswith(IMPLICIT_PREFIX) and name not in whole else 0))  # all used up is left out
         for name in names
     )
 
 
-def _view(node_type: NodeType, names: Sequence[str]) -> TypeView:
-    room = _room(node_type.resources, names)
-    kinds = tuple(i for i, name in enumerate(names) if room[i] > 0 and not name.startswith(NODE_PREFIX))
-    return TypeView(node_type, tuple(sorted(node_type.node_labels().items())), room, kinds)
+def _view(node_type: NodeType, names: Sequence[str], learned: Resources | None = None) -> TypeView:
+    room = _room(node_type.resources if learned is None else learned, names)
+    brings = amounts(room)
+    kinds = tuple(i for i, name in enumerate(names) if brings[i] > 0 and not name.startswith(NODE_PREFIX))
+    return TypeView(node_type, tuple(sorted(node_type.node_labels().items())), room, brings, kinds)
 
 
 def _busyness(row: RayNode) -> int:

@@ -5,16 +5,17 @@ will do; else room that is on its way; else one new node; else room and launches
 existing room shared; else new nodes, one each as far as limits allow; else as PACK.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from rayscaler.model.demand import Bundle, Gang, Strategy
 from rayscaler.model.instance import Reason
-from rayscaler.model.resources import Resources
+from rayscaler.model.resources import DEVICES, Resources
 from rayscaler.model.words import counted
 from rayscaler.planner import matching, refuse
 from rayscaler.planner.choose import Wanted, choose
+from rayscaler.planner.devices import Several
 from rayscaler.planner.packing import filled, gang_counts, launch_for, place
-from rayscaler.planner.sim import HEAD, SETTLED, Draft, Load, NodeRun, Shape, less, loaded, sizes, times
+from rayscaler.planner.sim import HEAD, SETTLED, Draft, Load, NodeRun, Room, Shape, less, loaded, sizes, times
 
 JOINED = frozenset({HEAD, SETTLED})
 """Tiers that can take work now. The others change from one plan to the next; choosing freely among these only keeps plans steady."""
@@ -59,35 +60,43 @@ def _release(draft: Draft, gang: Gang) -> None:
     """Take back what promises had put of the gang."""
 
     def freed(run: NodeRun) -> NodeRun:
-        room = run.room
-        for load in run.load:
-            if load.gang_id == gang.gang_id:
-                room = less(room, load.shape.needs, -load.each)
         others = tuple(load for load in run.load if load.gang_id != gang.gang_id)
-        return run if others == run.load else run._replace(room=room, load=others, marks=run.marks - {gang.label})
+        return run if others == run.load else run._replace(room=_room_of(run, others), load=others, marks=run.marks - {gang.label})
 
     draft.runs = [freed(run) for run in draft.runs]
 
 
+def _room_of(run: NodeRun, loads: Iterable[Load]) -> Room:
+    """Return the run's room with these of its loads alone; as it is where devices cannot be shared out anew."""
+    room = run.bare
+    for load in sorted(loads, key=lambda each: each.shape.order):
+        if times(room, load.shape.needs) < load.each:
+            return run.room
+        room = less(room, load.shape.needs, load.each)
+    return room
+
+
 def _worst(draft: Draft, gang: Gang, whole: Wanted, found: refuse.Verdict) -> refuse.Verdict:
-    """Return the verdict that matters most: what can never be had, before what waits."""
-    shapes = [_merged(whole)] if gang.strategy is Strategy.STRICT_PACK else [shape for shape, _ in whole]
-    return next((each for shape in shapes if (each := refuse.never(draft, shape)) is not None), found)
+    """Return the verdict that matters most: what can never be had, before what only larger nodes would hold, before what waits."""
+    shapes = [_merged(draft, whole)] if gang.strategy is Strategy.STRICT_PACK else [shape for shape, _ in whole]
+    worst = (each for why in (refuse.never, refuse.smaller) for shape in shapes if (each := why(draft, shape)) is not None)
+    return next(worst, found)
 
 
-def _merged(wanted: Wanted) -> Shape:
-    """Return all of `wanted` as one shape."""
-    amounts, needs = Resources(), dict[int, int]()
+def _merged(draft: Draft, wanted: Wanted) -> Shape:
+    """Return all of `wanted` as one shape: amounts added up, but of devices each by itself."""
+    amounts, needs = Resources(), dict[int, list[tuple[int, int]]]()
     for shape, count in wanted:
         amounts = amounts.add(shape.bundle.resources, count)
         for index, amount in shape.needs:
-            needs[index] = needs.get(index, 0) + amount * count
-    return Shape(Bundle(amounts), tuple(sorted(needs.items())), (), tuple(shape for shape, _ in wanted))
+            needs.setdefault(index, []).append((amount, count))
+    merged = [(i, Several.of(each) if draft.names[i] in DEVICES else sum(a * n for a, n in each)) for i, each in sorted(needs.items())]
+    return Shape(Bundle(amounts), tuple(merged), (), tuple(shape for shape, _ in wanted))
 
 
 def _one_node(draft: Draft, gang: Gang, wanted: Wanted) -> refuse.Verdict | None:
     """Put all on one node that is there or on its way, else on a new one."""
-    whole = _merged(wanted)
+    whole = _merged(draft, wanted)
     fitting = [
         (rank, position)
         for position, run in enumerate(draft.runs)
@@ -112,7 +121,7 @@ def _put_on_first(draft: Draft, gang: Gang, position: int, content: Wanted) -> N
 
 
 def _new_node(draft: Draft, gang: Gang, wanted: Wanted) -> refuse.Verdict | None:
-    whole = _merged(wanted)
+    whole = _merged(draft, wanted)
     pick = choose(draft, [(whole, 1)], is_speed_bound=False)
     if pick is None:
         return _refusal(draft, whole)

@@ -1,11 +1,12 @@
-"""How many nodes of a type may be launched now, and what is in the way; and the minimums.
+"""How many nodes of a type may be launched now, and what is in the way; the minimums, and what is kept ready.
 
-Owns minimums, maxima, back-offs and the upscaling speed. Knows nothing of demand.
+Owns minimums, headroom, maxima, back-offs, the upscaling speed and the spend limit. Knows nothing of demand.
 """
 
 from collections.abc import Iterable
 
 from rayscaler.model.instance import Reason
+from rayscaler.model.node import NodeStatus
 from rayscaler.model.nodetype import UNLIMITED, ClusterConfig
 from rayscaler.model.resources import MANY
 from rayscaler.model.words import counted
@@ -14,6 +15,9 @@ from rayscaler.planner.sim import Draft, TypeView
 SPEED_FLOOR = 5
 """Launches of a type that may always be on their way, whatever the speed (Ray's UPSCALING_INITIAL_NUM_NODES)."""
 
+
+MILLION = 1_000_000
+"""Costs are compared as integers in millionths."""
 
 CEILING = 10_000
 """Workers of a cluster whose definition sets no maxWorkers: a report of absurd counts must not launch without end (SE-9)."""
@@ -30,6 +34,33 @@ def minimums(draft: Draft) -> None:
             count = min(least - draft.staying[view.name], _room_of(draft, view))
             if count > 0:
                 draft.prepared.append(draft.launch(view, count, reason))
+
+
+def headroom(draft: Draft) -> None:
+    """Launch what each type lacks of the nodes that are to be ready beside those that something is put on: at the speed of demand, and after it."""
+    if draft.state.no_launch is not None:
+        return
+    for view in draft.views:
+        count = min(view.node_type.headroom - ready(draft, view.name), _room_of(draft, view), speed_room(draft, view))
+        if count > 0:
+            draft.runs.append(draft.launch(view, count, Reason.HEADROOM))
+
+
+def ready(draft: Draft, name: str) -> int:
+    """Return how many nodes of the type are idle or on their way, with nothing put on them; one that does not get on counts too."""
+    used = {member for layer in (draft.runs, draft.floor) for run in layer if run.load for member in run.members}
+    members = [member for run in draft.runs if run.node_type == name and not run.load for member in run.members if member not in used]
+    stuck = sum(
+        1
+        for each in draft.instances
+        if each.node_type == name and each.stuck_since is not None and each.is_in_flight and each.instance_id not in draft.leaving
+    )
+    return stuck + sum(1 for each in members if each not in draft.leaving and _is_ready(draft, each))
+
+
+def _is_ready(draft: Draft, member: str) -> bool:
+    row = draft.rows.get(member)
+    return row is None or row.status is NodeStatus.IDLE
 
 
 def room(draft: Draft, view: TypeView) -> int:
@@ -53,6 +84,7 @@ def _room_of(draft: Draft, view: TypeView) -> int:
             _left(view.node_type.max_workers, draft.live[view.name]),
             _left(_most(config), draft.live.total()),
             _probes(draft, view),
+            _affordable(draft, view),
         ),
     )
 
@@ -73,9 +105,24 @@ def _probes(draft: Draft, view: TypeView) -> int:
     return 0 if backoff.until > draft.state.now else backoff.probe - draft.launches[view.name]
 
 
+def _affordable(draft: Draft, view: TypeView) -> int:
+    """Return how many more the spend limit pays for. Whatever exists is paid for until it is gone."""
+    limit, price = draft.state.config.spend_limit, draft.prices[view.name]
+    return MANY if limit is None or not price else (round(limit * MILLION) - _spent(draft)) // price
+
+
+def _spent(draft: Draft) -> int:
+    return sum(count * draft.prices.get(name, 0) for name, count in draft.live.items())
+
+
 def is_free(draft: Draft, view: TypeView) -> bool:
     """Whether nothing of the type's own keeps it from being launched now."""
     return _left(view.node_type.max_workers, draft.live[view.name]) > 0 and _probes(draft, view) > 0
+
+
+def is_full(draft: Draft, view: TypeView) -> bool:
+    """Whether what all types share, the cluster's maximum or its spend limit, keeps the type from being launched now."""
+    return _shared_obstacle(draft, view) is not None
 
 
 def next_try(draft: Draft, views: Iterable[TypeView]) -> float | None:
@@ -92,9 +139,8 @@ def obstacle(draft: Draft, view: TypeView, *, is_speed_bound: bool) -> tuple[Rea
         return draft.state.no_launch, f"nothing is launched now ({draft.state.no_launch.value})"
     if _left(view.node_type.max_workers, live) <= 0:
         return Reason.MAX_WORKERS_OF_TYPE, f"{view.name} has {live} of at most {counted(view.node_type.max_workers, 'worker')}"
-    if _left(_most(config), draft.live.total()) <= 0:
-        hint = "; set spec.maxWorkers to have more" if config.max_workers == UNLIMITED else ""
-        return Reason.MAX_WORKERS, f"the cluster has {draft.live.total()} of at most {counted(_most(config), 'worker')}{hint}"
+    if (shared := _shared_obstacle(draft, view)) is not None:
+        return shared
     if _probes(draft, view) <= 0:
         return Reason.BACKED_OFF, _backoff_text(draft, view)
     if is_speed_bound and speed_room(draft, view) <= 0:
@@ -102,6 +148,21 @@ def obstacle(draft: Draft, view: TypeView, *, is_speed_bound: bool) -> tuple[Rea
         return (
             Reason.UPSCALING_SPEED,
             f"{view.name} has {draft.launches[view.name]} launches on their way, as many as upscaling speed {speed} allows",
+        )
+    return None
+
+
+def _shared_obstacle(draft: Draft, view: TypeView) -> tuple[Reason, str] | None:
+    """Return what of that which all types share is used up."""
+    config, live = draft.state.config, draft.live.total()
+    if _left(_most(config), live) <= 0:
+        hint = "; set spec.maxWorkers to have more" if config.max_workers == UNLIMITED else ""
+        return Reason.MAX_WORKERS, f"the cluster has {live} of at most {counted(_most(config), 'worker')}{hint}"
+    if _affordable(draft, view) <= 0:
+        spent, price = _spent(draft) / MILLION, draft.prices[view.name] / MILLION
+        return (
+            Reason.SPEND_LIMIT,
+            f"the cluster costs {spent:g} of at most {config.spend_limit:g} per hour, and {view.name} costs {price:g}",
         )
     return None
 

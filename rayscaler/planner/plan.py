@@ -20,6 +20,7 @@ def plan(state: ClusterState, steps: int = 0) -> Plan:  # noqa: ARG001 - work to
     packing.keep_promises(draft)
     gangs.place_all(draft)
     packing.demands(draft)
+    limits.headroom(draft)
     stuck.make_way(draft)
     shrink.unneeded(draft)
     shrink.idle(draft)

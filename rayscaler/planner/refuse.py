@@ -10,7 +10,7 @@ from typing import NamedTuple
 from rayscaler.model.demand import Gang
 from rayscaler.model.instance import Reason
 from rayscaler.model.plan import Infeasible
-from rayscaler.model.resources import IMPLICIT_PREFIX, NODE_PREFIX
+from rayscaler.model.resources import DEVICES, IMPLICIT_PREFIX, NODE_PREFIX, UNIT, Resources, to_text
 from rayscaler.planner import limits
 from rayscaler.planner.sim import Draft, Shape, TypeView, times
 
@@ -23,7 +23,7 @@ class Verdict(NamedTuple):
     until: float | None = None
 
 
-SOONEST_FIRST = (Reason.UPSCALING_SPEED, Reason.BACKED_OFF, Reason.MAX_WORKERS_OF_TYPE, Reason.MAX_WORKERS)
+SOONEST_FIRST = (Reason.UPSCALING_SPEED, Reason.BACKED_OFF, Reason.MAX_WORKERS_OF_TYPE, Reason.SPEND_LIMIT, Reason.MAX_WORKERS)
 """Of several types' obstacles the one that passes first is the reason; the detail names all."""
 
 
@@ -47,14 +47,39 @@ def verdict(draft: Draft, shape: Shape, *, is_speed_bound: bool) -> Verdict:
     able = [view for view in draft.views if draft.can_hold(view, shape)]
     if able:
         return _waiting(draft, able, is_speed_bound=is_speed_bound)
-    return never(draft, shape) or Verdict(Reason.NO_ROOM, "waits: only nodes that are there can hold it, and they have no room now")
+    full = Verdict(Reason.NO_ROOM, "waits: only nodes that are there can hold it, and they have no room now")
+    return smaller(draft, shape) or never(draft, shape) or full
 
 
 def never(draft: Draft, shape: Shape) -> Verdict | None:
     """Return why no definition of today can hold `shape`; None when it could run some time. Blind, nothing is said to be impossible."""
-    if draft.state.no_launch is not None or any(draft.can_hold(view, shape) for view in draft.views) or _fits_a_node(draft, shape):
+    if draft.state.no_launch is not None or _fits_a_node(draft, shape):
+        return None
+    if any(draft.can_hold(view, shape) or _is_defined_to_hold(draft, view, shape) for view in draft.views):
         return None
     return _never(draft, shape, [view for view in draft.views if times(view.room, shape.needs)])
+
+
+def smaller(draft: Draft, shape: Shape) -> Verdict | None:
+    """Return which types would hold `shape` as defined, and with what their nodes join. Never for ever: the next one may have more."""
+    if not draft.state.learned or any(draft.can_hold(view, shape) for view in draft.views) or _fits_a_node(draft, shape):
+        return None
+    texts = [
+        f"{view.name} would hold it as defined, but its nodes join with {_short(shape, learned)}"
+        for view in draft.views
+        if (learned := dict(draft.state.learned).get(view.name)) is not None and _is_defined_to_hold(draft, view, shape)
+    ]
+    return Verdict(Reason.NODES_SMALLER, f"waits: {'; '.join(texts)}") if texts else None
+
+
+def _is_defined_to_hold(draft: Draft, view: TypeView, shape: Shape) -> bool:
+    return shape.bundle.resources.fits(view.node_type.resources) and draft.rank(shape, view.labels) is not None
+
+
+def _short(shape: Shape, total: Resources) -> str:
+    """Say what of `total` is less than the shape asks for."""
+    held = ((name, total.get(name, 0), amount) for name, amount in shape.bundle.resources.items())
+    return ", ".join(f"{name} {to_text(name, has)} of {to_text(name, asked)}" for name, has, asked in held if has < asked)
 
 
 def _waiting(draft: Draft, able: Sequence[TypeView], *, is_speed_bound: bool) -> Verdict:
@@ -69,6 +94,10 @@ def _fits_a_node(draft: Draft, shape: Shape) -> bool:
 
 
 def _never(draft: Draft, shape: Shape, fitting: Sequence[TypeView]) -> Verdict:
+    torn = sorted({f"{to_text(name, amount)} {name}" for part in shape.parts or (shape,) for name, amount in _torn(part)})
+    if torn:
+        text = f"cannot be had: Ray gives a part of one device or whole devices, never {', '.join(torn)}"
+        return Verdict(Reason.NO_TYPE_FITS, text)
     bound = sorted({name for name in shape.bundle.resources if _is_bound(draft, name)})
     if bound:
         return Verdict(
@@ -77,7 +106,16 @@ def _never(draft: Draft, shape: Shape, fitting: Sequence[TypeView]) -> Verdict:
         )
     if fitting:
         return Verdict(Reason.NO_TYPE_HAS_LABELS, f"cannot be launched: {_names(fitting)} would hold it, but no such type has its labels")
+    if shape.parts and any(shape.bundle.resources.fits(view.node_type.resources) for view in draft.views):
+        return Verdict(
+            Reason.NO_TYPE_FITS, f"cannot be launched: no node of {_names(draft.views)} has devices enough, each part must come from one"
+        )
     return Verdict(Reason.NO_TYPE_FITS, f"cannot be launched: no node of {_names(draft.views)} is big enough, even when empty")
+
+
+def _torn(shape: Shape) -> list[tuple[str, int]]:
+    """Return what the shape asks for of devices that is neither a part of one nor whole ones."""
+    return [(name, amount) for name, amount in shape.bundle.resources.items_sorted if name in DEVICES and amount > UNIT and amount % UNIT]
 
 
 def _is_bound(draft: Draft, name: str) -> bool:

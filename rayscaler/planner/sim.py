@@ -16,11 +16,13 @@ from rayscaler.model.nodetype import NodeType
 from rayscaler.model.plan import Drain, Infeasible, Termination
 from rayscaler.model.resources import MANY
 from rayscaler.model.state import Backoff, ClusterState
+from rayscaler.planner.devices import Devices
 
 HEAD, SETTLED, EXPECTED, NEW = range(4)
 """Tiers of capacity, in the order of use: the head; joined nodes; nodes launched for something, in flight or just joined; this plan's."""
 
-Room = tuple[int, ...]
+Room = tuple[int | Devices, ...]
+"""What is free by index of resource name: an amount, or devices where Ray hands them out one by one."""
 Labels = tuple[tuple[str, str], ...]
 Needs = tuple[tuple[int, int], ...]
 
@@ -56,7 +58,10 @@ class Promise(NamedTuple):
 
 
 class NodeRun(NamedTuple):
-    """Nodes that are equal in all that matters here. `marks` are labels of gangs that lie there, `members` their names in order."""
+    """Nodes that are equal in all that matters here. `marks` are labels of gangs that lie there, `members` their names in order.
+
+    `bare` is the room before anything was put there, once something is: devices cannot be given back one by one.
+    """
 
     tier: int
     node_type: str
@@ -66,15 +71,17 @@ class NodeRun(NamedTuple):
     marks: frozenset[str] = frozenset()
     load: tuple[Load, ...] = ()
     promises: tuple[Promise, ...] = ()
+    bare: Room = ()
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class TypeView:
-    """A node type with its empty node's room. `kinds` are the indices of what it brings and somebody asks for."""
+    """A node type with its empty node's room. `brings` are its amounts, `kinds` the indices of what it brings and somebody asks for."""
 
     node_type: NodeType
     labels: Labels
     room: Room
+    brings: tuple[int, ...]
     kinds: tuple[int, ...]
 
     @property
@@ -96,11 +103,17 @@ def times(room: Room, needs: Needs) -> int:
 
 
 def less(room: Room, needs: Needs, count: int) -> Room:
-    """Return `room` after `count` of `needs` were taken from it; a negative count gives back."""
+    """Return `room` after `count` of `needs`, which must fit, were taken from it."""
     left = list(room)
     for index, amount in needs:
-        left[index] -= amount * count
+        held = left[index]
+        left[index] = held.without(amount, count) if type(held) is Devices else held - amount * count
     return tuple(left)
+
+
+def amounts(room: Room) -> tuple[int, ...]:
+    """Return how much of each kind is left in `room`, devices by their sum."""
+    return tuple([held.total if isinstance(held, Devices) else held for held in room])
 
 
 def loaded(run: NodeRun, members: tuple[str, ...], load: Load, mark: str = "") -> NodeRun:
@@ -114,6 +127,7 @@ def loaded(run: NodeRun, members: tuple[str, ...], load: Load, mark: str = "") -
         run.marks | {mark} if mark else run.marks,
         (*run.load, load),
         run.promises,
+        run.bare or run.room,
     )
 
 
@@ -152,7 +166,8 @@ class Draft:
 
     `least` is how many of a type are to stay: its minimum, or what is held for it if that is more. `live` counts all that exists or is launched here (against maxima), `staying` those of it that are not on their way out (for
     minimums). `standing` and `launches` are what the upscaling speed counts (model/instance.py). `floor` is the second view of the same nodes, by totals, that the constraint is planned on.
-    `displaced` is what of `demands` is work that still runs, on nodes that are about to end.
+    `prices` are what one node of a type costs per hour, in millionths, and
+    `is_priced` is that every type has a cost. `displaced` is what of `demands` is work that still runs, on nodes that are about to end.
     """
 
     state: ClusterState
@@ -181,6 +196,8 @@ class Draft:
     infeasible: list[Infeasible] = field(default_factory=list)
     unneeded: list[str] = field(default_factory=list)
     displaced: dict[Bundle, int] = field(default_factory=dict)
+    prices: dict[str, int] = field(default_factory=dict)
+    is_priced: bool = False
     leaving: set[str] = field(default_factory=set)
     ranks: dict[tuple[Shape, Labels], int | None] = field(default_factory=dict)
 
@@ -204,6 +221,10 @@ class Draft:
     def view(self, name: str) -> TypeView | None:
         """Return the node type of that name as seen here."""
         return next((view for view in self.views if view.name == name), None)
+
+    def price(self, name: str) -> int:
+        """Return what nodes of that type are compared by when some of them are to go: nothing, unless every type has a cost."""
+        return self.prices.get(name, 0) if self.is_priced else 0
 
     def launch(self, view: TypeView, count: int, reason: Reason) -> NodeRun:
         """Count `count` launches in and return their run, empty; the caller adds it where it belongs."""

@@ -12,6 +12,9 @@ from rayscaler.model.plan import Infeasible, Termination
 from rayscaler.planner import limits
 from rayscaler.planner.sim import Draft, Shape
 
+FULL = frozenset({Reason.MAX_WORKERS, Reason.SPEND_LIMIT})
+"""What keeps all types from being launched as long as launches that do not get on count."""
+
 
 def kept(draft: Draft) -> set[str]:
     """Return the stuck launches for whose type something waits."""
@@ -25,11 +28,11 @@ def kept(draft: Draft) -> set[str]:
 
 
 def make_way(draft: Draft) -> None:
-    """End stuck launches, the newest first, where only the cluster's maximum keeps another type from serving what waits."""
+    """End stuck launches, the newest first, where only the cluster's maximum or its spend limit keeps another type from serving what waits."""
     found = _all(draft)
     if draft.state.no_end is not None or not found:
         return
-    blocked = sum(each.count for each in draft.infeasible if each.reason is Reason.MAX_WORKERS and _is_served(draft, each))
+    blocked = sum(each.count for each in draft.infeasible if _is_blocked(draft, each))
     coming = draft.live.total() - draft.staying.total()  # the places of those that are ending
     for instance in sorted(found, key=lambda each: (-each.requested_at, each.instance_id))[: max(0, blocked - coming)]:
         draft.leave(instance)
@@ -48,9 +51,14 @@ def _all(draft: Draft) -> list[Instance]:
     ]
 
 
-def _is_served(draft: Draft, waiting: Infeasible) -> bool:
-    """Whether some type could be launched for it but for the cluster's maximum."""
-    return any(draft.can_hold(view, shape) and limits.is_free(draft, view) for shape in _shapes(draft, waiting) for view in draft.views)
+def _is_blocked(draft: Draft, waiting: Infeasible) -> bool:
+    """Whether some type could be launched for it but for the cluster's maximum or spend limit. A gang's launches are undone, its reason tells."""
+    if waiting.reason is Reason.UPSCALING_SPEED:
+        return False
+    views = [
+        view for shape in _shapes(draft, waiting) for view in draft.views if draft.can_hold(view, shape) and limits.is_free(draft, view)
+    ]
+    return any(waiting.reason in FULL or limits.is_full(draft, view) for view in views)
 
 
 def _shapes(draft: Draft, waiting: Infeasible) -> Iterator[Shape]:

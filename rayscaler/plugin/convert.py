@@ -76,8 +76,9 @@ def _launch_of(made: NodeType, head_address: str) -> pb.LaunchSpec:
     return pb.LaunchSpec(node_type=node_type(made), head_address=head_address, ray_start=start)
 
 
+@lru_cache(maxsize=MADE)
 def node_type(made: NodeType) -> pb.NodeType:
-    """Return what makes a worker of the type; limits and prices stay here."""
+    """Return what makes a worker of the type, to be copied and never changed; limits and prices stay here."""
     return pb.NodeType(**make_document(made))
 
 
@@ -165,6 +166,11 @@ def _node_type_of(data: bytes) -> tuple[NodeType, tuple[Problem, ...]]:
         template=told.template,
     )
     return made, tuple(map(Problem.of, rules.problems))
+
+
+def changes(told: pb.WatchResponse) -> list[pb.Observation]:
+    """Return what a message of a watch tells, in order."""
+    return [*([told.observation] if told.HasField("observation") else ()), *told.further]
 
 
 def observation_from(told: pb.Observation, now: float) -> InstanceObservation:

@@ -11,6 +11,10 @@ from rayscaler.tasks import News
 
 KEPT = 10_000
 """Changes remembered, at least: some seconds of a cluster that grows as fast as it can, days of one that rests."""
+AT_ONCE = 100
+"""Changes told together at most: more would save nothing."""
+GATHER_S = 0.02
+"""From a change until it is told, with those that came meanwhile: of a burst each comes some milliseconds after the one before."""
 
 
 class History:
@@ -48,22 +52,23 @@ class History:
             raise BookmarkExpired(f"bookmark: {bookmark[:64]!r}: what came after it is not known here any more; list again")
         return int(number)
 
-    async def after(self, place: int, *, beat_s: float) -> AsyncIterator[tuple[InstanceObservation | None, int]]:
-        """Yield each change after the place with the place after it; None where nothing came for `beat_s`. Ends only with an error."""
+    async def after(self, place: int, *, beat_s: float) -> AsyncIterator[tuple[list[InstanceObservation], int]]:
+        """Yield the changes after the place, as many as there are, and the place after them; none where nothing came for `beat_s`.
+
+        Ends only with an error.
+        """
         while True:
             if place < self._dropped:
                 raise BookmarkExpired("this watch is read too slowly; list again")
-            while place < self.place:
-                seen = self._told[place - self._dropped]
-                place += 1
+            if place < self.place:
+                first = place - self._dropped
+                seen = self._told[first : first + AT_ONCE]
+                place += len(seen)
                 yield seen, place
-                if place < self._dropped:
-                    break
-            else:
-                if self._error is not None:
-                    raise self._error
-                if not await self._comes(beat_s):
-                    yield None, place
+            elif self._error is not None:
+                raise self._error
+            elif not await self._comes(beat_s):
+                yield [], place
 
     async def close(self) -> None:
         """Follow no more."""
@@ -78,6 +83,7 @@ class History:
                 await self._changed.wait()
         except TimeoutError:
             return False
+        await asyncio.sleep(GATHER_S)
         return True
 
     async def _follow(self, watch: AsyncIterator[InstanceObservation]) -> None:

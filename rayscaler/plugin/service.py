@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -133,7 +133,9 @@ class ExecutorService(executor_pb2_grpc.ExecutorServiceServicer):
         place = history.place_of(request.bookmark) if request.bookmark else history.place
         yield pb.WatchResponse(bookmark=history.bookmark(place))
         async for seen, after in history.after(place, beat_s=BEAT_S):
-            yield pb.WatchResponse(observation=None if seen is None else convert.observation(seen), bookmark=history.bookmark(after))
+            for message, left in _messages(seen):
+                message.bookmark = history.bookmark(after - left)
+                yield message
 
     async def close(self) -> None:
         """Follow nothing any more; the executor stays its owner's."""
@@ -201,6 +203,22 @@ def _page(seen: list[InstanceObservation], size: int, bookmark: str) -> pb.ListR
             break
         page.observations.append(told)
     return page
+
+
+def _messages(seen: list[InstanceObservation]) -> Iterator[tuple[pb.WatchResponse, int]]:
+    """Yield messages that tell the changes, at least one, each with how many come after it."""
+    message, bytes_left = pb.WatchResponse(), PAGE_BYTES
+    for index, each in enumerate(seen):
+        told = convert.observation(each)
+        bytes_left -= told.ByteSize()
+        if not message.HasField("observation"):
+            message.observation.CopyFrom(told)
+        elif bytes_left >= 0:
+            message.further.append(told)
+        else:
+            yield message, len(seen) - index
+            message, bytes_left = pb.WatchResponse(observation=told), PAGE_BYTES - told.ByteSize()
+    yield message, 0
 
 
 def add_to(server: grpc.aio.Server, service: ExecutorService) -> None:

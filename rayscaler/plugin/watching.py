@@ -11,6 +11,7 @@ from rayscaler.api.executor.v1 import executor_pb2 as pb
 from rayscaler.errors import BrokenPlugin, RayscalerError, Retry, Unavailable
 from rayscaler.executor.feed import Reader
 from rayscaler.model.instance import InstanceObservation
+from rayscaler.plugin import convert
 from rayscaler.plugin.session import Session
 
 log = structlog.get_logger(__name__)
@@ -81,8 +82,8 @@ class Stream:
                 if not self._bookmark:
                     raise BrokenPlugin(f"{self._session.peer}: X28: its watch began without a bookmark")
                 self.opened.set()
-                if told.HasField("observation"):
-                    self._tell(self._take(told.observation))
+                for each in convert.changes(told):
+                    self._tell(self._take(each))
                 if not self._readers:
                     return False
         return True

@@ -12,10 +12,10 @@ from rayscaler.model.instance import Instance, InstanceStatus, Reason, Trouble
 from rayscaler.model.node import NodeStatus
 from rayscaler.model.plan import Drain, Launch, Plan
 from rayscaler.model.state import Expectation
-from rayscaler.reconciler import floor, unfinished, writing
+from rayscaler.reconciler import floor, misfit, unfinished, writing
 from rayscaler.reconciler.calls import Calls
 from rayscaler.reconciler.memory import Memory
-from rayscaler.reconciler.state import deadlines, sight
+from rayscaler.reconciler.state import deadlines, seen_at, sight
 from rayscaler.store.base import ClusterRecord, Store
 
 VERSIONS_AHEAD = 600_000
@@ -38,6 +38,8 @@ async def apply(plan: Plan, memory: Memory, *, store: Store, calls: Calls, head_
         calls.terminate(instance_id)
     memory.ends_due.clear()
     memory.unneeded_since = {each: memory.unneeded_since.get(each, now) for each in plan.unneeded}
+    names = {each.ray_node_id: each.instance_id for each in memory.live() if each.ray_node_id}
+    memory.guesses = misfit.follow(memory.guesses, plan, memory.snapshot or Snapshot(), names, seen_at(memory, now))
 
 
 def _record(plan: Plan, drains: Sequence[AskedDrain], memory: Memory, batch: int, now: float) -> ClusterRecord:

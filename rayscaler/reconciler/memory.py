@@ -21,7 +21,7 @@ from rayscaler.model.nodetype import ClusterConfig
 from rayscaler.model.plan import Infeasible
 from rayscaler.model.state import Backoff, Expectation, FloorOwners, Hold
 from rayscaler.model.status import Action, DefinitionStatus
-from rayscaler.reconciler import backlog, floor, landing
+from rayscaler.reconciler import backlog, floor, landing, learned, misfit
 from rayscaler.reconciler.admission import Order
 from rayscaler.reconciler.worth import Worth, worth
 from rayscaler.settings import Timings
@@ -74,6 +74,7 @@ class Memory:
     expectations: dict[str, Expectation] = field(default_factory=dict)
     backoffs: dict[str, Backoff] = field(default_factory=dict)
     unneeded_since: dict[str, float] = field(default_factory=dict)
+    guesses: misfit.Guesses = field(default_factory=dict)
     drains: dict[str, AskedDrain] = field(default_factory=dict)
     hold: Hold | None = None
     floor: Constraint | None = None
@@ -86,6 +87,7 @@ class Memory:
     driver_notice: str = ""
     counts: backlog.History = field(default_factory=dict)
     ledger: landing.Ledger | None = None
+    brought: learned.Known = field(default_factory=dict)
     failed: list[FailedLaunch] = field(default_factory=list)
     pending: tuple[Infeasible, ...] = ()
     explanation: Explanation | None = None
@@ -153,6 +155,7 @@ class Memory:
         sure = backlog.settled(report.snapshot.demands, self.counts, read_at, self.timings.backlog_lag_s)
         self.ledger = landing.follow(self.ledger, replace(report.snapshot, demands=sure), read_at, self.lags)
         self._replace_all(observe.nodes(self.instances, report.snapshot.nodes, now), now)
+        self.brought = learned.follow(self.brought, self.config, self.instances, report.snapshot.nodes, read_at)
 
     def _take_constraint(self, asked: Constraint | None) -> None:
         """Take what Ray is asked for now. A GCS that forgot it may be told again (design §2b.7), but for a floor that is over."""

@@ -8,7 +8,7 @@ from rayscaler.model.instance import InstanceStatus, Reason
 from rayscaler.model.node import NodeStatus, RayNode
 from rayscaler.model.nodetype import NEVER
 from rayscaler.model.state import ClusterState
-from rayscaler.reconciler import backlog, floor, landing
+from rayscaler.reconciler import backlog, floor, landing, learned, misfit
 from rayscaler.reconciler.memory import Memory
 
 LATE_S = 0.001
@@ -32,6 +32,8 @@ def build_state(memory: Memory, now: float) -> ClusterState:
         backoffs=tuple(memory.backoffs.values()),
         held=memory.held(now),
         unneeded_since=tuple(memory.unneeded_since.items()),
+        misfits=misfit.learned(memory.guesses, snapshot, seen_at(memory, now)),
+        learned=learned.totals(memory.brought, memory.config),
         is_landing=is_landing,
         unneeded_grace_s=memory.timings.unneeded_grace_s,
         node_dead_grace_s=memory.timings.node_dead_grace_s,
@@ -164,6 +166,7 @@ def next_fresh(memory: Memory) -> float | None:
     expiries = (
         landing.next_expiry(memory.ledger, seen_to, memory.lags),
         backlog.next_expiry(memory.counts, seen_to, memory.timings.backlog_lag_s),
+        misfit.next_learned(memory.guesses, seen_to),
     )
     moments += [each for each in expiries if each is not None]
     return min((moment + LATE_S for moment in moments if seen_to < moment + LATE_S < NEVER), default=None)

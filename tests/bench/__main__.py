@@ -5,8 +5,11 @@ Exit code 0: all targets met; 1: one was missed; 2: an anchor did not run in thi
 
 import argparse
 import importlib
+import json
 import sys
+from pathlib import Path
 
+from tests.bench import plan_cases, planning
 from tests.bench.result import NO_ANCHOR, Options, Result, say
 
 LOCAL = {
@@ -24,7 +27,10 @@ KUBERNETES = {
     "k8s-task": "tests.bench.k8s_task",
 }
 """On a real API server with simulated nodes."""
-CASES = {**LOCAL, **KUBERNETES}
+PLAN = {f"{planning.PREFIX}{name}": "tests.bench.planning" for name in plan_cases.CASES}
+"""Planning alone, on big input."""
+CHART = Path("build/bench-plan.png")
+CASES = {**LOCAL, **KUBERNETES, **PLAN}
 
 
 def main() -> int:
@@ -33,24 +39,35 @@ def main() -> int:
         prog="python -m tests.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("cases", nargs="*", metavar="case", help=f"any of: {', '.join(CASES)} (default: {', '.join(LOCAL)})")
-    parser.add_argument("--k8s", action="store_true", help=f"by default run {', '.join(KUBERNETES)}")
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--k8s", action="store_true", help=f"by default run {', '.join(KUBERNETES)}")
+    group.add_argument("--plan", action="store_true", help=f"by default run {', '.join(PLAN)}")
     parser.add_argument(
         "--pairs",
         type=int,
         help="interleaved pairs of first-task (default 10), of plugin-thousand (default 5); runs of head-loss's anchor (default 2)",
     )
     parser.add_argument("--samples", type=int, help="samples of our side in the other cases")
+    parser.add_argument(
+        "--chart", type=Path, default=CHART, metavar="PNG", help=f"where the chart of the plan cases goes (default {CHART})"
+    )
     parser.add_argument("--seed", type=int, default=1, help="of the made-up nodes and demands (default 1)")
     given = parser.parse_args()
     unknown = [name for name in given.cases if name not in CASES]
     if unknown:
         parser.error(f"no such case: {', '.join(unknown)}; there are: {', '.join(CASES)}")
-    codes = []
-    for name in given.cases or (KUBERNETES if given.k8s else LOCAL):
+    codes, lines = [], []
+    for name in given.cases or (KUBERNETES if given.k8s else PLAN if given.plan else LOCAL):
         say(f"== {name}")
-        result: Result = importlib.import_module(CASES[name]).run(Options(given.pairs, given.samples, given.seed))
-        print(result.line(), flush=True)
+        result: Result = importlib.import_module(CASES[name]).run(Options(given.pairs, given.samples, given.seed, name))
+        print(line := result.line(), flush=True)
         codes.append(result.exit_code)
+        lines += [json.loads(line)] if name in PLAN else []
+    if lines:
+        from tests.bench import plan_chart
+
+        plan_chart.draw(lines, given.chart)
+        say(f"the chart is in {given.chart}")
     return NO_ANCHOR if NO_ANCHOR in codes else max(codes)
 
 

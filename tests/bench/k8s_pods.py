@@ -80,8 +80,11 @@ async def _ours(site, clusters: int, each: int) -> dict:
         for name in names:
             await reports.send(name, uids[name], 0)
         await asyncio.sleep(k8s_world.QUIET_S)  # the service's own rule of time must have passed
-        sent = dict(zip(names, await asyncio.gather(*(reports.send(name, uids[name], each) for name in names)), strict=True))
-        seen = await observer.pods(clusters * each, WITHIN_S)
+        async with asyncio.TaskGroup() as group:  # read while sending: an observer that waits for its reader is cut off by the API server
+            seeing = group.create_task(observer.pods(clusters * each, WITHIN_S))
+            sending = [group.create_task(reports.send(name, uids[name], each)) for name in names]
+        sent = {name: task.result() for name, task in zip(names, sending, strict=True)}
+        seen = seeing.result()
     first = min(sent.values())
     last = {name: max(pod["at"] for pod in seen if pod["cluster"] == name) - sent[name] for name in names}
     return {

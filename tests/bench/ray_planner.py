@@ -1,16 +1,24 @@
-"""The anchor of planning: the planner of Ray's own autoscaler v2, called in this process with the same nodes and demands."""
+"""The anchor of planning: the planner of Ray's own autoscaler v2, called in this process with the same nodes and demands.
+
+It knows no costs, and to it a GPU is a sum like any other.
+"""
 
 import logging
 import time
+from collections import Counter
 from typing import Any
 
 from ray.autoscaler.v2.instance_manager.config import NodeTypeConfig
 from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingRequest
 from ray.autoscaler.v2.schema import AutoscalerInstance
 from ray.core.generated.autoscaler_pb2 import NodeState, NodeStatus, ResourceRequest, ResourceRequestByCount
+from ray.core.generated.common_pb2 import LabelSelector, LabelSelectorConstraint, LabelSelectorOperator
 from ray.core.generated.instance_manager_pb2 import Instance, NodeKind
 
+from rayscaler.model.demand import Bundle, Operator
+from rayscaler.model.demand import LabelSelector as Selector
 from rayscaler.model.node import RayNode
+from rayscaler.model.nodetype import NodeType
 from rayscaler.model.resources import UNIT, Resources
 from tests.bench.workload import Planned, Workload
 
@@ -27,26 +35,47 @@ def plan(workload: Workload) -> Planned:
     reply = planner.schedule(request)
     took_s = time.perf_counter() - begun
     launches = {each.instance_type: each.count for each in reply.to_launch}
-    if reply.infeasible_resource_requests:
-        raise RuntimeError(f"Ray's planner left {len(reply.infeasible_resource_requests)} demands")
-    return Planned(took_s, dict(sorted(launches.items())))
+    index = {_key(each.request): position for position, each in enumerate(request.resource_requests)}
+    left = Counter(index[_key(each)] for each in reply.infeasible_resource_requests)
+    return Planned(took_s, dict(sorted(launches.items())), dict(left))
+
+
+def _key(request: Any) -> bytes:
+    return request.SerializeToString(deterministic=True)
 
 
 def _request(workload: Workload) -> Any:
     return SchedulingRequest(
         disable_launch_config_check=True,
-        node_type_configs={each.name: _node_type(each.name, each.resources) for each in workload.node_types},
+        node_type_configs={each.name: _node_type(each) for each in workload.node_types},
         max_num_nodes=MANY,
-        resource_requests=[
-            ResourceRequestByCount(request=ResourceRequest(resources_bundle=_floats(each.bundle.resources)), count=each.count)
-            for each in workload.demands
-        ],
+        resource_requests=[ResourceRequestByCount(request=_wanted(each.bundle), count=each.count) for each in workload.demands],
         current_instances=[_instance(each) for each in workload.nodes],
     )
 
 
-def _node_type(name: str, resources: Resources) -> Any:
-    return NodeTypeConfig(name=name, min_worker_nodes=0, max_worker_nodes=MANY, resources=_floats(resources))
+def _node_type(node_type: NodeType) -> Any:
+    return NodeTypeConfig(
+        name=node_type.name,
+        min_worker_nodes=0,
+        max_worker_nodes=MANY if node_type.max_workers < 0 else node_type.max_workers,
+        resources=_floats(node_type.resources),
+        labels=node_type.node_labels(),
+    )
+
+
+def _wanted(bundle: Bundle) -> Any:
+    return ResourceRequest(resources_bundle=_floats(bundle.resources), label_selectors=[_selector(each) for each in bundle.selectors])
+
+
+def _selector(selector: Selector) -> Any:
+    operators = {Operator.IN: LabelSelectorOperator.LABEL_OPERATOR_IN, Operator.NOT_IN: LabelSelectorOperator.LABEL_OPERATOR_NOT_IN}
+    return LabelSelector(
+        label_constraints=[
+            LabelSelectorConstraint(label_key=each.key, operator=operators[each.operator], label_values=each.values)
+            for each in selector.conditions
+        ]
+    )
 
 
 def _instance(node: RayNode) -> Any:

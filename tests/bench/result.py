@@ -24,6 +24,8 @@ class Options:
     pairs: int | None = None
     samples: int | None = None
     seed: int = 1
+    case: str = ""
+    """Its name, for a module with several."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Made-up clusters, the same for both sides: seeded node types, nodes and demands in the model's terms."""
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rayscaler.model.demand import Bundle, Demand
 from rayscaler.model.node import NodeStatus, RayNode
@@ -29,10 +29,11 @@ class Workload:
 
 @dataclass(frozen=True)
 class Planned:
-    """What one call of a planner took and gave: launches by node type, with nothing left over."""
+    """What one call of a planner took and gave: launches by node type, and how many were left out of which demand (its index)."""
 
     took_s: float
     launches: dict[str, int]
+    left: dict[int, int] = field(default_factory=dict)
 
 
 def make(seed: int, *, nodes: int, shapes: int, demands: int) -> Workload:

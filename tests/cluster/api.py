@@ -5,6 +5,7 @@ import contextlib
 import json
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from http import HTTPStatus
 from typing import Any, Self
 
 import aiohttp
@@ -25,6 +26,10 @@ class ApiError(Exception):
         super().__init__(f"{status} {reason}: {message}")
         self.status = status
         self.reason = reason
+
+
+class LateError(ApiError):
+    """The API server gave up in the middle."""
 
 
 class Api:
@@ -120,7 +125,8 @@ class Api:
         async with self._session.request(method, path, params=query, data=data, headers={"Content-Type": kind}) as response:
             answer = await response.json(content_type=None)
             if response.status >= 400:
-                raise ApiError(response.status, answer.get("reason", ""), answer.get("message", ""))
+                kind = LateError if response.status == HTTPStatus.GATEWAY_TIMEOUT else ApiError
+                raise kind(response.status, answer.get("reason", ""), answer.get("message", ""))
             return answer
 
 

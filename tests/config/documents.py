@@ -21,7 +21,8 @@ LABELS = st.dictionaries(st.sampled_from(["zone", "disk", "ray.io/pool"]), WORDS
 ENV = st.dictionaries(st.sampled_from(["A", "b.c-d", "_X9"]), WORDS | st.integers(-9, 99) | st.none() | st.just("é\n="), max_size=2)
 FLAGS = st.dictionaries(st.sampled_from(["temp-dir", "min-worker-port"]), WORDS | st.integers(0, 99) | st.none(), max_size=2)
 TIMEOUTS = st.sampled_from(["30s", "5m", "1h30m", "0s", "1.5s", "never", "8784h"])
-TEMPLATES = st.sampled_from([{}, {"spec": {"containers": [{"name": "ray", "ports": [1, None]}]}}])
+TEMPLATES = st.sampled_from([{}, {"spec": {"containers": [{"name": "ray", "ports": [1, None]}]}}]).map(copy.deepcopy)
+"""Of two types each has its own: a change in one is none in the other."""
 
 EXECUTORS = st.sampled_from(["local", "unix:///run/a.sock", "dns:///a.example:443", {"exec": ["./plugin", "-v"]}])
 
@@ -46,7 +47,7 @@ HEADS = mapping({}, resources=RESOURCES, env=ENV, template=TEMPLATES).flatmap(
 def node_types(draw, name: str) -> dict[str, Any]:
     fields = mapping(
         {"name": st.just(name)}, resources=RESOURCES, labels=LABELS, cost=COSTS, priority=st.integers(-5, 5), spot=st.booleans(),
-        hostsPerReplica=st.just(1), idleTimeout=TIMEOUTS, startParams=FLAGS, env=ENV, template=TEMPLATES,
+        hostsPerReplica=st.just(1), headroom=FEW, idleTimeout=TIMEOUTS, startParams=FLAGS, env=ENV, template=TEMPLATES,
         updatePolicy=st.sampled_from(["OnDelete", "Rolling", "Recreate"]),
     )  # fmt: skip
     least = draw(mapping({}, minWorkers=FEW))
@@ -61,6 +62,12 @@ def valid(draw) -> dict[str, Any]:
     types = [draw(node_types(name)) for name in names]
     least = sum(each.get("minWorkers") or 0 for each in types)
     most = draw(st.sampled_from([{}, {"maxWorkers": None}, {"maxWorkers": least + draw(FEW)}, {"maxWorkers": 1_000_000}]))
+    if all(each.get("cost") is not None for each in types):
+        costs = sum((each.get("minWorkers") or 0) * each["cost"] for each in types)
+        most = {
+            **most,
+            **draw(st.sampled_from([{}, {"spendLimit": None}, {"spendLimit": min(costs + draw(FEW), 1e6)} if costs <= 1e6 else {}])),
+        }
     spec = draw(mapping({}, upscalingSpeed=COSTS, idleTimeout=TIMEOUTS, floorAfterDriver=TIMEOUTS, executor=EXECUTORS, head=HEADS))
     root = {"apiVersion": native.API_VERSION, "kind": "Cluster", "metadata": {"name": draw(st.sampled_from(["demo", "a1"]))}}
     return draw(

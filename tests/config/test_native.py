@@ -35,6 +35,7 @@ spec:
     labels: {zone: b, disk: fast}
     cost: 0.1
     priority: -2
+    headroom: 2
     spot: true
     idleTimeout: 10s
     env: {A: "1"}
@@ -71,6 +72,7 @@ def test_a_good_document_becomes_the_definition_it_says():
                 max_workers=4,
                 cost=0.1,
                 priority=-2,
+                headroom=2,
                 is_spot=True,
                 idle_timeout_s=10.0,
                 env=(("A", "1"),),
@@ -245,16 +247,16 @@ UNKNOWN = [
     (("spec", "maxworkers"), "spec.maxworkers: 'maxworkers': unknown key; did you mean maxWorkers?"),
     (("spec", "head", "resource"), "spec.head.resource: 'resource': unknown key; did you mean resources?"),
     ((*SMALL, "minWorker"), "spec.nodeTypes[0].minWorker: 'minWorker': unknown key; did you mean minWorkers?"),
-    ((*SMALL, "zzz"), "unknown key; one of: cost, env, hostsPerReplica"),
+    ((*SMALL, "zzz"), "unknown key; one of: cost, env, headroom, hostsPerReplica"),
     (("spec", "suspend"), "spec.suspend: 'suspend': not yet"),
-    (("spec", "headroom"), "spec.headroom: 'headroom': not yet"),
+    (("spec", "headroom"), "spec.headroom: 'headroom': unknown key; it belongs in a node type"),
     (("spec", "schedules"), "spec.schedules: 'schedules': not yet"),
-    (("spec", "spendLimit"), "spec.spendLimit: 'spendLimit': not yet"),
     (("metadata", "label"), "metadata.label: 'label': unknown key; one of: name"),
     (("spec", "head", "env_"), "spec.head.env_: 'env_': unknown key; did you mean env?"),
     (("maxWorkers",), "maxWorkers: 'maxWorkers': unknown key; it belongs in spec or in a node type"),
     (("spec", "minWorkers"), "spec.minWorkers: 'minWorkers': unknown key; it belongs in a node type"),
     (("spec", "workerGroupSpecs"), "spec.workerGroupSpecs: 'workerGroupSpecs': unknown key; did you mean nodeTypes?"),
+    (("spec", "upscalingMode"), "spec.upscalingMode: 'upscalingMode': unknown key; did you mean upscalingSpeed?"),
     ((*SMALL, "rayStartParams"), "spec.nodeTypes[0].rayStartParams: 'rayStartParams': unknown key; did you mean startParams?"),
     (("spec", "a\nb"), "spec['a\\nb']: 'a\\nb': unknown key; one of: executor"),
 ]
@@ -323,6 +325,28 @@ def test_k4_never_is_an_idle_timeout_of_a_cluster_and_of_a_type():
 def test_k4_what_never_idles_out_is_held_after_a_lost_head_for_the_usual_time_and_not_for_ever():
     config = native.cluster(changed("spec", "idleTimeout", to="never"))
     assert (config.hold_of("small"), config.hold_of("plain"), config.floor_hold_s) == (10.0, IDLE_TIMEOUT_S, IDLE_TIMEOUT_S)
+
+
+@pytest.mark.parametrize(
+    ("limit", "cost", "told"),
+    [
+        (None, None, []),
+        (2, 1, []),
+        (2.5, 1.25, []),
+        (0, 0, []),
+        (-1, 1, ["spec.spendLimit: -1: must be a number from 0 to 1000000"]),
+        ("2", 1, ["spec.spendLimit: '2': must be a number from 0 to 1000000"]),
+        (1.9, 1, ["spec.spendLimit: 1.9: is below what all minWorkers cost, 2"]),
+        (2, None, ["spec.nodeTypes[0].cost: None: is needed, since there is a spendLimit"]),
+    ],
+)
+def test_h3_a_spend_limit_needs_costs_and_pays_for_the_minimums(limit, cost, told):
+    document = changed("spec", "nodeTypes", to=[{"name": "a", "cost": cost, "minWorkers": 2}])
+    document["spec"]["spendLimit"] = limit
+    if told:
+        assert problems(document) == told
+    else:
+        assert native.cluster(document).spend_limit == limit
 
 
 def test_e2_a_floor_outlives_its_drivers_for_half_a_minute_or_as_said_or_for_ever():

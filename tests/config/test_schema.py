@@ -22,6 +22,8 @@ SCHEMA = json.loads((Path(__file__).parents[2] / "schema" / "cluster.schema.json
 ONLY_THE_CODE = {
     r"spec\.maxWorkers: .*: is below the sum of all minWorkers": "a sum over the list",
     r"\.minWorkers: .*: is above maxWorkers": "a comparison of two fields",
+    r"\.cost: None: is needed, since there is a spendLimit": "of another field's presence",
+    r"spec\.spendLimit: .*: is below what all minWorkers cost": "a sum over the list",
     r"\.name: .*: stands there twice; names are unique": "a schema knows unique items, not unique names of items",
     r"\.(idleTimeout|floorAfterDriver): '.*': a duration is 8784h at most": "a sum of hours, minutes and seconds",
     r"resources.*: '.*': a node has whole amounts of": "the value of a text: 0.3Ki, or 1e-1",
@@ -91,7 +93,9 @@ def test_what_one_refuses_the_other_refuses_at_the_same_place(document):
 
 
 FULL = changed("spec", "head", "template", to={"spec": {}})
-FULL["spec"]["nodeTypes"][0] |= {"hostsPerReplica": 1, "template": {"spec": {}}, "updatePolicy": "Recreate"}
+FULL["spec"]["nodeTypes"][0] |= {"hostsPerReplica": 1, "headroom": 1, "template": {"spec": {}}, "updatePolicy": "Recreate"}
+FULL["spec"]["spendLimit"] = 5
+FULL["spec"]["nodeTypes"][1]["cost"] = 0
 VALUES = [
     None, True, False, 0, 1, 2.0, -1, 1.5, 10**6 + 1, 10**19, "", "a", "A b", "x\0", "a\n", "1", "never", "5m", "4Gi", "local", "unix:///a", {"exec": ["a"]}, "Rolling", "Cluster",
     [], [1], [{"name": "a"}], {}, {"a": 1}, {"a": None}, {"A B": "x"}, {"name": "a"}, {"CPU": 0.5}, {"a": 0.5},
@@ -125,6 +129,7 @@ EDGES = [
     (("spec", "idleTimeout"), "1h0m0s", "1m1h"),
     (("spec", "idleTimeout"), "000000009m", "0000000009m"),
     ((*TYPE, "minWorkers"), 0, -1),
+    ((*TYPE, "headroom"), 0, -1),
     ((*TYPE, "cost"), 10**6, 10**6 + 0.1),
     ((*TYPE, "priority"), -(10**6), -(10**6) - 1),
     ((*TYPE, "hostsPerReplica"), 1, 2),
@@ -166,7 +171,9 @@ def test_both_draw_the_line_at_the_same_value(path, good, bad):
     assert not VALIDATOR.is_valid(changed(*path, to=bad))
 
 
-CROSS = re.compile("is below the sum of all minWorkers|is above maxWorkers|stands there twice")
+CROSS = re.compile(
+    "is below the sum of all minWorkers|is above maxWorkers|stands there twice|since there is a spendLimit|all minWorkers cost"
+)
 
 
 @given(changes(valid() | st.just(yaml.safe_load(GOOD)), YAML))
@@ -174,7 +181,7 @@ CROSS = re.compile("is below the sum of all minWorkers|is above maxWorkers|stand
 def test_one_change_anywhere_is_valid_or_a_problem_that_names_the_place(change):
     document, where = change
     for each in problems(document):
-        crosses = CROSS.search(each.rule) and (is_related(where, "spec.nodeTypes") or where == "spec.maxWorkers")
+        crosses = CROSS.search(each.rule) and (is_related(where, "spec.nodeTypes") or where in ("spec.maxWorkers", "spec.spendLimit"))
         assert crosses or is_related(each.path.removeprefix("document"), where), (str(each), where)
         assert "\n" not in str(each)
         assert len(str(each)) < 1000
@@ -213,6 +220,8 @@ def test_every_field_says_what_it_is():
 @pytest.mark.parametrize(("rule", "document"), [
     ("is below the sum", {"maxWorkers": 1, "nodeTypes": [{"name": "a", "minWorkers": 2}]}),
     ("is above maxWorkers", {"nodeTypes": [{"name": "a", "minWorkers": 2, "maxWorkers": 1}]}),
+    ("since there is a spendLimit", {"spendLimit": 1, "nodeTypes": [{"name": "a"}]}),
+    ("all minWorkers cost", {"spendLimit": 1.9, "nodeTypes": [{"name": "a", "cost": 1, "minWorkers": 2}]}),
     ("stands there twice", {"nodeTypes": [{"name": "a"}, {"name": "a", "cost": 1}]}),
     ("8784h at most", {"idleTimeout": "8784h1s"}),
     ("has whole amounts", {"head": {"resources": {"memory": "0.3Ki"}}}),

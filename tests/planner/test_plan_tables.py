@@ -317,7 +317,7 @@ def test_d1_while_work_lands_a_launch_whose_demand_is_still_shown_is_not_called_
     given = state(
         NodeType("t", R(CPU=1)),
         instances=(running("a"), requested("b")),
-        nodes=(node("a", R(CPU=1), R(CPU=1)),),  # the room it had 3 s ago
+        nodes=(node("a", R(CPU=1), R(CPU=1), idle_s=0.0),),  # the room it had 3 s ago
         demands=(want(1, CPU=1),),
         expectations=tuple(Expectation(name, "t", NOW + 2, (Reserve(Bundle(R(CPU=1)), 1),)) for name in "ab"),
     )

@@ -155,7 +155,9 @@ LIKELY = {
         next_page_token=st.sampled_from(("", "", "next")),
         bookmark=st.just("b"),
     ),
-    "Watch": st.builds(pb.WatchResponse, observation=st.none() | SEEN, bookmark=st.sampled_from(("b-1", "b-2"))),
+    "Watch": st.builds(
+        pb.WatchResponse, observation=st.none() | SEEN, further=st.lists(SEEN, max_size=2), bookmark=st.sampled_from(("b-1", "b-2"))
+    ),
 }
 """Answers that are good by themselves: what is wrong with them is only what others say."""
 

@@ -3,12 +3,15 @@
 import asyncio
 import contextlib
 
+import grpc.aio
 import pytest
 
 from rayscaler import errors
+from rayscaler.api.executor.v1 import executor_pb2 as pb
+from rayscaler.api.executor.v1 import executor_pb2_grpc
 from rayscaler.clock import SystemClock
 from rayscaler.model.instance import Phase
-from rayscaler.plugin import history, service
+from rayscaler.plugin import convert, history, service
 from rayscaler.testing.fake_executor import FakeExecutor, FakeMachines
 from tests.plugin.door import QUICK, dialled, served, spec, to_the_end
 
@@ -73,6 +76,40 @@ async def test_a_watch_goes_on_where_it_broke_off_and_nothing_is_lost(short_path
         assert [each.error for each in seen if each.phase is Phase.GONE] == ["machine check"]
         await executor.close()
         await line.down()
+
+
+@pytest.mark.parametrize(("page_bytes", "most"), [(service.PAGE_BYTES, 12), (500, 400)])
+async def test_a_burst_is_told_in_few_messages_of_bounded_size_and_each_of_their_bookmarks_holds(short_path, monkeypatch, page_bytes, most):
+    monkeypatch.setattr(service, "PAGE_BYTES", page_bytes)
+    machines = FakeMachines(SystemClock(), delays_s=dict.fromkeys(Phase, 0.0))
+    async with served(FakeExecutor(machines), short_path) as executor, grpc.aio.insecure_channel(f"unix:{short_path / 's'}") as channel:
+        stub = executor_pb2_grpc.ExecutorServiceStub(channel)
+        begun = (await stub.List(pb.ListRequest(cluster="c"))).bookmark
+        for number in range(100):
+            machines.begin(spec(f"b-{number}"))
+        assert len(await executor.list("c")) == 100
+        messages = await read(stub, begun, "b-99")
+        assert len(messages) <= most
+        assert all(each.ByteSize() <= page_bytes + 100 for each in messages)  # the bookmark is not counted
+        told = [(seen.instance_id, seen.phase) for each in messages for seen in convert.changes(each)]
+        assert len(told) == len(set(told)) >= 100
+        middle = len(messages) // 2
+        again = await read(stub, messages[middle].bookmark, "b-99")
+        rest = [(seen.instance_id, seen.phase) for each in again for seen in convert.changes(each)]
+        assert rest == told[-len(rest) :]
+        assert len(rest) == sum(len(convert.changes(each)) for each in messages[middle + 1 :])
+
+
+async def read(stub, bookmark: str, until: str) -> list[pb.WatchResponse]:
+    """Return the messages that tell anything, until an instance is told to be registering."""
+    messages = []
+    async with asyncio.timeout(10.0):
+        async for message in stub.Watch(pb.WatchRequest(cluster="c", bookmark=bookmark)):
+            seen = convert.changes(message)
+            messages += [message] if seen else []
+            if any(each.instance_id == until and each.phase == pb.PHASE_REGISTERING for each in seen):
+                return messages
+    raise AssertionError("the watch ended")
 
 
 async def test_a_watch_whose_bookmark_has_expired_says_so_and_the_next_one_begins_anew(short_path, monkeypatch):

@@ -11,7 +11,9 @@ from rayscaler.model.instance import IN_FLIGHT, LAUNCHING, STANDING, Reason
 from rayscaler.model.plan import Infeasible, Plan
 from rayscaler.model.state import ClusterState
 from tests.properties.ends import ends
-from tests.properties.world import World, fits, held, label_ok, most_workers
+from tests.properties.headroom import wrongly_ready
+from tests.properties.spending import is_too_dear, overspent
+from tests.properties.world import Rest, World, label_ok, lacking, most_workers
 
 
 def check(state: ClusterState, plan: Plan) -> list[str]:
@@ -21,6 +23,8 @@ def check(state: ClusterState, plan: Plan) -> list[str]:
         *_counts(world),
         *_gangs(world),
         *_limits(world),
+        *overspent(world),
+        *wrongly_ready(world),
         *ends(world),
         *_reserves(world),
         *_refusals(world),
@@ -31,7 +35,7 @@ def _rooms(world: World) -> list[str]:
     wrong = []
     going = {each.instance_id for each in (*world.plan.drains, *world.plan.terminations)}
     for layer, rooms in ((False, world.free), (True, world.total)):
-        used: dict[str, Counter[str]] = defaultdict(Counter)
+        used: dict[str, list[tuple[Bundle, int]]] = defaultdict(list)
         for each in world.plan.placements:
             if each.is_constraint != layer:
                 continue
@@ -44,12 +48,10 @@ def _rooms(world: World) -> list[str]:
                 wrong.append(f"{each} breaks labels")
             if each.count <= 0:
                 wrong.append(f"{each} has no count")
-            for name, amount in each.bundle.resources.items():
-                used[each.node][name] += amount * each.count
-        for node, amounts in used.items():
-            for name, amount in amounts.items():
-                if amount > held(name, rooms[node], world.total[node]):
-                    wrong.append(f"{node} has not {amount} of {name}")
+            used[each.node].append((each.bundle, each.count))
+        for node, content in used.items():
+            short = lacking(content, rooms[node], world.total[node])
+            wrong += [f"{node} has not enough {name} for {', '.join(f'{bundle} x {count}' for bundle, count in content)}" for name in short]
     return wrong
 
 
@@ -141,7 +143,7 @@ def _reserves(world: World) -> list[str]:
             wrong.append(f"launch {index} reserves {reserved}, gets {placed[f'new:{index}']}")
         if set(launch.gangs) != {each.gang_id for each in launch.reserves if each.gang_id}:
             wrong.append(f"launch {index} names other gangs than it reserves for")
-        if launch.reason not in (Reason.MIN_WORKERS, Reason.HELD) and not reserved:
+        if launch.reason not in (Reason.MIN_WORKERS, Reason.HELD, Reason.HEADROOM) and not reserved:
             wrong.append(f"launch {index} is for nothing")
     return wrong
 
@@ -171,15 +173,12 @@ def _wholes(what: Bundle | Gang) -> list[tuple[Bundle, ...]]:
 
 
 def _holds(group: tuple[Bundle, ...], total: dict[str, int], labels: dict[str, str]) -> bool:
-    needs: Counter[str] = Counter()
-    for bundle in group:
-        needs.update(dict(bundle.resources))
-    return all(held(n, total, total) >= a for n, a in needs.items()) and all(label_ok(bundle, labels) for bundle in group)
+    return not lacking([(bundle, 1) for bundle in group], total, total) and all(label_ok(bundle, labels) for bundle in group)
 
 
 def _homes(world: World, group: tuple[Bundle, ...]) -> tuple[list[str], list[str]]:
     """Return the types and the joined nodes that could hold a group when empty."""
-    types = [name for name, each in world.types.items() if _holds(group, dict(each.resources), each.node_labels())]
+    types = [name for name, each in world.types.items() if _holds(group, world.brings(name), each.node_labels())]
     going = {each.instance_id for each in (*world.plan.drains, *world.plan.terminations)}
     joined = [name for name in world.total if not name.startswith("new:") and name not in going and not _flies(world, name)]
     return types, [name for name in joined if _holds(group, world.total[name], world.labels[name])]
@@ -189,14 +188,22 @@ def _flies(world: World, name: str) -> bool:
     return name in world.instances and world.instances[name].status in IN_FLIGHT
 
 
+def _is_defined_so(world: World, group: tuple[Bundle, ...]) -> bool:
+    """Whether a node of some type would hold a group if it brought what the definition says."""
+    return any(_holds(group, dict(each.resources), each.node_labels()) for each in world.types.values())
+
+
 def _false_never(world: World, each: Infeasible) -> list[str]:
-    if all(any(_homes(world, group)) for group in _wholes(each.what)):
+    if all(any(_homes(world, group)) or _is_defined_so(world, group) for group in _wholes(each.what)):
         return [f"{each.what} is refused for ever ({each.reason}), but could be had"]
     return []
 
 
 def _false_wait(world: World, each: Infeasible) -> list[str]:
     homes = [_homes(world, group) for group in _wholes(each.what)]
+    if each.reason is Reason.NODES_SMALLER:
+        told = [_is_defined_so(world, group) and not types for group, (types, _) in zip(_wholes(each.what), homes, strict=True)]
+        return [] if any(told) else [f"{each.what} waits for larger nodes, but {homes} hold it"]
     if not all(any(home) for home in homes):
         return [f"{each.what} waits ({each.reason}), but can never be had"]
     if each.reason is Reason.NO_ROOM:
@@ -211,6 +218,8 @@ def _binds(world: World, reason: Reason, name: str, more: int) -> bool:
         return most_workers(world.state.config) <= len(world.instances) + len(world.plan.launches) + more
     if reason is Reason.MAX_WORKERS_OF_TYPE:
         return 0 <= world.types[name].max_workers <= world.live[name] + world.launched[name] + more
+    if reason is Reason.SPEND_LIMIT:
+        return is_too_dear(world, name, max(more, 1))
     if reason is Reason.BACKED_OFF:
         return any(each.node_type == name for each in world.state.backoffs)
     if reason is Reason.UPSCALING_SPEED:
@@ -218,14 +227,13 @@ def _binds(world: World, reason: Reason, name: str, more: int) -> bool:
     return False
 
 
-def _rest(world: World) -> dict[str, dict[str, int]]:
+def _rest(world: World) -> dict[str, Rest]:
     """Return what the plan leaves free on nodes that stay."""
     going = {each.instance_id for each in (*world.plan.drains, *world.plan.terminations)}
-    rest = {name: dict(free) for name, free in world.free.items() if name not in going and _stays(world, name)}
+    rest = {name: Rest(free, world.total[name]) for name, free in world.free.items() if name not in going and _stays(world, name)}
     for each in world.plan.placements:
         if not each.is_constraint and each.node in rest:
-            for name, amount in each.bundle.resources.items():
-                rest[each.node][name] = held(name, rest[each.node], world.total[each.node]) - amount * each.count
+            rest[each.node].placed.append((each.bundle, each.count))
     return rest
 
 
@@ -234,7 +242,7 @@ def _stays(world: World, name: str) -> bool:
 
 
 def _left_out(world: World, bundle: Bundle) -> list[str]:
-    found = [n for n, free in _rest(world).items() if fits(bundle, free, world.total[n]) and label_ok(bundle, world.labels[n])]
+    found = [name for name, rest in _rest(world).items() if _holds_more(world, name, rest, [bundle])]
     return [f"{bundle} is left out though {found} have room"] if found else []
 
 
@@ -243,19 +251,16 @@ def _left_out_gang(world: World, gang: Gang) -> list[str]:
     rest = _rest(world)
     bundles = [each.bundle for each in gang.bundles for _ in range(each.count)]
     if gang.strategy is Strategy.STRICT_PACK:
-        found = [name for name, free in rest.items() if _holds_in(bundles, free, world.total[name], world.labels[name])]
+        found = [name for name, each in rest.items() if _holds_more(world, name, each, bundles)]
         return [f"gang {gang.gang_id} is refused though {found} have room"] if found else []
     if gang.strategy is not Strategy.STRICT_SPREAD or len(bundles) > 4:
         return []
     nodes = [name for name in rest if gang.label not in world.dynamic[name]][:7]
     for chosen in permutations(nodes, len(bundles)):
-        if all(_holds_in([b], rest[n], world.total[n], world.labels[n]) for b, n in zip(bundles, chosen, strict=True)):
+        if all(_holds_more(world, name, rest[name], [bundle]) for bundle, name in zip(bundles, chosen, strict=True)):
             return [f"gang {gang.gang_id} is refused though {chosen} have room"]
     return []
 
 
-def _holds_in(bundles, free, total, labels) -> bool:
-    needs: Counter[str] = Counter()
-    for bundle in bundles:
-        needs.update(dict(bundle.resources))
-    return all(held(n, free, total) >= a for n, a in needs.items()) and all(label_ok(b, labels) for b in bundles)
+def _holds_more(world: World, name: str, rest: Rest, bundles: list[Bundle]) -> bool:
+    return all(label_ok(bundle, world.labels[name]) for bundle in bundles) and rest.holds(bundles)

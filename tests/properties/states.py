@@ -18,18 +18,27 @@ TYPE_NAMES = ("ant", "bee", "cow")
 amounts = {
     "CPU": st.sampled_from([1, 2, 3, 4, 8]),
     "GPU": st.sampled_from([1, 2, 4]),
+    "TPU": st.sampled_from([1, 4]),
     "memory": st.sampled_from([1, 3, 5, 8]),
     "blob": st.sampled_from([1, 2]),
 }
 
+DEVICES = ("GPU", "TPU")
+FRACTIONS = st.sampled_from([6_000, 6_000, 5_000, 3_000, 2_500, 4_000, 15_000])
+"""Of one device, and once more than one but not whole, which request_resources takes and Ray never gives."""
+USED = st.sampled_from([0, 0, 2_500, 6_000, 10_000, 13_000, 15_000, 20_000])
 
-def resources(*, names=tuple(amounts), scale=1, least=0):
+
+def resources(*, names=tuple(amounts), scale=1, least=0, device=""):
+    """Return amounts of up to three kinds, and of a device resource for sure where one is named."""
+
     def made(found: dict[str, int]) -> Resources:
         return Resources({name: amount * UNIT // scale for name, amount in found.items()})
 
-    return st.lists(st.sampled_from(names), min_size=least, max_size=3, unique=True).flatmap(
-        lambda chosen: st.fixed_dictionaries({name: amounts[name] for name in chosen}).map(made)
-    )
+    def drawn(chosen: list[str]):
+        return st.fixed_dictionaries({name: amounts[name] for name in {**dict.fromkeys(chosen), **({device: None} if device else {})}})
+
+    return st.lists(st.sampled_from(names), min_size=least, max_size=3, unique=True).flatmap(drawn).map(made)
 
 
 conditions = st.builds(
@@ -39,8 +48,15 @@ selectors = st.lists(st.builds(LabelSelector, st.lists(conditions, max_size=2).m
 
 
 @st.composite
-def bundles(draw):
-    wanted = dict(draw(resources(scale=draw(st.sampled_from([1, 1, 2])))))
+def bundles(draw, device=""):
+    """Return something to ask for; where a device resource is named mostly that, and little else, so that most nodes have it."""
+    if device and draw(st.sampled_from([True, True, True, False])):
+        wanted = {device: draw(amounts[device]) * UNIT, **draw(st.sampled_from([{}, {}, {"CPU": UNIT}, {"CPU": UNIT // 2}]))}
+    else:
+        wanted = dict(draw(resources(scale=draw(st.sampled_from([1, 1, 2])))))
+    for name in DEVICES:
+        if name in wanted and draw(st.booleans()):
+            wanted[name] = draw(FRACTIONS)
     special = draw(st.sampled_from(["", "", "", "", "", "", IMPLICIT, "node:10.0.0.1", "object_store_memory"]))
     if special:
         wanted[special] = UNIT // 2
@@ -54,16 +70,17 @@ maxima = st.sampled_from([UNLIMITED, UNLIMITED, 0, 1, 2, 3, 5])
 
 
 @st.composite
-def node_types(draw, name: str):
+def node_types(draw, name: str, costs=(None, 0.5, 2.0), device=""):
     minimum = draw(st.sampled_from([0, 0, 0, 1, 2]))
     maximum = draw(maxima)
     return NodeType(
         name,
-        draw(resources(least=1)),
+        draw(resources(least=1, device=device)),
         draw(labels),
         min_workers=minimum if maximum == UNLIMITED else min(minimum, maximum),
         max_workers=maximum,
-        cost=draw(st.sampled_from([None, 0.5, 2.0])),
+        cost=draw(st.sampled_from(costs)),
+        headroom=draw(st.sampled_from([0, 0, 0, 1, 2])),
         priority=draw(st.sampled_from([0, 0, 1])),
         idle_timeout_s=draw(st.sampled_from([None, 10.0, NEVER])),
         update_policy=draw(st.sampled_from([UpdatePolicy.ROLLING, *UpdatePolicy])),
@@ -71,9 +88,10 @@ def node_types(draw, name: str):
 
 
 @st.composite
-def configs(draw, *, is_steady: bool):
+def configs(draw, *, is_steady: bool, device=""):
     names = draw(st.lists(st.sampled_from(TYPE_NAMES), max_size=3, unique=True))
-    types = tuple(draw(node_types(name)) for name in names)
+    costs = draw(st.sampled_from([(None, 0.5, 2.0), (0.5, 1.0, 2.0, 3.5)]))
+    types = tuple(draw(node_types(name, costs, draw(st.sampled_from([device, device, ""])))) for name in names)
     least = sum(each.min_workers for each in types)
     maximum = draw(st.sampled_from([UNLIMITED, UNLIMITED, 0, 1, 3, 6, 10]))
     return ClusterConfig(
@@ -82,12 +100,14 @@ def configs(draw, *, is_steady: bool):
         max_workers=maximum if maximum == UNLIMITED else max(maximum, least),
         upscaling_speed=None if is_steady else draw(st.sampled_from([None, None, 1.0])),
         idle_timeout_s=60.0,
+        spend_limit=draw(st.sampled_from([None, None, None, 3.0, 8.0])) if all(each.cost is not None for each in types) else None,
     )
 
 
 @st.composite
 def rows(draw, *, node_id, instance_id, node_type, total, node_labels, status, **more):
     free = {name: amount * draw(st.sampled_from([0, 1, 2, 2])) // 2 for name, amount in total.items()}
+    free.update({name: max(0, total[name] - draw(USED)) for name in DEVICES if name in total})
     is_idle = status is NodeStatus.IDLE
     return RayNode(
         node_id,
@@ -160,15 +180,15 @@ def fleets(draw, config: ClusterConfig):
 
 
 @st.composite
-def others(draw):
+def others(draw, device=""):
     """Return the head, sometimes a node of the user's own, sometimes a ghost of ours."""
     found = []
     if draw(st.booleans()):
-        total = draw(resources())
+        total = draw(resources(device=device))
         head = rows(node_id="h", instance_id="", node_type="head", total=total, node_labels=(), status=NodeStatus.RUNNING, is_head=True)
         found.append(draw(head))
     for i, (instance_id, node_type) in enumerate(draw(st.lists(st.sampled_from([("", ""), ("mine", "own"), ("gone", "ant")]), max_size=2))):
-        total = Resources({**draw(resources()), "node:10.0.0.1": UNIT})
+        total = Resources({**draw(resources(device=device)), "node:10.0.0.1": UNIT})
         found.append(
             draw(
                 rows(node_id=f"x{i}", instance_id=instance_id, node_type=node_type, total=total, node_labels=(), status=NodeStatus.RUNNING)
@@ -179,9 +199,10 @@ def others(draw):
 
 @st.composite
 def cluster_states(draw, *, is_steady: bool = False):
-    config = draw(configs(is_steady=is_steady))
+    device = draw(st.sampled_from(["", "", "GPU", "GPU", "TPU"]))
+    config = draw(configs(is_steady=is_steady, device=device))
     instances, found = draw(fleets(config))
-    pool = draw(st.lists(bundles(), min_size=1, max_size=4))
+    pool = draw(st.lists(bundles(device), min_size=1, max_size=4))
     demands = st.builds(Demand, st.sampled_from(pool), st.sampled_from([1, 2, 3, 7, 40]))
     few = st.builds(Demand, st.sampled_from(pool), st.sampled_from([0, 1, 1, 2, 3]))
     gangs = tuple(
@@ -193,7 +214,7 @@ def cluster_states(draw, *, is_steady: bool = False):
         now=NOW,
         config=config,
         instances=instances,
-        nodes=(*found, *draw(others())),
+        nodes=(*found, *draw(others(device))),
         demands=tuple(draw(st.lists(demands, max_size=4))),
         gangs=gangs,
         constraint=draw(st.one_of(st.none(), st.lists(few, max_size=2).map(lambda each: Constraint(tuple(each))))),
@@ -201,6 +222,7 @@ def cluster_states(draw, *, is_steady: bool = False):
         expectations=tuple(draw(expectations(each, pool, len(gangs))) for each in instances if draw(st.booleans())),
         unneeded_since=tuple((each.instance_id, NOW - draw(st.sampled_from([1.0, 60.0]))) for each in instances if each.is_in_flight),
         held=draw(st.sampled_from([(), (), (("ant", 3),), (("ant", 1), ("bee", 4), ("gone", 2))])),
+        learned=tuple((each.name, draw(resources())) for each in config.node_types if draw(st.sampled_from([False] * 4 + [True]))),
         is_landing=False if is_steady else draw(st.booleans()),
         no_launch=blind,
         no_end=blind or (None if is_steady else draw(st.sampled_from([None] * 8 + [Reason.SETTLING]))),

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rayscaler.model.demand import Gang
@@ -13,10 +13,13 @@ from rayscaler.model.node import NodeStatus, RayNode
 from rayscaler.model.plan import Plan
 from rayscaler.model.state import ClusterState, Expectation
 from rayscaler.planner.plan import plan
+from tests.counts import counted
 from tests.properties.checker import check
 from tests.properties.states import NOW, cluster_states
 
 pytestmark = pytest.mark.tier("property")
+
+examples = settings(max_examples=max(settings().max_examples, counted(gate=100, full=2_000)))
 
 
 def carried_out(state: ClusterState, found: Plan) -> ClusterState:
@@ -51,16 +54,18 @@ def joined(state: ClusterState) -> ClusterState:
         node_id = f"n-{each.instance_id}"
         instances.append(replace(each, status=InstanceStatus.RUNNING, ray_node_id=node_id))
         labels = tuple(node_type.node_labels().items())
-        whole = node_type.resources
+        whole = dict(state.learned).get(node_type.name, node_type.resources)
         nodes.append(RayNode(node_id, each.instance_id, each.node_type, NodeStatus.IDLE, whole, whole, labels))
     return replace(state, instances=tuple(instances), nodes=tuple(nodes))
 
 
+@examples
 @given(cluster_states())
 def test_an_independent_judge_finds_no_breach(state):
     assert check(state, plan(state)) == []
 
 
+@examples
 @given(cluster_states(), st.randoms(use_true_random=False))
 def test_the_order_of_the_input_changes_nothing(state, random):
     def shuffled(values):
@@ -86,6 +91,7 @@ def comparable(found: Plan):
     return replace(found, infeasible=()), found.placements, refused
 
 
+@examples
 @given(cluster_states())
 def test_a_plan_carried_out_leaves_nothing_to_do(state):
     first = plan(state)
@@ -93,6 +99,7 @@ def test_a_plan_carried_out_leaves_nothing_to_do(state):
     assert second.is_empty, (first, second)
 
 
+@examples
 @given(cluster_states(is_steady=True))
 def test_nothing_is_launched_or_ended_once_the_launches_have_joined(state):
     after = joined(carried_out(state, plan(state)))
@@ -121,6 +128,7 @@ class Named:
         return next(each.node_type for each in state.instances if each.instance_id == self.drain.instance_id)
 
 
+@examples
 @given(cluster_states(is_steady=True))
 def test_a_launch_still_serves_what_it_was_launched_for(state):
     first = plan(state)

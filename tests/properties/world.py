@@ -9,6 +9,7 @@ from rayscaler.model.nodetype import NodeType
 from rayscaler.model.plan import Plan
 from rayscaler.model.resources import UNIT, Resources
 from rayscaler.model.state import ClusterState
+from tests.properties import devices
 
 
 class World:
@@ -52,7 +53,14 @@ class World:
             self._add_of_type(f"new:{index}", self.types[launch.node_type])
 
     def _add_of_type(self, name: str, found: NodeType) -> None:
-        self._add(name, dict(found.resources), dict(found.resources), found.node_labels(), ())
+        now = self.types[found.name]
+        is_now = all(getattr(found, each) == getattr(now, each) for each in ("resources", "labels", "env", "start_params", "is_spot"))
+        total = self.brings(found.name) if is_now else dict(found.resources)
+        self._add(name, total, total, found.node_labels(), ())
+
+    def brings(self, name: str) -> dict[str, int]:
+        """Return what a node of a type brings once it joins: what others of it had, if that is known."""
+        return dict(dict(self.state.learned).get(name, self.types[name].resources))
 
     def _add(self, name, free, total, labels, dynamic) -> None:
         self.free[name], self.total[name], self.labels[name], self.dynamic[name] = free, total, labels, dynamic
@@ -66,7 +74,11 @@ class World:
                 continue
             free = dict(row.available)
             used = {name: amount - free.get(name, 0) for name, amount in row.total.items() if name != "object_store_memory"}
-            used = {name: amount for name, amount in used.items() if amount > 0 and not name.startswith("node:") and "_group_" not in name}
+            used = {
+                name: devices.least_amount(amount) if name in devices.DEVICES else amount
+                for name, amount in used.items()
+                if amount > 0 and not name.startswith("node:") and "_group_" not in name
+            }
             if used:
                 found[Bundle(Resources(used))] += 1
         return found
@@ -91,8 +103,42 @@ def held(name: str, amounts: dict[str, int], total: dict[str, int]) -> int:
     return UNIT if implicit else 0
 
 
-def fits(bundle: Bundle, amounts: dict[str, int], total: dict[str, int]) -> bool:
-    return all(held(name, amounts, total) >= amount for name, amount in bundle.resources.items())
+def lacking(wanted: list[tuple[Bundle, int]], free: dict[str, int], total: dict[str, int]) -> list[str]:
+    """Return of which resources a node that is otherwise free has not enough for all of these bundles at once, each by its count."""
+    sums: Counter[str] = Counter()
+    for bundle, count in wanted:
+        sums.update({name: amount * count for name, amount in bundle.resources.items()})
+    short = [name for name, amount in sums.items() if amount > held(name, free, total)]
+    by_device = devices.wanted_of((bundle.resources, count) for bundle, count in wanted)
+    return short + [
+        name
+        for name, amounts in by_device.items()
+        if name not in short and not devices.pack(devices.items(amounts), devices.rooms(total.get(name, 0), held(name, free, total)))
+    ]
+
+
+def fits(bundle: Bundle, free: dict[str, int], total: dict[str, int]) -> bool:
+    return not lacking([(bundle, 1)], free, total)
+
+
+class Rest:
+    """What a plan leaves free on a node. Which devices it takes the plan does not say, so there is room only where any way leaves it."""
+
+    def __init__(self, free: dict[str, int], total: dict[str, int]) -> None:
+        self.free, self.total, self.placed = free, total, list[tuple[Bundle, int]]()
+
+    def holds(self, bundles: list[Bundle]) -> bool:
+        """Whether all of these have room besides what is placed."""
+        more = [(bundle, 1) for bundle in bundles]
+        if lacking([*self.placed, *more], self.free, self.total):
+            return False
+        placed = devices.wanted_of((bundle.resources, count) for bundle, count in self.placed)
+        for name, amounts in devices.wanted_of((bundle.resources, 1) for bundle in bundles).items():
+            rooms = devices.rooms(self.total.get(name, 0), held(name, self.free, self.total))
+            ways = devices.remainders(devices.items(placed.get(name, {})), rooms)
+            if not all(devices.pack(devices.items(amounts), left) for left in ways):
+                return False
+        return True
 
 
 def label_ok(bundle: Bundle, labels: dict[str, str]) -> bool:

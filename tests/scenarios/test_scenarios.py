@@ -99,6 +99,7 @@ def state(story: dict) -> ClusterState:
         backoffs=tuple(
             Backoff(each["type"], each["failures"], NOW + each["retryIn"], each["detail"]) for each in story["given"].get("failed", [])
         ),
+        learned=tuple((name, resources(total)) for name, total in sorted(story["given"].get("learned", {}).items())),
         unneeded_since=tuple((name, NOW - ago) for name, ago in story["given"].get("unneededFor", {}).items()),
         held=tuple(sorted(story["given"].get("held", {}).items())),
         no_launch=Reason(story["given"]["blind"]) if "blind" in story["given"] else None,

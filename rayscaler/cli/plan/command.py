@@ -2,25 +2,29 @@
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import click
 from rich.console import Console
 
 from rayscaler.cli.exits import Exit
+from rayscaler.cli.improving import planned
 from rayscaler.cli.plan.document import document_of
 from rayscaler.cli.plan.state import state_of
 from rayscaler.cli.plan.view import render
+from rayscaler.cli.plan.why import why
 from rayscaler.clock import SystemClock
 from rayscaler.config import load
-from rayscaler.planner import plan as planner
 
 
 @click.command()
 @click.option("-f", "--file", "path", required=True, type=click.Path(path_type=Path), help="Definition of the cluster.")
 @click.option("--demand", "demand_path", required=True, type=click.Path(path_type=Path), help="What is asked for, and what is there.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def plan(path: Path, demand_path: Path, as_json: bool) -> None:
+@click.option("--steps", type=click.IntRange(0), default=0, show_default=True, help="Work to make the mix cheaper; 0 is the first plan.")
+@click.option("--explain", "is_explained", is_flag=True, help="Say why this mix, and what would help what has no place.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, as schema/plan.schema.json says.")
+def plan(*, path: Path, demand_path: Path, steps: int, is_explained: bool, as_json: bool) -> None:
     """Tell what would be launched and ended for a demand, and why. Needs no cluster and does nothing.
 
     Nodes of the demand file that have nothing in use count as idle for their timeout.
@@ -32,8 +36,10 @@ def plan(path: Path, demand_path: Path, as_json: bool) -> None:
     state = state_of(config, wanted)
     clock = SystemClock()
     begun = clock.mono()
-    made = planner.plan(state)
+    made = planned(state, steps)
     document = document_of(state, wanted, made, clock.mono() - begun)
+    if is_explained:
+        document["explanation"] = why(state, made, partial(planned, steps=steps))
     if as_json:
         click.echo(json.dumps(document, indent=2))
     else:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from typing import Any
 
+from rayscaler.cli.plan.why import mix_of
 from rayscaler.config.demandfile import Wanted
 from rayscaler.model.demand import Bundle, Demand, Gang
 from rayscaler.model.nodetype import ClusterConfig
@@ -76,6 +77,7 @@ def document_of(state: ClusterState, wanted: Wanted, plan: Plan, planning_s: flo
         ],
         "infeasible": _infeasible(plan, entries),
         "cost": _cost(state.config, plan.launches),
+        "mix": mix_of(plan.mix),
         "planning_seconds": round(planning_s, 6),
     }
 

@@ -23,8 +23,8 @@ NAMED = 3
 def render(state: ClusterState, wanted: Wanted, plan: Plan, document: Mapping[str, Any]) -> Group:
     """Return the plan as tables, the empty ones left out, and a line that sums it up."""
     tables = (_launches(state, plan), _nodes(document, wanted), _ends(state, plan), _infeasible(document, list(_names(wanted))))
-    parts: list[RenderableType] = [table for table in tables if table.row_count]
-    return Group(*parts, _summary(plan, document))
+    parts: list[RenderableType] = [table for table in (*tables, *_why(document)) if table.row_count]
+    return Group(*parts, *_mix(document), _summary(plan, document))
 
 
 def _names(wanted: Wanted) -> Iterator[str]:
@@ -34,7 +34,7 @@ def _names(wanted: Wanted) -> Iterator[str]:
     yield from (_kept(each.bundle) for each in wanted.constraints)
 
 
-def _kept(bundle: Bundle) -> str:
+def _kept(bundle: Bundle | str) -> str:
     return f"{bundle} of request_resources"
 
 
@@ -96,6 +96,40 @@ def _infeasible(document: Mapping[str, Any], names: list[str]) -> Table:
 def move(reason: Reason) -> str:
     """Return who can lift a refusal, and how."""
     return MOVERS[MEANINGS[reason].mover]
+
+
+def _why(document: Mapping[str, Any]) -> Iterator[Table]:
+    """Yield what is said of the mix, where that was asked for."""
+    found = document.get("explanation")
+    if found is None:
+        return
+    uses = Table("why", "nodes", "cost per hour", "for", "in use")
+    for each in found["node_types"]:
+        held = [f"{held['count']} x {held['shape']}" for held in each["holds"]]
+        held += [_kept(f"{held['count']} x {held['shape']}") for held in each["keeps_room_for"]]
+        used = ", ".join(f"{name} {share:.0%}" for name, share in each["used"].items())
+        cost = "" if each["cost"] is None else f"{each['cost']:.10g}"
+        _add(uses, each["name"], str(each["nodes"]), cost, "\n".join(held) or ", ".join(each["reasons"]), used)
+    yield uses
+    needed = Table("no place for", "count", "would be needed")
+    for each in found["needed"]:
+        _add(needed, each["shape"], str(each["count"]), each["needed"])
+    yield needed
+
+
+def _mix(document: Mapping[str, Any]) -> Iterator[Text]:
+    """Yield how near the cost of the mix is to the least."""
+    mix = document["mix"]
+    if mix is None:
+        return
+    work = "the first plan" if not mix["steps"] else f"after {counted(mix['steps'], 'step')}"
+    if mix["bound"] is None:
+        near = "how much cheaper a mix could be at most was not reckoned"
+    else:
+        near = f"no mix can cost less than {mix['bound']:.10g}" + ("" if mix["gap"] is None else f", a gap of {mix['gap']:.1%}")
+    yield Text(f"the mix for what waits costs {mix['cost']:.10g} per hour ({work}); {near}")
+    if mix["binds"]:
+        yield Text(f"what binds: {'; '.join(mix['binds'])}")
 
 
 def _summary(plan: Plan, document: Mapping[str, Any]) -> Text:

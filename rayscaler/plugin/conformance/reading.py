@@ -8,6 +8,7 @@ from typing import Any
 import grpc.aio
 
 from rayscaler.api.executor.v1 import executor_pb2 as pb
+from rayscaler.plugin import convert
 from rayscaler.tasks import News
 
 
@@ -19,6 +20,7 @@ class Reading:
     ) -> None:
         self.began = time.monotonic()
         self.messages: list[pb.WatchResponse] = []
+        """What was told, each change as if it had come in a message of its own."""
         self.times: list[float] = []
         self.error: Exception | None = None
         """Why it ended, where it ended with an error."""
@@ -72,11 +74,19 @@ class Reading:
     async def _read(self) -> None:
         try:
             while isinstance(message := await self._call.read(), pb.WatchResponse):
-                self.messages.append(message)
-                self.times.append(time.monotonic())
-                self._remember(message, self.began)
+                for each in _apart(message):
+                    self.messages.append(each)
+                    self.times.append(time.monotonic())
+                    self._remember(each, self.began)
                 self._news.tell()
         except grpc.aio.AioRpcError as error:
             self.error = self._refused(error)
         self.has_ended = True
         self._news.tell()
+
+
+def _apart(message: pb.WatchResponse) -> list[pb.WatchResponse]:
+    """Return a message for each change; the bookmark is the last one's."""
+    told = convert.changes(message)
+    before = [pb.WatchResponse(observation=each) for each in told[:-1]]
+    return [*before, pb.WatchResponse(observation=told[-1] if told else None, bookmark=message.bookmark)]

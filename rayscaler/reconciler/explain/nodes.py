@@ -178,12 +178,15 @@ def _of_type(scene: Scene, name: str, waiting: list[tuple[float, str]], staying:
     least = node_type.min_workers if node_type is not None else 0
     held = dict(scene.state.held).get(name, 0)
     timeout_s = scene.state.config.idle_timeout_of(name)
+    headroom = node_type.headroom if node_type is not None else 0
     for position, (until, instance_id) in enumerate(waiting):
         if position >= staying - least:
             yield instance_id, (Reason.MIN_WORKERS, f"idle; {name} has a minimum of {counted(least, 'worker')}", None)
         elif position >= staying - held and scene.memory.hold is not None:
             text = f"idle; {name} had {held} when the head was lost"
             yield instance_id, (Reason.HELD, text, scene.memory.hold.since + scene.state.config.hold_of(name))
+        elif position >= len(waiting) - headroom:
+            yield instance_id, (Reason.HEADROOM, f"idle; {name} is to have {headroom} ready", None)
         elif scene.state.no_end is Reason.SETTLING and until <= scene.settled_at:
             yield instance_id, (Reason.SETTLING, f"idle for its timeout of {timeout_s:g} s", scene.settled_at)
         else:

@@ -1670,7 +1670,9 @@ type WatchResponse struct {
 	// OPTIONAL. A change; absent: there was none.
 	Observation *Observation `protobuf:"bytes,1,opt,name=observation,proto3" json:"observation,omitempty"`
 	// OPTIONAL. The place after this message, to watch from again; empty: the last one told still is.
-	Bookmark      string `protobuf:"bytes,2,opt,name=bookmark,proto3" json:"bookmark,omitempty"`
+	Bookmark string `protobuf:"bytes,2,opt,name=bookmark,proto3" json:"bookmark,omitempty"`
+	// OPTIONAL. The changes that came after `observation`, in order, so that a burst takes few messages; empty: there were none.
+	Further       []*Observation `protobuf:"bytes,3,rep,name=further,proto3" json:"further,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1717,6 +1719,13 @@ func (x *WatchResponse) GetBookmark() string {
 		return x.Bookmark
 	}
 	return ""
+}
+
+func (x *WatchResponse) GetFurther() []*Observation {
+	if x != nil {
+		return x.Further
+	}
+	return nil
 }
 
 // Tells of a drain.
@@ -2460,10 +2469,11 @@ const file_rayscaler_api_executor_v1_executor_proto_rawDesc = "" +
 	"\bbookmark\x18\x03 \x01(\tR\bbookmark\"D\n" +
 	"\fWatchRequest\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x1a\n" +
-	"\bbookmark\x18\x02 \x01(\tR\bbookmark\"u\n" +
+	"\bbookmark\x18\x02 \x01(\tR\bbookmark\"\xb7\x01\n" +
 	"\rWatchResponse\x12H\n" +
 	"\vobservation\x18\x01 \x01(\v2&.rayscaler.api.executor.v1.ObservationR\vobservation\x12\x1a\n" +
-	"\bbookmark\x18\x02 \x01(\tR\bbookmark\"\x80\x01\n" +
+	"\bbookmark\x18\x02 \x01(\tR\bbookmark\x12@\n" +
+	"\afurther\x18\x03 \x03(\v2&.rayscaler.api.executor.v1.ObservationR\afurther\"\x80\x01\n" +
 	"\x10HintDrainRequest\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x1f\n" +
 	"\vinstance_id\x18\x02 \x01(\tR\n" +
@@ -2633,43 +2643,44 @@ var file_rayscaler_api_executor_v1_executor_proto_depIdxs = []int32{
 	7,  // 20: rayscaler.api.executor.v1.TerminateResult.error:type_name -> rayscaler.api.executor.v1.Error
 	8,  // 21: rayscaler.api.executor.v1.ListResponse.observations:type_name -> rayscaler.api.executor.v1.Observation
 	8,  // 22: rayscaler.api.executor.v1.WatchResponse.observation:type_name -> rayscaler.api.executor.v1.Observation
-	45, // 23: rayscaler.api.executor.v1.HintDrainRequest.within:type_name -> google.protobuf.Duration
-	43, // 24: rayscaler.api.executor.v1.ResizeRequest.resources:type_name -> rayscaler.api.executor.v1.ResizeRequest.ResourcesEntry
-	3,  // 25: rayscaler.api.executor.v1.GetOffersRequest.node_types:type_name -> rayscaler.api.executor.v1.NodeType
-	32, // 26: rayscaler.api.executor.v1.GetOffersResponse.offers:type_name -> rayscaler.api.executor.v1.Offer
-	46, // 27: rayscaler.api.executor.v1.sensitive:extendee -> google.protobuf.FieldOptions
-	46, // 28: rayscaler.api.executor.v1.alpha_field:extendee -> google.protobuf.FieldOptions
-	47, // 29: rayscaler.api.executor.v1.alpha_method:extendee -> google.protobuf.MethodOptions
-	48, // 30: rayscaler.api.executor.v1.alpha_value:extendee -> google.protobuf.EnumValueOptions
-	9,  // 31: rayscaler.api.executor.v1.ExecutorService.GetInfo:input_type -> rayscaler.api.executor.v1.GetInfoRequest
-	11, // 32: rayscaler.api.executor.v1.ExecutorService.GetCapabilities:input_type -> rayscaler.api.executor.v1.GetCapabilitiesRequest
-	14, // 33: rayscaler.api.executor.v1.ExecutorService.Probe:input_type -> rayscaler.api.executor.v1.ProbeRequest
-	16, // 34: rayscaler.api.executor.v1.ExecutorService.Launch:input_type -> rayscaler.api.executor.v1.LaunchRequest
-	19, // 35: rayscaler.api.executor.v1.ExecutorService.Terminate:input_type -> rayscaler.api.executor.v1.TerminateRequest
-	22, // 36: rayscaler.api.executor.v1.ExecutorService.List:input_type -> rayscaler.api.executor.v1.ListRequest
-	24, // 37: rayscaler.api.executor.v1.ExecutorService.Watch:input_type -> rayscaler.api.executor.v1.WatchRequest
-	26, // 38: rayscaler.api.executor.v1.ExecutorService.HintDrain:input_type -> rayscaler.api.executor.v1.HintDrainRequest
-	28, // 39: rayscaler.api.executor.v1.ExecutorService.Resize:input_type -> rayscaler.api.executor.v1.ResizeRequest
-	30, // 40: rayscaler.api.executor.v1.ExecutorService.GetOffers:input_type -> rayscaler.api.executor.v1.GetOffersRequest
-	33, // 41: rayscaler.api.executor.v1.ExecutorService.Suspend:input_type -> rayscaler.api.executor.v1.SuspendRequest
-	35, // 42: rayscaler.api.executor.v1.ExecutorService.Resume:input_type -> rayscaler.api.executor.v1.ResumeRequest
-	10, // 43: rayscaler.api.executor.v1.ExecutorService.GetInfo:output_type -> rayscaler.api.executor.v1.GetInfoResponse
-	12, // 44: rayscaler.api.executor.v1.ExecutorService.GetCapabilities:output_type -> rayscaler.api.executor.v1.GetCapabilitiesResponse
-	15, // 45: rayscaler.api.executor.v1.ExecutorService.Probe:output_type -> rayscaler.api.executor.v1.ProbeResponse
-	17, // 46: rayscaler.api.executor.v1.ExecutorService.Launch:output_type -> rayscaler.api.executor.v1.LaunchResponse
-	20, // 47: rayscaler.api.executor.v1.ExecutorService.Terminate:output_type -> rayscaler.api.executor.v1.TerminateResponse
-	23, // 48: rayscaler.api.executor.v1.ExecutorService.List:output_type -> rayscaler.api.executor.v1.ListResponse
-	25, // 49: rayscaler.api.executor.v1.ExecutorService.Watch:output_type -> rayscaler.api.executor.v1.WatchResponse
-	27, // 50: rayscaler.api.executor.v1.ExecutorService.HintDrain:output_type -> rayscaler.api.executor.v1.HintDrainResponse
-	29, // 51: rayscaler.api.executor.v1.ExecutorService.Resize:output_type -> rayscaler.api.executor.v1.ResizeResponse
-	31, // 52: rayscaler.api.executor.v1.ExecutorService.GetOffers:output_type -> rayscaler.api.executor.v1.GetOffersResponse
-	34, // 53: rayscaler.api.executor.v1.ExecutorService.Suspend:output_type -> rayscaler.api.executor.v1.SuspendResponse
-	36, // 54: rayscaler.api.executor.v1.ExecutorService.Resume:output_type -> rayscaler.api.executor.v1.ResumeResponse
-	43, // [43:55] is the sub-list for method output_type
-	31, // [31:43] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	27, // [27:31] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	8,  // 23: rayscaler.api.executor.v1.WatchResponse.further:type_name -> rayscaler.api.executor.v1.Observation
+	45, // 24: rayscaler.api.executor.v1.HintDrainRequest.within:type_name -> google.protobuf.Duration
+	43, // 25: rayscaler.api.executor.v1.ResizeRequest.resources:type_name -> rayscaler.api.executor.v1.ResizeRequest.ResourcesEntry
+	3,  // 26: rayscaler.api.executor.v1.GetOffersRequest.node_types:type_name -> rayscaler.api.executor.v1.NodeType
+	32, // 27: rayscaler.api.executor.v1.GetOffersResponse.offers:type_name -> rayscaler.api.executor.v1.Offer
+	46, // 28: rayscaler.api.executor.v1.sensitive:extendee -> google.protobuf.FieldOptions
+	46, // 29: rayscaler.api.executor.v1.alpha_field:extendee -> google.protobuf.FieldOptions
+	47, // 30: rayscaler.api.executor.v1.alpha_method:extendee -> google.protobuf.MethodOptions
+	48, // 31: rayscaler.api.executor.v1.alpha_value:extendee -> google.protobuf.EnumValueOptions
+	9,  // 32: rayscaler.api.executor.v1.ExecutorService.GetInfo:input_type -> rayscaler.api.executor.v1.GetInfoRequest
+	11, // 33: rayscaler.api.executor.v1.ExecutorService.GetCapabilities:input_type -> rayscaler.api.executor.v1.GetCapabilitiesRequest
+	14, // 34: rayscaler.api.executor.v1.ExecutorService.Probe:input_type -> rayscaler.api.executor.v1.ProbeRequest
+	16, // 35: rayscaler.api.executor.v1.ExecutorService.Launch:input_type -> rayscaler.api.executor.v1.LaunchRequest
+	19, // 36: rayscaler.api.executor.v1.ExecutorService.Terminate:input_type -> rayscaler.api.executor.v1.TerminateRequest
+	22, // 37: rayscaler.api.executor.v1.ExecutorService.List:input_type -> rayscaler.api.executor.v1.ListRequest
+	24, // 38: rayscaler.api.executor.v1.ExecutorService.Watch:input_type -> rayscaler.api.executor.v1.WatchRequest
+	26, // 39: rayscaler.api.executor.v1.ExecutorService.HintDrain:input_type -> rayscaler.api.executor.v1.HintDrainRequest
+	28, // 40: rayscaler.api.executor.v1.ExecutorService.Resize:input_type -> rayscaler.api.executor.v1.ResizeRequest
+	30, // 41: rayscaler.api.executor.v1.ExecutorService.GetOffers:input_type -> rayscaler.api.executor.v1.GetOffersRequest
+	33, // 42: rayscaler.api.executor.v1.ExecutorService.Suspend:input_type -> rayscaler.api.executor.v1.SuspendRequest
+	35, // 43: rayscaler.api.executor.v1.ExecutorService.Resume:input_type -> rayscaler.api.executor.v1.ResumeRequest
+	10, // 44: rayscaler.api.executor.v1.ExecutorService.GetInfo:output_type -> rayscaler.api.executor.v1.GetInfoResponse
+	12, // 45: rayscaler.api.executor.v1.ExecutorService.GetCapabilities:output_type -> rayscaler.api.executor.v1.GetCapabilitiesResponse
+	15, // 46: rayscaler.api.executor.v1.ExecutorService.Probe:output_type -> rayscaler.api.executor.v1.ProbeResponse
+	17, // 47: rayscaler.api.executor.v1.ExecutorService.Launch:output_type -> rayscaler.api.executor.v1.LaunchResponse
+	20, // 48: rayscaler.api.executor.v1.ExecutorService.Terminate:output_type -> rayscaler.api.executor.v1.TerminateResponse
+	23, // 49: rayscaler.api.executor.v1.ExecutorService.List:output_type -> rayscaler.api.executor.v1.ListResponse
+	25, // 50: rayscaler.api.executor.v1.ExecutorService.Watch:output_type -> rayscaler.api.executor.v1.WatchResponse
+	27, // 51: rayscaler.api.executor.v1.ExecutorService.HintDrain:output_type -> rayscaler.api.executor.v1.HintDrainResponse
+	29, // 52: rayscaler.api.executor.v1.ExecutorService.Resize:output_type -> rayscaler.api.executor.v1.ResizeResponse
+	31, // 53: rayscaler.api.executor.v1.ExecutorService.GetOffers:output_type -> rayscaler.api.executor.v1.GetOffersResponse
+	34, // 54: rayscaler.api.executor.v1.ExecutorService.Suspend:output_type -> rayscaler.api.executor.v1.SuspendResponse
+	36, // 55: rayscaler.api.executor.v1.ExecutorService.Resume:output_type -> rayscaler.api.executor.v1.ResumeResponse
+	44, // [44:56] is the sub-list for method output_type
+	32, // [32:44] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	28, // [28:32] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_rayscaler_api_executor_v1_executor_proto_init() }

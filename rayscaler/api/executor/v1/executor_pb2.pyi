@@ -326,12 +326,14 @@ class WatchRequest(_message.Message):
     def __init__(self, cluster: _Optional[str] = ..., bookmark: _Optional[str] = ...) -> None: ...
 
 class WatchResponse(_message.Message):
-    __slots__ = ("observation", "bookmark")
+    __slots__ = ("observation", "bookmark", "further")
     OBSERVATION_FIELD_NUMBER: _ClassVar[int]
     BOOKMARK_FIELD_NUMBER: _ClassVar[int]
+    FURTHER_FIELD_NUMBER: _ClassVar[int]
     observation: Observation
     bookmark: str
-    def __init__(self, observation: _Optional[_Union[Observation, _Mapping]] = ..., bookmark: _Optional[str] = ...) -> None: ...
+    further: _containers.RepeatedCompositeFieldContainer[Observation]
+    def __init__(self, observation: _Optional[_Union[Observation, _Mapping]] = ..., bookmark: _Optional[str] = ..., further: _Optional[_Iterable[_Union[Observation, _Mapping]]] = ...) -> None: ...
 
 class HintDrainRequest(_message.Message):
     __slots__ = ("cluster", "instance_id", "within")
