@@ -139,6 +139,10 @@ class SystemProcesses:
         actions = [(os.POSIX_SPAWN_OPEN, 1, stdout, both, 0), (os.POSIX_SPAWN_OPEN, 2, stderr, both, 0)]
         return self._spawn(argv, env, actions, stdout.parent, mark)
 
+    def spawn_beside(self, argv: Sequence[str], *, env: Mapping[str, str], socket: int) -> Identity:
+        """Start a process likewise, with a socket as its input and our own output: it is there for us, and ends with us."""
+        return self._spawn(argv, env, [(os.POSIX_SPAWN_DUP2, socket, 0)], Path(argv[0]).parent, "")
+
     def _spawn(self, argv: Sequence[str], env: Mapping[str, str], actions: list[tuple[Any, ...]], directory: Path, mark: str) -> Identity:
         try:
             pid = os.posix_spawn(

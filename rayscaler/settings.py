@@ -42,6 +42,8 @@ class Timings:
     """Longest time between two long cycles."""
     step_apart_s: float = 10.0
     """The same of cycles that only tell how launches get on."""
+    plan_budget_s: float = 0.25
+    """Launches on demand wait at most so long for a cheaper mix of node types, where one is to be hoped for (RAYSCALER_PLAN_BUDGET_S)."""
     safety_cycle_s: float = 60.0
     """A cycle runs at least this often, though nothing should need it."""
     busy_interval_s: float = 0.25
@@ -173,14 +175,15 @@ class ServiceSettings:
         state_dir: Path | None = None,
         tls: Mapping[str, Path | None] | None = None,
     ) -> Self:
-        """Read RAYSCALER_LISTEN, RAYSCALER_STATE_DIR, RAYSCALER_MAX_MESSAGE_BYTES, RAYSCALER_TIME_FACTOR, RAYSCALER_EXECUTOR_*; flags win."""
+        """Read RAYSCALER_LISTEN, RAYSCALER_STATE_DIR, RAYSCALER_MAX_MESSAGE_BYTES, RAYSCALER_PLAN_BUDGET_S, RAYSCALER_TIME_FACTOR, RAYSCALER_EXECUTOR_*; flags win."""
         env = os.environ if env is None else env
         default = cls()
+        timings = replace(default.timings, plan_budget_s=_positive(env, "RAYSCALER_PLAN_BUDGET_S", default.timings.plan_budget_s))
         return cls(
             listen=listen or env.get("RAYSCALER_LISTEN") or default.listen,
             state_dir=(state_dir or Path(env.get("RAYSCALER_STATE_DIR") or default.state_dir)).expanduser(),
             max_message_bytes=math.ceil(_positive(env, "RAYSCALER_MAX_MESSAGE_BYTES", default.max_message_bytes, most=MAX_MESSAGE_BYTES)),
-            timings=Timings().divided_by(_positive(env, "RAYSCALER_TIME_FACTOR", 1.0)),
+            timings=timings.divided_by(_positive(env, "RAYSCALER_TIME_FACTOR", 1.0)),
             executor_tls=TlsFiles.from_env(env, "RAYSCALER_EXECUTOR", **(tls or {})),
         )
 

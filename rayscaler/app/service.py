@@ -9,8 +9,8 @@ from rayscaler.clock import Clock
 from rayscaler.executor import clearing
 from rayscaler.executor.base import Executor
 from rayscaler.model.nodetype import ClusterConfig
-from rayscaler.reconciler.cluster import ClusterReconciler
-from rayscaler.reconciler.pacing import Turns
+from rayscaler.reconciler.cluster import ClusterReconciler, Shared
+from rayscaler.reconciler.improver import ImproverProcess
 from rayscaler.reconciler.registry import Registry
 from rayscaler.server.app import Server
 from rayscaler.settings import Timings
@@ -31,7 +31,8 @@ class Service:
         self._store = store
         self._clock = clock
         self._of_cluster: dict[str, asyncio.Task[None]] = {}
-        self._turns = Turns()
+        self._improver = ImproverProcess()
+        self._shared = Shared(improver=self._improver)
 
     def add(
         self,
@@ -58,7 +59,7 @@ class Service:
             served_head=served_head,
             definition_hash=content_hash,
             told=told,
-            turns=self._turns,
+            shared=self._shared,
         )
         self.registry.add(made)
         self._of_cluster[made.name] = self._process.own(f"reconciler {made.name}", made.run())
@@ -75,6 +76,7 @@ class Service:
 
     async def run(self, server: Server, on_listening: Callable[[int], None], *, ready: Callable[[], Awaitable[None]] | None = None) -> bool:
         """Serve, once `ready` returns; return False if a part ended by itself. Order of the end: reports, cycles, executors, server."""
+        self._process.own("improver", self._improver.run())
         try:
             if ready is None or await self._process.lasts_until(ready):
                 on_listening(await server.start())

@@ -60,9 +60,21 @@ def render(cluster: pb.ClusterExplanation) -> Group:
         parts.append(_table("node", nodes))
     if cluster.node_types:
         parts.append(_table("node type", [((each.name, _workers(each)), each.because) for each in cluster.node_types]))
+    if cluster.HasField("mix"):
+        parts.append(_mix(cluster.mix))
     if not (cluster.shapes or cluster.nodes or cluster.node_types):
         parts.append(Text("nothing waits, no node is there, no node type is defined"))
     return Group(*parts)
+
+
+def _mix(mix: pb.MixExplanation) -> Text:
+    """Return how near to the least possible cost the last launches on demand were."""
+    bound = f", no mix can cost less than {mix.bound:.10g}" if mix.HasField("bound") else ""
+    gap = f" (a gap of {mix.gap:.1%})" if mix.HasField("gap") else ""
+    work = f" after {mix.steps} steps" if mix.steps else ""
+    improvement = f"; a cheaper mix: {mix.improvement}" if mix.improvement else ""
+    binds = f"; what binds: {'; '.join(mix.binds)}" if mix.binds else ""
+    return Text(f"launched on demand {clock_time(mix.at)}: cost {mix.cost:.10g}{work}{bound}{gap}{improvement}{binds}")
 
 
 def _table(kind: str, rows: Sequence[tuple[tuple[str, str], pb.Because]]) -> Table:

@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from rayscaler.model.demand import Bundle
 from rayscaler.model.instance import InstanceStatus, Reason
+from rayscaler.model.plan import Mix
 from rayscaler.model.status import DefinitionStatus
 
 
@@ -76,6 +77,15 @@ class TypeExplanation:
 
 
 @dataclass(frozen=True)
+class MixExplanation:
+    """The last launches on demand of types with a cost, decided at `at`; `improvement` is how a wait for a cheaper mix went, "" where none was."""
+
+    at: float
+    mix: Mix
+    improvement: str = ""
+
+
+@dataclass(frozen=True)
 class Explanation:
     """All of one cluster, as decided at `at`; of the definition, as it stands now."""
 
@@ -85,3 +95,4 @@ class Explanation:
     nodes: tuple[NodeExplanation, ...] = ()
     node_types: tuple[TypeExplanation, ...] = ()
     definition: DefinitionStatus = field(default_factory=DefinitionStatus)
+    mix: MixExplanation | None = None

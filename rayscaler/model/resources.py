@@ -49,6 +49,10 @@ class Resources(Mapping[str, int]):
     def __hash__(self) -> int:
         return self._hash
 
+    def __reduce__(self) -> tuple[type[Self], tuple[dict[str, int]]]:
+        """Pickle without the hash: another process hashes the same names otherwise."""
+        return type(self), (self.amounts,)
+
     def __eq__(self, other: object) -> bool:
         if isinstance(other, Resources):
             return self.items_sorted == other.items_sorted

@@ -5,7 +5,7 @@ from rayscaler.model.state import ClusterState
 from rayscaler.planner import answer, door, gangs, limits, packing, shrink, stuck
 
 
-def plan(state: ClusterState) -> Plan:
+def plan(state: ClusterState, steps: int = 0) -> Plan:  # noqa: ARG001 - work to spend on the mix of launches on demand
     """Return what to launch, drain and end, and what must wait and why; the same for the same state, whatever its order."""
     draft = door.draft_of(state)
     shrink.dead(draft)

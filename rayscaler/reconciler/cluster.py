@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import structlog
@@ -14,7 +14,7 @@ from rayscaler.executor.base import Executor
 from rayscaler.lifecycle.table import IllegalTransition
 from rayscaler.model.command import AutoscalingState, ReportAnswer
 from rayscaler.model.demand import DemandReport
-from rayscaler.model.explanation import Explanation
+from rayscaler.model.explanation import Explanation, MixExplanation
 from rayscaler.model.instance import InstanceStatus, Reason
 from rayscaler.model.nodetype import ClusterConfig
 from rayscaler.model.plan import Plan
@@ -26,6 +26,7 @@ from rayscaler.reconciler.admission import Order, admit
 from rayscaler.reconciler.apply import apply, end_overdue
 from rayscaler.reconciler.calls import Calls, Fact
 from rayscaler.reconciler.explain.whole import explain
+from rayscaler.reconciler.improve import Improver, Wait
 from rayscaler.reconciler.memory import Memory
 from rayscaler.reconciler.state import build_state, next_due, next_fresh, sight
 from rayscaler.reconciler.worth import Worth
@@ -47,6 +48,14 @@ class _Cycle:
     """The next one, if only to tell of steps."""
 
 
+@dataclass(frozen=True)
+class Shared:
+    """What the clusters of a service have in common. Without an improver first plans are carried out as they are."""
+
+    turns: pacing.Turns = field(default_factory=pacing.Turns)
+    improver: Improver | None = None
+
+
 class ClusterReconciler:
     """Keeps one cluster as its definition and its demand want it."""
 
@@ -62,20 +71,19 @@ class ClusterReconciler:
         definition_hash: str = "",
         served_head: Callable[[], str] = lambda: "",
         told: Callable[[], None] = lambda: None,
-        turns: pacing.Turns | None = None,
+        shared: Shared | None = None,
     ) -> None:
         """Take where the head is, and which incarnation of it is the one that counts; "" while nobody knows better than the reports.
 
-        `told` is called after each cycle: there may be something new to tell people. `turns` is shared by the clusters of a service.
+        `told` is called after each cycle: there may be news for people. `shared` is one for all clusters of a service.
         """
-        self._turns = turns or pacing.Turns()
+        self._shared = shared or Shared()
         self._told = told
         self._executor = executor
         self._store = store
         self._clock = clock
         self._timings = timings
-        self._head_address = head_address
-        self._served_head = served_head
+        self._head_address, self._served_head = head_address, served_head
         self._memory = Memory(config, timings, ClusterRecord(config.name), DefinitionStatus(definition_hash, clock.now()))
         self._reachable = publish.reachable(config)
         self._order = Order()
@@ -83,6 +91,7 @@ class ClusterReconciler:
         self._answered: set[str] = set()
         """Commands whose results wait in the inbox: handed out again, they would come back at once, for as long as a cycle lasts."""
         self._wake = asyncio.Event()
+        self._wait = Wait(self._shared.improver, timings.plan_budget_s, self._wake.set)
         self._base: tuple[int, int] = (0, 0)
         self._is_loaded = False
         self._state: AutoscalingState | None = None
@@ -172,9 +181,12 @@ class ClusterReconciler:
         async with asyncio.TaskGroup() as tasks:
             calls = Calls(self._executor, self.name, timings=self._timings, tasks=tasks, tell=self._tell)
             tasks.create_task(calls.follow(), name=f"follow executor of {self.name}")
-            while True:
-                await self._until_due()
-                await self.run_cycle(calls)
+            try:
+                while True:
+                    await self._until_due()
+                    await self.run_cycle(calls)
+            finally:
+                self._wait.end()
 
     async def run_cycle(self, calls: Calls) -> None:
         """Decide, act, tell, by what is known when it begins. Without a first list or any report there is nothing to decide."""
@@ -191,8 +203,9 @@ class ClusterReconciler:
             memory.cycle += 1
             end_overdue(memory, now)
             state = build_state(memory, now)
-            decided = plan(state)
-            scene = state, decided
+            first = plan(state)
+            decided = self._wait.decide(state, first)
+            scene = state, first if self._wait.is_on else decided
             self._cycle.took_s = self._clock.mono() - began_at
             memory.pending = decided.infeasible
             await apply(decided, memory, store=self._store, calls=calls, head_address=self._head_address(), now=now)
@@ -220,11 +233,13 @@ class ClusterReconciler:
         """Note what the cycle leaves: the state for the GCS, what is over, when more may be decided."""
         memory = self._memory
         self._state = publish.autoscaling_state(memory, self._state, now)
+        if decided.mix is not None and not self._wait.is_on:
+            memory.mix = MixExplanation(now, decided.mix, self._wait.outcome)
         memory.state_version = self._state.version
         memory.end_cycle(now)
         self._fresh_due = next_fresh(memory)
         if not decided.is_empty:
-            log.info("cycle", cluster=self.name, cycle=memory.cycle, **publish.summary(decided))
+            log.info("cycle", cluster=self.name, cycle=memory.cycle, **publish.summary(decided, self._wait.outcome))
 
     def _explain(self, state: ClusterState, decided: Plan) -> None:
         """Note why all stands as it does. A bug in that stops nothing."""
@@ -289,7 +304,7 @@ class ClusterReconciler:
                 self._wake.set()
             elif worth is Worth.TELLING and self._cycle.soon is None:
                 loop = asyncio.get_running_loop()
-                self._cycle.soon = loop.call_at(self._turns.next(loop.time(), self._cycle.took_s, self._timings), self._wake.set)
+                self._cycle.soon = loop.call_at(self._shared.turns.next(loop.time(), self._cycle.took_s, self._timings), self._wake.set)
 
     def _begin_cycle(self) -> None:
         if self._cycle.soon is not None:

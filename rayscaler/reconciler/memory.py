@@ -15,7 +15,7 @@ from rayscaler.lifecycle import backoff, observe
 from rayscaler.lifecycle.table import Fact, can, move
 from rayscaler.model.command import AskedDrain, FailedLaunch, ReplayCommand, TellCommand
 from rayscaler.model.demand import CommandResult, Constraint, DemandReport, Outcome, Snapshot
-from rayscaler.model.explanation import Explanation
+from rayscaler.model.explanation import Explanation, MixExplanation
 from rayscaler.model.instance import ENDED, Instance, InstanceObservation, InstanceStatus, Reason
 from rayscaler.model.nodetype import ClusterConfig
 from rayscaler.model.plan import Infeasible
@@ -91,6 +91,7 @@ class Memory:
     failed: list[FailedLaunch] = field(default_factory=list)
     pending: tuple[Infeasible, ...] = ()
     explanation: Explanation | None = None
+    mix: MixExplanation | None = None
     state_version: int = 0
     cycle: int = 0
     worth: Worth = Worth.NOTHING

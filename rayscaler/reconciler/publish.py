@@ -8,7 +8,7 @@ from rayscaler.model.command import AutoscalingState, Command, NodeGroup, Pendin
 from rayscaler.model.demand import Bundle, Gang, Snapshot
 from rayscaler.model.instance import Instance, InstanceStatus
 from rayscaler.model.nodetype import UNLIMITED, ClusterConfig
-from rayscaler.model.plan import Plan
+from rayscaler.model.plan import Mix, Plan
 from rayscaler.model.reasons import OUTDATED
 from rayscaler.model.resources import Resources
 from rayscaler.model.status import ClusterStatus, HoldStatus
@@ -168,11 +168,17 @@ def _instances(memory: Memory) -> tuple[Instance, ...]:
     return tuple(sorted(told, key=lambda each: each.instance_id))
 
 
-def summary(plan: Plan) -> dict[str, object]:
-    """Return what a plan does, short enough for a log line."""
+def summary(plan: Plan, improvement: str = "") -> dict[str, object]:
+    """Return what a plan does, short enough for a log line; `improvement` is how a wait for a cheaper mix went."""
     launches = Counter((each.node_type, each.reason.value) for each in plan.launches)
     return {
         "launches": {f"{node_type} ({reason})": count for (node_type, reason), count in sorted(launches.items())},
         "drains": [each.instance_id for each in plan.drains],
         "terminations": [f"{each.instance_id} ({each.reason.value})" for each in plan.terminations],
+        **_mix(plan.mix),
+        **({"improvement": improvement} if improvement else {}),
     }
+
+
+def _mix(mix: Mix | None) -> dict[str, object]:
+    return {} if mix is None else {"cost": mix.cost, "bound": mix.bound, "gap": mix.gap, "steps": mix.steps}

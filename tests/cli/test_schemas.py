@@ -57,6 +57,8 @@ def check_value(field: FieldDescriptor, schema, defs, seen: set[str]) -> None:
         assert schema["$ref"] == "#/$defs/Int64"
     elif field.type == FieldDescriptor.TYPE_INT32:
         assert schema["type"] == "integer"
+    elif field.type == FieldDescriptor.TYPE_DOUBLE:
+        assert schema["type"] == "number"
     else:
         assert field.type == FieldDescriptor.TYPE_STRING
         assert schema.get("type", "string") == "string"

@@ -34,7 +34,12 @@ def test_the_time_factor_divides_every_duration():
     )
 
 
-@pytest.mark.parametrize("name", ["RAYSCALER_TIME_FACTOR", "RAYSCALER_MAX_MESSAGE_BYTES"])
+def test_the_budget_of_a_plan_is_a_duration_like_the_others():
+    env = {"RAYSCALER_PLAN_BUDGET_S": "0.5", "RAYSCALER_TIME_FACTOR": "10"}
+    assert ServiceSettings.from_env(env).timings.plan_budget_s == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize("name", ["RAYSCALER_PLAN_BUDGET_S", "RAYSCALER_TIME_FACTOR", "RAYSCALER_MAX_MESSAGE_BYTES"])
 @pytest.mark.parametrize("text", ["0", "-1", "x", "nan", "inf", "1e30"])
 def test_a_number_that_makes_no_sense_is_refused_by_name(name, text):
     with pytest.raises(InvalidRequest, match=f"{name}: '{text}' is not a number above 0"):

@@ -16,7 +16,8 @@ from rayscaler.model.demand import CommandResult, Constraint, Demand, DemandRepo
 from rayscaler.model.node import DeathReason, NodeStatus, RayNode
 from rayscaler.model.nodetype import ClusterConfig
 from rayscaler.model.resources import Resources
-from rayscaler.reconciler.cluster import ClusterReconciler
+from rayscaler.reconciler.cluster import ClusterReconciler, Shared
+from rayscaler.reconciler.improve import Improver
 from rayscaler.settings import Timings
 from rayscaler.testing.fake_executor import FakeExecutor, FakeMachines
 from rayscaler.testing.loop_clock import LoopClock
@@ -98,11 +99,18 @@ class World:
         timings: Timings,
         executor: FakeExecutor | None,
         clock: Clock,
+        improver: Improver | None = None,
     ) -> None:
         self.ray, self.store, self.machines = ray, store, machines
         self.executor = executor or FakeExecutor(machines)
         self.reconciler = ClusterReconciler(
-            definition, executor=self.executor, store=store, clock=clock, timings=timings, head_address=lambda: "head:6379"
+            definition,
+            executor=self.executor,
+            store=store,
+            clock=clock,
+            timings=timings,
+            head_address=lambda: "head:6379",
+            shared=Shared(improver=improver),
         )
         self.task: asyncio.Task[None]
         self.is_killed = False
@@ -212,6 +220,7 @@ async def world(
     timings: Timings | None = None,
     executor: FakeExecutor | None = None,
     clock: Clock | None = None,
+    improver: Improver | None = None,
     prepare: Callable[[World], None] = lambda made: None,
 ) -> AsyncIterator[World]:
     """A world that runs; hand in parts of an earlier one to be its restart."""
@@ -220,7 +229,9 @@ async def world(
     machines = machines or FakeMachines(LoopClock())
     if is_new:
         machines.on_ready = ray.join
-    made = World(definition or config(), machines, store or MemoryStore(), ray, timings or Timings(), executor, clock or LoopClock())
+    made = World(
+        definition or config(), machines, store or MemoryStore(), ray, timings or Timings(), executor, clock or LoopClock(), improver
+    )
     prepare(made)
     task = made.task = asyncio.create_task(made.reconciler.run())
     await asyncio.sleep(0.001)  # the record is read, the first list seen

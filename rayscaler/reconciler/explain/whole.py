@@ -17,4 +17,4 @@ def explain(memory: Memory, state: ClusterState, plan: Plan, *, retry_at: float 
     carried out, and is tried again then.
     """
     scene = look(memory, state, plan, retry_at)
-    return Explanation(memory.config.name, state.now, shapes(scene), nodes(scene), node_types(scene))
+    return Explanation(memory.config.name, state.now, shapes(scene), nodes(scene), node_types(scene), mix=memory.mix)

@@ -436,20 +436,40 @@ class TypeExplanation(_message.Message):
     def __init__(self, name: _Optional[str] = ..., running: _Optional[int] = ..., in_flight: _Optional[int] = ..., leaving: _Optional[int] = ..., min_workers: _Optional[int] = ..., max_workers: _Optional[int] = ..., because: _Optional[_Union[Because, _Mapping]] = ..., failures: _Optional[int] = ..., last_error: _Optional[str] = ...) -> None: ...
 
 class ClusterExplanation(_message.Message):
-    __slots__ = ("cluster", "at", "shapes", "nodes", "node_types", "definition")
+    __slots__ = ("cluster", "at", "shapes", "nodes", "node_types", "definition", "mix")
     CLUSTER_FIELD_NUMBER: _ClassVar[int]
     AT_FIELD_NUMBER: _ClassVar[int]
     SHAPES_FIELD_NUMBER: _ClassVar[int]
     NODES_FIELD_NUMBER: _ClassVar[int]
     NODE_TYPES_FIELD_NUMBER: _ClassVar[int]
     DEFINITION_FIELD_NUMBER: _ClassVar[int]
+    MIX_FIELD_NUMBER: _ClassVar[int]
     cluster: str
     at: _timestamp_pb2.Timestamp
     shapes: _containers.RepeatedCompositeFieldContainer[ShapeExplanation]
     nodes: _containers.RepeatedCompositeFieldContainer[NodeExplanation]
     node_types: _containers.RepeatedCompositeFieldContainer[TypeExplanation]
     definition: DefinitionStatus
-    def __init__(self, cluster: _Optional[str] = ..., at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., shapes: _Optional[_Iterable[_Union[ShapeExplanation, _Mapping]]] = ..., nodes: _Optional[_Iterable[_Union[NodeExplanation, _Mapping]]] = ..., node_types: _Optional[_Iterable[_Union[TypeExplanation, _Mapping]]] = ..., definition: _Optional[_Union[DefinitionStatus, _Mapping]] = ...) -> None: ...
+    mix: MixExplanation
+    def __init__(self, cluster: _Optional[str] = ..., at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., shapes: _Optional[_Iterable[_Union[ShapeExplanation, _Mapping]]] = ..., nodes: _Optional[_Iterable[_Union[NodeExplanation, _Mapping]]] = ..., node_types: _Optional[_Iterable[_Union[TypeExplanation, _Mapping]]] = ..., definition: _Optional[_Union[DefinitionStatus, _Mapping]] = ..., mix: _Optional[_Union[MixExplanation, _Mapping]] = ...) -> None: ...
+
+class MixExplanation(_message.Message):
+    __slots__ = ("at", "cost", "bound", "gap", "steps", "improvement", "binds")
+    AT_FIELD_NUMBER: _ClassVar[int]
+    COST_FIELD_NUMBER: _ClassVar[int]
+    BOUND_FIELD_NUMBER: _ClassVar[int]
+    GAP_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    IMPROVEMENT_FIELD_NUMBER: _ClassVar[int]
+    BINDS_FIELD_NUMBER: _ClassVar[int]
+    at: _timestamp_pb2.Timestamp
+    cost: float
+    bound: float
+    gap: float
+    steps: int
+    improvement: str
+    binds: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., cost: _Optional[float] = ..., bound: _Optional[float] = ..., gap: _Optional[float] = ..., steps: _Optional[int] = ..., improvement: _Optional[str] = ..., binds: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ExplainResponse(_message.Message):
     __slots__ = ("clusters",)

@@ -1,0 +1,154 @@
+"""Waiting for a cheaper mix: which launches on demand are worth it, for how long, and what is taken of what comes back.
+
+Owns the wait of one cluster. Knows nothing of who improves: `Improver` is the door, to one process for all clusters of a service.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Protocol
+
+from rayscaler.errors import RayscalerError
+from rayscaler.model.instance import Reason
+from rayscaler.model.nodetype import ClusterConfig
+from rayscaler.model.plan import Mix, Plan
+from rayscaler.model.state import ClusterState
+
+WORTH = 0.03
+"""A mix that is at most so much dearer than what none can be cheaper than is launched at once."""
+STEPS_PER_S = 4000
+"""Steps of the planner that fit into a second of the budget, with room for the way there and back on a machine that has other things to do."""
+
+MOST_NODES = 1000
+"""Of a cluster with more, first plans are carried out as they are: to send its state would keep the event loop from all others too long."""
+
+
+class Improver(Protocol):
+    """Who looks for a cheaper mix. One question of each cluster is open at most."""
+
+    async def improve(self, state: ClusterState, steps: int) -> Plan:
+        """Return `plan(state, steps)`; raises Unavailable. Who asks sets the deadline, and takes an answer no longer after it."""
+        ...
+
+    def prepare(self) -> None:
+        """Take note that questions may come: the first one should find all ready."""
+        ...
+
+
+class Wait:
+    """One cluster's launches on demand that wait: `decide` says what of a first plan is carried out now."""
+
+    def __init__(self, improver: Improver | None, budget_s: float, wake: Callable[[], None]) -> None:
+        self._improver = improver
+        self._budget_s = budget_s
+        self._wake = wake
+        self._until: float | None = None
+        self._asked: asyncio.Task[Plan | None] | None = None
+        self._facts: object = None
+        self.outcome = ""
+        """How the last wait went, for the log: "" while there was none in this cycle."""
+
+    @property
+    def is_on(self) -> bool:
+        """Whether launches on demand wait now."""
+        return self._until is not None
+
+    def decide(self, state: ClusterState, first: Plan) -> Plan:
+        """Return the plan to carry out: the first one, what of it does not wait, or the improved one if the state is the one asked about."""
+        self.outcome = ""
+        steps = int(self._budget_s * STEPS_PER_S)
+        if self._improver is None or steps < 1 or len(state.nodes) + len(state.instances) > 2 * MOST_NODES:
+            return first
+        if sum(each.cost is not None for each in state.config.node_types) > 1:
+            self._improver.prepare()
+        if not pays(first, state.config):
+            return self._over(first, "needed no more" if self.is_on else "")
+        if self._asked is None:
+            return self._begin(self._improver, state, first, steps)
+        if facts(state) != self._facts:
+            return self._over(first, "state changed")
+        return self._take(self._asked.result(), first) if self._asked.done() else _held_back(first)
+
+    def _begin(self, improver: Improver, state: ClusterState, first: Plan, steps: int) -> Plan:
+        now = asyncio.get_running_loop().time()
+        if self._until is None:
+            self._until = now + self._budget_s
+        elif now >= self._until:
+            return self._over(first, "out of time")
+        rest = _held_back(first)
+        if rest.is_empty:
+            self._facts = facts(state)
+            self._asked = asyncio.create_task(self._ask(improver, state, steps, self._until), name=f"improve {state.config.name}")
+        else:
+            self._wake()  # its own acts change the state: asked after them
+        return rest
+
+    def _take(self, found: Plan | None, first: Plan) -> Plan:
+        if found is None:
+            return self._over(first, "no answer in time")
+        if not is_better(found, first):
+            return self._over(first, "no cheaper mix found")
+        return self._over(replace(found, drains=first.drains, terminations=first.terminations), "improved")
+
+    def end(self) -> None:
+        """Wait for nothing any more."""
+        if self._asked is not None:
+            self._asked.cancel()
+        self._until = self._asked = self._facts = None
+
+    def _over(self, plan: Plan, outcome: str) -> Plan:
+        self.outcome = outcome
+        self.end()
+        return plan
+
+    async def _ask(self, improver: Improver, state: ClusterState, steps: int, until: float) -> Plan | None:
+        try:
+            async with asyncio.timeout_at(until):
+                return await improver.improve(state, steps)
+        except (TimeoutError, RayscalerError):
+            return None
+        finally:
+            # Not at once: the task must be over when the cycle looks.
+            asyncio.get_running_loop().call_soon(self._wake)
+
+
+def pays(first: Plan, config: ClusterConfig) -> bool:
+    """Whether a cheaper mix is to be hoped for: the cost is well above the bound, or, where none is known, above that of the cheapest node.
+
+    So one launch of the cheapest type never waits, nor does anything where types have no cost.
+    """
+    if first.mix is None or not any(each.reason is Reason.DEMAND for each in first.launches):
+        return False
+    costs = [each.cost for each in config.node_types if each.cost is not None]
+    bound = first.mix.bound or min(costs, default=first.mix.cost)
+    return first.mix.cost > bound * (1 + WORTH)
+
+
+def is_better(found: Plan, first: Plan) -> bool:
+    """Whether a plan leaves no more waiting than the first one, at a lower cost."""
+    return _waiting(found) <= _waiting(first) and _cost(found.mix) < _cost(first.mix)
+
+
+def facts(state: ClusterState) -> object:
+    """Return what launches on demand depend on, free of all that only passes with time: two states that are alike in it have the same mix."""
+    return replace(
+        state,
+        now=0.0,
+        instances=(),
+        nodes=tuple(replace(each, idle_s=0.0) for each in state.nodes),
+        expectations=tuple(replace(each, until=0.0) for each in state.expectations),
+        unneeded_since=(),
+    ), tuple((each.instance_id, each.node_type, each.status) for each in state.instances)
+
+
+def _held_back(first: Plan) -> Plan:
+    launches = tuple(each for each in first.launches if each.reason is not Reason.DEMAND)
+    return replace(first, launches=launches, placements=())
+
+
+def _waiting(plan: Plan) -> int:
+    return sum(each.count for each in plan.infeasible)
+
+
+def _cost(mix: Mix | None) -> float:
+    return float("inf") if mix is None else mix.cost

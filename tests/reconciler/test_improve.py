@@ -1,0 +1,222 @@
+"""Waiting for a cheaper mix: launches on demand alone wait, never longer than the budget, and only for the state that was asked about."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from rayscaler.errors import Unavailable
+from rayscaler.model.instance import Reason
+from rayscaler.model.plan import Mix
+from rayscaler.model.state import ClusterState
+from rayscaler.planner.plan import plan
+from rayscaler.reconciler import cluster, improve
+from rayscaler.reconciler.improve import WORTH, is_better, pays
+from rayscaler.settings import Timings
+from tests.reconciler.builders import config, node_type, tasks
+from tests.reconciler.world import world
+
+pytestmark = [pytest.mark.tier("unit")]
+
+BUDGET_S = Timings().plan_budget_s
+DEAR = config(node_type("small", cost=1.0), node_type("wide", 4, cost=3.0))
+
+
+def priced(state):
+    """The first plan, with what its launches on demand cost; no bound is known."""
+    made = plan(state)
+    costs = [state.config.node_type(each.node_type).cost for each in made.launches if each.reason is Reason.DEMAND]
+    return replace(made, mix=Mix(sum(costs))) if costs and None not in costs else made
+
+
+class Fake:
+    """Answers after `takes_s` with four tasks' worth in one wide node, which is cheaper."""
+
+    def __init__(self, takes_s=0.1, error=None):
+        self.takes_s, self.error, self.asked = takes_s, error, []
+
+    def prepare(self):
+        pass
+
+    async def improve(self, state, steps):
+        self.asked.append((state.config.name, steps))
+        await asyncio.sleep(self.takes_s)
+        if self.error:
+            raise self.error
+        first = priced(state)
+        kept = [each for each in first.launches if each.reason is not Reason.DEMAND]
+        (launch, *_) = (each for each in first.launches if each.reason is Reason.DEMAND)
+        reserves = tuple(replace(each, count=4) for each in launch.reserves[:1])
+        return replace(first, launches=(*kept, replace(launch, node_type="wide", reserves=reserves)), mix=Mix(3.0, 3.0, steps))
+
+
+@pytest.fixture(autouse=True)
+def _first_plan(monkeypatch):
+    """Let the first plan launch four small nodes where one wide one would do."""
+
+    def dear(state):
+        if state.instances:
+            return priced(state)
+        only_small = replace(state, config=replace(state.config, node_types=state.config.node_types[:1]))
+        return priced(only_small if len(state.config.node_types) > 1 else state)
+
+    monkeypatch.setattr(cluster, "plan", dear)
+
+
+def types(w):
+    return [each.node_type.name for each in w.executor.launched]
+
+
+async def asked(w, count=4):
+    """Let some time pass, so that all is settled, then ask."""
+    await w.live(1.0)
+    w.ray.demands = tasks(count)
+    w.report()
+
+
+@pytest.mark.looptime
+async def test_launches_on_demand_wait_for_a_cheaper_mix_and_nothing_is_asked_twice():
+    fake = Fake()
+    async with world(DEAR, improver=fake) as w:
+        await asked(w)
+        await asyncio.sleep(0.09)
+        assert types(w) == []
+        await asyncio.sleep(0.11)
+        assert types(w) == ["wide"]
+        assert len(fake.asked) == 1
+
+
+@pytest.mark.looptime
+async def test_out_of_time_the_first_plan_goes():
+    async with world(DEAR, improver=Fake(takes_s=10.0)) as w:
+        await asked(w)
+        await asyncio.sleep(BUDGET_S - 0.02)
+        assert types(w) == []
+        await asyncio.sleep(0.1)
+        assert types(w) == ["small"] * 4
+
+
+@pytest.mark.looptime
+async def test_when_the_process_dies_the_first_plan_goes_at_once():
+    async with world(DEAR, improver=Fake(takes_s=0.01, error=Unavailable("it has ended"))) as w:
+        await asked(w)
+        await asyncio.sleep(0.1)
+        assert types(w) == ["small"] * 4
+
+
+@pytest.mark.looptime
+async def test_another_state_gets_its_own_first_plan():
+    async with world(DEAR, improver=Fake(takes_s=0.2)) as w:
+        await asked(w)
+        await asyncio.sleep(0.06)
+        w.ray.demands = tasks(3)
+        w.report()
+        await asyncio.sleep(0.1)
+        assert types(w) == ["small"] * 3
+
+
+@pytest.mark.looptime
+async def test_a_report_that_says_the_same_does_not_end_the_wait():
+    async with world(DEAR, improver=Fake(takes_s=0.15)) as w:
+        await asked(w)
+        await asyncio.sleep(0.06)
+        w.report()
+        await asyncio.sleep(0.2)
+        assert types(w) == ["wide"]
+
+
+@pytest.mark.looptime
+async def test_minimums_do_not_wait():
+    definition = config(node_type("small", cost=1.0, min_workers=1), node_type("wide", 4, cost=3.0))
+    fake = Fake(takes_s=0.1)
+    async with world(definition, improver=fake) as w:
+        w.ray.demands = tasks(5)
+        w.report()
+        await asyncio.sleep(0.06)
+        assert types(w) == ["small"]
+        await asyncio.sleep(BUDGET_S + 0.05)
+        assert types(w) == ["small", "wide"]
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("definition", [config(node_type("small"), node_type("wide", 4)), config(node_type("small", cost=1.0))])
+async def test_nothing_is_asked_without_costs_or_for_one_node_of_the_cheapest_type(definition):
+    fake = Fake()
+    async with world(definition, improver=fake) as w:
+        await asked(w, count=1)
+        await asyncio.sleep(0.06)
+        assert types(w) == ["small"]
+        assert fake.asked == []
+
+
+@pytest.mark.looptime
+async def test_of_two_clusters_the_one_whose_turn_does_not_come_launches_in_time():
+    free = asyncio.Lock()
+
+    class Shared(Fake):
+        async def improve(self, state, steps):
+            async with free:
+                return await super().improve(state, steps)
+
+    shared = Shared(takes_s=0.2)
+    async with world(DEAR, improver=shared) as one, world(replace(DEAR, name="other"), improver=shared) as two:
+        await one.live(1.0)
+        await two.live(1.0)
+        one.ray.demands = two.ray.demands = tasks(4)
+        one.report()
+        two.report()
+        await asyncio.sleep(BUDGET_S + 0.1)
+        assert (types(one), types(two)) == (["wide"], ["small"] * 4)
+
+
+@pytest.mark.looptime
+async def test_a_state_too_big_to_send_is_not_asked_about(monkeypatch):
+    monkeypatch.setattr(improve, "MOST_NODES", 0)
+    fake = Fake()
+    definition = config(node_type("small", cost=1.0, min_workers=1), node_type("wide", 4, cost=3.0))
+    async with world(definition, improver=fake) as w:
+        await asked(w, 5)
+        await asyncio.sleep(0.06)
+        assert len(types(w)) > 1
+        assert fake.asked == []
+
+
+def test_a_small_gap_is_launched_at_once():
+    launched = priced_of(4)
+    near = replace(launched, mix=Mix(4.0, 4.0 / (1 + WORTH)))
+    assert pays(launched, DEAR)
+    assert not pays(near, DEAR)
+    assert pays(replace(launched, mix=Mix(4.0, 3.0)), DEAR)
+
+
+def test_dearer_or_with_more_waiting_is_not_better():
+    launched = priced_of(4)
+    assert is_better(replace(launched, mix=Mix(3.0)), launched)
+    assert not is_better(launched, launched)
+
+
+def priced_of(count):
+    return priced(ClusterState(now=0.0, config=replace(DEAR, node_types=DEAR.node_types[:1]), demands=tasks(count)))
+
+
+@pytest.mark.looptime
+async def test_what_the_mix_costs_and_how_the_wait_went_is_explained():
+    async with world(DEAR, improver=Fake()) as w:
+        await asked(w)
+        await asyncio.sleep(0.09)
+        assert w.reconciler.explanation().mix is None
+        await asyncio.sleep(0.11)
+        told = w.reconciler.explanation().mix
+        assert (told.mix, told.improvement) == (Mix(3.0, 3.0, 1000), "improved")
+        await w.live(5.0)
+        assert w.reconciler.explanation().mix == told
+
+
+@pytest.mark.looptime
+async def test_a_service_that_ends_waits_for_nothing_more():
+    async with world(DEAR, improver=Fake(takes_s=10.0)) as w:
+        await asked(w)
+        await asyncio.sleep(0.1)
+        await w.kill()
+        await asyncio.sleep(0)
+        assert [each for each in asyncio.all_tasks() if each.get_name().startswith("improve")] == []
