@@ -1,6 +1,9 @@
 """What `plan()` says: launches, drains, terminations, and what stays pending and why."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import overload
 
 from rayscaler.model.demand import Bundle, Gang, Reserve
 from rayscaler.model.instance import NEVER, Reason
@@ -72,6 +75,56 @@ class Placement:
     is_constraint: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A Placement on each of `nodes`: their names, or the indices of the plan's launches."""
+
+    bundle: Bundle
+    count: int
+    nodes: tuple[str, ...] | range
+    gang_id: str = ""
+    is_constraint: bool = False
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Names of the nodes as a Placement has them."""
+        return [f"new:{index}" for index in self.nodes] if isinstance(self.nodes, range) else self.nodes
+
+
+class Placements(Sequence[Placement]):
+    """Where everything lies: kept by `runs` of equal nodes, told node by node when somebody asks, for a plan can be of 100,000 nodes."""
+
+    def __init__(self, runs: tuple[Placed, ...] = ()) -> None:
+        self.runs = runs
+
+    @cached_property
+    def _each(self) -> tuple[Placement, ...]:
+        return tuple(Placement(run.bundle, run.count, name, run.gang_id, run.is_constraint) for run in self.runs for name in run.names)
+
+    def __len__(self) -> int:
+        return sum(len(run.nodes) for run in self.runs)
+
+    def __iter__(self) -> Iterator[Placement]:
+        return iter(self._each)
+
+    @overload
+    def __getitem__(self, index: int) -> Placement: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Placement]: ...
+    def __getitem__(self, index: int | slice) -> Placement | Sequence[Placement]:
+        return self._each[index]
+
+    def __eq__(self, other: object) -> bool:
+        return self._each == (other._each if isinstance(other, Placements) else other)
+
+    def __hash__(self) -> int:
+        return hash(self._each)
+
+
+NOWHERE = Placements()
+"""Nothing is placed."""
+
+
 @dataclass(frozen=True)
 class Mix:
     """How good the launches on demand are: `cost` is theirs in the definition's unit, `bound` what no mix can be cheaper than, None: not reckoned.
@@ -98,7 +151,7 @@ class Plan:
     drains: tuple[Drain, ...] = ()
     terminations: tuple[Termination, ...] = ()
     infeasible: tuple[Infeasible, ...] = ()
-    placements: tuple[Placement, ...] = field(default=(), repr=False)
+    placements: Placements = field(default=NOWHERE, repr=False)
     unneeded: tuple[str, ...] = ()
     mix: Mix | None = None
 

@@ -1,14 +1,15 @@
 """From the draft to the Plan: launches with what they are for, and where everything lies. Decides nothing."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import groupby
+from itertools import chain
 
 from rayscaler.model.demand import Bundle, Reserve
 from rayscaler.model.instance import Reason
-from rayscaler.model.plan import Infeasible, Launch, Placement, Plan
+from rayscaler.model.plan import Infeasible, Launch, Placed, Placements, Plan
 from rayscaler.model.words import counted
-from rayscaler.planner.sim import NEW, Draft, Load, NodeRun
+from rayscaler.planner.sim import Draft, Load, NodeRun
 
 NAMED = 4
 """Things named in one sentence; the rest is a number."""
@@ -21,7 +22,7 @@ def plan_of(draft: Draft) -> Plan:
         drains=tuple(draft.drains),
         terminations=tuple(draft.terminations),
         infeasible=tuple(_asked(draft)),
-        placements=(*_placements(draft.floor, is_constraint=True), *_placements(draft.runs, is_constraint=False)),
+        placements=Placements((*_placed(draft.floor, is_constraint=True), *_placed(draft.runs, is_constraint=False))),
         unneeded=tuple(sorted(draft.unneeded)),
     )
 
@@ -34,26 +35,34 @@ def _asked(draft: Draft) -> Iterator[Infeasible]:
             yield replace(each, count=each.count - running) if running else each
 
 
-def _placements(runs: Iterable[NodeRun], *, is_constraint: bool) -> list[Placement]:
-    return [
-        Placement(load.shape.bundle, load.each, member, load.gang_id, is_constraint)
-        for run in runs
-        for load in run.load
-        for member in run.members
-    ]
+def _placed(runs: Sequence[NodeRun], *, is_constraint: bool) -> list[Placed]:
+    return [Placed(load.shape.bundle, load.each, run.members, load.gang_id, is_constraint) for run in runs for load in run.load]
 
 
 def _launches(draft: Draft) -> tuple[Launch, ...]:
-    """Return the launches by their index; members of a run that are equal on the floor too share one Launch."""
-    on_floor = {member: run.load for run in draft.floor if run.tier == NEW for member in run.members}
-    launches: dict[str, Launch] = {}
+    """Return the launches by their index; nodes that are equal in both views share one Launch, so this goes with the runs."""
+    starts, loads = [0], [tuple[Load, ...]()]
+    launched = [(run.members, run.load) for run in draft.floor if isinstance(run.members, range)]
+    for members, load in sorted(launched, key=lambda each: each[0].start):
+        starts += [members.start, members.stop]
+        loads += [load, ()]
+    launches: dict[int, list[Launch]] = {}
     for run in draft.runs:
-        if run.tier == NEW:
-            for floor, members in groupby(run.members, key=lambda member: on_floor.get(member, ())):
-                chosen = tuple(members)
-                node_type, reason = draft.launching[int(chosen[0].removeprefix("new:"))]
-                launches.update(dict.fromkeys(chosen, _launch(draft, node_type, reason, run.load, floor)))
-    return tuple(launches[f"new:{index}"] for index in range(len(draft.launching)))
+        if isinstance(run.members, range):
+            for part, floor in _parted(run.members, starts, loads):
+                node_type, reason = draft.launching[part.start]
+                launches[part.start] = [_launch(draft, node_type, reason, run.load, floor)] * len(part)
+    return tuple(chain.from_iterable(launches[first] for first in sorted(launches)))
+
+
+def _parted(members: range, starts: Sequence[int], loads: Sequence[tuple[Load, ...]]) -> Iterator[tuple[range, tuple[Load, ...]]]:
+    """Yield the parts of a run's launches that are equal on the floor too, with what lies there; `loads` hold from `starts` on."""
+    at = members.start
+    while at < members.stop:
+        position = bisect_right(starts, at)
+        stop = min([members.stop, *starts[position : position + 1]])
+        yield range(at, stop), loads[position - 1]
+        at = stop
 
 
 def _launch(draft: Draft, node_type: str, reason: Reason, load: Sequence[Load], floor: Sequence[Load]) -> Launch:

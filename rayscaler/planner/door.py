@@ -144,7 +144,7 @@ class _Capacity:
             return pair[0]._replace(members=()), pair[1]._replace(members=())
 
         for (free, total), group in groupby(pairs, key=alike):
-            members = tuple(name for pair in group for name in pair[0].members)
+            members = tuple(str(name) for pair in group for name in pair[0].members)
             self.runs.append(free._replace(members=members))
             self.floor.append(total._replace(members=members))
 

@@ -40,7 +40,7 @@ def headroom(draft: Draft) -> None:
     """Launch what each type lacks of the nodes that are to be ready beside those that something is put on: at the speed of demand, and after it."""
     if draft.state.no_launch is not None:
         return
-    for view in draft.views:
+    for view in (each for each in draft.views if each.node_type.headroom):
         count = min(view.node_type.headroom - ready(draft, view.name), _room_of(draft, view), speed_room(draft, view))
         if count > 0:
             draft.runs.append(draft.launch(view, count, Reason.HEADROOM))
@@ -55,11 +55,11 @@ def ready(draft: Draft, name: str) -> int:
         for each in draft.instances
         if each.node_type == name and each.stuck_since is not None and each.is_in_flight and each.instance_id not in draft.leaving
     )
-    return stuck + sum(1 for each in members if each not in draft.leaving and _is_ready(draft, each))
+    return stuck + len([each for each in members if each not in draft.leaving and _is_ready(draft, each)])
 
 
-def _is_ready(draft: Draft, member: str) -> bool:
-    row = draft.rows.get(member)
+def _is_ready(draft: Draft, member: str | int) -> bool:
+    row = draft.rows.get(member) if isinstance(member, str) else None  # else a launch of this plan
     return row is None or row.status is NodeStatus.IDLE
 
 

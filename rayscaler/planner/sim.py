@@ -25,6 +25,8 @@ Room = tuple[int | Devices, ...]
 """What is free by index of resource name: an amount, or devices where Ray hands them out one by one."""
 Labels = tuple[tuple[str, str], ...]
 Needs = tuple[tuple[int, int], ...]
+Members = tuple[str, ...] | range
+"""Nodes of a run in order: names of those that are there, indices of this plan's launches. A range is one thing however long it is."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -58,7 +60,7 @@ class Promise(NamedTuple):
 
 
 class NodeRun(NamedTuple):
-    """Nodes that are equal in all that matters here. `marks` are labels of gangs that lie there, `members` their names in order.
+    """Nodes that are equal in all that matters here. `marks` are labels of gangs that lie there.
 
     `bare` is the room before anything was put there, once something is: devices cannot be given back one by one.
     """
@@ -67,7 +69,7 @@ class NodeRun(NamedTuple):
     node_type: str
     labels: Labels
     room: Room
-    members: tuple[str, ...]
+    members: Members
     marks: frozenset[str] = frozenset()
     load: tuple[Load, ...] = ()
     promises: tuple[Promise, ...] = ()
@@ -116,7 +118,7 @@ def amounts(room: Room) -> tuple[int, ...]:
     return tuple([held.total if isinstance(held, Devices) else held for held in room])
 
 
-def loaded(run: NodeRun, members: tuple[str, ...], load: Load, mark: str = "") -> NodeRun:
+def loaded(run: NodeRun, members: Members, load: Load, mark: str = "") -> NodeRun:
     """Return these members of `run` with a load more."""
     return NodeRun(
         run.tier,
@@ -157,6 +159,7 @@ class Mark(NamedTuple):
     runs: list[NodeRun]
     launching: int
     live: Counter[str]
+    staying: Counter[str]
     launches: Counter[str]
 
 
@@ -233,8 +236,7 @@ class Draft:
         self.live[view.name] += count
         self.staying[view.name] += count
         self.launches[view.name] += count
-        members = tuple([f"new:{index}" for index in range(first, first + count)])
-        return NodeRun(NEW, view.name, view.labels, view.room, members)
+        return NodeRun(NEW, view.name, view.labels, view.room, range(first, first + count))
 
     def leave(self, instance: Instance) -> None:
         """Count an instance out: it still exists, but nothing more is planned on it."""
@@ -245,15 +247,13 @@ class Draft:
 
     def mark(self) -> Mark:
         """Return where `reset` can go back to."""
-        return Mark(list(self.runs), len(self.launching), self.live.copy(), self.launches.copy())
+        return Mark(list(self.runs), len(self.launching), self.live.copy(), self.staying.copy(), self.launches.copy())
 
     def reset(self, mark: Mark) -> None:
         """Undo every placement and launch since `mark`."""
         self.runs = mark.runs
-        for each in self.launching[mark.launching :]:
-            self.staying[each.node_type] -= 1
         del self.launching[mark.launching :]
-        self.live, self.launches = mark.live, mark.launches
+        self.live, self.staying, self.launches = mark.live, mark.staying, mark.launches
 
 
 def sizes(wanted: Iterable[tuple[Shape, int]]) -> list[tuple[Shape, int]]:
@@ -263,4 +263,4 @@ def sizes(wanted: Iterable[tuple[Shape, int]]) -> list[tuple[Shape, int]]:
 
 def loaded_members(*layers: Sequence[NodeRun]) -> set[str]:
     """Return the names of existing nodes with anything on them."""
-    return {member for layer in layers for run in layer if run.load and run.tier != NEW for member in run.members}
+    return {member for layer in layers for run in layer if run.load and not isinstance(run.members, range) for member in run.members}

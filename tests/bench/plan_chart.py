@@ -16,7 +16,7 @@ Bars = Mapping[str, Sequence[float | None]]
 
 def draw(lines: Sequence[Line], path: Path) -> None:
     """Draw what the cases said; those that did not end are left blank."""
-    names = [line["case"].removeprefix("plan-") for line in lines]
+    names = [title(line) for line in lines]
     figure, (left, right) = plt.subplots(1, 2, figsize=(14, 1.5 + 0.6 * len(lines)), sharey=True, layout="constrained")
     _bars(left, names, seconds(lines))
     left.set(xscale="log", xlabel="seconds", title="time")
@@ -28,6 +28,17 @@ def draw(lines: Sequence[Line], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
     plt.close(figure)
+
+
+def title(line: Line) -> str:
+    """Return a case's name, with how many demands were left out: its cost is for the others only."""
+    worths = {"ours": _final_worth(line.get("worth", {})), "Ray's": line["anchor_worth"] or {}}
+    told = [f"{worth['unplaced']} by {side}" for side, worth in worths.items() if worth.get("unplaced")]
+    return "\nleft out: ".join([line["case"].removeprefix("plan-"), *([", ".join(told)] if told else [])])
+
+
+def _final_worth(by_label: Mapping[str, Line]) -> Line:
+    return [*by_label.values()][-1] if by_label else {}
 
 
 def seconds(lines: Sequence[Line]) -> Bars:
@@ -65,3 +76,4 @@ def _bars(axes: Axes, names: Sequence[str], bars: Bars) -> None:
         axes.bar_label(drawn, fmt=lambda value: f"{value:.4g}", fontsize=7, padding=2)
     axes.set_yticks(range(len(names)), names)
     axes.grid(axis="x", alpha=0.3)
+    axes.margins(x=0.1)

@@ -157,7 +157,7 @@ def test_the_command_has_a_case_for_each():
 
 
 def test_the_chart_is_a_picture_of_whatever_the_cases_said(tmp_path):
-    anchor = {"seconds": 2.0, "worth": {"ratio": 1.4}, "peak_mib": {"before": 1.0, "after": 2.0}}
+    anchor = {"seconds": 2.0, "worth": {"ratio": 1.4, "unplaced": 1}, "peak_mib": {"before": 1.0, "after": 2.0}}
     told = [
         planning.result("plan-a", CASE, {10: [sample()], 20: [sample()]}, anchor, 1),
         planning.result("plan-b", CASE, {10: [sample()], 20: []}, None, 1),
@@ -170,6 +170,7 @@ def test_the_chart_is_a_picture_of_whatever_the_cases_said(tmp_path):
         "Ray's planner": [2.0, None],
     }
     assert plan_chart.ratios(lines)["Ray's planner"] == [1.4, None]
+    assert [plan_chart.title(each) for each in lines] == ["a\nleft out: 3 by ours, 1 by Ray's", "b"]
     plan_chart.draw(lines, tmp_path / "new" / "chart.png")
     assert (tmp_path / "new" / "chart.png").read_bytes().startswith(b"\x89PNG")
 
