@@ -12,6 +12,7 @@ from rayscaler.model.instance import Reason
 from rayscaler.model.plan import Infeasible
 from rayscaler.model.resources import DEVICES, IMPLICIT_PREFIX, NODE_PREFIX, UNIT, Resources, to_text
 from rayscaler.planner import limits
+from rayscaler.planner.devices import devices
 from rayscaler.planner.sim import Draft, Shape, TypeView, times
 
 
@@ -74,7 +75,13 @@ def smaller(draft: Draft, shape: Shape) -> Verdict | None:
 
 def _is_defined_to_hold(draft: Draft, view: TypeView, shape: Shape) -> bool:
     is_learned = any(name == view.name for name, _ in draft.state.learned)  # else its room is as defined, devices and all
-    return is_learned and shape.bundle.resources.fits(view.node_type.resources) and draft.rank(shape, view.labels) is not None
+    defined = view.node_type.resources
+    return (
+        is_learned
+        and shape.bundle.resources.fits(defined)
+        and all(devices(defined.get(draft.names[i], 0)) // amount for i, amount in shape.needs if draft.names[i] in DEVICES)
+        and draft.rank(shape, view.labels) is not None
+    )
 
 
 def _short(shape: Shape, total: Resources) -> str:
