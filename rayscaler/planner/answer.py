@@ -24,6 +24,7 @@ def plan_of(draft: Draft) -> Plan:
         infeasible=tuple(_asked(draft)),
         placements=Placements((*_placed(draft.floor, is_constraint=True), *_placed(draft.runs, is_constraint=False))),
         unneeded=tuple(sorted(draft.unneeded)),
+        mix=draft.mix,
     )
 
 

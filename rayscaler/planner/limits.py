@@ -115,6 +115,17 @@ def _spent(draft: Draft) -> int:
     return sum(count * draft.prices.get(name, 0) for name, count in draft.live.items())
 
 
+def total_room(draft: Draft) -> int:
+    """Return how many nodes of all types together may be launched."""
+    return max(0, _left(_most(draft.state.config), draft.live.total()))
+
+
+def money(draft: Draft) -> int | None:
+    """Return what nodes that are launched may cost per hour, in millionths; None: anything."""
+    limit = draft.state.config.spend_limit
+    return None if limit is None else max(0, round(limit * MILLION) - _spent(draft))
+
+
 def is_free(draft: Draft, view: TypeView) -> bool:
     """Whether nothing of the type's own keeps it from being launched now."""
     return _left(view.node_type.max_workers, draft.live[view.name]) > 0 and _probes(draft, view) > 0

@@ -139,10 +139,3 @@ def constraint(draft: Draft) -> None:
     left = [(shape, place(draft, draft.floor, shape, count)) for shape, count in sizes(wanted.items())]
     refused = launch_for(draft, left, Reason.CONSTRAINT, layer=draft.floor)
     draft.infeasible.extend(refuse.bundle(draft, shape, count, is_constraint=True) for shape, count in refused)
-
-
-def demands(draft: Draft) -> None:
-    """Serve tasks and actors: room that is there or on its way first (SP-14), then launches."""
-    left = [(shape, place(draft, draft.runs, shape, count)) for shape, count in sizes(draft.demands.items())]
-    refused = launch_for(draft, left, Reason.DEMAND, layer=draft.runs)
-    draft.infeasible.extend(refuse.bundle(draft, shape, count) for shape, count in refused)

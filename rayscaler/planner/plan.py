@@ -2,11 +2,14 @@
 
 from rayscaler.model.plan import Plan
 from rayscaler.model.state import ClusterState
-from rayscaler.planner import answer, door, gangs, limits, packing, shrink, stuck
+from rayscaler.planner import answer, demands, door, gangs, limits, packing, shrink, stuck
 
 
-def plan(state: ClusterState, steps: int = 0) -> Plan:  # noqa: ARG001 - work to spend on the mix of launches on demand
-    """Return what to launch, drain and end, and what must wait and why; the same for the same state, whatever its order."""
+def plan(state: ClusterState, steps: int = 0) -> Plan:
+    """Return what to launch, drain and end, and what must wait and why; the same for the same state, whatever its order.
+
+    `steps` is how much work may go into a cheaper mix of launches on demand, about a millisecond each; 0 gives the first plan.
+    """
     draft = door.draft_of(state)
     shrink.dead(draft)
     shrink.ending(draft)
@@ -19,7 +22,7 @@ def plan(state: ClusterState, steps: int = 0) -> Plan:  # noqa: ARG001 - work to
     packing.constraint(draft)
     packing.keep_promises(draft)
     gangs.place_all(draft)
-    packing.demands(draft)
+    demands.serve(draft, steps)
     limits.headroom(draft)
     stuck.make_way(draft)
     shrink.unneeded(draft)

@@ -13,7 +13,7 @@ from rayscaler.model.demand import Bundle, Gang
 from rayscaler.model.instance import Instance, Reason
 from rayscaler.model.node import RayNode
 from rayscaler.model.nodetype import NodeType
-from rayscaler.model.plan import Drain, Infeasible, Termination
+from rayscaler.model.plan import Drain, Infeasible, Mix, Termination
 from rayscaler.model.resources import MANY
 from rayscaler.model.state import Backoff, ClusterState
 from rayscaler.planner.devices import Devices
@@ -202,6 +202,7 @@ class Draft:
     prices: dict[str, int] = field(default_factory=dict)
     is_priced: bool = False
     leaving: set[str] = field(default_factory=set)
+    mix: Mix | None = None
     ranks: dict[tuple[Shape, Labels], int | None] = field(default_factory=dict)
 
     def rank(self, shape: Shape, labels: Labels) -> int | None:

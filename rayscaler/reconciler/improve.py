@@ -11,13 +11,14 @@ from typing import Protocol
 from rayscaler.errors import RayscalerError
 from rayscaler.model.instance import Reason
 from rayscaler.model.nodetype import ClusterConfig
-from rayscaler.model.plan import Mix, Plan
+from rayscaler.model.plan import NOWHERE, Mix, Plan
 from rayscaler.model.state import ClusterState
 
 WORTH = 0.03
 """A mix that is at most so much dearer than what none can be cheaper than is launched at once."""
-STEPS_PER_S = 4000
-"""Steps of the planner that fit into a second of the budget, with room for the way there and back on a machine that has other things to do."""
+STEPS_PER_S = 500
+"""Steps of the planner that fit into a second of the budget: a step is about a millisecond, and half the time is for the way there and back
+and for a machine that has other things to do."""
 
 MOST_NODES = 1000
 """Of a cluster with more, first plans are carried out as they are: to send its state would keep the event loop from all others too long."""
@@ -143,7 +144,7 @@ def facts(state: ClusterState) -> object:
 
 def _held_back(first: Plan) -> Plan:
     launches = tuple(each for each in first.launches if each.reason is not Reason.DEMAND)
-    return replace(first, launches=launches, placements=())
+    return replace(first, launches=launches, placements=NOWHERE)
 
 
 def _waiting(plan: Plan) -> int:

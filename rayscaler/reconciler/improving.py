@@ -4,6 +4,7 @@ Frames go both ways: eight bytes of length, then a pickle, which is safe because
 Whatever goes wrong with one question is said; whatever goes wrong with the process ends it, and the service starts another.
 """
 
+import importlib
 import os
 import pickle
 import resource
@@ -29,6 +30,7 @@ def main() -> None:
     """Answer questions until the service closes its end."""
     os.nice(NICENESS)
     resource.setrlimit(resource.RLIMIT_DATA, (MOST_BYTES, MOST_BYTES))
+    importlib.import_module("rayscaler.planner.mix.solve")  # or the first question's budget would go into loading the solver
     with socket.socket(fileno=0) as door, door.makefile("rwb") as stream:
         while head := stream.read(LENGTH.size):
             asked = stream.read(LENGTH.unpack(head)[0])

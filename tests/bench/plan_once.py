@@ -6,7 +6,6 @@ memory and worth of Ray's planner, and nothing of ours.
 """
 
 import hashlib
-import inspect
 import json
 import sys
 import time
@@ -20,11 +19,11 @@ from typing import Any
 from rayscaler.model.plan import Plan
 from rayscaler.model.state import ClusterState
 from rayscaler.planner.plan import plan
+from rayscaler.reconciler.improve import STEPS_PER_S
 from tests.bench.plan_cases import CASES, POOL, Case, renamed
 from tests.bench.plan_judge import Verdict, judge, verdict
 from tests.bench.workload import Workload
 
-STEPS_PER_S = 1_000
 ENOUGH_S = 10.0
 """After so long, one cold plan and one warm one will do."""
 
@@ -49,8 +48,7 @@ def main(case: Case, size: int, seed: int, warm: int, more: str) -> dict[str, An
 
 def improved(state: ClusterState, budget_s: float) -> Plan:
     """Return the plan that the service would have after so many seconds of improvement."""
-    is_able = "steps" in inspect.signature(plan).parameters
-    return plan(state, round(budget_s * STEPS_PER_S)) if is_able else plan(state)
+    return plan(state, round(budget_s * STEPS_PER_S))
 
 
 def timed(run: Callable[[], Plan], warm: int) -> tuple[Plan, dict[str, Any]]:

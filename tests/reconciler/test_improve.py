@@ -11,7 +11,7 @@ from rayscaler.model.plan import Mix
 from rayscaler.model.state import ClusterState
 from rayscaler.planner.plan import plan
 from rayscaler.reconciler import cluster, improve
-from rayscaler.reconciler.improve import WORTH, is_better, pays
+from rayscaler.reconciler.improve import STEPS_PER_S, WORTH, is_better, pays
 from rayscaler.settings import Timings
 from tests.reconciler.builders import config, node_type, tasks
 from tests.reconciler.world import world
@@ -207,7 +207,7 @@ async def test_what_the_mix_costs_and_how_the_wait_went_is_explained():
         assert w.reconciler.explanation().mix is None
         await asyncio.sleep(0.11)
         told = w.reconciler.explanation().mix
-        assert (told.mix, told.improvement) == (Mix(3.0, 3.0, 1000), "improved")
+        assert (told.mix, told.improvement) == (Mix(3.0, 3.0, int(BUDGET_S * STEPS_PER_S)), "improved")
         await w.live(5.0)
         assert w.reconciler.explanation().mix == told
 

@@ -9,13 +9,13 @@ import click
 from rich.console import Console
 
 from rayscaler.cli.exits import Exit
-from rayscaler.cli.improving import planned
 from rayscaler.cli.plan.document import document_of
 from rayscaler.cli.plan.state import state_of
 from rayscaler.cli.plan.view import render
 from rayscaler.cli.plan.why import why
 from rayscaler.clock import SystemClock
 from rayscaler.config import load
+from rayscaler.planner.plan import plan as planned
 
 
 @click.command()

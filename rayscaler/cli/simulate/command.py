@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from rayscaler.cli.exits import Exit
-from rayscaler.cli.improving import planned
 from rayscaler.cli.simulate import outcome, plot, trace
 from rayscaler.cli.simulate.engine import Planner, Simulation
 from rayscaler.cli.simulate.fleet import Assumed
@@ -23,6 +22,7 @@ from rayscaler.errors import InvalidRequest, Problem
 from rayscaler.model.nodetype import ClusterConfig
 from rayscaler.model.plan import Plan
 from rayscaler.model.state import ClusterState
+from rayscaler.planner.plan import plan as planned
 from rayscaler.settings import Timings
 
 START_UP_S = 60.0

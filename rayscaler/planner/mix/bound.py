@@ -1,0 +1,84 @@
+"""What no mix is cheaper than, by a linear program over sums; its prices of shapes are where the search for columns begins."""
+
+from typing import NamedTuple
+
+from rayscaler.planner.devices import Devices
+from rayscaler.planner.mix import lp
+from rayscaler.planner.mix.problem import Problem
+
+EXACT = 1e-6
+"""Smaller than this, a share is none."""
+
+
+class Bound(NamedTuple):
+    """The least cost (None: not all can be placed), what shapes are worth there, and the types whose limit makes it dearer."""
+
+    cost: float | None
+    worth: list[float]
+    binds: tuple[int, ...]
+    iterations: int
+
+
+def bound(problem: Problem, penalty: float) -> Bound:
+    """Return what no mix is cheaper than: nodes and demands split at will, and what lies on a type fits its nodes together.
+
+    What is left out costs `penalty` a piece.
+    """
+    program = _Program(problem, penalty)
+    solution, iterations = lp.run(program.highs)
+    values, shapes = list(solution.col_value), len(problem.counts)
+    cost = (
+        None
+        if sum(values[:shapes]) > EXACT
+        else sum(price * values[column] for price, column in zip(problem.prices, program.nodes, strict=True))
+    )
+    reduced = list(solution.col_dual)
+    binds = tuple(kind for kind, column in enumerate(program.nodes) if reduced[column] < -EXACT * problem.prices[kind])
+    return Bound(cost, list(solution.row_dual)[:shapes], binds, iterations)
+
+
+class _Program:
+    """Rows: each shape, each kind of resource of each type, all nodes, their cost. Columns: what is left out, nodes of each type, shapes on each type."""
+
+    def __init__(self, problem: Problem, penalty: float) -> None:
+        self.highs = lp.solver()
+        self.nodes: list[int] = []
+        """The column of each type's nodes."""
+        self._problem = problem
+        self._shapes, self._kinds = len(problem.counts), len(problem.rooms[0]) if problem.rooms else 0
+        self._scale = [max((_sum(room[kind]) for room in problem.rooms), default=1) or 1 for kind in range(self._kinds)]
+        self._all = self._shapes + len(problem.rooms) * self._kinds
+        for count in problem.counts:
+            self._row(float(count), lp.INFINITY)
+        for _ in range(self._all - self._shapes):
+            self._row(-lp.INFINITY, 0.0)
+        self._row(-lp.INFINITY, float(problem.total))
+        self._row(-lp.INFINITY, lp.INFINITY if problem.money is None else float(problem.money))
+        for shape in range(self._shapes):
+            self._column(penalty, lp.INFINITY, {shape: 1.0})
+        at = self._shapes
+        for kind in range(len(problem.rooms)):
+            self.nodes.append(at)
+            at += self._type(kind)
+
+    def _type(self, kind: int) -> int:
+        """Add a type's columns and return how many."""
+        room, price = self._problem.rooms[kind], self._problem.prices[kind]
+        rows = [self._shapes + kind * self._kinds + index for index in range(self._kinds)]
+        brings = {row: -_sum(held) / scale for row, held, scale in zip(rows, room, self._scale, strict=True)}
+        self._column(float(price), float(self._problem.limits[kind]), {**brings, self._all: 1.0, self._all + 1: float(price)})
+        able = [each for each in sorted(self._problem.allowed[kind]) if all(room[i] // amount for i, amount in self._problem.needs[each])]
+        for shape in able:
+            takes = {rows[index]: amount / self._scale[index] for index, amount in self._problem.needs[shape]}
+            self._column(0.0, lp.INFINITY, {shape: 1.0, **takes})
+        return 1 + len(able)
+
+    def _row(self, least: float, most: float) -> None:
+        self.highs.addRow(least, most, 0, lp.ints(()), lp.floats(()))
+
+    def _column(self, price: float, most: float, rows: dict[int, float]) -> None:
+        self.highs.addCol(price, 0.0, most, len(rows), lp.ints(tuple(rows)), lp.floats(tuple(rows.values())))
+
+
+def _sum(held: int | Devices) -> int:
+    return held.total if isinstance(held, Devices) else held

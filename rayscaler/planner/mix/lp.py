@@ -1,0 +1,43 @@
+"""The solver of linear programs, HiGHS: silent, and with the same answer each time.
+
+The only module that knows it; it is imported when a plan is improved, not before.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import highspy
+import numpy as np
+from highspy._core import _Highs
+
+INFINITY = highspy.kHighsInf
+INTEGER = highspy.HighsVarType.kInteger
+
+
+class Unsolved(Exception):
+    """The solver gave up."""
+
+
+def solver() -> Any:
+    """Return a silent solver of one thread: the class on top of this one prints a banner as it is made, whatever it is told."""
+    highs = _Highs()
+    for name, value in (("output_flag", False), ("parallel", "off"), ("random_seed", 0), ("solver", "simplex"), ("presolve", "off")):
+        highs.setOptionValue(name, value)
+    return highs
+
+
+def run(highs: Any) -> tuple[Any, int]:
+    """Solve, and return the solution and the iterations it took; raises Unsolved."""
+    if highs.run() == highspy.HighsStatus.kError or not highs.getSolution().value_valid:
+        raise Unsolved
+    return highs.getSolution(), max(0, highs.getInfo().simplex_iteration_count)
+
+
+def ints(values: Sequence[int]) -> "np.ndarray[tuple[int], np.dtype[np.int32]]":
+    """Return indices as the solver takes them."""
+    return np.array(values, dtype=np.int32)
+
+
+def floats(values: Sequence[float]) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
+    """Return amounts as the solver takes them."""
+    return np.array(values, dtype=np.float64)

@@ -1,0 +1,209 @@
+"""Column generation, then a dive to whole numbers, within a budget in steps.
+
+A step is a fixed amount of work, about a millisecond of an ordinary core: shapes looked at in fills, and iterations of the simplex method.
+The same problem with the same budget gives the same answer; the best so far wins, and never is it worse than the start.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+
+from rayscaler.planner.mix.bound import bound
+from rayscaler.planner.mix.fill import Filler
+from rayscaler.planner.mix.lp import Unsolved
+from rayscaler.planner.mix.master import Master, Prices
+from rayscaler.planner.mix.problem import Column, Problem, Solution, Used, judged
+
+LOOKS_PER_STEP = 2_000
+"""Shapes looked at in fills that make a step."""
+PIVOTS_PER_STEP = 20
+"""Iterations of the simplex method that make a step."""
+NEAR = 0.03
+"""A start this near to the bound is good enough."""
+SHARE = 0.6
+"""Of the budget that columns are made for; the rest is for the dive."""
+PER_TYPE = 6
+"""Columns of one type added in one round."""
+SMALL = 100
+"""Pieces of demand that are few enough to look for the best whole numbers."""
+PAIRS = 40
+"""Shapes by types that are few enough for it: above, it would take seconds."""
+BRANCHES = 200
+"""Of that search."""
+SWING = 0.5
+"""How far prices follow the newest solution."""
+PER_TYPE_SMALL = 60
+"""The same where there is little: what is not worth its price now may be needed for whole numbers."""
+FEW = 1_000
+"""Fills of one type that are few enough to try them all."""
+SURE = 0.75
+"""What of a column's use is rounded up in a dive, where nothing is used whole."""
+
+
+def solve(problem: Problem, start: Solution, steps: int, *, near: float = NEAR) -> Solution:
+    """Return the best mix found in `steps`, or the start where nothing better was."""
+    try:
+        return _Search(problem, start, steps).run(near)
+    except Unsolved:
+        return start
+
+
+class _Search:
+    def __init__(self, problem: Problem, start: Solution, steps: int) -> None:
+        self.problem, self.start, self.steps = problem, start, steps
+        self.filler = Filler(problem)
+        self.penalty = 10.0 * max(problem.prices, default=1)
+        self.pivots = 0
+        self.is_small = sum(problem.counts) <= SMALL and len(problem.counts) * len(problem.rooms) <= PAIRS
+
+    def run(self, near: float) -> Solution:
+        least = bound(self.problem, self.penalty)
+        self.pivots += least.iterations
+        start = self._told(self.start, least.cost, least.binds)
+        if least.cost is not None and not start.unplaced and start.cost <= least.cost * (1 + near):
+            return start
+        self.master = Master(self.problem, self.penalty)
+        for used in self.start.recipe:
+            self.master.add(used.column)
+        open_types = [kind for kind, limit in enumerate(self.problem.limits) if limit > 0]
+        for column in self.filler.led(least.worth, self.problem.counts, open_types, [float(price) for price in self.problem.prices]):
+            self._add(column)
+        self._generate(least.worth)
+        found = [judged(self.problem, self._smaller(recipe)) for recipe in self._recipes()]
+        return self._told(min([self.start, *found], key=lambda each: each.rank), least.cost, least.binds)
+
+    def _told(self, found: Solution, least: float | None, binds: tuple[int, ...]) -> Solution:
+        return Solution(found.recipe, found.unplaced, found.cost, least, self._spent(), binds)
+
+    def _spent(self) -> int:
+        master = self.master.iterations if hasattr(self, "master") else 0
+        return 1 + self.filler.work // LOOKS_PER_STEP + (self.pivots + master) // PIVOTS_PER_STEP
+
+    def _generate(self, worth: list[float]) -> None:
+        """Make columns until none is worth its price, or the budget is for the dive.
+
+        Prices of shapes swing from one solution to the next, so fills are made at the mean of the newest and what they have been lately; only
+        where that finds nothing, at the newest alone.
+        """
+        is_thorough = False
+        while self._spent() < SHARE * self.steps:
+            _, prices = self.master.solve()
+            worth = [(1 - SWING) * lately + SWING * newest for lately, newest in zip(worth, prices.shapes, strict=True)]
+            if self._price(prices, self.problem.counts, self.problem.limits, worth, is_thorough=is_thorough):
+                continue
+            worth = prices.shapes
+            if not self._price(prices, self.problem.counts, self.problem.limits, worth, is_thorough=True) and is_thorough:
+                return
+            is_thorough = True
+
+    def _add(self, column: Column) -> bool:
+        """Add a column that holds also when it is filled in the order of shapes, as it will be."""
+        return self.filler.holds(*column) and self.master.add(column)
+
+    def _price(self, prices: Prices, counts: Sequence[int], limits: Sequence[int], worth: Sequence[float], *, is_thorough: bool) -> int:
+        """Add columns filled by `worth` that pay at `prices`; return how many were new."""
+        most, least = (PER_TYPE_SMALL, -1.0) if self.is_small else (PER_TYPE, 1e-7)
+        open_types = [kind for kind, limit in enumerate(limits) if limit > 0]
+        added = dict.fromkeys(open_types, 0)
+        floors = [
+            price * (1 - prices.money) - at_most - prices.place for price, at_most in zip(self.problem.prices, prices.types, strict=True)
+        ]
+        for _, column in self.filler.columns(worth, counts, open_types, floors, is_thorough=is_thorough):
+            kind = column.type
+            gain = sum(prices.shapes[shape] * each for shape, each in column.content) - floors[kind]
+            if added[kind] < most and gain > least * self.problem.prices[kind] and self._add(column):
+                added[kind] += 1
+        return sum(added.values())
+
+    def _recipes(self) -> Iterator[tuple[Used, ...]]:
+        yield self._dive()
+        if self.is_small:
+            for kind, limit in enumerate(self.problem.limits):
+                for column in (self.filler.every(kind, self.problem.counts, FEW) or ()) if limit else ():
+                    self.master.add(column)
+            left = _Left(self.problem)
+            self.master.want(left.counts, left.limits, left.total, left.money)
+            left.settle(self.master.columns, self.master.solve_whole(BRANCHES))
+            yield tuple(Used(column, nodes) for column, nodes in sorted(left.recipe.items()))
+
+    def _dive(self) -> tuple[Used, ...]:
+        """Settle columns, the surest first, and solve again for what is left, until all is settled."""
+        left = _Left(self.problem)
+        while any(left.counts):
+            self.master.want(left.counts, left.limits, left.total, left.money)
+            used, prices = self.master.solve()
+            if self._spent() < self.steps and self._price(prices, left.counts, left.limits, prices.shapes, is_thorough=True):
+                used, prices = self.master.solve()
+            if not left.settle(self.master.columns, used):
+                break
+        return tuple(Used(column, nodes) for column, nodes in sorted(left.recipe.items()))
+
+    def _smaller(self, recipe: tuple[Used, ...]) -> tuple[Used, ...]:
+        """Put what lies on a node on a cheaper one where it fits, the dearest nodes first."""
+        problem = self.problem
+        nodes = [0] * len(problem.rooms)
+        for column, count in recipe:
+            nodes[column.type] += count
+        made: dict[Column, int] = {}
+        for column, count in sorted(recipe, key=lambda each: (-problem.prices[each.column.type], each.column)):
+            left = count
+            for kind in sorted(range(len(problem.rooms)), key=lambda each: (problem.prices[each], each)):
+                if problem.prices[kind] >= problem.prices[column.type] or not left:
+                    break
+                moved = min(left, problem.limits[kind] - nodes[kind])
+                if moved > 0 and self.filler.holds(kind, column.content):
+                    target = Column(kind, column.content)
+                    made[target] = made.get(target, 0) + moved
+                    nodes[kind] += moved
+                    nodes[column.type] -= moved
+                    left -= moved
+            if left:
+                made[column] = made.get(column, 0) + left
+        return tuple(Used(column, count) for column, count in sorted(made.items()))
+
+
+class _Left:
+    """What is still to be settled in a dive, and what has been."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.counts, self.limits = list(problem.counts), list(problem.limits)
+        self.total, self.money = problem.total, problem.money
+        self.recipe: dict[Column, int] = {}
+        self._prices = problem.prices
+
+    def settle(self, columns: Sequence[Column], used: Sequence[float]) -> bool:
+        """Settle what is used whole; where nothing is, what nearly is; else what is used most. Return whether anything was."""
+        whole = [(column, math.floor(amount + 1e-6)) for column, amount in zip(columns, used, strict=True) if amount >= 1 - 1e-6]
+        if whole:
+            return sum(self._take(column, nodes) for column, nodes in whole) > 0
+        parts = sorted(
+            ((amount, column) for column, amount in zip(columns, used, strict=True) if amount > 1e-6), key=lambda each: (-each[0], each[1])
+        )
+        sure = [column for amount, column in parts if amount >= SURE]
+        if sum(self._take(column, 1) for column in sure):
+            return True
+        return any(self._take(column, 1) for _, column in parts)  # the first that can be
+
+    def _take(self, column: Column, nodes: int) -> bool:
+        price = self._prices[column.type]
+        nodes = min(nodes, self.limits[column.type], self.total)
+        if self.money is not None and price:
+            nodes = min(nodes, self.money // price)
+        whole = min((self.counts[shape] // each for shape, each in column.content), default=0)
+        if whole < nodes and whole:
+            nodes = whole
+        content = (
+            tuple((shape, min(each, self.counts[shape])) for shape, each in column.content if self.counts[shape])
+            if not whole
+            else column.content
+        )
+        nodes = nodes if whole else min(nodes, 1)
+        if nodes <= 0 or not content:
+            return False
+        for shape, each in content:
+            self.counts[shape] -= each * nodes
+        self.limits[column.type] -= nodes
+        self.total -= nodes
+        self.money = None if self.money is None else self.money - price * nodes
+        taken = Column(column.type, content)
+        self.recipe[taken] = self.recipe.get(taken, 0) + nodes
+        return True
