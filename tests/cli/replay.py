@@ -1,4 +1,4 @@
-"""An independent judge of `rayscaler plan --json`: from the JSON and the two input documents alone, nothing of rayscaler imported.
+"""An independent judge of `rayscaler plan --json`: from the JSON and the two input documents alone, and how Ray hands out devices.
 
 `check` returns every breach as a sentence; an empty list is a good plan. Amounts are exact fractions.
 """
@@ -7,6 +7,10 @@ import re
 from collections import Counter, defaultdict
 from fractions import Fraction
 
+from tests.properties import devices
+
+UNIT = 10_000
+"""Ray counts in ten-thousandths."""
 SUFFIXES = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 CEILING = 10_000
 """Workers of a cluster that sets no maxWorkers, as the README tells."""
@@ -124,6 +128,31 @@ def _fits(needs: Counter, room: dict[str, Fraction], used: dict[str, Fraction]) 
     return all(need <= room.get(name, 0) - used.get(name, 0) for name, need in needs.items() if need)
 
 
+def _devices(world: World, entry) -> dict[str, devices.Items]:
+    """Return what a node's load wants of each kind of device, the constraint apart."""
+    held = [(_units(world.bundle(each)["resources"]), each["count"]) for each in entry["holds"] if each["demand"] < world.constraints_at]
+    return {name: devices.items(wanted) for name, wanted in devices.wanted_of(held).items()}
+
+
+def _units(raw) -> dict[str, int]:
+    return {name: int(each * UNIT) for name, each in amounts(raw).items()}
+
+
+def _rooms(room: dict[str, Fraction], name: str) -> devices.Rooms:
+    whole = int(room.get(name, 0) * UNIT)
+    return devices.rooms(whole, whole)
+
+
+def _has_devices(world: World, entry, demand) -> bool:
+    """Whether a new node has devices left for a demand more, whichever of them its load has come from."""
+    placed, room = _devices(world, entry), world.room[entry["type"]]
+    wanted = devices.wanted_of([(_units(demand["resources"]), 1)])
+    return all(
+        all(devices.pack(devices.items(each), left) for left in devices.remainders(placed.get(name, ()), _rooms(room, name)))
+        for name, each in wanted.items()
+    )
+
+
 def _nodes(world: World) -> list[str]:
     wrong, launched = [], Counter()
     loads: dict[str, list] = defaultdict(list)
@@ -136,6 +165,11 @@ def _nodes(world: World) -> list[str]:
             launched[name] += entry["nodes"]
             if not _fits(free, world.room[name], {}) or not _fits(total, world.room[name], {}):
                 wrong.append(f"{entry} is more than a node holds")
+            wrong += [
+                f"{entry} wants more of {kind} than one node's devices give"
+                for kind, wanted in _devices(world, entry).items()
+                if not devices.pack(wanted, _rooms(world.room[name], kind))
+            ]
         wrong += [f"{held} breaks labels on {name}" for held in entry["holds"] if not labels_ok(world.bundle(held), world.labels[name])]
     if {name: n for name, n in launched.items() if n} != world.plan["launches"]:
         wrong.append(f"{dict(launched)} nodes are new, {world.plan['launches']} are launched")
@@ -249,7 +283,8 @@ def _left_out(world: World, demand) -> list[str]:
     wrong = []
     for entry in world.plan["placements"]:
         free, _ = _needs(world, entry)
-        if not entry["existing"] and labels_ok(demand, world.labels[entry["type"]]) and _fits(free + need, world.room[entry["type"]], {}):
+        has_room = labels_ok(demand, world.labels[entry["type"]]) and _fits(free + need, world.room[entry["type"]], {})
+        if not entry["existing"] and has_room and _has_devices(world, entry, demand):
             wrong.append(f"{demand} is refused, though a new {entry['type']} has room for it")
     there = Counter(node_type for _, node_type, _ in world.existing if node_type != HEAD)
     there.update(world.plan["launches"])

@@ -47,6 +47,7 @@ class Filler:
             shapes = [shape for shape in kind.shapes if worth[shape] > 0 and counts[shape] > 0]
             fills: dict[Content, float] = {}
             for order in _orders(kind, shapes, worth):
+                self.work += len(order)
                 self._add(fills, self.fill(kind.room, order, counts), worth)
             best = max(fills.items(), key=lambda each: (each[1], each[0]), default=None)
             if is_thorough and best is not None and best[1] >= PROMISING * floors[index]:

@@ -13,7 +13,7 @@ from rayscaler.planner.mix.lp import Unsolved
 from rayscaler.planner.mix.master import Master, Prices
 from rayscaler.planner.mix.problem import Column, Problem, Solution, Used, judged
 
-LOOKS_PER_STEP = 2_000
+LOOKS_PER_STEP = 3_000
 """Shapes looked at in fills that make a step."""
 PIVOTS_PER_STEP = 20
 """Iterations of the simplex method that make a step."""
@@ -133,7 +133,7 @@ class _Search:
             used, prices = self.master.solve()
             if self._spent() < self.steps and self._price(prices, left.counts, left.limits, prices.shapes, is_thorough=True):
                 used, prices = self.master.solve()
-            if not left.settle(self.master.columns, used):
+            if not left.settle(self.master.columns, used, at_once=self._spent() >= self.steps):
                 break
         return tuple(Used(column, nodes) for column, nodes in sorted(left.recipe.items()))
 
@@ -170,14 +170,19 @@ class _Left:
         self.recipe: dict[Column, int] = {}
         self._prices = problem.prices
 
-    def settle(self, columns: Sequence[Column], used: Sequence[float]) -> bool:
-        """Settle what is used whole; where nothing is, what nearly is; else what is used most. Return whether anything was."""
+    def settle(self, columns: Sequence[Column], used: Sequence[float], *, at_once: bool = False) -> bool:
+        """Settle what is used whole; where nothing is, what nearly is; else what is used most. Return whether anything was.
+
+        At once: all that is used, rounded up, for when there is no time to solve again.
+        """
         whole = [(column, math.floor(amount + 1e-6)) for column, amount in zip(columns, used, strict=True) if amount >= 1 - 1e-6]
         if whole:
             return sum(self._take(column, nodes) for column, nodes in whole) > 0
         parts = sorted(
             ((amount, column) for column, amount in zip(columns, used, strict=True) if amount > 1e-6), key=lambda each: (-each[0], each[1])
         )
+        if at_once:
+            return sum(self._take(column, 1) for _, column in parts) > 0
         sure = [column for amount, column in parts if amount >= SURE]
         if sum(self._take(column, 1) for column in sure):
             return True
