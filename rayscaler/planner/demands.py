@@ -43,6 +43,9 @@ def _launched(draft: Draft, wanted: Wanted, steps: int) -> Wanted:
         draft.reset(mark)
         refused = launch_for(draft, asked.carry_out(draft, found), Reason.DEMAND, layer=draft.runs)
         done = judged(asked.problem, asked.recipe_of(draft, first))
+        if done.rank > start.rank:  # what the mix holds must hold here too: if it does not, the first plan is the better one
+            draft.reset(mark)
+            refused, done = launch_for(draft, wanted, Reason.DEMAND, layer=draft.runs), start
         found = replace(found, recipe=done.recipe, unplaced=done.unplaced, cost=done.cost)
     draft.mix = _told(asked, found)
     return refused

@@ -193,15 +193,12 @@ class _Left:
         nodes = min(nodes, self.limits[column.type], self.total)
         if self.money is not None and price:
             nodes = min(nodes, self.money // price)
-        whole = min((self.counts[shape] // each for shape, each in column.content), default=0)
-        if whole < nodes and whole:
-            nodes = whole
-        content = (
-            tuple((shape, min(each, self.counts[shape])) for shape, each in column.content if self.counts[shape])
-            if not whole
-            else column.content
-        )
-        nodes = nodes if whole else min(nodes, 1)
+        content = tuple((shape, each) for shape, each in column.content if self.counts[shape] >= each)
+        if len(content) == len(column.content) or (nodes > 1 and content):  # of many nodes what would fill one of them is left for later
+            nodes = min(nodes, *(self.counts[shape] // each for shape, each in content))
+        else:
+            content = tuple((shape, min(each, self.counts[shape])) for shape, each in column.content if self.counts[shape])
+            nodes = min(nodes, 1)
         if nodes <= 0 or not content:
             return False
         for shape, each in content:
