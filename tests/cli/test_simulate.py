@@ -190,7 +190,9 @@ def test_the_first_200_pods_of_a_real_trace_all_get_a_place(tmp_path):
     assert set(found["utilisation"]) == {"CPU", "GPU", "memory"}
     assert found["waiting_s"]["median"] == 0
     pods = list(csv.DictReader(io.StringIO("".join(lines))))
-    work = sum(int(pod["cpu_milli"]) / 1000 * (float(pod["deletion_time"]) - float(pod["scheduled_time"] or pod["creation_time"])) for pod in pods)
+    work = sum(
+        int(pod["cpu_milli"]) / 1000 * (float(pod["deletion_time"]) - float(pod["scheduled_time"] or pod["creation_time"])) for pod in pods
+    )
     done = sum(each["running"] * (each["end_s"] - each["begin_s"]) for each in found["over_time"])
     assert done == pytest.approx(sum(float(pod["deletion_time"]) - float(pod["scheduled_time"] or pod["creation_time"]) for pod in pods))
     assert 0 < found["utilisation"]["CPU"] < 1
@@ -272,6 +274,7 @@ def test_a_start_up_time_that_is_none_is_refused(tmp_path, monkeypatch, capsys):
     ]
 
 
+@pytest.mark.timeout(60)  # matplotlib draws twice, slowly on a busy machine
 @pytest.mark.parametrize(("name", "begins"), [("sim.png", b"\x89PNG"), ("sim.html", b"<!doctype html>")])
 def test_a_picture_is_drawn_and_the_same_one_again(tmp_path, name, begins):
     argv = [*files(tmp_path, TRACE), "--plot", str(tmp_path / name)]
