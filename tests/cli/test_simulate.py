@@ -4,7 +4,6 @@ import csv
 import gzip
 import io
 import json
-import random
 import sys
 from collections.abc import Sequence
 from pathlib import Path
