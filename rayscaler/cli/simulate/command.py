@@ -121,7 +121,8 @@ def _timed(steps: int, took_s: list[float]) -> Planner:
 def _run(simulation: Simulation, arrivals: Iterable[Arrival]) -> None:
     """Run it, with a bar at a terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("simulating", total=sum(each.count for each in arrivals))
         for finished in simulation.run():
             progress.update(bar, completed=finished)

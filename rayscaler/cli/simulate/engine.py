@@ -70,7 +70,7 @@ class Simulation:
         self._cycle_at = math.inf
         self._moved_at = begin = min(each.at for each in arrivals)
         self._fleet = Fleet(config, assumed, self.log, begin)
-        self._wake(begin)
+        self._wake(begin + assumed.reaction_s)
 
     @property
     def waiting(self) -> tuple[Demand, ...]:

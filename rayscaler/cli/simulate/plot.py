@@ -46,14 +46,18 @@ def check(path: Path) -> None:
 
 def write(path: Path, log: Log, document: Mapping[str, Any]) -> None:
     """Draw a simulation into a file; raises InvalidRequest where that cannot be written."""
-    figure = _figure(log, document)
+    from matplotlib import rc_context
+
+    said = [_title(document), *(f"{name}: {figure}" for name, figure in figures(document))]
     content = io.BytesIO()
-    if path.suffix == ".png":
-        figure.savefig(content, format="png", dpi=110)
-        made = content.getvalue()
-    else:
-        figure.savefig(content, format="svg", metadata={"Date": None})
-        made = _page(document, content.getvalue().decode()).encode()
+    # With the salt the same simulation is the same page; a name with a dollar is no formula.
+    with rc_context({"svg.hashsalt": "rayscaler", "axes.spines.top": False, "axes.spines.right": False, "text.parse_math": False}):
+        if path.suffix == ".png":
+            _figure(log, document, "\n".join(said)).savefig(content, format="png", dpi=110)
+            made = content.getvalue()
+        else:
+            _figure(log, document, "").savefig(content, format="svg", metadata={"Date": None})
+            made = _page(document, content.getvalue().decode()).encode()
     try:
         path.write_bytes(made)
     except OSError as error:
@@ -69,23 +73,20 @@ def _title(document: Mapping[str, Any]) -> str:
     return f"{document['cluster']}, simulated"
 
 
-def _figure(log: Log, document: Mapping[str, Any]) -> "Figure":
-    from matplotlib import rc_context
+def _figure(log: Log, document: Mapping[str, Any], title: str) -> "Figure":
     from matplotlib.figure import Figure
 
     begin, span_s = document["begin_s"], document["span_s"]
     parts = [period(log, *each) for each in periods(begin, begin + span_s, POINTS)]
     unit_s, unit = unit_of(span_s)
     at = [(each["begin_s"] - begin) / unit_s for each in parts]
-    # With the salt the same simulation is the same page; a name with a dollar is no formula.
-    with rc_context({"svg.hashsalt": "rayscaler", "axes.spines.top": False, "axes.spines.right": False, "text.parse_math": False}):
-        figure = Figure(figsize=(10, 11), layout="constrained")
-        figure.suptitle("\n".join([_title(document), *(f"{name}: {said}" for name, said in figures(document))]), fontsize=9)
-        rows = figure.subplots(4, 1, sharex=True)
-        for axes, draw in zip(rows, (_cost, _nodes, _work, _used), strict=True):
-            draw(axes, at, parts)
-            axes.set_ylim(bottom=0)
-        rows[-1].set_xlabel(f"time ({unit})")
+    figure = Figure(figsize=(10, 11 if title else 10), layout="constrained")
+    figure.suptitle(title, fontsize=9)
+    rows = figure.subplots(4, 1, sharex=True)
+    for axes, draw in zip(rows, (_cost, _nodes, _work, _used), strict=True):
+        draw(axes, at, parts)
+        axes.set_ylim(bottom=0)
+    rows[-1].set_xlabel(f"time ({unit})")
     return figure
 
 
