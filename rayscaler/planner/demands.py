@@ -11,7 +11,7 @@ from rayscaler.model.plan import Mix
 from rayscaler.model.resources import MANY
 from rayscaler.planner import limits, refuse
 from rayscaler.planner.choose import Wanted
-from rayscaler.planner.mix.problem import Column, Problem, Solution, Used, judged
+from rayscaler.planner.mix.problem import Column, Problem, Solution, Used, judged, least_cost
 from rayscaler.planner.packing import filled, launch_for, place
 from rayscaler.planner.sim import Draft, Shape, TypeView, sizes, times
 
@@ -36,7 +36,7 @@ def _launched(draft: Draft, wanted: Wanted, steps: int) -> Wanted:
     if asked is None or len(draft.runs) == first:
         return refused
     start = judged(asked.problem, asked.recipe_of(draft, first))
-    found = start
+    found = start if start.unplaced else replace(start, bound=least_cost(asked.problem))
     if steps and len(wanted) <= MOST_SHAPES and draft.state.config.upscaling_speed is None:
         found = _improved(asked.problem, start, steps)
     if found.recipe != start.recipe:

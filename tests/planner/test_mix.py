@@ -90,6 +90,20 @@ def test_the_best_is_found_where_it_is_known(state, best):
     assert found.mix.bound <= found.mix.cost + 1e-9
 
 
+def test_a_first_plan_of_work_all_alike_knows_that_it_cannot_be_cheaper():
+    found = plan(asked(kind("big", 2.0, CPU=8, memory=64), kind("dear", 1.1, CPU=4), demands=[({"CPU": 4}, 6)]))
+    assert (found.mix.cost, found.mix.bound, found.mix.gap) == (6.0, pytest.approx(6.0), pytest.approx(0.0))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_what_a_first_plan_says_it_costs_at_least_is_no_more_than_it_costs_in_the_end(seed):
+    state = replace(state_of(random.Random(seed)), nodes=(), instances=())
+    first, better = plan(state), plan(state, STEPS)
+    if first.mix is None or first.mix.bound is None or waiting(better):
+        return
+    assert first.mix.bound <= better.mix.bound + 1e-6 <= better.mix.cost + 2e-6
+
+
 def test_a_spend_limit_holds_and_what_it_leaves_out_waits():
     state = asked(kind("big", 1.9, CPU=8), kind("small", 1.0, CPU=4), demands=[({"CPU": 4}, 5)], spend_limit=3.0)
     found = plan(state, STEPS)

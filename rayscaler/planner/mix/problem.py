@@ -68,3 +68,28 @@ def judged(problem: Problem, recipe: tuple[Used, ...]) -> Solution:
         for shape, each in column.content:
             left[shape] -= each * nodes
     return Solution(recipe, sum(max(0, each) for each in left), sum(problem.prices[c.type] * nodes for c, nodes in recipe))
+
+
+def least_cost(problem: Problem) -> float:
+    """Return what no mix that places all is cheaper than, by one kind of resource at a time: what is wanted of it at the least price it is had for.
+
+    Weaker than the bound of a linear program, and there at once; where all work is alike it is the same.
+    """
+    kinds = len(problem.rooms[0]) if problem.rooms else 0
+    return max((_least_of(problem, kind) for kind in range(kinds)), default=0.0)
+
+
+def _least_of(problem: Problem, kind: int) -> float:
+    prices = [_price_of(price, room[kind]) for price, room in zip(problem.prices, problem.rooms, strict=True)]
+    total = 0.0
+    for shape, (needs, count) in enumerate(zip(problem.needs, problem.counts, strict=True)):
+        amount = dict(needs).get(kind, 0)
+        able = [price for price, allowed in zip(prices, problem.allowed, strict=True) if shape in allowed and price is not None]
+        total += amount * count * min(able, default=0.0)
+    return total
+
+
+def _price_of(price: int, held: int | Devices) -> float | None:
+    """Return what one unit of a kind costs where a node is bought for it alone; None where a node has none of it."""
+    amount = held.total if isinstance(held, Devices) else held
+    return price / amount if amount else None

@@ -52,6 +52,7 @@ class _Search:
         self.problem, self.start, self.steps = problem, start, steps
         self.filler = Filler(problem)
         self.penalty = 10.0 * max(problem.prices, default=1)
+        self.master = Master(problem, self.penalty)
         self.pivots = 0
         self.is_small = sum(problem.counts) <= SMALL and len(problem.counts) * len(problem.rooms) <= PAIRS
 
@@ -61,7 +62,6 @@ class _Search:
         start = self._told(self.start, least.cost, least.binds)
         if least.cost is not None and not start.unplaced and start.cost <= least.cost * (1 + near):
             return start
-        self.master = Master(self.problem, self.penalty)
         for used in self.start.recipe:
             self.master.add(used.column)
         open_types = [kind for kind, limit in enumerate(self.problem.limits) if limit > 0]
@@ -75,8 +75,7 @@ class _Search:
         return Solution(found.recipe, found.unplaced, found.cost, least, self._spent(), binds)
 
     def _spent(self) -> int:
-        master = self.master.iterations if hasattr(self, "master") else 0
-        return 1 + self.filler.work // LOOKS_PER_STEP + (self.pivots + master) // PIVOTS_PER_STEP
+        return 1 + self.filler.work // LOOKS_PER_STEP + (self.pivots + self.master.iterations) // PIVOTS_PER_STEP
 
     def _generate(self, worth: list[float]) -> None:
         """Make columns until none is worth its price, or the budget is for the dive.
