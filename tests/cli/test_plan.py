@@ -264,3 +264,26 @@ def test_a_demand_file_that_is_no_yaml_is_named(tmp_path):
     Path(argv[3]).write_text("demands: [")
     with pytest.raises(InvalidRequest, match=r"demand\.yaml: line 1, column 11: .*: cannot be read as YAML"):
         CliRunner().invoke(command, argv, catch_exceptions=False)
+
+
+def test_explain_says_why_the_mix_and_what_each_limit_would_have_to_be(tmp_path):
+    cluster = {**EMPTY, "spec": {"spendLimit": 3, "nodeTypes": [{"name": "cpu", "resources": {"CPU": 4}, "cost": 1.5, "maxWorkers": 3}]}}
+    demand = {"demands": [{"resources": {"CPU": 4}, "count": 5}]}
+    found = json.loads(run(tmp_path, cluster, demand, "--json", "--explain")[0])
+    VALID.validate(found)
+    (use,), (needed,) = found["explanation"]["node_types"], found["explanation"]["needed"]
+    assert (use["name"], use["nodes"], use["cost"], use["used"]) == ("cpu", 2, 3.0, {"CPU": 1.0})
+    assert needed["reason"] == "SPEND_LIMIT"
+    assert "3 more nodes of cpu at 4.5 per hour" in needed["needed"]
+    assert "maxWorkers of cpu 3 -> 5" in needed["needed"]
+    assert "spec.spendLimit 3 -> 7.5" in needed["needed"]
+
+
+def test_steps_make_a_cheaper_mix_and_say_how_near_the_least_it_is(tmp_path):
+    cluster = {**EMPTY, "spec": {"nodeTypes": [{"name": "ten", "resources": {"CPU": 10}, "cost": 0.5}]}}
+    demand = {"demands": [{"resources": {"CPU": 4}, "count": 10}, {"resources": {"CPU": 3}, "count": 20}]}
+    first, better = (json.loads(run(tmp_path, cluster, demand, "--json", *flags)[0]) for flags in ((), ("--steps", "200")))
+    assert (first["cost"], better["cost"]) == (6.0, 5.0)
+    assert better["launches"] == {"ten": 10}
+    assert (better["mix"]["cost"], better["mix"]["bound"], better["mix"]["gap"]) == (5.0, pytest.approx(5.0), pytest.approx(0.0))
+    assert better["mix"]["steps"] > 0

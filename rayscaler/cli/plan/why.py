@@ -79,7 +79,7 @@ def _needed(state: ClusterState, plan: Plan, planner: Planner) -> Iterator[dict[
     if not plan.infeasible:
         return
     types = tuple(replace(each, max_workers=UNLIMITED) for each in state.config.node_types)
-    config = replace(state.config, node_types=types, max_workers=NO_LIMIT, upscaling_speed=None)
+    config = replace(state.config, node_types=types, max_workers=NO_LIMIT, upscaling_speed=None, spend_limit=None)
     freed = planner(replace(state, config=config))
     now, then = (Counter(each.node_type for each in found.launches) for found in (plan, freed))
     there = Counter(each.node_type for each in state.instances)
@@ -115,6 +115,9 @@ def _limits(config: ClusterConfig, there: Counter[str], now: Counter[str], then:
     total = there.total() + then.total()
     if config.max_workers != UNLIMITED and total > config.max_workers:
         yield f"spec.maxWorkers {config.max_workers} -> {total}"
+    spent = sum((each.cost or 0.0) * (there[each.name] + then[each.name]) for each in config.node_types)
+    if config.spend_limit is not None and spent > config.spend_limit:
+        yield f"spec.spendLimit {config.spend_limit:.10g} -> {spent:.10g}"
 
 
 def _said(config: ClusterConfig, refused: Infeasible, extra: dict[str, int], limits: list[str]) -> str:
