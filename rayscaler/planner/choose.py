@@ -9,10 +9,11 @@ the filled node serves, then more leading bundles per node, so fewer nodes; best
 mean over kinds somebody asks for), as Ray chooses; more leading bundles per node; the name.
 """
 
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from rayscaler.planner import limits
-from rayscaler.planner.sim import Draft, Room, Shape, TypeView, amounts, less, times
+from rayscaler.planner.sim import Draft, Needs, Room, Shape, TypeView, amounts, less, times
 
 COMMON = frozenset({"CPU", "memory", "object_store_memory"})
 """Kinds that any node has; all others are special and spared for those who ask (J1)."""
@@ -20,7 +21,53 @@ COMMON = frozenset({"CPU", "memory", "object_store_memory"})
 MICRO = 1_000_000
 """Shares and costs are compared as integers in millionths."""
 
+BLOCK = 32
+"""Shapes looked at together."""
+
 Wanted = list[tuple[Shape, int]]
+
+
+Order = tuple[int, int, int, int, int, int, str]
+
+
+class Fill(NamedTuple):
+    """What one empty node of a type takes, with its place in the order. `exact` are shapes of which there were fewer than it has room for."""
+
+    content: Wanted
+    exact: frozenset[Shape]
+    order: Order
+
+    def holds_for(self, counts: Mapping[Shape, int]) -> bool:
+        """Whether it would come out the same with these counts of what is wanted, fewer than before at most."""
+        return all(counts.get(shape, 0) == taken if shape in self.exact else counts.get(shape, 0) >= taken for shape, taken in self.content)
+
+
+class Memo:
+    """What stays the same while more and more of what is wanted is served: fills by type, and the shapes in their order, by blocks.
+
+    Each block has the least of each kind that all of it need: where that finds no room, none of them does.
+    """
+
+    def __init__(self, wanted: Iterable[Shape]) -> None:
+        shapes = list(wanted)
+        self.fills: dict[tuple[str, bool], Fill] = {}
+        self.blocks = [(_least(block), block) for at in range(0, len(shapes), BLOCK) if (block := shapes[at : at + BLOCK])]
+        self.least = _least(shapes)
+        self.size = len(shapes)
+
+    def left(self, wanted: Mapping[Shape, int]) -> "Memo":
+        """Return one of what is left, once that is little beside what there was."""
+        if 2 * len(wanted) > self.size:
+            return self
+        made = Memo(wanted)
+        made.fills = self.fills
+        return made
+
+
+def _least(shapes: Sequence[Shape]) -> Needs:
+    needs = [dict(shape.needs) for shape in shapes]
+    common = set.intersection(*map(set, needs)) if needs else set[int]()
+    return tuple((kind, min(each[kind] for each in needs)) for kind in sorted(common))
 
 
 class Pick(NamedTuple):
@@ -31,9 +78,12 @@ class Pick(NamedTuple):
     room: int
 
 
-def choose(draft: Draft, wanted: Wanted, *, is_speed_bound: bool = True, is_close: bool = False) -> Pick | None:
-    """Return the best type for the first of `wanted`, filled with all of it; None when no type may be launched."""
-    lead = wanted[0][0]
+def choose(draft: Draft, wanted: Mapping[Shape, int], memo: Memo, *, is_speed_bound: bool = True, is_close: bool = False) -> Pick | None:
+    """Return the best type for the first of `wanted`, filled with all of it; None when no type may be launched.
+
+    `memo` is of shapes that had all of `wanted` in this order; it serves from one call to the next.
+    """
+    lead = next(iter(wanted))
     found: list[tuple[tuple[int, int, int], TypeView]] = []
     for view in draft.views:
         rank = draft.rank(lead, view.labels)
@@ -42,23 +92,48 @@ def choose(draft: Draft, wanted: Wanted, *, is_speed_bound: bool = True, is_clos
     if not found:
         return None
     first = min(prefix for prefix, _ in found)
-    filled = [(view, fill(draft, view, wanted)) for prefix, view in found if prefix == first]
-    biggest = _biggest(draft) if all(view.node_type.cost is not None for view, _ in filled) else None
-    view, content = min(filled, key=lambda each: _order(*each, biggest=biggest, is_close=is_close))
+    views = [view for prefix, view in found if prefix == first]
+    biggest = _biggest(draft) if all(view.node_type.cost is not None for view in views) else None
+    view, filled = min(_filled(draft, views, wanted, memo, biggest=biggest, is_close=is_close), key=lambda each: each[1].order)
     room = limits.room(draft, view)
-    return Pick(view, content, min(room, limits.speed_room(draft, view)) if is_speed_bound else room)
+    return Pick(view, filled.content, min(room, limits.speed_room(draft, view)) if is_speed_bound else room)
 
 
-def fill(draft: Draft, view: TypeView, wanted: Wanted) -> Wanted:
-    """Return what one empty node of the type takes, in the order of `wanted`. Room left over serves any label alternative."""
-    room, content = view.room, []
-    for shape, count in wanted:
-        most = times(room, shape.needs)
-        if most and draft.rank(shape, view.labels) is not None:
-            taken = min(most, count)
-            room = less(room, shape.needs, taken)
-            content.append((shape, taken))
-    return content
+def _filled(
+    draft: Draft, views: list[TypeView], wanted: Mapping[Shape, int], memo: Memo, *, biggest: tuple[int, ...] | None, is_close: bool
+) -> Iterator[tuple[TypeView, Fill]]:
+    """Yield each type with its fill; where the price decides, not those that are dearer than another's fill even if all of them were used."""
+    floors = {view.name: 0 if biggest is None or is_close else _price(view, (0,) * len(view.brings), biggest) for view in views}
+    best: int | None = None
+    for view in sorted(views, key=lambda each: floors[each.name]):
+        if best is not None and floors[view.name] > best:
+            return
+        key = (view.name, biggest is None)
+        if key not in memo.fills or not memo.fills[key].holds_for(wanted):
+            memo.fills[key] = fill(draft, view, wanted, memo, biggest=biggest, is_close=is_close)
+        price = memo.fills[key].order[1]
+        best = price if best is None else min(best, price)
+        yield view, memo.fills[key]
+
+
+def fill(draft: Draft, view: TypeView, wanted: Mapping[Shape, int], memo: Memo, *, biggest: tuple[int, ...] | None, is_close: bool) -> Fill:
+    """Return what one empty node of the type takes, in the order of the memo. Room left over serves any label alternative."""
+    room, content, exact = view.room, Wanted(), set[Shape]()
+    for least, block in memo.blocks:
+        if not times(room, least):
+            continue
+        for shape in block:
+            count = wanted.get(shape, 0)
+            most = times(room, shape.needs) if count else 0
+            if most and draft.rank(shape, view.labels) is not None:
+                taken = min(most, count)
+                room = less(room, shape.needs, taken)
+                content.append((shape, taken))
+                if taken < most:
+                    exact.add(shape)
+        if not times(room, memo.least):
+            break
+    return Fill(content, frozenset(exact), _order(view, content, room, biggest=biggest, is_close=is_close))
 
 
 def _special(view: TypeView, lead: Shape) -> int:
@@ -71,8 +146,8 @@ def _biggest(draft: Draft) -> tuple[int, ...]:
     return tuple(max(brought) for brought in zip(*(view.brings for view in draft.views), strict=True))
 
 
-def _order(view: TypeView, content: Wanted, *, biggest: tuple[int, ...] | None, is_close: bool) -> tuple[int, int, int, int, int, int, str]:
-    left = amounts(_after(view.room, content))
+def _order(view: TypeView, content: Wanted, room: Room, *, biggest: tuple[int, ...] | None, is_close: bool) -> Order:
+    left = amounts(room)
     shares = [(view.brings[i] - left[i]) * MICRO // view.brings[i] for i in view.kinds] or [0]
     leading = content[0][1]
     held = sum(count for _, count in content) if is_close else 0
@@ -85,9 +160,3 @@ def _price(view: TypeView, left: tuple[int, ...], biggest: tuple[int, ...]) -> i
     """Return the cost of the node per served amount, amounts of different kinds weighed by the biggest of each."""
     served = sum((view.brings[i] - left[i]) * MICRO // biggest[i] for i in view.kinds if biggest[i])
     return round((view.node_type.cost or 0) * MICRO) * MICRO // max(served, 1)
-
-
-def _after(room: Room, content: Wanted) -> Room:
-    for shape, count in content:
-        room = less(room, shape.needs, count)
-    return room

@@ -12,7 +12,7 @@ from rayscaler.model.instance import Reason
 from rayscaler.model.resources import DEVICES, Resources
 from rayscaler.model.words import counted
 from rayscaler.planner import matching, refuse
-from rayscaler.planner.choose import Wanted, choose
+from rayscaler.planner.choose import Memo, Wanted, choose
 from rayscaler.planner.devices import Several
 from rayscaler.planner.packing import filled, gang_counts, launch_for, place
 from rayscaler.planner.sim import HEAD, SETTLED, Draft, Load, NodeRun, Room, Shape, less, loaded, sizes, times
@@ -142,7 +142,7 @@ def _at_once(run: NodeRun, whole: Shape, wanted: Wanted, gang: Gang) -> NodeRun:
 
 def _new_node(draft: Draft, gang: Gang, wanted: Wanted) -> refuse.Verdict | None:
     whole = _merged(draft, wanted)
-    pick = choose(draft, [(whole, 1)], is_speed_bound=False)
+    pick = choose(draft, {whole: 1}, Memo([whole]), is_speed_bound=False)
     if pick is None:
         return _refusal(draft, whole)
     draft.runs.append(_at_once(draft.launch(pick.view, 1, Reason.GANG), whole, wanted, gang))
@@ -197,7 +197,7 @@ def _strict_spread(draft: Draft, gang: Gang, wanted: Wanted) -> refuse.Verdict |
 def _launch_apart(draft: Draft, gang: Gang, shape: Shape, count: int) -> int:
     """Launch a node for each; return how many could not be."""
     while count:
-        pick = choose(draft, [(shape, 1)], is_speed_bound=False)
+        pick = choose(draft, {shape: 1}, Memo([shape]), is_speed_bound=False)
         if pick is None:
             break
         run = draft.launch(pick.view, min(pick.room, count), Reason.GANG)

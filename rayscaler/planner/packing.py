@@ -7,7 +7,7 @@ from rayscaler.model.demand import Gang, Strategy
 from rayscaler.model.instance import Reason
 from rayscaler.model.resources import MANY
 from rayscaler.planner import refuse
-from rayscaler.planner.choose import Wanted, choose
+from rayscaler.planner.choose import Memo, Wanted, choose
 from rayscaler.planner.sim import Draft, Load, NodeRun, Shape, loaded, put, sizes, times
 
 
@@ -50,19 +50,24 @@ def launch_for(draft: Draft, wanted: Wanted, reason: Reason, *, layer: list[Node
     """
     is_demand = reason is Reason.DEMAND
     refused: Wanted = []
-    left = [each for each in wanted if each[1] > 0]
+    left = {shape: count for shape, count in wanted if count > 0}
+    memo = Memo(left)
     while left:
-        pick = choose(draft, left, is_speed_bound=is_demand, is_close=gang is not None)
+        pick = choose(draft, left, memo, is_speed_bound=is_demand, is_close=gang is not None)
         if pick is None or pick.room <= 0:
-            refused.append(left.pop(0))
+            shape = next(iter(left))
+            refused.append((shape, left.pop(shape)))
             continue
-        taken = dict(pick.content)
-        count = min(pick.room, *(have // taken[shape] for shape, have in left if shape in taken))
+        count = min(pick.room, *(left[shape] // each for shape, each in pick.content))
         run = draft.launch(pick.view, count, reason)
         if layer is not draft.runs:
             draft.runs.append(run)
         layer.append(filled(run, pick.content, gang))
-        left = [(shape, have - taken.get(shape, 0) * count) for shape, have in left if have > taken.get(shape, 0) * count]
+        for shape, each in pick.content:
+            left[shape] -= each * count
+            if not left[shape]:
+                del left[shape]
+        memo = memo.left(left)
     return refused
 
 
