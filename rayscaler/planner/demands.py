@@ -12,7 +12,7 @@ from rayscaler.model.resources import MANY
 from rayscaler.planner import limits, refuse
 from rayscaler.planner.choose import Wanted
 from rayscaler.planner.mix.problem import Column, Problem, Solution, Used, judged, least_cost
-from rayscaler.planner.packing import filled, launch_for, place
+from rayscaler.planner.packing import filled, launch_for, place_each
 from rayscaler.planner.sim import Draft, Shape, TypeView, sizes, times
 
 MOST_SHAPES = 1_000
@@ -23,7 +23,7 @@ MICRO = 1_000_000
 
 def serve(draft: Draft, steps: int = 0) -> None:
     """Serve what is asked for (SP-14); `steps` is the work that may go into a cheaper mix (0: none)."""
-    left = [(shape, place(draft, draft.runs, shape, count)) for shape, count in sizes(draft.demands.items())]
+    left = place_each(draft, sizes(draft.demands.items()))
     refused = _launched(draft, [each for each in left if each[1]], steps)
     draft.infeasible.extend(refuse.bundle(draft, shape, count) for shape, count in refused)
 

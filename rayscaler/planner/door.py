@@ -20,6 +20,8 @@ from rayscaler.planner.sim import EXPECTED, HEAD, SETTLED, Draft, Labels, NodeRu
 PPM = 1_000_000
 """Shares are integers in millionths."""
 
+MEMBERS = NodeRun._fields.index("members")
+
 LEAVING = frozenset({InstanceStatus.DRAINING, InstanceStatus.TERMINATING})
 """On the way out: counts against maxima until gone, and as no capacity."""
 
@@ -97,6 +99,7 @@ class _Capacity:
         for each in draft.state.misfits:
             self.misfits.setdefault(each.ray_node_id, []).append(each)
         self.labels: dict[Labels, Labels] = {}
+        self.rooms: dict[Resources, Room] = {}
         self.runs: list[NodeRun] = []
         self.floor: list[NodeRun] = []
         self.totals: set[tuple[Labels, Room]] = set()
@@ -140,22 +143,26 @@ class _Capacity:
         return _view(made_as, self.draft.names)
 
     def _join(self, pairs: Iterable[tuple[NodeRun, NodeRun]]) -> None:
-        def alike(pair: tuple[NodeRun, NodeRun]) -> tuple[NodeRun, NodeRun]:
-            return pair[0]._replace(members=()), pair[1]._replace(members=())
-
-        for (free, total), group in groupby(pairs, key=alike):
-            members = tuple(str(name) for pair in group for name in pair[0].members)
-            self.runs.append(free._replace(members=members))
-            self.floor.append(total._replace(members=members))
+        for _, group in groupby(pairs, key=_but_members):
+            (free, total), *others = group
+            if others:
+                members = tuple(str(name) for pair in ((free, total), *others) for name in pair[0].members)
+                free, total = free._replace(members=members), total._replace(members=members)
+            self.runs.append(free)
+            self.floor.append(total)
 
     def _of_row(self, tier: int, row: RayNode, name: str) -> tuple[NodeRun, NodeRun]:
         labels = self._labels(tuple(sorted(row.labels)))
         marks = self.marks_asked.intersection(row.dynamic_labels) if self.marks_asked else frozenset()
-        total = _room(row.total, self.draft.names)
+        total = self.rooms.get(row.total)
+        if total is None:
+            total = self.rooms[row.total] = _room(row.total, self.draft.names)
         self.totals.add((labels, total))
-        free = self._learned(row, _room(row.available, self.draft.names, row.total))
-        run = NodeRun(tier, row.node_type, labels, free, (name,), frozenset(marks))
-        return run, run._replace(room=total)
+        free = total if row.available == row.total else _room(row.available, self.draft.names, row.total)
+        if row.ray_node_id in self.misfits:
+            free = self._learned(row, free)
+        rest = (name,), frozenset(marks)
+        return NodeRun(tier, row.node_type, labels, free, *rest), NodeRun(tier, row.node_type, labels, total, *rest)
 
     def _learned(self, row: RayNode, room: Room) -> Room:
         """Return the room without devices that the node turned out not to have."""
@@ -179,6 +186,12 @@ class _Capacity:
             if each.bundle in self.draft.shapes and each.count > 0
         ]
         return tuple(sorted(known, key=lambda each: (each.is_constraint, not each.gang_id, each.gang_id, each.shape.order)))
+
+
+def _but_members(pair: tuple[NodeRun, NodeRun]) -> tuple[tuple[object, ...], ...]:
+    """Return what makes nodes equal, their names apart."""
+    free, total = pair
+    return free[:MEMBERS], free[MEMBERS + 1 :], total[:MEMBERS], total[MEMBERS + 1 :]
 
 
 def _live_expectation(instance: Instance, expectations: Mapping[str, Expectation], now: float) -> Expectation | None:
@@ -268,12 +281,16 @@ def _room(held: Resources, names: Iterable[str], total: Resources | None = None)
     """Return amounts by name, devices one by one; an implicit resource that a node has not listed yet is there in full (DK-8)."""
     listed = held.amounts
     whole = listed if total is None else total.amounts
-    return tuple(
-        devices(whole.get(name, 0), listed.get(name, 0))
-        if name in DEVICES
-        else max(0, listed.get(name, UNIT if name.startswith(IMPLICIT_PREFIX) and name not in whole else 0))  # all used up is left out
-        for name in names
-    )
+    return tuple([_held(name, listed, whole) for name in names])
+
+
+def _held(name: str, listed: Mapping[str, int], whole: Mapping[str, int]) -> int | Devices:
+    if name in DEVICES:
+        return devices(whole.get(name, 0), listed.get(name, 0))
+    found = listed.get(name)
+    if found is None:  # all used up is left out
+        return UNIT if name.startswith(IMPLICIT_PREFIX) and name not in whole else 0
+    return max(0, found)
 
 
 def _view(node_type: NodeType, names: Sequence[str], learned: Resources | None = None) -> TypeView:

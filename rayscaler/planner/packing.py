@@ -3,12 +3,17 @@
 Owns the demand and constraint passes and the keeping of promises. Knows nothing of gangs' strategies.
 """
 
+from collections.abc import Iterable
+
 from rayscaler.model.demand import Gang, Strategy
 from rayscaler.model.instance import Reason
 from rayscaler.model.resources import MANY
 from rayscaler.planner import refuse
 from rayscaler.planner.choose import Memo, Wanted, choose
-from rayscaler.planner.sim import Draft, Load, NodeRun, Shape, loaded, put, sizes, times
+from rayscaler.planner.sim import Draft, Load, NodeRun, Shape, amounts, loaded, put, sizes, times
+
+BLOCK = 64
+"""Runs looked at together."""
 
 
 def place(
@@ -26,18 +31,53 @@ def place(
 
     `mark` is a gang's label to leave on the nodes; `is_apart` keeps off nodes that carry it already.
     """
-    for rank in range(max(1, len(shape.bundle.selectors))):
-        position = 0
-        while count and position < len(runs):
-            run = runs[position]
-            position += 1
-            most = times(run.room, shape.needs)
-            if not most or draft.rank(shape, run.labels) != rank or (is_apart and mark in run.marks):
-                continue
-            parts, placed = put(run, Load(shape, min(most, per_node, count), gang_id), count, mark)
-            count -= placed
-            runs[position - 1 : position] = parts
-            position += len(parts) - 1
+    put_on = Load(shape, per_node, gang_id)
+    for rank in _ranks(shape):
+        count = _place_by(draft, runs, put_on, count, rank, mark=mark, is_apart=is_apart)
+    return count
+
+
+def place_each(draft: Draft, wanted: Wanted) -> Wanted:
+    """Put each of what is wanted on the draft's runs, as `place` does; return what is left of it.
+
+    Of many runs most have no room for a shape: they are looked at by blocks, which have the most that any of theirs has of each kind.
+    """
+    blocks = [draft.runs[at : at + BLOCK] for at in range(0, len(draft.runs), BLOCK)]
+    most = [_most(block) for block in blocks]
+    left: Wanted = []
+    for shape, count in wanted:
+        rest = count
+        for rank in _ranks(shape):
+            for at, block in enumerate(blocks):
+                if rest and all(most[at][index] >= amount for index, amount in shape.needs):
+                    before, rest = rest, _place_by(draft, block, Load(shape, MANY), rest, rank)
+                    most[at] = most[at] if rest == before else _most(block)
+        left.append((shape, rest))
+    draft.runs = [run for block in blocks for run in block]
+    return left
+
+
+def _ranks(shape: Shape) -> range:
+    return range(max(1, len(shape.bundle.selectors)))
+
+
+def _most(runs: Iterable[NodeRun]) -> tuple[int, ...]:
+    return tuple(map(max, zip(*(amounts(run.room) for run in runs), strict=True)))
+
+
+def _place_by(draft: Draft, runs: list[NodeRun], load: Load, count: int, rank: int, *, mark: str = "", is_apart: bool = False) -> int:
+    """Put up to `count` where the label alternative of that rank holds, at most `load.each` per node; return how many are left."""
+    shape, position = load.shape, 0
+    while count and position < len(runs):
+        run = runs[position]
+        position += 1
+        most = times(run.room, shape.needs)
+        if not most or draft.rank(shape, run.labels) != rank or (is_apart and mark in run.marks):
+            continue
+        parts, placed = put(run, load._replace(each=min(most, load.each, count)), count, mark)
+        count -= placed
+        runs[position - 1 : position] = parts
+        position += len(parts) - 1
     return count
 
 

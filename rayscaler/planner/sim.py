@@ -203,6 +203,7 @@ class Draft:
     is_priced: bool = False
     leaving: set[str] = field(default_factory=set)
     mix: Mix | None = None
+    by_name: dict[str, TypeView] = field(default_factory=dict)
     ranks: dict[tuple[Shape, Labels], int | None] = field(default_factory=dict)
 
     def rank(self, shape: Shape, labels: Labels) -> int | None:
@@ -224,7 +225,9 @@ class Draft:
 
     def view(self, name: str) -> TypeView | None:
         """Return the node type of that name as seen here."""
-        return next((view for view in self.views if view.name == name), None)
+        if not self.by_name:
+            self.by_name = {view.name: view for view in reversed(self.views)}
+        return self.by_name.get(name)
 
     def price(self, name: str) -> int:
         """Return what nodes of that type are compared by when some of them are to go: nothing, unless every type has a cost."""
