@@ -1,6 +1,6 @@
 """Fills of one node: greedy by the worth of shapes in several orders of density, then exchanges of one piece. Exact integers throughout."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from rayscaler.planner.devices import Devices
@@ -8,12 +8,16 @@ from rayscaler.planner.mix.problem import Column, Content, Needs, Problem, Room
 
 PROMISING = 0.85
 """Exchanges are tried where a greedy fill is worth at least so much of what it has to be worth."""
+REST = 4
+"""Rounds in which types that are far from worth their price are left out; prices do not change that fast."""
 MOST_EXCHANGES = 8
 """Exchanges one after another in one fill."""
 BEST = 2
 """Types tried for fills that begin with a shape."""
 LOOKS_PER_FILL = 20
 """Shapes looked at for each fill that may be found, before all of them are too many."""
+SLIGHT, TINY = 1e-3, 1e-12
+"""Shares in the place of none: of a kind that a shape does not need, and of everything."""
 CANDIDATES = 2
 """Shapes tried in the place of what was taken out."""
 
@@ -31,6 +35,7 @@ class Filler:
 
     def __init__(self, problem: Problem) -> None:
         self.work = 0
+        self._round = 0
         self._needs = problem.needs
         self._types = [_Type(problem, index) for index in range(len(problem.rooms))]
 
@@ -42,16 +47,21 @@ class Filler:
         `floors` is what a fill of each type has to be worth; thorough looks at exchanges too where fills are not far from it.
         """
         found: list[tuple[float, Column]] = []
+        self._round += 1
         for index in open_types:
             kind = self._types[index]
+            if kind.rests_until > self._round:
+                continue
             shapes = [shape for shape in kind.shapes if worth[shape] > 0 and counts[shape] > 0]
             fills: dict[Content, float] = {}
-            for order in _orders(kind, shapes, worth):
+            for order in kind.orders(shapes, worth):
                 self.work += len(order)
                 self._add(fills, self.fill(kind.room, order, counts), worth)
             best = max(fills.items(), key=lambda each: (each[1], each[0]), default=None)
             if is_thorough and best is not None and best[1] >= PROMISING * floors[index]:
                 self._exchange(fills, kind, _Prices(worth, counts, kind.by_density(shapes, worth)), best)
+            if best is None or best[1] < PROMISING * floors[index]:
+                kind.rests_until = self._round + REST
             ranked = sorted(fills.items(), key=lambda each: (-each[1], each[0]))
             found += [(value, Column(index, content)) for content, value in ranked]
         return found
@@ -126,29 +136,37 @@ class Filler:
         return True
 
     def _exchange(self, fills: dict[Content, float], kind: "_Type", prices: "_Prices", best: tuple[Content, float]) -> None:
-        """Take out one or two pieces and put in what is worth most there, then what else goes in, as long as that is better."""
-        content, value = best
+        """Take out a piece and put in what is worth most there, then what else goes in, as long as that is better; two where one is not."""
         tried: set[Content] = set()
         for _ in range(MOST_EXCHANGES):
-            found = content, value
-            for taken_out in _fewer(content):
-                if taken_out in tried:
-                    continue
-                tried.add(taken_out)
-                left = self._room(kind.room, taken_out)
-                for shape in self._worthiest(left, taken_out, prices):
-                    first = self.fill(left, (shape,), prices.counts, dict(taken_out))
-                    room = self._room(kind.room, tuple(first.items()))
-                    made = self._add(fills, self.fill(room, prices.order, prices.counts, first), prices.worth)
-                    if made[1] > found[1] * (1 + 1e-9):
-                        found = made
-            if found[0] == content:
+            one = {*_one_fewer(best[0])} - tried
+            found = self._better(fills, kind, prices, best, one)
+            tried |= one
+            if found is best:
+                two = {each for content in _one_fewer(best[0]) for each in _one_fewer(content)} - tried
+                found = self._better(fills, kind, prices, best, two)
+                tried |= two
+            if found is best:
                 return
-            content, value = found
+            best = found
 
-    def _worthiest(self, room: Room, content: Content, prices: "_Prices") -> list[int]:
-        """Return the shapes of which as many as go into the room are worth most."""
-        there, ranked = dict(content), []
+    def _better(
+        self, fills: dict[Content, float], kind: "_Type", prices: "_Prices", best: tuple[Content, float], taken_out: set[Content]
+    ) -> tuple[Content, float]:
+        for content in sorted(taken_out):
+            left = self._room(kind.room, content)
+            there = dict(content)
+            fitting = self._fitting(left, there, prices)
+            order = [shape for _, shape in fitting]
+            for _, shape in sorted(fitting)[:CANDIDATES]:
+                made = self._add(fills, self.fill(left, (shape, *order), prices.counts, dict(there)), prices.worth)
+                if made[1] > best[1] * (1 + 1e-9):
+                    best = made
+        return best
+
+    def _fitting(self, room: Room, there: Mapping[int, int], prices: "_Prices") -> list[tuple[float, int]]:
+        """Return the shapes that go into the room by density, each with minus what as many as go in are worth."""
+        found: list[tuple[float, int]] = []
         self.work += len(prices.order)
         for shape in prices.order:
             most = prices.counts[shape] - there.get(shape, 0)
@@ -159,8 +177,8 @@ class Filler:
                     if most <= 0:
                         break
             if most > 0:
-                ranked.append((-prices.worth[shape] * most, shape))
-        return [shape for _, shape in sorted(ranked)[:CANDIDATES]]
+                found.append((-prices.worth[shape] * most, shape))
+        return found
 
     def _room(self, room: Room, content: Content) -> Room:
         left = list(room)
@@ -181,6 +199,7 @@ class _Type:
 
     def __init__(self, problem: Problem, index: int) -> None:
         self.room = problem.rooms[index]
+        self.rests_until = 0
         brings = [held.total if isinstance(held, Devices) else held for held in self.room]
         self.shapes: list[int] = []
         self.shares: dict[int, dict[int, float]] = {}
@@ -189,29 +208,28 @@ class _Type:
             if all(self.room[kind] // amount for kind, amount in needs):
                 self.shapes.append(shape)
                 self.shares[shape] = {kind: amount / brings[kind] for kind, amount in needs}
-        self.kinds = sorted({kind for shares in self.shares.values() for kind in shares})
+        kinds = sorted({kind for shares in self.shares.values() for kind in shares})
+        by_shape: list[Callable[[dict[int, float]], float]] = [
+            lambda shares: sum(shares.values()),
+            lambda shares: max(shares.values(), default=0.0),
+            lambda shares: sum(share * share for share in shares.values()),
+            *(lambda shares, kind=kind: shares.get(kind, 0.0) + SLIGHT for kind in kinds),
+        ]
+        self.weights = [{shape: weigh(shares) or TINY for shape, shares in self.shares.items()} for weigh in by_shape]
 
     def by_density(self, shapes: Sequence[int], worth: Sequence[float]) -> list[int]:
         """Return shapes by worth for the sum of the shares they take, the best first."""
-        return sorted(shapes, key=lambda each: (-worth[each] / (sum(self.shares[each].values()) or 1e-12), each))
+        return _by(shapes, worth, self.weights[0])
+
+    def orders(self, shapes: Sequence[int], worth: Sequence[float]) -> Iterator[list[int]]:
+        """Yield orders in which to fill: by worth for the sum, the most and the squares of shares, for each kind's share, and by worth itself."""
+        for weights in self.weights:
+            yield _by(shapes, worth, weights)
+        yield sorted(shapes, key=worth.__getitem__, reverse=True)
 
 
-def _orders(kind: _Type, shapes: Sequence[int], worth: Sequence[float]) -> Iterator[list[int]]:
-    """Yield orders in which to fill: by worth for the sum, the most and the square of shares, for each kind's share, and by worth itself."""
-    shares = kind.shares
-    yield kind.by_density(shapes, worth)
-    yield sorted(shapes, key=lambda each: (-worth[each] / (max(shares[each].values(), default=0) or 1e-12), each))
-    yield sorted(shapes, key=lambda each: (-worth[each] / (sum(s * s for s in shares[each].values()) or 1e-12), each))
-    yield sorted(shapes, key=lambda each: (-worth[each], each))
-    for name in kind.kinds:
-        yield sorted(shapes, key=lambda each: (-worth[each] / (shares[each].get(name, 0.0) + 1e-3), each))
-
-
-def _fewer(content: Content) -> Iterator[Content]:
-    """Yield the content with one piece fewer, and with two."""
-    for one in _one_fewer(content):
-        yield one
-        yield from _one_fewer(one)
+def _by(shapes: Sequence[int], worth: Sequence[float], weights: Mapping[int, float]) -> list[int]:
+    return sorted(shapes, key=lambda shape: worth[shape] / weights[shape], reverse=True)
 
 
 def _one_fewer(content: Content) -> Iterator[Content]:
