@@ -35,6 +35,8 @@ PER_TYPE_SMALL = 60
 """The same where there is little: what is not worth its price now may be needed for whole numbers."""
 FEW = 1_000
 """Fills of one type that are few enough to try them all."""
+TURNS = 4
+"""A quarter of the nodes is taken apart at a time."""
 SURE = 0.75
 """What of a column's use is rounded up in a dive, where nothing is used whole."""
 
@@ -69,7 +71,29 @@ class _Search:
             self._add(column)
         self._generate(least.worth)
         found = [judged(self.problem, self._smaller(recipe)) for recipe in self._recipes()]
-        return self._told(min([self.start, *found], key=lambda each: each.rank), least.cost, least.binds)
+        best = self._mended(min([self.start, *found], key=lambda each: each.rank))
+        return self._told(best, least.cost, least.binds)
+
+    def _mended(self, best: Solution) -> Solution:
+        """Take apart some of the nodes and settle what was there again, each time others, and keep what is better, while there is budget."""
+        self.master.want(self.problem.counts, self.problem.limits, self.problem.total, self.problem.money)
+        _, prices = self.master.solve()
+        failed = 0
+        while failed < TURNS and self._spent() < self.steps:
+            left = _Left(self.problem)
+            for position, (column, nodes) in enumerate(
+                sorted(best.recipe, key=lambda each: (-self._yield(each.column, prices), each.column))
+            ):
+                is_poor = 2 * position >= len(best.recipe)
+                left.keep(column, nodes - (1 if is_poor and (position + failed) % 2 else 0) if (position + failed) % TURNS else 0)
+            found = judged(self.problem, self._smaller(self._dive(left)))
+            failed = failed + 1 if found.rank >= best.rank else 0
+            best = min(best, found, key=lambda each: each.rank)
+        return best
+
+    def _yield(self, column: Column, prices: Prices) -> float:
+        """Return what lies on a node is worth for its price."""
+        return sum(prices.shapes[shape] * each for shape, each in column.content) / (self.problem.prices[column.type] or 1)
 
     def _told(self, found: Solution, least: float | None, binds: tuple[int, ...]) -> Solution:
         return Solution(found.recipe, found.unplaced, found.cost, least, self._spent(), binds)
@@ -114,7 +138,7 @@ class _Search:
         return sum(added.values())
 
     def _recipes(self) -> Iterator[tuple[Used, ...]]:
-        yield self._dive()
+        yield self._dive(_Left(self.problem))
         if self.is_small:
             for kind, limit in enumerate(self.problem.limits):
                 for column in (self.filler.every(kind, self.problem.counts, FEW) or ()) if limit else ():
@@ -124,9 +148,8 @@ class _Search:
             left.settle(self.master.columns, self.master.solve_whole(BRANCHES))
             yield tuple(Used(column, nodes) for column, nodes in sorted(left.recipe.items()))
 
-    def _dive(self) -> tuple[Used, ...]:
+    def _dive(self, left: "_Left") -> tuple[Used, ...]:
         """Settle columns, the surest first, and solve again for what is left, until all is settled."""
-        left = _Left(self.problem)
         while any(left.counts):
             self.master.want(left.counts, left.limits, left.total, left.money)
             used, prices = self.master.solve()
@@ -168,6 +191,11 @@ class _Left:
         self.total, self.money = problem.total, problem.money
         self.recipe: dict[Column, int] = {}
         self._prices = problem.prices
+
+    def keep(self, column: Column, nodes: int) -> None:
+        """Settle so many nodes of a column."""
+        if nodes > 0:
+            self._take(column, nodes)
 
     def settle(self, columns: Sequence[Column], used: Sequence[float], *, at_once: bool = False) -> bool:
         """Settle what is used whole; where nothing is, what nearly is; else what is used most. Return whether anything was.
