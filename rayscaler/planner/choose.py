@@ -9,11 +9,11 @@ the filled node serves, then more leading bundles per node, so fewer nodes; best
 mean over kinds somebody asks for), as Ray chooses; more leading bundles per node; the name.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from rayscaler.planner import limits
-from rayscaler.planner.sim import Draft, Needs, Room, Shape, TypeView, amounts, less, times
+from rayscaler.planner.sim import Draft, Room, Shape, TypeView, amounts, least_of, less, times
 
 COMMON = frozenset({"CPU", "memory", "object_store_memory"})
 """Kinds that any node has; all others are special and spared for those who ask (J1)."""
@@ -51,8 +51,8 @@ class Memo:
     def __init__(self, wanted: Iterable[Shape]) -> None:
         shapes = list(wanted)
         self.fills: dict[tuple[str, bool], Fill] = {}
-        self.blocks = [(_least(block), block) for at in range(0, len(shapes), BLOCK) if (block := shapes[at : at + BLOCK])]
-        self.least = _least(shapes)
+        self.blocks = [(least_of(block), block) for at in range(0, len(shapes), BLOCK) if (block := shapes[at : at + BLOCK])]
+        self.least = least_of(shapes)
         self.size = len(shapes)
 
     def left(self, wanted: Mapping[Shape, int]) -> "Memo":
@@ -62,12 +62,6 @@ class Memo:
         made = Memo(wanted)
         made.fills = self.fills
         return made
-
-
-def _least(shapes: Sequence[Shape]) -> Needs:
-    needs = [dict(shape.needs) for shape in shapes]
-    common = set.intersection(*map(set, needs)) if needs else set[int]()
-    return tuple((kind, min(each[kind] for each in needs)) for kind in sorted(common))
 
 
 class Pick(NamedTuple):

@@ -15,7 +15,7 @@ from rayscaler.planner import matching, refuse
 from rayscaler.planner.choose import Memo, Wanted, choose
 from rayscaler.planner.devices import Several
 from rayscaler.planner.packing import filled, gang_counts, launch_for, place
-from rayscaler.planner.sim import HEAD, SETTLED, Draft, Load, NodeRun, Room, Shape, less, loaded, sizes, times
+from rayscaler.planner.sim import HEAD, SETTLED, Draft, Load, Needs, NodeRun, Room, Shape, least_of, less, loaded, sizes, times
 
 JOINED = frozenset({HEAD, SETTLED})
 """Tiers that can take work now. The others change from one plan to the next; choosing freely among these only keeps plans steady."""
@@ -23,12 +23,18 @@ JOINED = frozenset({HEAD, SETTLED})
 Attempt = Callable[[Draft, Gang, Wanted], refuse.Verdict | None]
 """Places what is wanted of a gang; returns None, or why it could not."""
 
+FEW = 64
+"""Runs that may be looked at for each gang, whether they have room or not."""
+
 FULL = refuse.Verdict(Reason.NO_ROOM, "")
 """An attempt on existing room alone that did not do; another follows."""
 
 
 def place_all(draft: Draft) -> None:
     """Place each gang whole or not at all, the most constrained and largest first."""
+    least = least_of([*draft.demands, *dict.fromkeys(draft.shapes[each.bundle] for gang in draft.gangs for each in gang.bundles)])
+    full: list[NodeRun] = []
+    many = FEW
     for position, gang in enumerate(draft.gangs):
         whole = sizes(gang_counts(draft, gang).items())
         rest = sizes(draft.gang_left[position].items())
@@ -38,6 +44,21 @@ def place_all(draft: Draft) -> None:
             found = _try(draft, gang, whole)
         if found is not None:
             draft.infeasible.append(refuse.gang(gang, _worst(draft, gang, whole, found)))
+        if len(draft.runs) > many:
+            _set_aside(draft, least, full)
+            many = FEW + 2 * len(draft.runs)
+    draft.runs = full + draft.runs
+
+
+def _set_aside(draft: Draft, least: Needs, full: list[NodeRun]) -> None:
+    """Move runs without room for anything that is wanted to `full`, so that they are not looked at again and again.
+
+    Those that promises were kept on stay: a gang may have to be taken off there.
+    """
+    open_runs: list[NodeRun] = []
+    for run in draft.runs:
+        (open_runs if run.promises or times(run.room, least) else full).append(run)
+    draft.runs = open_runs
 
 
 def _try(draft: Draft, gang: Gang, wanted: Wanted) -> refuse.Verdict | None:

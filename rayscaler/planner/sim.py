@@ -113,6 +113,13 @@ def less(room: Room, needs: Needs, count: int) -> Room:
     return tuple(left)
 
 
+def least_of(shapes: Sequence[Shape]) -> Needs:
+    """Return the least of each kind that all of them need: where that finds no room, none of them does."""
+    needs = [dict(shape.needs) for shape in shapes]
+    common = set.intersection(*map(set, needs)) if needs else set[int]()
+    return tuple((kind, min(each[kind] for each in needs)) for kind in sorted(common))
+
+
 def amounts(room: Room) -> tuple[int, ...]:
     """Return how much of each kind is left in `room`, devices by their sum."""
     return tuple([held.total if isinstance(held, Devices) else held for held in room])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rayscaler.planner import choose, packing, sim
+from rayscaler.planner import choose, gangs, packing, sim
 from rayscaler.planner.plan import plan
 from tests.bench.plan_cases import CASES
 
@@ -19,7 +19,7 @@ def looks(monkeypatch):
         count += 1
         return sim.times(room, needs)
 
-    for module in (choose, packing):
+    for module in (choose, gangs, packing):
         monkeypatch.setattr(module, "times", counted)
 
     def looked(name: str, size: int) -> int:
@@ -43,6 +43,10 @@ def test_twice_the_shapes_are_not_four_times_the_work(looks):
 def test_of_many_node_types_only_those_are_filled_that_may_be_the_cheapest(looks):
     """With all of them filled each time it is above 700,000."""
     assert looks("many", 20_000) < 400_000
+
+
+def test_twice_the_placement_groups_are_not_four_times_the_work(looks):
+    assert looks("gangs", 1600) < 2.5 * looks("gangs", 800)
 
 
 def test_a_million_tasks_are_no_more_work_than_ten_thousand(looks):
