@@ -1,124 +1,85 @@
 """The pass for tasks and actors: room that is there or on its way first, then launches, in the cheapest mix that the budget finds.
 
-Owns the way from the draft to the mix's problem and back.
+Owns when a mix is looked for, and what is taken of it.
 """
 
-from collections import Counter
 from dataclasses import replace
 
 from rayscaler.model.instance import Reason
 from rayscaler.model.plan import Mix
-from rayscaler.model.resources import MANY
-from rayscaler.planner import limits, refuse
+from rayscaler.planner import refuse
+from rayscaler.planner.asked import Asked, Limits
 from rayscaler.planner.choose import Wanted
-from rayscaler.planner.mix.problem import Column, Problem, Solution, Used, judged, least_cost
-from rayscaler.planner.packing import filled, launch_for, place_each
-from rayscaler.planner.sim import Draft, Shape, TypeView, sizes, times
+from rayscaler.planner.mix.problem import Problem, Solution, judged, least_cost
+from rayscaler.planner.packing import launch_for, place_each
+from rayscaler.planner.sim import Draft, Mark, sizes, times
 
 MOST_SHAPES = 1_000
 """A mix of more is not improved: its linear program would take seconds."""
+MOST_THERE = 50
+"""Different nodes that are there, or on their way, of which the mix is told; of more only what first fit leaves over."""
 MICRO = 1_000_000
 """Prices are in millionths."""
 
 
 def serve(draft: Draft, steps: int = 0) -> None:
     """Serve what is asked for (SP-14); `steps` is the work that may go into a cheaper mix (0: none)."""
-    left = place_each(draft, sizes(draft.demands.items()))
-    refused = _launched(draft, [each for each in left if each[1]], steps)
+    wanted, limits = sizes(draft.demands.items()), Limits.of(draft)
+    begun, there = draft.mark(), draft.runs
+    left = [each for each in place_each(draft, wanted) if each[1]]
+    placed = draft.mark()
+    refused = launch_for(draft, left, Reason.DEMAND, layer=draft.runs)
+    if left and all(view.node_type.cost is not None for view in draft.views):
+        asked = Asked(draft, left, limits)
+        first = judged(asked.problem, asked.recipe_of(draft, begun))
+        draft.mix = _told(asked, first if first.unplaced else replace(first, bound=least_cost(asked.problem))) if first.nodes else None
+        if steps and len(wanted) <= MOST_SHAPES and draft.state.config.upscaling_speed is None:
+            able = [run for run in there if any(times(run.room, shape.needs) for shape, _ in wanted)]
+            if len(able) <= MOST_THERE:
+                refused = _improved(draft, Asked(draft, wanted, limits, able), begun, refused, steps)
+            else:
+                refused = _improved(draft, asked, placed, refused, steps)
     draft.infeasible.extend(refuse.bundle(draft, shape, count) for shape, count in refused)
 
 
-def _launched(draft: Draft, wanted: Wanted, steps: int) -> Wanted:
-    """Launch for what is wanted; return what no launch may serve."""
-    mark, first = draft.mark(), len(draft.runs)
-    asked = _Asked(draft, wanted) if _is_priced(draft, wanted) else None
-    refused = launch_for(draft, wanted, Reason.DEMAND, layer=draft.runs)
-    if asked is None or len(draft.runs) == first:
-        return refused
-    start = judged(asked.problem, asked.recipe_of(draft, first))
-    found = start if start.unplaced else replace(start, bound=least_cost(asked.problem))
-    if steps and len(wanted) <= MOST_SHAPES and draft.state.config.upscaling_speed is None:
-        found = _improved(asked.problem, start, steps)
+def _improved(draft: Draft, asked: Asked, begun: Mark, refused: Wanted, steps: int) -> Wanted:
+    """Make the mix cheaper where that is found; return what no launch may serve then."""
+    start = judged(asked.problem, asked.recipe_of(draft, begun))
+    found = _solved(asked.problem, start, steps)
     if found.recipe != start.recipe:
-        draft.reset(mark)
-        refused = launch_for(draft, asked.carry_out(draft, found), Reason.DEMAND, layer=draft.runs)
-        done = judged(asked.problem, asked.recipe_of(draft, first))
+        refused, done = _carried_out(draft, asked, found, begun)
         if done.rank > start.rank:  # what the mix holds must hold here too: if it does not, the first plan is the better one
-            draft.reset(mark)
-            refused, done = launch_for(draft, wanted, Reason.DEMAND, layer=draft.runs), start
-        found = replace(found, recipe=done.recipe, unplaced=done.unplaced, cost=done.cost)
-    draft.mix = _told(asked, found)
+            draft.reset(begun)
+            refused = launch_for(draft, place_each(draft, asked.wanted), Reason.DEMAND, layer=draft.runs)
+            done = start
+        found = replace(found, recipe=done.recipe, unplaced=done.unplaced, cost=done.cost, nodes=done.nodes)
+    if found.nodes:
+        draft.mix = _told(asked, found)
     return refused
 
 
-def _is_priced(draft: Draft, wanted: Wanted) -> bool:
-    return bool(wanted) and all(view.node_type.cost is not None for view in draft.views)
-
-
-def _improved(problem: Problem, start: Solution, steps: int) -> Solution:
+def _solved(problem: Problem, start: Solution, steps: int) -> Solution:
     from rayscaler.planner.mix.solve import solve  # here, since the solver costs memory that a first plan does not need
 
     return solve(problem, start, steps)
 
 
-class _Asked:
-    """The mix's problem for a draft: of label alternatives and priorities the best that has room, as the first plan has it."""
+def _carried_out(draft: Draft, asked: Asked, found: Solution, begun: Mark) -> tuple[Wanted, Solution]:
+    """Launch what a mix launches, and place the rest first fit; only where that leaves anything, all of it as the mix has it.
 
-    def __init__(self, draft: Draft, wanted: Wanted) -> None:
-        self.shapes: list[Shape] = [shape for shape, _ in wanted]
-        self.views: list[TypeView] = list(draft.views)
-        rooms = [min(limits.room(draft, view), MANY) for view in self.views]
-        allowed: list[set[int]] = [set() for _ in self.views]
-        for index, shape in enumerate(self.shapes):
-            able = [
-                ((rank, -view.node_type.priority), kind)
-                for kind, view in enumerate(self.views)
-                if rooms[kind] and times(view.room, shape.needs) and (rank := draft.rank(shape, view.labels)) is not None
-            ]
-            best = min(able, default=((0, 0), 0))[0]
-            for order, kind in able:
-                if order == best:
-                    allowed[kind].add(index)
-        self.problem = Problem(
-            needs=tuple(shape.needs for shape in self.shapes),
-            counts=tuple(count for _, count in wanted),
-            rooms=tuple(view.room for view in self.views),
-            prices=tuple(draft.prices[view.name] for view in self.views),
-            limits=tuple(rooms),
-            allowed=tuple(map(frozenset, allowed)),
-            total=limits.total_room(draft),
-            money=limits.money(draft),
-        )
-
-    def recipe_of(self, draft: Draft, first: int) -> tuple[Used, ...]:
-        """Return what the draft launches from its run `first` on."""
-        kinds = {view.name: kind for kind, view in enumerate(self.views)}
-        numbers = {shape: index for index, shape in enumerate(self.shapes)}
-        nodes: Counter[Column] = Counter()
-        for run in draft.runs[first:]:
-            content: Counter[int] = Counter()
-            for load in run.load:
-                content[numbers[load.shape]] += load.each
-            nodes[Column(kinds[run.node_type], tuple(sorted(content.items())))] += len(run.members)
-        return tuple(Used(column, count) for column, count in sorted(nodes.items()))
-
-    def carry_out(self, draft: Draft, found: Solution) -> Wanted:
-        """Launch by a recipe, largest first; return what it leaves out."""
-        left = list(self.problem.counts)
-        for column, nodes in sorted(found.recipe, key=lambda each: (-each.nodes, each.column)):
-            run = draft.launch(self.views[column.type], nodes, Reason.DEMAND)
-            for index, each in column.content:
-                shape = self.shapes[index]
-                count = min(each, times(run.room, shape.needs))
-                run = filled(run, [(shape, count)] if count else [])
-                left[index] -= count * nodes
-            draft.runs.append(run)
-        return [(shape, count) for shape, count in zip(self.shapes, left, strict=True) if count > 0]
+    First fit uses the busiest nodes first, so that idle ones may go.
+    """
+    draft.reset(begun)
+    left = [each for each in place_each(draft, asked.launched(draft, found)) if each[1]]
+    if left and asked.there:
+        draft.reset(begun)
+        left = asked.placed(draft, found, asked.launched(draft, found))
+        left = [each for each in place_each(draft, left) if each[1]]
+    refused = launch_for(draft, left, Reason.DEMAND, layer=draft.runs)
+    return refused, judged(asked.problem, asked.recipe_of(draft, begun))
 
 
-def _told(asked: _Asked, found: Solution) -> Mix:
-    names = [asked.views[kind].name for kind in found.binds]
-    binds = tuple(
-        f"no more than {asked.problem.limits[kind]} of {name} may be launched now" for kind, name in zip(found.binds, names, strict=True)
-    )
+def _told(asked: Asked, found: Solution) -> Mix:
+    limits = [(asked.problem.limits[kind], asked.views[kind].name) for kind in found.binds]
+    binds = tuple(f"no more than {limit} of {name} may be launched now" for limit, name in limits)
     return Mix(found.cost / MICRO, None if found.bound is None else found.bound / MICRO, found.steps, binds)

@@ -261,10 +261,10 @@ class Draft:
         return Mark(list(self.runs), len(self.launching), self.live.copy(), self.staying.copy(), self.launches.copy())
 
     def reset(self, mark: Mark) -> None:
-        """Undo every placement and launch since `mark`."""
-        self.runs = mark.runs
+        """Undo every placement and launch since `mark`, which may be gone back to again."""
+        self.runs = list(mark.runs)
         del self.launching[mark.launching :]
-        self.live, self.staying, self.launches = mark.live, mark.staying, mark.launches
+        self.live, self.staying, self.launches = mark.live.copy(), mark.staying.copy(), mark.launches.copy()
 
 
 def sizes(wanted: Iterable[tuple[Shape, int]]) -> list[tuple[Shape, int]]:

@@ -143,13 +143,13 @@ def _rooms(room: dict[str, Fraction], name: str) -> devices.Rooms:
     return devices.rooms(whole, whole)
 
 
-def _has_devices(world: World, entry, demand) -> bool:
-    """Whether a new node has devices left for a demand more, whichever of them its load has come from."""
-    placed, room = _devices(world, entry), world.room[entry["type"]]
+def _has_devices(world: World, name: str, placed: dict[str, devices.Items], demand) -> bool:
+    """Whether a new node of a type has devices left for a demand more, whichever of them its load has come from."""
+    room = world.room[name]
     wanted = devices.wanted_of([(_units(demand["resources"]), 1)])
     return all(
-        all(devices.pack(devices.items(each), left) for left in devices.remainders(placed.get(name, ()), _rooms(room, name)))
-        for name, each in wanted.items()
+        all(devices.pack(devices.items(each), left) for left in devices.remainders(placed.get(kind, ()), _rooms(room, kind)))
+        for kind, each in wanted.items()
     )
 
 
@@ -284,7 +284,7 @@ def _left_out(world: World, demand) -> list[str]:
     for entry in world.plan["placements"]:
         free, _ = _needs(world, entry)
         has_room = labels_ok(demand, world.labels[entry["type"]]) and _fits(free + need, world.room[entry["type"]], {})
-        if not entry["existing"] and has_room and _has_devices(world, entry, demand):
+        if not entry["existing"] and has_room and _has_devices(world, entry["type"], _devices(world, entry), demand):
             wrong.append(f"{demand} is refused, though a new {entry['type']} has room for it")
     there = Counter(node_type for _, node_type, _ in world.existing if node_type != HEAD)
     there.update(world.plan["launches"])
@@ -294,6 +294,7 @@ def _left_out(world: World, demand) -> list[str]:
                 there[name] < each.get("maxWorkers", CEILING)
                 and labels_ok(demand, world.labels[name])
                 and _fits(need, world.room[name], {})
+                and _has_devices(world, name, {}, demand)
             ):
                 wrong.append(f"{demand} is refused, though one more {name} could hold it")
     return wrong

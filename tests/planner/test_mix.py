@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 from rayscaler.model.demand import Bundle, Demand, LabelCondition, LabelSelector, Operator
+from rayscaler.model.node import NodeStatus, RayNode
 from rayscaler.model.nodetype import ClusterConfig, NodeType
 from rayscaler.model.resources import Resources
 from rayscaler.model.state import ClusterState
@@ -95,13 +96,15 @@ def test_a_first_plan_of_work_all_alike_knows_that_it_cannot_be_cheaper():
     assert (found.mix.cost, found.mix.bound, found.mix.gap) == (6.0, pytest.approx(6.0), pytest.approx(0.0))
 
 
-@pytest.mark.parametrize("seed", range(40))
-def test_what_a_first_plan_says_it_costs_at_least_is_no_more_than_it_costs_in_the_end(seed):
-    state = replace(state_of(random.Random(seed)), nodes=(), instances=())
-    first, better = plan(state), plan(state, STEPS)
-    if first.mix is None or first.mix.bound is None or waiting(better):
-        return
-    assert first.mix.bound <= better.mix.bound + 1e-6 <= better.mix.cost + 2e-6
+def test_what_a_first_plan_says_it_costs_at_least_is_no_more_than_it_costs_in_the_end():
+    compared = 0
+    for seed in range(40):
+        state = replace(state_of(random.Random(seed)), nodes=(), instances=())
+        first, better = plan(state), plan(state, STEPS)
+        if first.mix is not None and first.mix.bound is not None and not waiting(better):
+            compared += 1
+            assert first.mix.bound <= better.mix.bound + 1e-6 <= better.mix.cost + 2e-6
+    assert compared > 15
 
 
 def test_a_spend_limit_holds_and_what_it_leaves_out_waits():
@@ -139,6 +142,30 @@ def test_improving_holds_all_limits_is_never_worse_and_the_same_whatever_the_ord
     assert plan(other, STEPS) == better
 
 
+def test_on_random_clusters_it_is_often_cheaper_or_places_more():
+    """Else the case above would show nothing."""
+    better = 0
+    for seed in range(40):
+        state = state_of(random.Random(seed))
+        first, improved = plan(state), plan(state, STEPS)
+        costs = [sum(state.config.node_type(each.node_type).cost for each in found.launches) for found in (first, improved)]
+        better += (waiting(improved), costs[1]) < (waiting(first), costs[0] - 1e-9)
+    assert better >= 5
+
+
+def test_work_goes_where_it_leaves_room_for_the_rest_on_nodes_that_are_there():
+    """First fit puts the 4 on the first node, which three of the 3s would fill, and so has to launch for one of them."""
+    here = tuple(
+        RayNode(f"{index:02x}", "", "own", NodeStatus.RUNNING, Resources.of(CPU=total), Resources.of(CPU=free))
+        for index, (total, free) in enumerate(((90, 9), (10, 4)))  # the busiest first
+    )
+    state = replace(asked(kind("ten", 1.0, CPU=10), demands=[({"CPU": 4}, 1), ({"CPU": 3}, 3)]), nodes=here)
+    assert launched(plan(state)) == {"ten": 1}
+    found = plan(state, STEPS)
+    assert (launched(found), waiting(found)) == ({}, 0)
+    assert check(state, found) == []
+
+
 def test_a_start_that_is_near_the_bound_is_kept():
     problem = Problem(((((0, 4)),),), (2,), ((8,),), (100,), (10,), (frozenset({0}),), total=10)
     start = judged(problem, (Used(Column(0, ((0, 2),)), 1),))
@@ -155,7 +182,7 @@ states = [state_of(random.Random(seed)) for seed in range(8)]
 first = [plan(each) for each in states]
 solvers = [name for name in ("highspy", "numpy") if name in sys.modules]
 made = [sorted((each.node_type, str(each.reserves)) for each in plan(state, 300).launches) for state in states]
-sys.stderr.write(repr((solvers, made)))
+sys.stderr.write(repr((solvers, [], [name for name in ("highspy", "numpy") if name in sys.modules], made)))
 """
 
 
@@ -174,4 +201,4 @@ def test_a_plan_depends_on_no_hash_prints_nothing_and_a_first_one_needs_no_solve
         assert done.stdout == ""
         told.append(done.stderr)
     assert told[0] == told[1]
-    assert told[0].startswith("([], [")
+    assert told[0].startswith("([], [], ['highspy'")

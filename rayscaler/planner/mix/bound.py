@@ -66,7 +66,11 @@ class _Program:
         room, price = self._problem.rooms[kind], self._problem.prices[kind]
         rows = [self._shapes + kind * self._kinds + index for index in range(self._kinds)]
         brings = {row: -_sum(held) / scale for row, held, scale in zip(rows, room, self._scale, strict=True)}
-        self._column(float(price), float(self._problem.limits[kind]), {**brings, self._all: 1.0, self._all + 1: float(price)})
+        self._column(
+            float(price),
+            float(self._problem.limits[kind]),
+            {**brings, self._all: float(self._problem.is_new(kind)), self._all + 1: float(price)},
+        )
         able = [each for each in sorted(self._problem.allowed[kind]) if all(room[i] // amount for i, amount in self._problem.needs[each])]
         for shape in able:
             takes = {rows[index]: amount / self._scale[index] for index, amount in self._problem.needs[shape]}

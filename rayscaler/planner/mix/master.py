@@ -48,7 +48,7 @@ class Master:
             self._shapes + self._types,
             self._shapes + self._types + 1,
         ]
-        amounts = [*(float(each) for _, each in column.content), 1.0, 1.0, price]
+        amounts = [*(float(each) for _, each in column.content), 1.0, float(self._problem.is_new(column.type)), price]
         self._highs.addCol(price, 0.0, lp.INFINITY, len(rows), lp.ints(rows), lp.floats(amounts))
         return True
 

@@ -17,6 +17,7 @@ class Problem:
 
     `needs` and `counts` go by shape; `rooms`, `prices` (millionths per hour), `limits` (nodes that may be launched) and `allowed` (the shapes
     that may lie there) by type. `total` is how many nodes all types together may be, `money` what they may cost (None: anything).
+    The types from index `there` on are nodes that exist: they cost nothing and are none of the total; None: there are no such.
     """
 
     needs: tuple[Needs, ...]
@@ -27,6 +28,11 @@ class Problem:
     allowed: tuple[frozenset[int], ...]
     total: int
     money: int | None = None
+    there: int | None = None
+
+    def is_new(self, kind: int) -> bool:
+        """Whether nodes of a type would be launched."""
+        return self.there is None or kind < self.there
 
 
 class Column(NamedTuple):
@@ -50,6 +56,7 @@ class Solution:
     recipe: tuple[Used, ...]
     unplaced: int
     cost: int
+    nodes: int
     bound: float | None = None
     steps: int = 0
     binds: tuple[int, ...] = ()
@@ -58,7 +65,7 @@ class Solution:
     @property
     def rank(self) -> tuple[int, int, int]:
         """What makes one better than another: less left out, cheaper, fewer nodes."""
-        return self.unplaced, self.cost, sum(each.nodes for each in self.recipe)
+        return self.unplaced, self.cost, self.nodes
 
 
 def judged(problem: Problem, recipe: tuple[Used, ...]) -> Solution:
@@ -67,7 +74,8 @@ def judged(problem: Problem, recipe: tuple[Used, ...]) -> Solution:
     for column, nodes in recipe:
         for shape, each in column.content:
             left[shape] -= each * nodes
-    return Solution(recipe, sum(max(0, each) for each in left), sum(problem.prices[c.type] * nodes for c, nodes in recipe))
+    unplaced, cost = sum(max(0, each) for each in left), sum(problem.prices[column.type] * nodes for column, nodes in recipe)
+    return Solution(recipe, unplaced, cost, sum(nodes for column, nodes in recipe if problem.is_new(column.type)))
 
 
 def least_cost(problem: Problem) -> float:

@@ -6,6 +6,7 @@ The same problem with the same budget gives the same answer; the best so far win
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from rayscaler.planner.mix.bound import bound
 from rayscaler.planner.mix.fill import Filler
@@ -25,7 +26,7 @@ PER_TYPE = 6
 """Columns of one type added in one round."""
 SMALL = 100
 """Pieces of demand that are few enough to look for the best whole numbers."""
-PAIRS = 40
+PAIRS = 60
 """Shapes by types that are few enough for it: above, it would take seconds."""
 BRANCHES = 200
 """Of that search."""
@@ -55,6 +56,7 @@ class _Search:
         self.filler = Filler(problem)
         self.penalty = 10.0 * max(problem.prices, default=1)
         self.master = Master(problem, self.penalty)
+        self.cheapest = min((price for price in problem.prices if price), default=1)
         self.pivots = 0
         self.is_small = sum(problem.counts) <= SMALL and len(problem.counts) * len(problem.rooms) <= PAIRS
 
@@ -96,7 +98,7 @@ class _Search:
         return sum(prices.shapes[shape] * each for shape, each in column.content) / (self.problem.prices[column.type] or 1)
 
     def _told(self, found: Solution, least: float | None, binds: tuple[int, ...]) -> Solution:
-        return Solution(found.recipe, found.unplaced, found.cost, least, self._spent(), binds)
+        return replace(found, bound=least, steps=self._spent(), binds=tuple(kind for kind in binds if self.problem.is_new(kind)))
 
     def _spent(self) -> int:
         return 1 + self.filler.work // LOOKS_PER_STEP + (self.pivots + self.master.iterations) // PIVOTS_PER_STEP
@@ -128,12 +130,13 @@ class _Search:
         open_types = [kind for kind, limit in enumerate(limits) if limit > 0]
         added = dict.fromkeys(open_types, 0)
         floors = [
-            price * (1 - prices.money) - at_most - prices.place for price, at_most in zip(self.problem.prices, prices.types, strict=True)
+            price * (1 - prices.money) - at_most - (prices.place if self.problem.is_new(kind) else 0.0)
+            for kind, (price, at_most) in enumerate(zip(self.problem.prices, prices.types, strict=True))
         ]
         for _, column in self.filler.columns(worth, counts, open_types, floors, is_thorough=is_thorough):
             kind = column.type
             gain = sum(prices.shapes[shape] * each for shape, each in column.content) - floors[kind]
-            if added[kind] < most and gain > least * self.problem.prices[kind] and self._add(column):
+            if added[kind] < most and gain > least * (self.problem.prices[kind] or self.cheapest) and self._add(column):
                 added[kind] += 1
         return sum(added.values())
 
@@ -190,7 +193,7 @@ class _Left:
         self.counts, self.limits = list(problem.counts), list(problem.limits)
         self.total, self.money = problem.total, problem.money
         self.recipe: dict[Column, int] = {}
-        self._prices = problem.prices
+        self._problem = problem
 
     def keep(self, column: Column, nodes: int) -> None:
         """Settle so many nodes of a column."""
@@ -216,8 +219,8 @@ class _Left:
         return any(self._take(column, 1) for _, column in parts)  # the first that can be
 
     def _take(self, column: Column, nodes: int) -> bool:
-        price = self._prices[column.type]
-        nodes = min(nodes, self.limits[column.type], self.total)
+        price, is_new = self._problem.prices[column.type], self._problem.is_new(column.type)
+        nodes = min(nodes, self.limits[column.type], self.total if is_new else nodes)
         if self.money is not None and price:
             nodes = min(nodes, self.money // price)
         content = tuple((shape, each) for shape, each in column.content if self.counts[shape] >= each)
@@ -231,7 +234,7 @@ class _Left:
         for shape, each in content:
             self.counts[shape] -= each * nodes
         self.limits[column.type] -= nodes
-        self.total -= nodes
+        self.total -= nodes if is_new else 0
         self.money = None if self.money is None else self.money - price * nodes
         taken = Column(column.type, content)
         self.recipe[taken] = self.recipe.get(taken, 0) + nodes
