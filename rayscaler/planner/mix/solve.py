@@ -148,7 +148,9 @@ class _Search:
                     self.master.add(column)
             left = _Left(self.problem)
             self.master.want(left.counts, left.limits, left.total, left.money)
-            left.settle(self.master.columns, self.master.solve_whole(BRANCHES))
+            for column, amount in zip(self.master.columns, self.master.solve_whole(BRANCHES), strict=True):
+                for _ in range(round(amount)):
+                    left.keep(column, 1)
             yield tuple(Used(column, nodes) for column, nodes in sorted(left.recipe.items()))
 
     def _dive(self, left: "_Left") -> tuple[Used, ...]:
