@@ -11,8 +11,6 @@ from rayscaler.tasks import News
 
 KEPT = 10_000
 """Changes remembered, at least: some seconds of a cluster that grows as fast as it can, days of one that rests."""
-AT_ONCE = 100
-"""Changes told together at most: more would save nothing."""
 GATHER_S = 0.02
 """From a change until it is told, with those that came meanwhile: of a burst each comes some milliseconds after the one before."""
 
@@ -52,8 +50,8 @@ class History:
             raise BookmarkExpired(f"bookmark: {bookmark[:64]!r}: what came after it is not known here any more; list again")
         return int(number)
 
-    async def after(self, place: int, *, beat_s: float) -> AsyncIterator[tuple[list[InstanceObservation], int]]:
-        """Yield the changes after the place, as many as there are, and the place after them; none where nothing came for `beat_s`.
+    async def after(self, place: int, *, beat_s: float, at_once: int) -> AsyncIterator[tuple[list[InstanceObservation], int]]:
+        """Yield the changes after the place, `at_once` at most, and the place after them; none where nothing came for `beat_s`.
 
         Ends only with an error.
         """
@@ -62,7 +60,7 @@ class History:
                 raise BookmarkExpired("this watch is read too slowly; list again")
             if place < self.place:
                 first = place - self._dropped
-                seen = self._told[first : first + AT_ONCE]
+                seen = self._told[first : first + at_once]
                 place += len(seen)
                 yield seen, place
             elif self._error is not None:

@@ -42,6 +42,9 @@ class Limits:
 class ExecutorService(executor_pb2_grpc.ExecutorServiceServicer):
     """Answers for one executor. Errors of ours leave as statuses by `wire.ErrorInterceptor`."""
 
+    at_once = 100
+    """Changes of a watch that are told in one message at most: more would save nothing."""
+
     def __init__(self, executor: Executor, *, name: str, version: str = __version__, limits: Limits | None = None) -> None:
         self._executor = executor
         self._info = pb.GetInfoResponse(name=name, version=version, protocol_version=VERSION)
@@ -132,7 +135,7 @@ class ExecutorService(executor_pb2_grpc.ExecutorServiceServicer):
         history = self._history(cluster)
         place = history.place_of(request.bookmark) if request.bookmark else history.place
         yield pb.WatchResponse(bookmark=history.bookmark(place))
-        async for seen, after in history.after(place, beat_s=BEAT_S):
+        async for seen, after in history.after(place, beat_s=BEAT_S, at_once=self.at_once):
             for message, left in _messages(seen):
                 message.bookmark = history.bookmark(after - left)
                 yield message

@@ -19,6 +19,7 @@ SLOW_S = 1.8
 class Mutant(ExecutorService):
     """Honest: what mutants are made of. `life` counts its restarts."""
 
+    at_once = 1  # or a mutant could not change, or leave out, one change alone
     delays_s: dict[Phase, float] = {}
     request_bytes = 4 << 20
     health = health_pb2.HealthCheckResponse.SERVING
