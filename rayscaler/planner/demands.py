@@ -10,6 +10,7 @@ from rayscaler.model.plan import Mix
 from rayscaler.planner import refuse
 from rayscaler.planner.asked import Asked, Limits
 from rayscaler.planner.choose import Wanted
+from rayscaler.planner.limits import MILLION
 from rayscaler.planner.mix.problem import Problem, Solution, judged, least_cost
 from rayscaler.planner.packing import launch_for, place_each
 from rayscaler.planner.sim import Draft, Mark, sizes, times
@@ -18,8 +19,6 @@ MOST_SHAPES = 1_000
 """A mix of more is not improved: its linear program would take seconds."""
 MOST_THERE = 50
 """Different nodes that are there, or on their way, of which the mix is told; of more only what first fit leaves over."""
-MICRO = 1_000_000
-"""Prices are in millionths."""
 
 
 def serve(draft: Draft, steps: int = 0) -> None:
@@ -82,4 +81,4 @@ def _carried_out(draft: Draft, asked: Asked, found: Solution, begun: Mark) -> tu
 def _told(asked: Asked, found: Solution) -> Mix:
     limits = [(asked.problem.limits[kind], asked.views[kind].name) for kind in found.binds]
     binds = tuple(f"no more than {limit} of {name} may be launched now" for limit, name in limits)
-    return Mix(found.cost / MICRO, None if found.bound is None else found.bound / MICRO, found.steps, binds)
+    return Mix(found.cost / MILLION, None if found.bound is None else found.bound / MILLION, found.steps, binds)

@@ -77,12 +77,11 @@ def speed_room(draft: Draft, view: TypeView) -> int:
 
 
 def _room_of(draft: Draft, view: TypeView) -> int:
-    config = draft.state.config
     return max(
         0,
         min(
             _left(view.node_type.max_workers, draft.live[view.name]),
-            _left(_most(config), draft.live.total()),
+            total_room(draft),
             _probes(draft, view),
             _affordable(draft, view),
         ),
@@ -107,8 +106,8 @@ def _probes(draft: Draft, view: TypeView) -> int:
 
 def _affordable(draft: Draft, view: TypeView) -> int:
     """Return how many more the spend limit pays for. Whatever exists is paid for until it is gone."""
-    limit, price = draft.state.config.spend_limit, draft.prices[view.name]
-    return MANY if limit is None or not price else (round(limit * MILLION) - _spent(draft)) // price
+    left, price = money(draft), draft.prices[view.name]
+    return MANY if left is None or not price else left // price
 
 
 def _spent(draft: Draft) -> int:
@@ -166,7 +165,7 @@ def obstacle(draft: Draft, view: TypeView, *, is_speed_bound: bool) -> tuple[Rea
 def _shared_obstacle(draft: Draft, view: TypeView) -> tuple[Reason, str] | None:
     """Return what of that which all types share is used up."""
     config, live = draft.state.config, draft.live.total()
-    if _left(_most(config), live) <= 0:
+    if total_room(draft) <= 0:
         hint = "; set spec.maxWorkers to have more" if config.max_workers == UNLIMITED else ""
         return Reason.MAX_WORKERS, f"the cluster has {live} of at most {counted(_most(config), 'worker')}{hint}"
     if _affordable(draft, view) <= 0:
