@@ -87,7 +87,7 @@ def choose(draft: Draft, wanted: Mapping[Shape, int], memo: Memo, *, is_speed_bo
         return None
     first = min(prefix for prefix, _ in found)
     views = [view for prefix, view in found if prefix == first]
-    biggest = _biggest(draft) if all(view.node_type.cost is not None for view in views) else None
+    biggest = draft.biggest if all(view.node_type.cost is not None for view in views) else None
     view, filled = min(_filled(draft, views, wanted, memo, biggest=biggest, is_close=is_close), key=lambda each: each[1].order)
     room = limits.room(draft, view)
     return Pick(view, filled.content, min(room, limits.speed_room(draft, view)) if is_speed_bound else room)
@@ -133,11 +133,6 @@ def fill(draft: Draft, view: TypeView, wanted: Mapping[Shape, int], memo: Memo, 
 def _special(view: TypeView, lead: Shape) -> int:
     asked = lead.bundle.resources.amounts
     return sum(1 for name in view.node_type.resources if name not in COMMON and name not in asked)
-
-
-def _biggest(draft: Draft) -> tuple[int, ...]:
-    """Return the most of each kind that any type brings: what amounts of different kinds are weighed by."""
-    return tuple(max(brought) for brought in zip(*(view.brings for view in draft.views), strict=True))
 
 
 def _order(view: TypeView, content: Wanted, room: Room, *, biggest: tuple[int, ...] | None, is_close: bool) -> Order:

@@ -7,6 +7,7 @@ A run is an immutable tuple, so undoing a trial is going back to the old list.
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from rayscaler.model.demand import Bundle, Gang
@@ -210,7 +211,6 @@ class Draft:
     is_priced: bool = False
     leaving: set[str] = field(default_factory=set)
     mix: Mix | None = None
-    by_name: dict[str, TypeView] = field(default_factory=dict)
     ranks: dict[tuple[Shape, Labels], int | None] = field(default_factory=dict)
 
     def rank(self, shape: Shape, labels: Labels) -> int | None:
@@ -232,9 +232,16 @@ class Draft:
 
     def view(self, name: str) -> TypeView | None:
         """Return the node type of that name as seen here."""
-        if not self.by_name:
-            self.by_name = {view.name: view for view in reversed(self.views)}
-        return self.by_name.get(name)
+        return self._by_name.get(name)
+
+    @cached_property
+    def _by_name(self) -> dict[str, TypeView]:
+        return {view.name: view for view in reversed(self.views)}
+
+    @cached_property
+    def biggest(self) -> tuple[int, ...]:
+        """The most of each kind that any type brings: what amounts of different kinds are weighed by."""
+        return tuple(max(brought) for brought in zip(*(view.brings for view in self.views), strict=True))
 
     def price(self, name: str) -> int:
         """Return what nodes of that type are compared by when some of them are to go: nothing, unless every type has a cost."""
