@@ -13,9 +13,8 @@ from rayscaler.model.instance import Reason
 from rayscaler.model.nodetype import ClusterConfig
 from rayscaler.model.plan import NOWHERE, Mix, Plan
 from rayscaler.model.state import ClusterState
+from rayscaler.planner.mix.problem import NEAR
 
-WORTH = 0.03
-"""A mix that is at most so much dearer than what none can be cheaper than is launched at once."""
 STEPS_PER_S = 500
 """Steps of the planner that fit into a second of the budget: a step is about a millisecond, and half the time is for the way there and back
 and for a machine that has other things to do."""
@@ -122,7 +121,7 @@ def pays(first: Plan, config: ClusterConfig) -> bool:
         return False
     costs = [each.cost for each in config.node_types if each.cost is not None]
     bound = first.mix.bound or min(costs, default=first.mix.cost)
-    return first.mix.cost > bound * (1 + WORTH)
+    return first.mix.cost > bound * (1 + NEAR)
 
 
 def is_better(found: Plan, first: Plan) -> bool:

@@ -9,9 +9,10 @@ from rayscaler.errors import Unavailable
 from rayscaler.model.instance import Reason
 from rayscaler.model.plan import Mix
 from rayscaler.model.state import ClusterState
+from rayscaler.planner.mix.problem import NEAR
 from rayscaler.planner.plan import plan
 from rayscaler.reconciler import cluster, improve
-from rayscaler.reconciler.improve import STEPS_PER_S, WORTH, is_better, pays
+from rayscaler.reconciler.improve import STEPS_PER_S, is_better, pays
 from rayscaler.settings import Timings
 from tests.reconciler.builders import config, node_type, tasks
 from tests.reconciler.world import world
@@ -183,7 +184,7 @@ async def test_a_state_too_big_to_send_is_not_asked_about(monkeypatch):
 
 def test_a_small_gap_is_launched_at_once():
     launched = priced_of(4)
-    near = replace(launched, mix=Mix(4.0, 4.0 / (1 + WORTH)))
+    near = replace(launched, mix=Mix(4.0, 4.0 / (1 + NEAR)))
     assert pays(launched, DEAR)
     assert not pays(near, DEAR)
     assert pays(replace(launched, mix=Mix(4.0, 3.0)), DEAR)

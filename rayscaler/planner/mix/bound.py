@@ -2,9 +2,9 @@
 
 from typing import NamedTuple
 
-from rayscaler.planner.devices import Devices
 from rayscaler.planner.mix import lp
 from rayscaler.planner.mix.problem import Problem
+from rayscaler.planner.sim import amounts, times
 
 EXACT = 1e-6
 """Smaller than this, a share is none."""
@@ -46,7 +46,7 @@ class _Program:
         """The column of each type's nodes."""
         self._problem = problem
         self._shapes, self._kinds = len(problem.counts), len(problem.rooms[0]) if problem.rooms else 0
-        self._scale = [max((_sum(room[kind]) for room in problem.rooms), default=1) or 1 for kind in range(self._kinds)]
+        self._scale = [max(each) or 1 for each in zip(*map(amounts, problem.rooms), strict=True)]
         self._all = self._shapes + len(problem.rooms) * self._kinds
         for count in problem.counts:
             self._row(float(count), lp.INFINITY)
@@ -65,13 +65,13 @@ class _Program:
         """Add a type's columns and return how many."""
         room, price = self._problem.rooms[kind], self._problem.prices[kind]
         rows = [self._shapes + kind * self._kinds + index for index in range(self._kinds)]
-        brings = {row: -_sum(held) / scale for row, held, scale in zip(rows, room, self._scale, strict=True)}
+        brings = {row: -amount / scale for row, amount, scale in zip(rows, amounts(room), self._scale, strict=True)}
         self._column(
             float(price),
             float(self._problem.limits[kind]),
             {**brings, self._all: float(self._problem.is_new(kind)), self._all + 1: float(price)},
         )
-        able = [each for each in sorted(self._problem.allowed[kind]) if all(room[i] // amount for i, amount in self._problem.needs[each])]
+        able = [each for each in sorted(self._problem.allowed[kind]) if times(room, self._problem.needs[each])]
         for shape in able:
             takes = {rows[index]: amount / self._scale[index] for index, amount in self._problem.needs[shape]}
             self._column(0.0, lp.INFINITY, {shape: 1.0, **takes})
@@ -82,7 +82,3 @@ class _Program:
 
     def _column(self, price: float, most: float, rows: dict[int, float]) -> None:
         self.highs.addCol(price, 0.0, most, len(rows), lp.ints(tuple(rows)), lp.floats(tuple(rows.values())))
-
-
-def _sum(held: int | Devices) -> int:
-    return held.total if isinstance(held, Devices) else held

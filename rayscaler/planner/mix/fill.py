@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from rayscaler.planner.devices import Devices
-from rayscaler.planner.mix.problem import Column, Content, Needs, Problem, Room
+from rayscaler.planner.mix.problem import Column, Content, Problem
+from rayscaler.planner.sim import Room, amounts, less, times
 
 PROMISING = 0.85
 """Exchanges are tried where a greedy fill is worth at least so much of what it has to be worth."""
@@ -41,12 +41,12 @@ class Filler:
 
     def columns(
         self, worth: Sequence[float], counts: Sequence[int], open_types: Sequence[int], floors: Sequence[float], *, is_thorough: bool
-    ) -> list[tuple[float, Column]]:
-        """Return the best fills found with at most `counts` of each shape: (worth of what lies there, column), by type and worth.
+    ) -> list[Column]:
+        """Return the best fills found with at most `counts` of each shape, by type and worth of what lies there.
 
         `floors` is what a fill of each type has to be worth; thorough looks at exchanges too where fills are not far from it.
         """
-        found: list[tuple[float, Column]] = []
+        found: list[Column] = []
         self._round += 1
         for index in open_types:
             kind = self._types[index]
@@ -63,7 +63,7 @@ class Filler:
             if best is None or best[1] < PROMISING * floors[index]:
                 kind.rests_until = self._round + REST
             ranked = sorted(fills.items(), key=lambda each: (-each[1], each[0]))
-            found += [(value, Column(index, content)) for content, value in ranked]
+            found += [Column(index, content) for content, _ in ranked]
         return found
 
     def led(self, worth: Sequence[float], counts: Sequence[int], open_types: Sequence[int], floors: Sequence[float]) -> list[Column]:
@@ -83,56 +83,44 @@ class Filler:
     def every(self, kind: int, counts: Sequence[int], most: int) -> list[Column] | None:
         """Return every fill of a type that nothing can be added to; None where there are more than `most`."""
         found: list[Column] = []
-        shapes = self._types[kind].shapes
+        shapes, enough = self._types[kind].shapes, self.work + most * LOOKS_PER_FILL
 
         def go(position: int, room: Room, content: Content) -> bool:
             if position == len(shapes):
                 there = dict(content)
-                if content and not any(self._fits(room, each) and there.get(each, 0) < counts[each] for each in shapes):
+                if content and not any(times(room, self._needs[each]) and there.get(each, 0) < counts[each] for each in shapes):
                     found.append(Column(kind, content))
                 return len(found) <= most
             shape = shapes[position]
-            limit = min([counts[shape], *(room[index] // amount for index, amount in self._needs[shape])])
+            limit = min(counts[shape], times(room, self._needs[shape]))
             self.work += 1 + limit
             for count in range(limit, -1, -1):
                 taken = ((shape, count),) if count else ()
-                if not go(position + 1, self._room(room, taken), content + taken) or self.work > most * LOOKS_PER_FILL:
+                if not go(position + 1, self._room(room, taken), content + taken) or self.work > enough:
                     return False
             return True
 
-        self.work, before = 0, self.work
-        is_done = go(0, self._types[kind].room, ())
-        self.work += before
-        return found if is_done else None
-
-    def _fits(self, room: Room, shape: int) -> bool:
-        return all(room[index] // amount for index, amount in self._needs[shape])
+        return found if go(0, self._types[kind].room, ()) else None
 
     def fill(self, room: Room, order: Sequence[int], counts: Sequence[int], content: dict[int, int] | None = None) -> dict[int, int]:
         """Return what a node takes in this order, each shape as often as goes in, added to `content`."""
         content = {} if content is None else content
-        left, needs_of = list(room), self._needs
         self.work += len(order)
         for shape in order:
-            most = counts[shape] - content.get(shape, 0)
-            for index, amount in needs_of[shape]:
-                held = left[index] // amount
-                if held < most:
-                    most = held
-                    if most <= 0:
-                        break
+            needs = self._needs[shape]
+            most = min(times(room, needs), counts[shape] - content.get(shape, 0))
             if most > 0:
                 content[shape] = content.get(shape, 0) + most
-                _take(left, needs_of[shape], most)
+                room = less(room, needs, most)
         return content
 
     def holds(self, kind: int, content: Content) -> bool:
         """Whether an empty node of a type holds the content."""
-        shapes, left = self._types[kind].shares, list(self._types[kind].room)
+        room = self._types[kind].room
         for shape, count in content:
-            if shape not in shapes or any(left[index] // amount < count for index, amount in self._needs[shape]):
+            if shape not in self._types[kind].shares or times(room, self._needs[shape]) < count:
                 return False
-            _take(left, self._needs[shape], count)
+            room = less(room, self._needs[shape], count)
         return True
 
     def _exchange(self, fills: dict[Content, float], kind: "_Type", prices: "_Prices", best: tuple[Content, float]) -> None:
@@ -169,22 +157,15 @@ class Filler:
         found: list[tuple[float, int]] = []
         self.work += len(prices.order)
         for shape in prices.order:
-            most = prices.counts[shape] - there.get(shape, 0)
-            for index, amount in self._needs[shape]:
-                held = room[index] // amount
-                if held < most:
-                    most = held
-                    if most <= 0:
-                        break
+            most = min(times(room, self._needs[shape]), prices.counts[shape] - there.get(shape, 0))
             if most > 0:
                 found.append((-prices.worth[shape] * most, shape))
         return found
 
     def _room(self, room: Room, content: Content) -> Room:
-        left = list(room)
         for shape, count in content:
-            _take(left, self._needs[shape], count)
-        return tuple(left)
+            room = less(room, self._needs[shape], count)
+        return room
 
     def _add(self, fills: dict[Content, float], content: dict[int, int], worth: Sequence[float]) -> tuple[Content, float]:
         made = tuple(sorted(content.items()))
@@ -200,12 +181,12 @@ class _Type:
     def __init__(self, problem: Problem, index: int) -> None:
         self.room = problem.rooms[index]
         self.rests_until = 0
-        brings = [held.total if isinstance(held, Devices) else held for held in self.room]
+        brings = amounts(self.room)
         self.shapes: list[int] = []
         self.shares: dict[int, dict[int, float]] = {}
         for shape in sorted(problem.allowed[index]):
             needs = problem.needs[shape]
-            if all(self.room[kind] // amount for kind, amount in needs):
+            if times(self.room, needs):
                 self.shapes.append(shape)
                 self.shares[shape] = {kind: amount / brings[kind] for kind, amount in needs}
         kinds = sorted({kind for shares in self.shares.values() for kind in shares})
@@ -236,9 +217,3 @@ def _one_fewer(content: Content) -> Iterator[Content]:
     for position, (shape, count) in enumerate(content):
         rest = ((shape, count - 1),) if count > 1 else ()
         yield (*content[:position], *rest, *content[position + 1 :])
-
-
-def _take(left: list[int | Devices], needs: Needs, count: int) -> None:
-    for index, amount in needs:
-        held = left[index]
-        left[index] = held.without(amount, count) if type(held) is Devices else held - amount * count

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from rayscaler.planner.devices import Devices
+from rayscaler.planner.sim import Needs, Room, amounts
 
-Room = tuple[int | Devices, ...]
-Needs = tuple[tuple[int, int], ...]
+NEAR = 0.03
+"""A mix that is at most so much dearer than what none can be cheaper than is good enough."""
 Content = tuple[tuple[int, int], ...]
 """(index of shape, how many of it on one node), by index."""
 
@@ -88,16 +88,11 @@ def least_cost(problem: Problem) -> float:
 
 
 def _least_of(problem: Problem, kind: int) -> float:
-    prices = [_price_of(price, room[kind]) for price, room in zip(problem.prices, problem.rooms, strict=True)]
+    brings = [amounts(room)[kind] for room in problem.rooms]
+    prices = [price / amount if amount else None for price, amount in zip(problem.prices, brings, strict=True)]  # of one unit of the kind
     total = 0.0
     for shape, (needs, count) in enumerate(zip(problem.needs, problem.counts, strict=True)):
         amount = dict(needs).get(kind, 0)
         able = [price for price, allowed in zip(prices, problem.allowed, strict=True) if shape in allowed and price is not None]
         total += amount * count * min(able, default=0.0)
     return total
-
-
-def _price_of(price: int, held: int | Devices) -> float | None:
-    """Return what one unit of a kind costs where a node is bought for it alone; None where a node has none of it."""
-    amount = held.total if isinstance(held, Devices) else held
-    return price / amount if amount else None

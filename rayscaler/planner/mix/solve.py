@@ -12,14 +12,12 @@ from rayscaler.planner.mix.bound import bound
 from rayscaler.planner.mix.fill import Filler
 from rayscaler.planner.mix.lp import Unsolved
 from rayscaler.planner.mix.master import Master, Prices
-from rayscaler.planner.mix.problem import Column, Problem, Solution, Used, judged
+from rayscaler.planner.mix.problem import NEAR, Column, Problem, Solution, Used, judged
 
 LOOKS_PER_STEP = 3_000
 """Shapes looked at in fills that make a step."""
 PIVOTS_PER_STEP = 20
 """Iterations of the simplex method that make a step."""
-NEAR = 0.03
-"""A start this near to the bound is good enough."""
 SHARE = 0.6
 """Of the budget that columns are made for; the rest is for the dive."""
 PER_TYPE = 6
@@ -42,10 +40,10 @@ SURE = 0.75
 """What of a column's use is rounded up in a dive, where nothing is used whole."""
 
 
-def solve(problem: Problem, start: Solution, steps: int, *, near: float = NEAR) -> Solution:
+def solve(problem: Problem, start: Solution, steps: int) -> Solution:
     """Return the best mix found in `steps`, or the start where nothing better was."""
     try:
-        return _Search(problem, start, steps).run(near)
+        return _Search(problem, start, steps).run()
     except Unsolved:
         return start
 
@@ -60,11 +58,11 @@ class _Search:
         self.pivots = 0
         self.is_small = sum(problem.counts) <= SMALL and len(problem.counts) * len(problem.rooms) <= PAIRS
 
-    def run(self, near: float) -> Solution:
+    def run(self) -> Solution:
         least = bound(self.problem, self.penalty)
         self.pivots += least.iterations
         start = self._told(self.start, least.cost, least.binds)
-        if least.cost is not None and not start.unplaced and start.cost <= least.cost * (1 + near):
+        if least.cost is not None and not start.unplaced and start.cost <= least.cost * (1 + NEAR):
             return start
         for used in self.start.recipe:
             self.master.add(used.column)
@@ -133,7 +131,7 @@ class _Search:
             price * (1 - prices.money) - at_most - (prices.place if self.problem.is_new(kind) else 0.0)
             for kind, (price, at_most) in enumerate(zip(self.problem.prices, prices.types, strict=True))
         ]
-        for _, column in self.filler.columns(worth, counts, open_types, floors, is_thorough=is_thorough):
+        for column in self.filler.columns(worth, counts, open_types, floors, is_thorough=is_thorough):
             kind = column.type
             gain = sum(prices.shapes[shape] * each for shape, each in column.content) - floors[kind]
             if added[kind] < most and gain > least * (self.problem.prices[kind] or self.cheapest) and self._add(column):
