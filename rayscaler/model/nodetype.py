@@ -76,6 +76,7 @@ class Head:
 class ClusterConfig:
     """One cluster's definition. `upscaling_speed` and `spend_limit` (per hour, in the unit of costs) None are unlimited, `floor_after_driver_s` NEVER keeps floors until they are taken back.
 
+    `consolidation` lets idle nodes go before their timeout where others could have done their work too.
     `executor` is the name of one that is built in, a plugin's address, or `exec` for a plugin that is started by its `command`.
     """
 
@@ -86,6 +87,7 @@ class ClusterConfig:
     spend_limit: float | None = None
     idle_timeout_s: float = IDLE_TIMEOUT_S
     floor_after_driver_s: float = FLOOR_AFTER_DRIVER_S
+    consolidation: bool = False
     executor: str = "local"
     command: tuple[str, ...] = ()
     head: Head = field(default_factory=Head)

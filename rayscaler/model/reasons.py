@@ -44,6 +44,7 @@ MEANINGS: Mapping[Reason, Meaning] = {
     Reason.HEADROOM: Meaning("its node type's headroom keeps it ready for what comes", Mover.OPERATOR),
     Reason.REPLACES: Meaning("work runs on a node that somebody else is about to end, and will need another", Mover.NOBODY),
     Reason.IDLE: Meaning("it was idle for its timeout and nothing needed it", Mover.NOBODY),
+    Reason.CONSOLIDATED: Meaning("other nodes could have done all its work for an idle timeout; it goes at an idle moment", Mover.NOBODY),
     Reason.UNNEEDED: Meaning("nothing needs this launch any more; it is called off", Mover.NOBODY),
     Reason.MAX_WORKERS: Meaning("the cluster's maxWorkers is reached", Mover.OPERATOR),
     Reason.MAX_WORKERS_OF_TYPE: Meaning("the node type's maxWorkers is reached", Mover.OPERATOR),

@@ -69,7 +69,8 @@ class ClusterState:
     `held` is how many of a node type are kept as a minimum because a head was lost (design §2.8).
     `learned` is what a node of a type brings, where nodes of its make have joined with something else than the definition says.
     `unneeded_since` says since when an in-flight instance has not been needed; `is_landing` that work has just landed, so that some of
-    the demand may be that work. `misfits` is what nodes turned out not to have.
+    the demand may be that work. `misfits` is what nodes turned out not to have. `busiest` is the most that was in use on a
+    node, by ray_node_id, where that was seen for its idle timeout at least since a consolidation.
     """
 
     now: float
@@ -85,6 +86,7 @@ class ClusterState:
     unneeded_since: tuple[tuple[str, float], ...] = ()
     misfits: tuple[Misfit, ...] = ()
     learned: tuple[tuple[str, Resources], ...] = ()
+    busiest: tuple[tuple[str, Resources], ...] = ()
     is_landing: bool = False
     unneeded_grace_s: float = 10.0
     node_dead_grace_s: float = 5.0

@@ -27,4 +27,5 @@ def plan(state: ClusterState, steps: int = 0) -> Plan:
     stuck.make_way(draft)
     shrink.unneeded(draft)
     shrink.idle(draft)
+    shrink.consolidate(draft)
     return answer.plan_of(draft)

@@ -14,6 +14,7 @@ from rayscaler.model.plan import Drain, Termination
 from rayscaler.model.words import counted
 from rayscaler.planner import limits, stuck
 from rayscaler.planner.sim import Draft, loaded_members
+from rayscaler.planner.spare import Hosts, Place
 
 
 def dead(draft: Draft) -> None:
@@ -239,6 +240,53 @@ def idle(draft: Draft) -> None:
         timeout_s = draft.state.config.idle_timeout_of(instance.node_type)
         text = f"idle for {-negative_idle_s:.0f} s, the timeout is {timeout_s:g} s, and nothing needs it"
         _end_or_drain(draft, instance, Reason.IDLE, text, is_idle_enough=True)
+
+
+def consolidate(draft: Draft) -> None:
+    """Drain idle nodes, dearest first, whose work of the last idle timeout would have fit on others beside theirs (opt-in).
+
+    Ray alone decides where work goes, so an idle moment is all that can be waited for. Nothing goes while anything waits or is on its way:
+    what was in use is not all there is then.
+    """
+    if not draft.state.config.consolidation or draft.state.no_end is not None or _is_wanting(draft):
+        return
+    places = _places(draft)
+    needed = loaded_members(draft.floor)
+    spare = _above_headroom(draft, _above_least(draft, Counter(each.node_type for each in _staying(draft))))
+    idle_s = {each: found for each, _ in places if (found := _idle_s(draft, each)) is not None and each.instance_id not in needed}
+    busy = [place for instance, place in places if instance not in idle_s]
+    idle = sorted(
+        (pair for pair in places if pair[0] in idle_s),
+        key=lambda each: (-draft.price(each[0].node_type), -idle_s[each[0]], each[0].instance_id),
+    )
+    hosts = Hosts([*busy, *(place for _, place in reversed(idle))])
+    for instance, place in idle:
+        host = hosts.take(place) if spare[instance.node_type] > 0 else None
+        if host is not None:
+            spare[instance.node_type] -= 1
+            text = f"for an idle timeout at least {place.used} was in use on it at most, which {host} has room for beside its own"
+            _end_or_drain(draft, instance, Reason.CONSOLIDATED, text, is_idle_enough=True)
+
+
+def _is_wanting(draft: Draft) -> bool:
+    """Whether anything waits that could be had, or is on its way."""
+    is_placed = any(run.load for run in draft.runs)
+    is_flying = bool(draft.launching) or any(each.is_in_flight for each in _staying(draft))
+    return is_placed or is_flying or any(not each.is_never for each in draft.infeasible)
+
+
+def _places(draft: Draft) -> list[tuple[Instance, Place]]:
+    """Return the nodes of which it is known what was in use, by name."""
+    busiest = dict(draft.state.busiest)
+    found: list[tuple[Instance, Place]] = []
+    for each in sorted(_staying(draft), key=lambda each: each.instance_id):
+        row, view = draft.rows.get(each.instance_id), draft.view(each.node_type)
+        if row is None or view is None or not row.takes_work or each.node_dead_since is not None:
+            continue
+        if row.ray_node_id in busiest:
+            labels = frozenset(view.node_type.labels)
+            found.append((each, Place(each.instance_id, row.total, busiest[row.ray_node_id], labels)))
+    return found
 
 
 def _above_least(draft: Draft, counts: Counter[str]) -> Counter[str]:

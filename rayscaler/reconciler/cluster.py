@@ -21,14 +21,14 @@ from rayscaler.model.plan import Plan
 from rayscaler.model.state import ClusterState
 from rayscaler.model.status import ClusterStatus, DefinitionStatus
 from rayscaler.planner.plan import plan
-from rayscaler.reconciler import drivers, pacing, publish, unfinished
+from rayscaler.reconciler import drivers, pacing, peaks, publish, unfinished
 from rayscaler.reconciler.admission import Order, admit
 from rayscaler.reconciler.apply import apply, end_overdue
 from rayscaler.reconciler.calls import Calls, Fact
 from rayscaler.reconciler.explain.whole import explain
 from rayscaler.reconciler.improve import Improver, Wait
 from rayscaler.reconciler.memory import Memory
-from rayscaler.reconciler.state import build_state, next_due, next_fresh, sight
+from rayscaler.reconciler.state import build_state, next_due, next_fresh, seen_at, sight
 from rayscaler.reconciler.worth import Worth
 from rayscaler.settings import HEARTBEAT_READINGS, Timings
 from rayscaler.store.base import ClusterRecord, Store
@@ -98,6 +98,7 @@ class ClusterReconciler:
         self._fresh_due: float | None = None
         self._blind: Reason | None = None
         self._blind_since: float | None = None
+        self._peaks: peaks.Known = {}
         self._cycle = _Cycle()
 
     @property
@@ -202,7 +203,7 @@ class ClusterReconciler:
                 return
             memory.cycle += 1
             end_overdue(memory, now)
-            state = build_state(memory, now)
+            state = self._with_peaks(build_state(memory, now))
             first = plan(state)
             decided = self._wait.decide(state, first)
             scene = state, first if self._wait.is_on else decided
@@ -229,6 +230,15 @@ class ClusterReconciler:
             self._cycle.is_running = False
             self._fold(self._clock.now())
 
+    def _with_peaks(self, state: ClusterState) -> ClusterState:
+        """Return the state with what was in use at most, as of the last snapshot: the state's own rows show what has just landed as free."""
+        snapshot = self._memory.snapshot
+        if state.no_end is not None or snapshot is None:
+            self._peaks = {}  # what was not seen all the time is not known
+            return state
+        self._peaks = peaks.follow(self._peaks, state.config, snapshot.nodes, seen_at(self._memory, state.now))
+        return replace(state, busiest=peaks.whole(self._peaks))
+
     def _conclude(self, decided: Plan, now: float) -> None:
         """Note what the cycle leaves: the state for the GCS, what is over, when more may be decided."""
         memory = self._memory
@@ -237,6 +247,8 @@ class ClusterReconciler:
             memory.mix = MixExplanation(now, decided.mix, self._wait.outcome)
         memory.state_version = self._state.version
         memory.end_cycle(now)
+        if any(each.reason is Reason.CONSOLIDATED for each in decided.drains):
+            self._peaks = {}  # the others are to show first what the work of these is to them
         self._fresh_due = next_fresh(memory)
         if not decided.is_empty:
             log.info("cycle", cluster=self.name, cycle=memory.cycle, **publish.summary(decided, self._wait.outcome))

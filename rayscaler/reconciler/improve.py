@@ -138,6 +138,7 @@ def facts(state: ClusterState) -> object:
         nodes=tuple(replace(each, idle_s=0.0) for each in state.nodes),
         expectations=tuple(replace(each, until=0.0) for each in state.expectations),
         unneeded_since=(),
+        busiest=(),
     ), tuple((each.instance_id, each.node_type, each.status) for each in state.instances)
 
 

@@ -22,6 +22,7 @@ spec:
   upscalingSpeed: 1.5
   idleTimeout: 1m30s
   floorAfterDriver: 2m
+  consolidation: true
   executor: local
   head:
     resources: {CPU: 0}
@@ -258,7 +259,7 @@ UNKNOWN = [
     (("spec", "workerGroupSpecs"), "spec.workerGroupSpecs: 'workerGroupSpecs': unknown key; did you mean nodeTypes?"),
     (("spec", "upscalingMode"), "spec.upscalingMode: 'upscalingMode': unknown key; did you mean upscalingSpeed?"),
     ((*SMALL, "rayStartParams"), "spec.nodeTypes[0].rayStartParams: 'rayStartParams': unknown key; did you mean startParams?"),
-    (("spec", "a\nb"), "spec['a\\nb']: 'a\\nb': unknown key; one of: executor"),
+    (("spec", "a\nb"), "spec['a\\nb']: 'a\\nb': unknown key; one of: consolidation, executor"),
 ]
 
 

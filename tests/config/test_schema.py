@@ -95,6 +95,7 @@ def test_what_one_refuses_the_other_refuses_at_the_same_place(document):
 FULL = changed("spec", "head", "template", to={"spec": {}})
 FULL["spec"]["nodeTypes"][0] |= {"hostsPerReplica": 1, "headroom": 1, "template": {"spec": {}}, "updatePolicy": "Recreate"}
 FULL["spec"]["spendLimit"] = 5
+FULL["spec"]["consolidation"] = True
 FULL["spec"]["nodeTypes"][1]["cost"] = 0
 VALUES = [
     None, True, False, 0, 1, 2.0, -1, 1.5, 10**6 + 1, 10**19, "", "a", "A b", "x\0", "a\n", "1", "never", "5m", "4Gi", "local", "unix:///a", {"exec": ["a"]}, "Rolling", "Cluster",

@@ -6,6 +6,7 @@ from rayscaler.model.instance import IN_FLIGHT, InstanceStatus, Reason
 from rayscaler.model.node import NodeStatus
 from tests.properties.world import World, fits, label_ok
 
+SOFT = (Reason.IDLE, Reason.CONSOLIDATED, Reason.UNNEEDED)
 LEAVING = (InstanceStatus.DRAINING, InstanceStatus.TERMINATING)
 
 
@@ -27,6 +28,8 @@ def ends(world: World) -> list[str]:
                 wrong.append(f"{drain} is of a node that is not idle long enough")
             if drain.is_preemption or instance.drain_not_before > world.state.now or drain.instance_id in needed:
                 wrong.append(f"{drain} is not allowed")
+        elif drain.reason is Reason.CONSOLIDATED:
+            wrong += _consolidation_breaches(world, drain, instance, is_needed=drain.instance_id in needed)
         elif drain.reason is Reason.OUTDATED:
             wrong += _update_breaches(world, drain, instance, is_needed=drain.instance_id in needed)
         if (drain.deadline_s is not None) != (instance is not None and instance.ends_at is not None):
@@ -77,6 +80,28 @@ def _could_be_asked_of(world: World, row) -> bool:
     return any(fits(each, total, total) and label_ok(each, dict(row.labels)) for each in usable)
 
 
+def _consolidation_breaches(world: World, drain, instance, *, is_needed: bool) -> list[str]:
+    """It was asked for, the node is idle, nothing else is wanted, and what stays had room for all that went."""
+    state, plan = world.state, world.plan
+    row = next(each for each in state.nodes if each.ray_node_id == drain.ray_node_id)
+    busiest = dict(state.busiest)
+    wrong = []
+    if not state.config.consolidation or row.status is not NodeStatus.IDLE or row.ray_node_id not in busiest:
+        wrong.append(f"{drain} is of a node that is busy or was not seen for long enough, or nobody asked for it")
+    if drain.is_preemption or instance.drain_not_before > state.now or is_needed:
+        wrong.append(f"{drain} is not allowed")
+    if plan.launches or any(not each.is_never for each in plan.infeasible) or any(not each.is_constraint for each in plan.placements):
+        wrong.append(f"{drain} though something is wanted")
+    going = {each.ray_node_id for each in plan.drains}
+    gone = {each.ray_node_id for each in plan.drains if each.reason is Reason.CONSOLIDATED}
+    staying = [each for each in state.nodes if each.ray_node_id in busiest and each.ray_node_id not in going]
+    for name in row.total:
+        room = sum(each.total.get(name, 0) - busiest[each.ray_node_id].get(name, 0) for each in staying)
+        if sum(busiest[each].get(name, 0) for each in gone) > room:
+            wrong.append(f"{drain}: those that stay have too little {name}")
+    return wrong
+
+
 def _left_running(world: World, ended: set[str]) -> list[str]:
     """Nothing that the definition does not make any more stays in flight, where ends are allowed at all (CD-5, CD-6)."""
     if world.state.no_end is not None:
@@ -94,7 +119,7 @@ def _minimum_breaches(world: World, ended: set[str]) -> list[str]:
         before = [each.instance_id for each in world.instances.values() if each.node_type == name and each.status not in LEAVING]
         after = [each for each in before if each not in ended]
         soft = {
-            each.instance_id for each in (*world.plan.drains, *world.plan.terminations) if each.reason in (Reason.IDLE, Reason.UNNEEDED)
+            each.instance_id for each in (*world.plan.drains, *world.plan.terminations) if each.reason in SOFT
         }
         is_rolling = node_type.update_policy == "Rolling"
         rolled = {each.instance_id for each in world.plan.drains if each.reason is Reason.OUTDATED} & set(before) if is_rolling else set()

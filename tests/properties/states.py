@@ -98,6 +98,7 @@ def configs(draw, *, is_steady: bool, device="", least=0):
         max_workers=maximum if maximum == UNLIMITED else max(maximum, fewest),
         upscaling_speed=None if is_steady else draw(st.sampled_from([None, None, 1.0])),
         idle_timeout_s=60.0,
+        consolidation=draw(st.booleans()),
         spend_limit=draw(st.sampled_from([None, None, None, 3.0, 8.0])) if all(each.cost is not None for each in types) else None,
     )
 
@@ -223,10 +224,23 @@ def cluster_states(draw, *, is_steady: bool = False, device: str | None = None):
         unneeded_since=tuple((each.instance_id, NOW - draw(st.sampled_from([1.0, 60.0]))) for each in instances if each.is_in_flight),
         held=draw(st.sampled_from([(), (), (("ant", 3),), (("ant", 1), ("bee", 4), ("gone", 2))])),
         learned=tuple((each.name, draw(resources())) for each in config.node_types if draw(st.sampled_from([False] * 4 + [True]))),
+        busiest=draw(peaks(found)),
         is_landing=False if is_steady else draw(st.booleans()),
         no_launch=blind,
         no_end=blind or (None if is_steady else draw(st.sampled_from([None] * 8 + [Reason.SETTLING]))),
     )
+
+
+@st.composite
+def peaks(draw, nodes: tuple[RayNode, ...]):
+    """Return what was in use at most on some nodes: no less than is now."""
+    found = []
+    for row in nodes:
+        if draw(st.booleans()):
+            least = {name: amount - row.available.get(name, 0) for name, amount in row.total.items()}
+            share = draw(st.sampled_from([0, 0, 1, 2, 4]))
+            found.append((row.ray_node_id, Resources({name: max(least[name], amount * share // 4) for name, amount in row.total.items()})))
+    return tuple(found)
 
 
 @st.composite

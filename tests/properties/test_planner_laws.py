@@ -40,6 +40,7 @@ def carried_out(state: ClusterState, found: Plan) -> ClusterState:
         instances=tuple(instances),
         expectations=tuple(expectations),
         unneeded_since=tuple((each, since.get(each, NOW)) for each in found.unneeded),
+        busiest=() if any(each.reason is Reason.CONSOLIDATED for each in found.drains) else state.busiest,
     )
 
 
@@ -113,8 +114,8 @@ def test_nothing_is_launched_or_ended_once_the_launches_have_joined(state):
     assert found.terminations == ()
     for each in map(Named, found.drains):
         node_type = each.node_type_of(after)
-        assert each.reason in (Reason.IDLE, Reason.OUTDATED)
-        assert state.config.node_type(node_type).min_workers or held.get(node_type)
+        assert each.reason in (Reason.IDLE, Reason.CONSOLIDATED, Reason.OUTDATED)
+        assert each.reason is Reason.CONSOLIDATED or state.config.node_type(node_type).min_workers or held.get(node_type)
     assert check(after, found) == []
 
 

@@ -101,6 +101,7 @@ def state(story: dict) -> ClusterState:
         ),
         learned=tuple((name, resources(total)) for name, total in sorted(story["given"].get("learned", {}).items())),
         unneeded_since=tuple((name, NOW - ago) for name, ago in story["given"].get("unneededFor", {}).items()),
+        busiest=tuple((f"node-{name}", resources(used)) for name, used in sorted(story["given"].get("busiest", {}).items())),
         held=tuple(sorted(story["given"].get("held", {}).items())),
         no_launch=Reason(story["given"]["blind"]) if "blind" in story["given"] else None,
         no_end=Reason(story["given"]["blind"]) if "blind" in story["given"] else None,

@@ -15,6 +15,7 @@ from rayscaler.model.instance import Instance, InstanceStatus, Reason
 from rayscaler.model.nodetype import NEVER, ClusterConfig
 from rayscaler.model.plan import Launch, Plan
 from rayscaler.model.state import ClusterState, Expectation
+from rayscaler.reconciler import peaks
 from rayscaler.reconciler.state import LATE_S
 
 HEAD = "head"
@@ -45,6 +46,7 @@ class Fleet:
         self._instances: dict[str, Instance] = {}
         self._expectations: dict[str, Expectation] = {}
         self._unneeded_since: dict[str, float] = {}
+        self._peaks: peaks.Known = {}
         self._number = count()
         self._costs = {each.name: each.cost or 0.0 for each in config.node_types}
         if config.head.resources:
@@ -62,14 +64,17 @@ class Fleet:
 
     def state(self, now: float, demands: tuple[Demand, ...]) -> ClusterState:
         """Return what the planner is asked."""
+        nodes = tuple(node.row(now) for node in self.nodes.values())
+        self._peaks = peaks.follow(self._peaks, self._config, nodes, now)
         return ClusterState(
             now=now,
             config=self._config,
             instances=tuple(self._instances.values()),
-            nodes=tuple(node.row(now) for node in self.nodes.values()),
+            nodes=nodes,
             demands=demands,
             expectations=tuple(self._expectations.values()),
             unneeded_since=tuple(self._unneeded_since.items()),
+            busiest=peaks.whole(self._peaks),
             unneeded_grace_s=self._assumed.unneeded_grace_s,
         )
 
@@ -85,6 +90,8 @@ class Fleet:
                 self._instances[node.name], status=InstanceStatus.DRAINING, since=now, drain_accepted=True, reason=each.reason
             )
             self.end_if_drained(node, now)
+        if any(each.reason is Reason.CONSOLIDATED for each in plan.drains):
+            self._peaks = {}
         for launch in plan.launches:
             yield self._launch(launch, now)
 

@@ -1,0 +1,63 @@
+"""Which nodes the others could do without: those whose work, at its most, fits on another beside what that one has at its most.
+
+Owns the arithmetic of consolidation. Knows nothing of instances, limits or what is asked for now.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from rayscaler.model.resources import DEVICES, UNIT, Resources
+from rayscaler.planner.devices import devices
+
+MOST_TRIES = 20_000
+"""Pairs of nodes looked at for one plan; whoever is left over stays until the next round."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A node: what it has, the most of it that was in use, and what its type's definition calls it."""
+
+    name: str
+    total: Resources
+    used: Resources
+    labels: frozenset[tuple[str, str]] = frozenset()
+
+
+class Hosts:
+    """Nodes that stay, in the order in which they are tried, with all that is to fit on them."""
+
+    def __init__(self, places: Iterable[Place]) -> None:
+        self._places = {each.name: each for each in places}
+        self._used = {each.name: each.used for each in self._places.values()}
+        self._taken: set[str] = set()
+        self._tries = 0
+
+    def take(self, going: Place) -> str | None:
+        """Give all work of a node to one that stays; None where none has room, or it is itself to take another's.
+
+        To one, since only the sum of its work is known, not in which pieces it comes; and to one with its labels, since work may ask for them.
+        """
+        if going.name in self._taken:
+            return None
+        for name, place in self._places.items():
+            self._tries += 1
+            if self._tries > MOST_TRIES:
+                return None
+            if name != going.name and going.labels <= place.labels and _holds(place.total, self._used[name], going.used):
+                self._used[name] = self._used[name].add(going.used)
+                self._taken.add(name)
+                self._places.pop(going.name, None)
+                return name
+        return None
+
+
+def _holds(total: Resources, used: Resources, more: Resources) -> bool:
+    return all(_has(name, total.get(name, 0), used.get(name, 0), amount) for name, amount in more.items_sorted)
+
+
+def _has(name: str, total: int, used: int, amount: int) -> bool:
+    """Whether so much is left. Of devices only sums are known: what is above one is taken to need whole ones."""
+    if name not in DEVICES:
+        return total - used >= amount
+    wanted = amount if amount < UNIT else -(-amount // UNIT) * UNIT
+    return devices(total, max(0, total - used)) // wanted > 0
