@@ -68,7 +68,17 @@ def valid(draw) -> dict[str, Any]:
             **most,
             **draw(st.sampled_from([{}, {"spendLimit": None}, {"spendLimit": min(costs + draw(FEW), 1e6)} if costs <= 1e6 else {}])),
         }
-    spec = draw(mapping({}, upscalingSpeed=COSTS, idleTimeout=TIMEOUTS, floorAfterDriver=TIMEOUTS, consolidation=st.booleans(), executor=EXECUTORS, head=HEADS))
+    spec = draw(
+        mapping(
+            {},
+            upscalingSpeed=COSTS,
+            idleTimeout=TIMEOUTS,
+            floorAfterDriver=TIMEOUTS,
+            consolidation=st.booleans(),
+            executor=EXECUTORS,
+            head=HEADS,
+        )
+    )
     root = {"apiVersion": native.API_VERSION, "kind": "Cluster", "metadata": {"name": draw(st.sampled_from(["demo", "a1"]))}}
     return draw(
         st.sampled_from([root, {**root, "spec": {**spec, **most, "nodeTypes": types}}, {**root, "spec": {**spec, "nodeTypes": types}}])

@@ -85,6 +85,7 @@ def test_a_good_document_becomes_the_definition_it_says():
         upscaling_speed=1.5,
         idle_timeout_s=90.0,
         floor_after_driver_s=120.0,
+        consolidation=True,
         head=Head(start_params=(("port", "6390"),), env=(("EMPTY", ""), ("LEVEL", "debug"))),
     )
 

@@ -118,9 +118,7 @@ def _minimum_breaches(world: World, ended: set[str]) -> list[str]:
     for name, node_type in world.types.items():
         before = [each.instance_id for each in world.instances.values() if each.node_type == name and each.status not in LEAVING]
         after = [each for each in before if each not in ended]
-        soft = {
-            each.instance_id for each in (*world.plan.drains, *world.plan.terminations) if each.reason in SOFT
-        }
+        soft = {each.instance_id for each in (*world.plan.drains, *world.plan.terminations) if each.reason in SOFT}
         is_rolling = node_type.update_policy == "Rolling"
         rolled = {each.instance_id for each in world.plan.drains if each.reason is Reason.OUTDATED} & set(before) if is_rolling else set()
         joined = [each for each in before if world.instances[each].status is InstanceStatus.RUNNING]

@@ -7,7 +7,11 @@ from tests.properties.world import World
 
 def wrongly_ready(world: World) -> list[str]:
     wrong = []
-    softly = {each.instance_id for each in (*world.plan.drains, *world.plan.terminations) if each.reason in (Reason.IDLE, Reason.CONSOLIDATED, Reason.UNNEEDED)}
+    softly = {
+        each.instance_id
+        for each in (*world.plan.drains, *world.plan.terminations)
+        if each.reason in (Reason.IDLE, Reason.CONSOLIDATED, Reason.UNNEEDED)
+    }
     for name, node_type in world.types.items():
         ready = _ready(world, name)
         if any(each.node_type == name and each.reason is Reason.HEADROOM for each in world.plan.launches) and ready > node_type.headroom:
