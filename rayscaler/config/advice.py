@@ -35,6 +35,8 @@ def _all(config: ClusterConfig, spec: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem(f"{path}.resources", "{}", f"{each.name} brings nothing, so no task that asks for something fits on it")
         if any(costs) and each.cost is None:
             yield Problem(f"{path}.cost", "None", "other types have a cost; it is compared only where every type that fits has one")
+        if each.cost is None and raw.get("costFactor") is not None:
+            yield Problem(f"{path}.costFactor", f"{each.cost_factor:g}", "says nothing without a cost")
         yield from _hasty(f"{path}.idleTimeout", raw.get("idleTimeout"), each.idle_timeout_s)
         yield from _unused(config.executor == LOCAL, config.executor, f"{path}.template", raw.get("template"))
         if config.executor == KUBERNETES:

@@ -23,7 +23,7 @@ METADATA = {"name"}
 SPEC = {"maxWorkers", "upscalingSpeed", "spendLimit", "idleTimeout", "floorAfterDriver", "consolidation", "executor", "head", "nodeTypes"}
 HEAD = {"resources", "startParams", "env", "template"}
 TYPE = {
-    "name", "minWorkers", "maxWorkers", "resources", "labels", "cost", "priority", "headroom", "spot",
+    "name", "minWorkers", "maxWorkers", "resources", "labels", "cost", "costFactor", "priority", "headroom", "spot",
     "hostsPerReplica", "idleTimeout", "startParams", "env", "template", "updatePolicy",
 }  # fmt: skip
 _PLACES = {"at the top": ROOT, "in spec": SPEC, "in spec.head": HEAD, "in a node type": TYPE}
@@ -128,6 +128,7 @@ def _node_type(read: Reader, path: str, value: object, executor: str) -> NodeTyp
         resources=read.resources(f"{path}.resources", raw.get("resources")),
         labels=read.pairs(path, "labels", raw.get("labels")),
         cost=read.number(f"{path}.cost", raw.get("cost"), None, low=0, whole=False),
+        cost_factor=read.number(f"{path}.costFactor", raw.get("costFactor"), 1.0, low=0, whole=False),
         priority=read.number(f"{path}.priority", raw.get("priority"), 0, low=-MOST),
         headroom=read.number(f"{path}.headroom", raw.get("headroom"), 0, low=0),
         is_spot=read.boolean(f"{path}.spot", raw.get("spot")),

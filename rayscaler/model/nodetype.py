@@ -31,7 +31,7 @@ class UpdatePolicy(StrEnum):
 class NodeType:
     """A kind of node: what it brings, how many there may be. `idle_timeout_s` None means the cluster's, NEVER none at all.
 
-    `headroom` is how many are kept ready beside those that something is put on. `template` is a pod template as JSON text, "" where there is none: or what a plugin takes it for; where no pods are made it means nothing else.
+    `cost_factor` is what its cost is multiplied by where types are compared. `headroom` is how many are kept ready beside those that something is put on. `template` is a pod template as JSON text, "" where there is none: or what a plugin takes it for; where no pods are made it means nothing else.
     """
 
     name: str
@@ -40,6 +40,7 @@ class NodeType:
     min_workers: int = 0
     max_workers: int = UNLIMITED
     cost: float | None = None
+    cost_factor: float = 1.0
     priority: int = 0
     headroom: int = 0
     is_spot: bool = False
@@ -48,6 +49,11 @@ class NodeType:
     start_params: tuple[tuple[str, str], ...] = ()
     update_policy: UpdatePolicy = UpdatePolicy.ROLLING
     template: str = ""
+
+    @property
+    def weighed_cost(self) -> float | None:
+        """What it is compared by with other types; what is spent is its cost."""
+        return None if self.cost is None else self.cost * self.cost_factor
 
     def is_made_like(self, other: "NodeType") -> bool:
         """Whether a worker launched as one could as well have been launched as the other; limits, prices, timeouts and policies are no part of it."""

@@ -127,7 +127,7 @@ NOWHERE = Placements()
 
 @dataclass(frozen=True)
 class Mix:
-    """How good the launches on demand are: `cost` is theirs in the definition's unit, `bound` what no mix can be cheaper than, None: not reckoned.
+    """How good the launches on demand are: `cost` is theirs in the definition's unit, times each type's costFactor, `bound` what no mix can be cheaper than, None: not reckoned.
 
     `steps` is how much work went into making it cheaper (0: the first answer), `binds` what keeps it from being cheaper, in words.
     """

@@ -22,8 +22,9 @@ class Limits(NamedTuple):
 
     @classmethod
     def of(cls, draft: Draft) -> "Limits":
-        """Return those of a draft as it is now."""
-        return cls(tuple(min(limits.room(draft, view), MANY) for view in draft.views), limits.total_room(draft), limits.money(draft))
+        """Return those of a draft as it is now. The mix knows one price of a type: where that is weighed, money is for the first plan to count."""
+        money = limits.money(draft) if draft.prices == draft.weighed else None
+        return cls(tuple(min(limits.room(draft, view), MANY) for view in draft.views), limits.total_room(draft), money)
 
 
 class Asked:
@@ -45,7 +46,7 @@ class Asked:
             needs=tuple(shape.needs for shape, _ in wanted),
             counts=tuple(count for _, count in wanted),
             rooms=(*(view.room for view in self.views), *(run.room for run in there)),
-            prices=(*(draft.prices[view.name] for view in self.views), *(0 for _ in there)),
+            prices=(*(draft.weighed[view.name] for view in self.views), *(0 for _ in there)),
             limits=(*limited.rooms, *(len(run.members) for run in there)),
             allowed=tuple(map(frozenset, allowed)),
             total=limited.total,

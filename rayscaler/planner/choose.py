@@ -148,4 +148,4 @@ def _order(view: TypeView, content: Wanted, room: Room, *, biggest: tuple[int, .
 def _price(view: TypeView, left: tuple[int, ...], biggest: tuple[int, ...]) -> int:
     """Return the cost of the node per served amount, amounts of different kinds weighed by the biggest of each."""
     served = sum((view.brings[i] - left[i]) * MICRO // biggest[i] for i in view.kinds if biggest[i])
-    return round((view.node_type.cost or 0) * MICRO) * MICRO // max(served, 1)
+    return round((view.node_type.weighed_cost or 0) * MICRO) * MICRO // max(served, 1)

@@ -32,13 +32,19 @@ def serve(draft: Draft, steps: int = 0) -> None:
         asked = Asked(draft, left, limits)
         first = judged(asked.problem, asked.recipe_of(draft, begun))
         draft.mix = _told(asked, first if first.unplaced else replace(first, bound=least_cost(asked.problem))) if first.nodes else None
-        if steps and len(wanted) <= MOST_SHAPES and draft.state.config.upscaling_speed is None:
+        if steps and len(wanted) <= MOST_SHAPES and _is_mixed(draft):
             able = [run for run in there if any(times(run.room, shape.needs) for shape, _ in wanted)]
             if len(able) <= MOST_THERE:
                 refused = _improved(draft, Asked(draft, wanted, limits, able), begun, refused, steps)
             else:
                 refused = _improved(draft, asked, placed, refused, steps)
     draft.infeasible.extend(refuse.bundle(draft, shape, count) for shape, count in refused)
+
+
+def _is_mixed(draft: Draft) -> bool:
+    """Whether the mix knows every limit: not the upscaling speed, nor what may be spent where types are compared by something else."""
+    config = draft.state.config
+    return config.upscaling_speed is None and (config.spend_limit is None or draft.prices == draft.weighed)
 
 
 def _improved(draft: Draft, asked: Asked, begun: Mark, refused: Wanted, steps: int) -> Wanted:

@@ -53,7 +53,8 @@ def draft_of(state: ClusterState) -> Draft:
         rows=rows,
         displaced=displaced,
         backoffs={each.node_type: each for each in state.backoffs},
-        prices=_prices(types, instances),
+        prices=_prices(types, instances, is_weighed=False),
+        weighed=_prices(types, instances, is_weighed=True),
         is_priced=all(each.cost is not None for each in types),
         least=_least(types, dict(state.held)),
         live=Counter(each.node_type for each in instances),
@@ -265,11 +266,11 @@ def _least(types: Iterable[NodeType], held: Mapping[str, int]) -> dict[str, int]
     return {each.name: max(each.min_workers, held.get(each.name, 0)) for each in types}
 
 
-def _prices(types: Iterable[NodeType], instances: Iterable[Instance]) -> dict[str, int]:
+def _prices(types: Iterable[NodeType], instances: Iterable[Instance], *, is_weighed: bool) -> dict[str, int]:
     """Return each type's cost in millionths, 0 where there is none; of a type that is gone, what it was when its nodes were launched."""
-    known = {each.name: each.cost for each in types}
-    gone = {each.node_type: each.made_as.cost for each in instances if each.made_as is not None and each.node_type not in known}
-    return {name: round((cost or 0) * PPM) for name, cost in {**gone, **known}.items()}
+    known = {each.name: each for each in types}
+    gone = {each.node_type: each.made_as for each in instances if each.made_as is not None and each.node_type not in known}
+    return {name: round(((each.weighed_cost if is_weighed else each.cost) or 0) * PPM) for name, each in {**gone, **known}.items()}
 
 
 def _largest(names: Iterable[str], types: Iterable[NodeType], nodes: Iterable[RayNode]) -> dict[str, int]:

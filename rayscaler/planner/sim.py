@@ -177,7 +177,7 @@ class Draft:
 
     `least` is how many of a type are to stay: its minimum, or what is held for it if that is more. `live` counts all that exists or is launched here (against maxima), `staying` those of it that are not on their way out (for
     minimums). `standing` and `launches` are what the upscaling speed counts (model/instance.py). `floor` is the second view of the same nodes, by totals, that the constraint is planned on.
-    `prices` are what one node of a type costs per hour, in millionths, and
+    `prices` are what one node of a type costs per hour, in millionths, `weighed` what it is compared by (costFactor), and
     `is_priced` is that every type has a cost. `displaced` is what of `demands` is work that still runs, on nodes that are about to end.
     """
 
@@ -208,6 +208,7 @@ class Draft:
     unneeded: list[str] = field(default_factory=list)
     displaced: dict[Bundle, int] = field(default_factory=dict)
     prices: dict[str, int] = field(default_factory=dict)
+    weighed: dict[str, int] = field(default_factory=dict)
     is_priced: bool = False
     leaving: set[str] = field(default_factory=set)
     mix: Mix | None = None
@@ -245,7 +246,7 @@ class Draft:
 
     def price(self, name: str) -> int:
         """Return what nodes of that type are compared by when some of them are to go: nothing, unless every type has a cost."""
-        return self.prices.get(name, 0) if self.is_priced else 0
+        return self.weighed.get(name, 0) if self.is_priced else 0
 
     def launch(self, view: TypeView, count: int, reason: Reason) -> NodeRun:
         """Count `count` launches in and return their run, empty; the caller adds it where it belongs."""

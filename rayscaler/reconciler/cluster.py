@@ -79,8 +79,7 @@ class ClusterReconciler:
         """
         self._shared = shared or Shared()
         self._told = told
-        self._executor = executor
-        self._store = store
+        self._executor, self._store = executor, store
         self._clock = clock
         self._timings = timings
         self._head_address, self._served_head = head_address, served_head

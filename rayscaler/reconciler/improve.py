@@ -119,7 +119,7 @@ def pays(first: Plan, config: ClusterConfig) -> bool:
     """
     if first.mix is None or not any(each.reason is Reason.DEMAND for each in first.launches):
         return False
-    costs = [each.cost for each in config.node_types if each.cost is not None]
+    costs = [each.weighed_cost for each in config.node_types if each.weighed_cost is not None]
     bound = first.mix.bound or min(costs, default=first.mix.cost)
     return first.mix.cost > bound * (1 + NEAR)
 

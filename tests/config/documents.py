@@ -46,7 +46,7 @@ HEADS = mapping({}, resources=RESOURCES, env=ENV, template=TEMPLATES).flatmap(
 @st.composite
 def node_types(draw, name: str) -> dict[str, Any]:
     fields = mapping(
-        {"name": st.just(name)}, resources=RESOURCES, labels=LABELS, cost=COSTS, priority=st.integers(-5, 5), spot=st.booleans(),
+        {"name": st.just(name)}, resources=RESOURCES, labels=LABELS, cost=COSTS, costFactor=COSTS, priority=st.integers(-5, 5), spot=st.booleans(),
         hostsPerReplica=st.just(1), headroom=FEW, idleTimeout=TIMEOUTS, startParams=FLAGS, env=ENV, template=TEMPLATES,
         updatePolicy=st.sampled_from(["OnDelete", "Rolling", "Recreate"]),
     )  # fmt: skip

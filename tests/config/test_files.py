@@ -81,6 +81,7 @@ def test_anchors_and_merges_are_no_second_key():
             "{nodeTypes: [{name: x, resources: {CPU: 1}}, {name: y, cost: 1, resources: {CPU: 2}}]}",
             "spec.nodeTypes[0].cost: None: other types have a cost",
         ),
+        ("{nodeTypes: [{name: x, costFactor: 2, resources: {CPU: 1}}]}", "spec.nodeTypes[0].costFactor: 2: says nothing without a cost"),
     ],
 )
 def test_what_is_hardly_meant_is_a_warning_and_the_definition_is_taken(spec, said):

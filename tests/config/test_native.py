@@ -35,6 +35,7 @@ spec:
     resources: {CPU: 2, memory: 4Gi}
     labels: {zone: b, disk: fast}
     cost: 0.1
+    costFactor: 1.5
     priority: -2
     headroom: 2
     spot: true
@@ -72,6 +73,7 @@ def test_a_good_document_becomes_the_definition_it_says():
                 min_workers=1,
                 max_workers=4,
                 cost=0.1,
+                cost_factor=1.5,
                 priority=-2,
                 headroom=2,
                 is_spot=True,
@@ -249,7 +251,7 @@ UNKNOWN = [
     (("spec", "maxworkers"), "spec.maxworkers: 'maxworkers': unknown key; did you mean maxWorkers?"),
     (("spec", "head", "resource"), "spec.head.resource: 'resource': unknown key; did you mean resources?"),
     ((*SMALL, "minWorker"), "spec.nodeTypes[0].minWorker: 'minWorker': unknown key; did you mean minWorkers?"),
-    ((*SMALL, "zzz"), "unknown key; one of: cost, env, headroom, hostsPerReplica"),
+    ((*SMALL, "zzz"), "unknown key; one of: cost, costFactor, env, headroom"),
     (("spec", "suspend"), "spec.suspend: 'suspend': not yet"),
     (("spec", "headroom"), "spec.headroom: 'headroom': unknown key; it belongs in a node type"),
     (("spec", "schedules"), "spec.schedules: 'schedules': not yet"),

@@ -97,6 +97,7 @@ FULL["spec"]["nodeTypes"][0] |= {"hostsPerReplica": 1, "headroom": 1, "template"
 FULL["spec"]["spendLimit"] = 5
 FULL["spec"]["consolidation"] = True
 FULL["spec"]["nodeTypes"][1]["cost"] = 0
+FULL["spec"]["nodeTypes"][1]["costFactor"] = 1.5
 VALUES = [
     None, True, False, 0, 1, 2.0, -1, 1.5, 10**6 + 1, 10**19, "", "a", "A b", "x\0", "a\n", "1", "never", "5m", "4Gi", "local", "unix:///a", {"exec": ["a"]}, "Rolling", "Cluster",
     [], [1], [{"name": "a"}], {}, {"a": 1}, {"a": None}, {"A B": "x"}, {"name": "a"}, {"CPU": 0.5}, {"a": 0.5},
@@ -132,6 +133,7 @@ EDGES = [
     ((*TYPE, "minWorkers"), 0, -1),
     ((*TYPE, "headroom"), 0, -1),
     ((*TYPE, "cost"), 10**6, 10**6 + 0.1),
+    ((*TYPE, "costFactor"), 0, -0.1),
     ((*TYPE, "priority"), -(10**6), -(10**6) - 1),
     ((*TYPE, "hostsPerReplica"), 1, 2),
     ((*TYPE, "hostsPerReplica"), 1.0, True),

@@ -78,6 +78,7 @@ def node_types(draw, name: str, costs=(None, 0.5, 2.0), device=""):
         min_workers=minimum if maximum == UNLIMITED else min(minimum, maximum),
         max_workers=maximum,
         cost=draw(st.sampled_from(costs)),
+        cost_factor=draw(st.sampled_from([1.0, 1.0, 1.0, 1.5, 0.5])),
         headroom=draw(st.sampled_from([0, 0, 0, 1, 2])),
         priority=draw(st.sampled_from([0, 0, 1])),
         idle_timeout_s=draw(st.sampled_from([None, 10.0, NEVER])),
