@@ -20,7 +20,18 @@ from rayscaler.model.nodetype import (
 API_VERSION = "rayscaler.io/v1"
 ROOT = {"apiVersion", "kind", "metadata", "spec"}
 METADATA = {"name"}
-SPEC = {"maxWorkers", "upscalingSpeed", "spendLimit", "idleTimeout", "floorAfterDriver", "consolidation", "executor", "head", "nodeTypes"}
+SPEC = {
+    "maxWorkers",
+    "upscalingSpeed",
+    "spendLimit",
+    "idleTimeout",
+    "floorAfterDriver",
+    "consolidation",
+    "devices",
+    "executor",
+    "head",
+    "nodeTypes",
+}
 HEAD = {"resources", "startParams", "env", "template"}
 TYPE = {
     "name", "minWorkers", "maxWorkers", "resources", "labels", "cost", "costFactor", "priority", "headroom", "spot",
@@ -76,6 +87,7 @@ def cluster(document: object, executor: str = LOCAL) -> ClusterConfig:
         idle_timeout_s=read.idle_timeout("spec.idleTimeout", spec.get("idleTimeout"), IDLE_TIMEOUT_S) or 0.0,
         floor_after_driver_s=read.idle_timeout("spec.floorAfterDriver", spec.get("floorAfterDriver"), FLOOR_AFTER_DRIVER_S) or 0.0,
         consolidation=read.boolean("spec.consolidation", spec.get("consolidation")),
+        devices=read.devices("spec.devices", spec.get("devices")),
         executor=executor,
         command=command,
         head=_head(read, spec.get("head"), executor),

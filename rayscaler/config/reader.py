@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from rayscaler.config import quantity, shown
 from rayscaler.errors import Problem
 from rayscaler.model.nodetype import NEVER
-from rayscaler.model.resources import UNIT, WHOLE, Resources
+from rayscaler.model.resources import DEVICES, UNIT, WHOLE, Resources
 
 NAME = re.compile(r"[a-z]([a-z0-9-]{0,51}[a-z0-9])?")
 """A DNS-1035 label short enough for the names made of it."""
@@ -141,6 +141,23 @@ class Reader:
             except ValueError as error:
                 self.problem(where, raw, str(error))
         return Resources(amounts)
+
+    def devices(self, path: str, value: object) -> tuple[str, ...]:
+        """Return names of resources that come as devices, sorted; CPUs and bytes never do."""
+        if value is None:
+            return ()
+        if not isinstance(value, list):
+            self.problem(path, value, "must be a list of resources' names")
+            return ()
+        found = []
+        for index, name in enumerate(value):
+            if not isinstance(name, str) or not _RESOURCE.fullmatch(name) or name in WHOLE - DEVICES:
+                self.problem(f"{path}[{index}]", name, "must be the name of a resource that comes as devices")
+            elif name in found:
+                self.problem(path, name, "stands there twice")
+            else:
+                found.append(name)
+        return tuple(sorted(found))
 
     def pairs(self, path: str, kind: str, value: object, special: Mapping[str, Rule] | None = None) -> tuple[tuple[str, str], ...]:
         """Return the names and texts of a mapping such as env, sorted; `special` has the rules for the texts of some names."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 
-from rayscaler.model.resources import Resources
+from rayscaler.model.resources import DEVICES, Resources
 
 UNLIMITED = -1
 """A maximum that is not set."""
@@ -82,6 +82,7 @@ class Head:
 class ClusterConfig:
     """One cluster's definition. `upscaling_speed` and `spend_limit` (per hour, in the unit of costs) None are unlimited, `floor_after_driver_s` NEVER keeps floors until they are taken back.
 
+    `devices` are resources that Ray hands out one by one here, beside those that it always does.
     `consolidation` lets idle nodes go before their timeout where others could have done their work too.
     `executor` is the name of one that is built in, a plugin's address, or `exec` for a plugin that is started by its `command`.
     """
@@ -94,6 +95,7 @@ class ClusterConfig:
     idle_timeout_s: float = IDLE_TIMEOUT_S
     floor_after_driver_s: float = FLOOR_AFTER_DRIVER_S
     consolidation: bool = False
+    devices: tuple[str, ...] = ()
     executor: str = "local"
     command: tuple[str, ...] = ()
     head: Head = field(default_factory=Head)
@@ -101,6 +103,11 @@ class ClusterConfig:
     def node_type(self, name: str) -> NodeType | None:
         """Return the node type of that name, or None if the definition has none (any more)."""
         return self._of_name.get(name)
+
+    @cached_property
+    def device_names(self) -> frozenset[str]:
+        """All resources that Ray hands out one by one."""
+        return DEVICES.union(self.devices)
 
     @cached_property
     def _of_name(self) -> dict[str, NodeType]:

@@ -12,7 +12,7 @@ from rayscaler.model.instance import ENDED, STANDING, Instance, InstanceStatus
 from rayscaler.model.node import NodeStatus, RayNode
 from rayscaler.model.nodetype import NodeType
 from rayscaler.model.raynames import GROUP_MARK
-from rayscaler.model.resources import DEVICES, IMPLICIT_PREFIX, NODE_PREFIX, UNIT, Resources
+from rayscaler.model.resources import IMPLICIT_PREFIX, NODE_PREFIX, UNIT, Resources
 from rayscaler.model.state import ClusterState, Expectation, Misfit
 from rayscaler.planner.devices import Devices, devices
 from rayscaler.planner.sim import EXPECTED, HEAD, SETTLED, Draft, Labels, NodeRun, Promise, Room, Shape, TypeView, amounts
@@ -44,7 +44,7 @@ def draft_of(state: ClusterState) -> Draft:
     return Draft(
         state=state,
         names=tuple(names),
-        views=tuple(_view(each, names, learned.get(each.name)) for each in types),
+        views=tuple(_view(each, names, state.config.device_names, learned.get(each.name)) for each in types),
         shapes=shapes,
         demands=_sorted_counts(demands, shapes),
         constraint=_sorted_counts(constraint, shapes),
@@ -141,7 +141,7 @@ class _Capacity:
         made_as = instance.made_as
         if view is None or made_as is None or made_as.is_made_like(view.node_type):
             return view
-        return _view(made_as, self.draft.names)
+        return _view(made_as, self.draft.names, self.draft.device_names)
 
     def _join(self, pairs: Iterable[tuple[NodeRun, NodeRun]]) -> None:
         for _, group in groupby(pairs, key=_but_members):
@@ -157,9 +157,9 @@ class _Capacity:
         marks = self.marks_asked.intersection(row.dynamic_labels) if self.marks_asked else frozenset()
         total = self.rooms.get(row.total)
         if total is None:
-            total = self.rooms[row.total] = _room(row.total, self.draft.names)
+            total = self.rooms[row.total] = _room(row.total, self.draft.names, self.draft.device_names)
         self.totals.add((labels, total))
-        free = total if row.available == row.total else _room(row.available, self.draft.names, row.total)
+        free = total if row.available == row.total else _room(row.available, self.draft.names, self.draft.device_names, row.total)
         if row.ray_node_id in self.misfits:
             free = self._learned(row, free)
         rest = (name,), frozenset(marks)
@@ -278,15 +278,15 @@ def _largest(names: Iterable[str], types: Iterable[NodeType], nodes: Iterable[Ra
     return {name: max((source.get(name, 0) for source in sources), default=0) for name in names}
 
 
-def _room(held: Resources, names: Iterable[str], total: Resources | None = None) -> Room:
+def _room(held: Resources, names: Iterable[str], units: frozenset[str], total: Resources | None = None) -> Room:
     """Return amounts by name, devices one by one; an implicit resource that a node has not listed yet is there in full (DK-8)."""
     listed = held.amounts
     whole = listed if total is None else total.amounts
-    return tuple([_held(name, listed, whole) for name in names])
+    return tuple([_held(name, listed, whole, name in units) for name in names])
 
 
-def _held(name: str, listed: Mapping[str, int], whole: Mapping[str, int]) -> int | Devices:
-    if name in DEVICES:
+def _held(name: str, listed: Mapping[str, int], whole: Mapping[str, int], is_device: bool) -> int | Devices:
+    if is_device:
         return devices(whole.get(name, 0), listed.get(name, 0))
     found = listed.get(name)
     if found is None:  # all used up is left out
@@ -294,8 +294,8 @@ def _held(name: str, listed: Mapping[str, int], whole: Mapping[str, int]) -> int
     return max(0, found)
 
 
-def _view(node_type: NodeType, names: Sequence[str], learned: Resources | None = None) -> TypeView:
-    room = _room(node_type.resources if learned is None else learned, names)
+def _view(node_type: NodeType, names: Sequence[str], units: frozenset[str], learned: Resources | None = None) -> TypeView:
+    room = _room(node_type.resources if learned is None else learned, names, units)
     brings = amounts(room)
     kinds = tuple(i for i, name in enumerate(names) if brings[i] > 0 and not name.startswith(NODE_PREFIX))
     return TypeView(node_type, tuple(sorted(node_type.node_labels().items())), room, brings, kinds)

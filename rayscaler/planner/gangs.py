@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 
 from rayscaler.model.demand import Bundle, Gang, Strategy
 from rayscaler.model.instance import Reason
-from rayscaler.model.resources import DEVICES, Resources
+from rayscaler.model.resources import Resources
 from rayscaler.model.words import counted
 from rayscaler.planner import matching, refuse
 from rayscaler.planner.choose import Memo, Wanted, choose
@@ -116,7 +116,9 @@ def _merged(draft: Draft, wanted: Wanted) -> Shape:
         amounts = amounts.add(shape.bundle.resources, count)
         for index, amount in shape.needs:
             needs.setdefault(index, []).append((amount, count))
-    merged = [(i, Several.of(each) if draft.names[i] in DEVICES else sum(a * n for a, n in each)) for i, each in sorted(needs.items())]
+    merged = [
+        (i, Several.of(each) if draft.names[i] in draft.device_names else sum(a * n for a, n in each)) for i, each in sorted(needs.items())
+    ]
     return Shape(Bundle(amounts), tuple(merged), (), tuple(shape for shape, _ in wanted))
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from rayscaler.model.demand import Gang
 from rayscaler.model.instance import Reason
 from rayscaler.model.plan import Infeasible
-from rayscaler.model.resources import DEVICES, IMPLICIT_PREFIX, NODE_PREFIX, UNIT, Resources, to_text
+from rayscaler.model.resources import IMPLICIT_PREFIX, NODE_PREFIX, UNIT, Resources, to_text
 from rayscaler.planner import limits
 from rayscaler.planner.devices import devices
 from rayscaler.planner.sim import Draft, Shape, TypeView, times
@@ -79,7 +79,7 @@ def _is_defined_to_hold(draft: Draft, view: TypeView, shape: Shape) -> bool:
     return (
         is_learned
         and shape.bundle.resources.fits(defined)
-        and all(devices(defined.get(draft.names[i], 0)) // amount for i, amount in shape.needs if draft.names[i] in DEVICES)
+        and all(devices(defined.get(draft.names[i], 0)) // amount for i, amount in shape.needs if draft.names[i] in draft.device_names)
         and draft.rank(shape, view.labels) is not None
     )
 
@@ -102,7 +102,7 @@ def _fits_a_node(draft: Draft, shape: Shape) -> bool:
 
 
 def _never(draft: Draft, shape: Shape, fitting: Sequence[TypeView]) -> Verdict:
-    torn = sorted({f"{to_text(name, amount)} {name}" for part in shape.parts or (shape,) for name, amount in _torn(part)})
+    torn = sorted({f"{to_text(name, amount)} {name}" for part in shape.parts or (shape,) for name, amount in _torn(draft, part)})
     if torn:
         text = f"cannot be had: Ray gives a part of one device or whole devices, never {', '.join(torn)}"
         return Verdict(Reason.NO_TYPE_FITS, text)
@@ -121,9 +121,13 @@ def _never(draft: Draft, shape: Shape, fitting: Sequence[TypeView]) -> Verdict:
     return Verdict(Reason.NO_TYPE_FITS, f"cannot be launched: no node of {_names(draft.views)} is big enough, even when empty")
 
 
-def _torn(shape: Shape) -> list[tuple[str, int]]:
+def _torn(draft: Draft, shape: Shape) -> list[tuple[str, int]]:
     """Return what the shape asks for of devices that is neither a part of one nor whole ones."""
-    return [(name, amount) for name, amount in shape.bundle.resources.items_sorted if name in DEVICES and amount > UNIT and amount % UNIT]
+    return [
+        (name, amount)
+        for name, amount in shape.bundle.resources.items_sorted
+        if name in draft.device_names and amount > UNIT and amount % UNIT
+    ]
 
 
 def _is_bound(draft: Draft, name: str) -> bool:

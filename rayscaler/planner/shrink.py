@@ -259,7 +259,7 @@ def consolidate(draft: Draft) -> None:
         (pair for pair in places if pair[0] in idle_s),
         key=lambda each: (-draft.price(each[0].node_type), -idle_s[each[0]], each[0].instance_id),
     )
-    hosts = Hosts([*busy, *(place for _, place in reversed(idle))])
+    hosts = Hosts([*busy, *(place for _, place in reversed(idle))], draft.device_names)
     for instance, place in idle:
         host = hosts.take(place) if spare[instance.node_type] > 0 else None
         if host is not None:

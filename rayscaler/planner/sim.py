@@ -214,6 +214,11 @@ class Draft:
     mix: Mix | None = None
     ranks: dict[tuple[Shape, Labels], int | None] = field(default_factory=dict)
 
+    @property
+    def device_names(self) -> frozenset[str]:
+        """Resources that Ray hands out one by one."""
+        return self.state.config.device_names
+
     def rank(self, shape: Shape, labels: Labels) -> int | None:
         """Return which alternative of the shape's label wishes these labels meet; None is none."""
         if shape.parts:

@@ -26,7 +26,8 @@ class Place:
 class Hosts:
     """Nodes that stay, in the order in which they are tried, with all that is to fit on them."""
 
-    def __init__(self, places: Iterable[Place]) -> None:
+    def __init__(self, places: Iterable[Place], units: frozenset[str] = DEVICES) -> None:
+        self._units = units
         self._places = {each.name: each for each in places}
         self._used = {each.name: each.used for each in self._places.values()}
         self._taken: set[str] = set()
@@ -43,21 +44,20 @@ class Hosts:
             self._tries += 1
             if self._tries > MOST_TRIES:
                 return None
-            if name != going.name and going.labels <= place.labels and _holds(place.total, self._used[name], going.used):
+            if name != going.name and going.labels <= place.labels and self._holds(place.total, self._used[name], going.used):
                 self._used[name] = self._used[name].add(going.used)
                 self._taken.add(name)
                 self._places.pop(going.name, None)
                 return name
         return None
 
+    def _holds(self, total: Resources, used: Resources, more: Resources) -> bool:
+        return all(_has(total.get(name, 0), used.get(name, 0), amount, is_device=name in self._units) for name, amount in more.items_sorted)
 
-def _holds(total: Resources, used: Resources, more: Resources) -> bool:
-    return all(_has(name, total.get(name, 0), used.get(name, 0), amount) for name, amount in more.items_sorted)
 
-
-def _has(name: str, total: int, used: int, amount: int) -> bool:
+def _has(total: int, used: int, amount: int, *, is_device: bool) -> bool:
     """Whether so much is left. Of devices only sums are known: what is above one is taken to need whole ones."""
-    if name not in DEVICES:
+    if not is_device:
         return total - used >= amount
     wanted = amount if amount < UNIT else -(-amount // UNIT) * UNIT
     return devices(total, max(0, total - used)) // wanted > 0

@@ -39,7 +39,8 @@ async def apply(plan: Plan, memory: Memory, *, store: Store, calls: Calls, head_
     memory.ends_due.clear()
     memory.unneeded_since = {each: memory.unneeded_since.get(each, now) for each in plan.unneeded}
     names = {each.ray_node_id: each.instance_id for each in memory.live() if each.ray_node_id}
-    memory.guesses = misfit.follow(memory.guesses, plan, memory.snapshot or Snapshot(), names, seen_at(memory, now))
+    snapshot = memory.snapshot or Snapshot()
+    memory.guesses = misfit.follow(memory.guesses, plan, snapshot, names, seen_at(memory, now), units=memory.config.device_names)
 
 
 def _record(plan: Plan, drains: Sequence[AskedDrain], memory: Memory, batch: int, now: float) -> ClusterRecord:

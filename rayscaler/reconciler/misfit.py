@@ -29,7 +29,9 @@ class Guess(NamedTuple):
 Guesses = Mapping[Misfit, Guess]
 
 
-def follow(known: Guesses, plan: Plan, snapshot: Snapshot, names: Mapping[str, str], seen_at: float) -> dict[Misfit, Guess]:
+def follow(
+    known: Guesses, plan: Plan, snapshot: Snapshot, names: Mapping[str, str], seen_at: float, *, units: frozenset[str] = DEVICES
+) -> dict[Misfit, Guess]:
     """Return what is guessed after a plan; `names` are the planner's names of nodes by ray_node_id."""
     rows = {
         names.get(row.ray_node_id, f"{'head' if row.is_head else 'ray'}:{row.ray_node_id}"): row for row in snapshot.nodes if row.takes_work
@@ -38,7 +40,7 @@ def follow(known: Guesses, plan: Plan, snapshot: Snapshot, names: Mapping[str, s
         Misfit(row.ray_node_id, name, amount): row.available.get(name, 0)
         for each in plan.placements
         if not each.is_constraint and (row := rows.get(each.node)) is not None
-        for name, amount in _guessed(each.bundle, row)
+        for name, amount in _guessed(each.bundle, row, units)
     }
     guessed |= {each: known[each].free for each in learned(known, snapshot, seen_at)}  # no plan repeats what is learned
     return {each: known[each] if each in known and known[each].free == free else Guess(free, seen_at) for each, free in guessed.items()}
@@ -61,10 +63,10 @@ def next_learned(known: Guesses, seen_at: float) -> float | None:
     return min((guess.since + LEARNED_S for guess in known.values() if guess.since + LEARNED_S > seen_at), default=None)
 
 
-def _guessed(bundle: Bundle, row: RayNode) -> Iterator[tuple[str, int]]:
+def _guessed(bundle: Bundle, row: RayNode, units: frozenset[str]) -> Iterator[tuple[str, int]]:
     """Yield what the bundle takes of devices of which several are there and some are in use: only then how they lie is a guess."""
     for name, amount in bundle.resources.items_sorted:
-        if name in DEVICES and row.total.get(name, 0) > UNIT and row.available.get(name, 0) < row.total.get(name, 0):
+        if name in units and row.total.get(name, 0) > UNIT and row.available.get(name, 0) < row.total.get(name, 0):
             yield name, amount
 
 

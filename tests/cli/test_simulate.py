@@ -163,6 +163,13 @@ def test_shares_of_accelerators_come_from_one_device_each(tmp_path):
     assert found["waiting_s"]["max"] == pytest.approx(160.3)
 
 
+@pytest.mark.parametrize(("devices", "last"), [(["fpga"], 160.3), ([], 60.3)])
+def test_shares_of_what_the_definition_calls_devices_come_from_one_each(tmp_path, devices, last):
+    spec = {"devices": devices, "nodeTypes": [{"name": "fpgas", "resources": {"fpga": 2}, "maxWorkers": 1}]}
+    found = simulated(tmp_path, "arrival_s,duration_s,count,fpga\n0,100,3,0.6\n", spec)
+    assert found["waiting_s"]["max"] == pytest.approx(last)
+
+
 def test_a_launch_that_is_called_off_and_made_again_before_it_would_have_joined_counts_once():
     log = Log(())
     for _ in range(2):

@@ -75,6 +75,7 @@ def valid(draw) -> dict[str, Any]:
             idleTimeout=TIMEOUTS,
             floorAfterDriver=TIMEOUTS,
             consolidation=st.booleans(),
+            devices=st.lists(st.sampled_from(["fpga", "GPU", "a b"]), unique=True),
             executor=EXECUTORS,
             head=HEADS,
         )

@@ -23,6 +23,7 @@ spec:
   idleTimeout: 1m30s
   floorAfterDriver: 2m
   consolidation: true
+  devices: [npu2, fpga]
   executor: local
   head:
     resources: {CPU: 0}
@@ -88,6 +89,7 @@ def test_a_good_document_becomes_the_definition_it_says():
         idle_timeout_s=90.0,
         floor_after_driver_s=120.0,
         consolidation=True,
+        devices=("fpga", "npu2"),
         head=Head(start_params=(("port", "6390"),), env=(("EMPTY", ""), ("LEVEL", "debug"))),
     )
 
@@ -186,6 +188,9 @@ WRONG = [
     ((*SMALL, "name"), "plain", "spec.nodeTypes[1].name: 'plain': stands there twice"),
     ((*SMALL, "minWorkers"), 5, "spec.nodeTypes[0].minWorkers: 5: is above maxWorkers, 4"),
     ((*SMALL, "cost"), float("nan"), "spec.nodeTypes[0].cost: nan: must be a number"),
+    (("spec", "devices"), "fpga", "spec.devices: 'fpga': must be a list of resources' names"),
+    (("spec", "devices"), ["CPU"], "spec.devices[0]: 'CPU': must be the name of a resource that comes as devices"),
+    (("spec", "devices"), ["a", "a"], "spec.devices: 'a': stands there twice"),
     ((*SMALL, "spot"), "no", "spec.nodeTypes[0].spot: 'no': must be true or false"),
     ((*SMALL, "updatePolicy"), "OnDelet", "spec.nodeTypes[0].updatePolicy: 'OnDelet': did you mean OnDelete?"),
     ((*SMALL, "updatePolicy"), 7, "spec.nodeTypes[0].updatePolicy: 7: one of: OnDelete, Recreate, Rolling"),
@@ -262,7 +267,7 @@ UNKNOWN = [
     (("spec", "workerGroupSpecs"), "spec.workerGroupSpecs: 'workerGroupSpecs': unknown key; did you mean nodeTypes?"),
     (("spec", "upscalingMode"), "spec.upscalingMode: 'upscalingMode': unknown key; did you mean upscalingSpeed?"),
     ((*SMALL, "rayStartParams"), "spec.nodeTypes[0].rayStartParams: 'rayStartParams': unknown key; did you mean startParams?"),
-    (("spec", "a\nb"), "spec['a\\nb']: 'a\\nb': unknown key; one of: consolidation, executor"),
+    (("spec", "a\nb"), "spec['a\\nb']: 'a\\nb': unknown key; one of: consolidation, devices, executor"),
 ]
 
 

@@ -96,10 +96,11 @@ FULL = changed("spec", "head", "template", to={"spec": {}})
 FULL["spec"]["nodeTypes"][0] |= {"hostsPerReplica": 1, "headroom": 1, "template": {"spec": {}}, "updatePolicy": "Recreate"}
 FULL["spec"]["spendLimit"] = 5
 FULL["spec"]["consolidation"] = True
+FULL["spec"]["devices"] = ["fpga"]
 FULL["spec"]["nodeTypes"][1]["cost"] = 0
 FULL["spec"]["nodeTypes"][1]["costFactor"] = 1.5
 VALUES = [
-    None, True, False, 0, 1, 2.0, -1, 1.5, 10**6 + 1, 10**19, "", "a", "A b", "x\0", "a\n", "1", "never", "5m", "4Gi", "local", "unix:///a", {"exec": ["a"]}, "Rolling", "Cluster",
+    None, True, False, ["a", "a"], ["CPU"], ["GPU", "x"], [""], 0, 1, 2.0, -1, 1.5, 10**6 + 1, 10**19, "", "a", "A b", "x\0", "a\n", "1", "never", "5m", "4Gi", "local", "unix:///a", {"exec": ["a"]}, "Rolling", "Cluster",
     [], [1], [{"name": "a"}], {}, {"a": 1}, {"a": None}, {"A B": "x"}, {"name": "a"}, {"CPU": 0.5}, {"a": 0.5},
 ]  # fmt: skip
 

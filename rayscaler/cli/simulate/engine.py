@@ -145,7 +145,7 @@ class Simulation:
         everywhere = list(self._fleet.nodes.values())
         for bundle in sorted(self._waiting, key=lambda each: self._waiting[each][0].at):
             queue = self._waiting[bundle]
-            offers = Offers(everywhere if bundle in fresh else grown.values(), bundle)
+            offers = Offers(everywhere if bundle in fresh else grown.values(), bundle, self._config.device_names)
             while queue and (found := offers.take()) is not None:
                 self._begin(now, queue[0], *found)
                 if not queue[0].left:

@@ -50,7 +50,7 @@ class Fleet:
         self._number = count()
         self._costs = {each.name: each.cost or 0.0 for each in config.node_types}
         if config.head.resources:
-            self.nodes[HEAD] = Node(HEAD, HEAD, config.head.resources, {}, next(self._number), now, is_head=True)
+            self.nodes[HEAD] = Node(HEAD, HEAD, config.head.resources, {}, next(self._number), now, is_head=True, units=config.device_names)
 
     @property
     def starting(self) -> int:
@@ -116,7 +116,9 @@ class Fleet:
         self._unneeded_since.pop(name, None)
         self._instances[name] = replace(instance, status=InstanceStatus.RUNNING, since=now, ray_node_id=name)
         made_as = instance.made_as
-        node = self.nodes[name] = Node(name, made_as.name, made_as.resources, made_as.node_labels(), next(self._number), now)
+        node = self.nodes[name] = Node(
+            name, made_as.name, made_as.resources, made_as.node_labels(), next(self._number), now, units=self._config.device_names
+        )
         self.total.update(node.total.amounts)
         return node
 

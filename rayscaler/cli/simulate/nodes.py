@@ -12,10 +12,8 @@ from heapq import heapify, heappop, heapreplace
 
 from rayscaler.model.demand import Bundle
 from rayscaler.model.node import NodeStatus, RayNode
-from rayscaler.model.resources import BYTES, UNIT, WHOLE, Resources
+from rayscaler.model.resources import DEVICES, UNIT, Resources
 
-DEVICES = WHOLE - BYTES - {"CPU"}
-"""Resources that come as single devices."""
 CRITICAL = ("CPU", "memory", "object_store_memory")
 """What Ray measures by how much a node is used."""
 HALF = 0.5
@@ -28,7 +26,7 @@ Score = tuple[int, bool, float, int]
 
 @dataclass(eq=False)
 class Node:
-    """A node that has joined; `number` is its place in the order of joining."""
+    """A node that has joined; `number` is its place in the order of joining, `units` what Ray hands out one by one."""
 
     name: str
     node_type: str
@@ -38,13 +36,14 @@ class Node:
     idle_since: float
     is_head: bool = False
     is_draining: bool = False
+    units: frozenset[str] = DEVICES
     running: int = 0
     free: dict[str, int] = field(init=False)
     devices: dict[str, list[int]] = field(init=False)
 
     def __post_init__(self) -> None:
         self.free = dict(self.total.amounts)
-        self.devices = {name: [UNIT] * (amount // UNIT) for name, amount in self.total.items_sorted if name in DEVICES}
+        self.devices = {name: [UNIT] * (amount // UNIT) for name, amount in self.total.items_sorted if name in self.units}
 
     @cached_property
     def has_devices(self) -> bool:
@@ -124,9 +123,9 @@ def _taken(devices: list[int], amount: int) -> list[tuple[int, int]]:
 class Offers:
     """Nodes for one bundle, the best first."""
 
-    def __init__(self, nodes: Iterable[Node], bundle: Bundle) -> None:
+    def __init__(self, nodes: Iterable[Node], bundle: Bundle, units: frozenset[str] = DEVICES) -> None:
         self._bundle = bundle
-        self._asks_device = any(name in DEVICES for name in bundle.resources)
+        self._asks_device = any(name in units for name in bundle.resources)
         scored = ((node.score(bundle, self._asks_device), node) for node in nodes)
         self._heap = [(score, node) for score, node in scored if score is not None]
         heapify(self._heap)
