@@ -253,11 +253,11 @@ def consolidate(draft: Draft) -> None:
     places = _places(draft)
     needed = loaded_members(draft.floor)
     spare = _above_headroom(draft, _above_least(draft, Counter(each.node_type for each in _staying(draft))))
-    idle_s = {each: found for each, _ in places if (found := _idle_s(draft, each)) is not None and each.instance_id not in needed}
-    busy = [place for instance, place in places if instance not in idle_s]
+    idle_s = {place.name: found for each, place in places if place.name not in needed and (found := _idle_s(draft, each)) is not None}
+    busy = [place for _, place in places if place.name not in idle_s]
     idle = sorted(
-        (pair for pair in places if pair[0] in idle_s),
-        key=lambda each: (-draft.price(each[0].node_type), -idle_s[each[0]], each[0].instance_id),
+        (pair for pair in places if pair[1].name in idle_s),
+        key=lambda each: (-draft.price(each[0].node_type), -idle_s[each[1].name], each[1].name),
     )
     hosts = Hosts([*busy, *(place for _, place in reversed(idle))], draft.device_names)
     for instance, place in idle:

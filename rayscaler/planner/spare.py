@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from rayscaler.model.resources import DEVICES, UNIT, Resources
 from rayscaler.planner.devices import devices
 
-MOST_TRIES = 20_000
+MOST_TRIES = 10_000
 """Pairs of nodes looked at for one plan; whoever is left over stays until the next round."""
 
 
@@ -28,27 +28,36 @@ class Hosts:
 
     def __init__(self, places: Iterable[Place], units: frozenset[str] = DEVICES) -> None:
         self._units = units
-        self._places = {each.name: each for each in places}
-        self._used = {each.name: each.used for each in self._places.values()}
+        self._places = list(places)
+        self._used = {each.name: each.used for each in self._places}
         self._taken: set[str] = set()
+        self._gone: set[str] = set()
+        self._from: dict[tuple[Resources, frozenset[tuple[str, str]]], int] = {}
         self._tries = 0
 
     def take(self, going: Place) -> str | None:
         """Give all work of a node to one that stays; None where none has room, or it is itself to take another's.
 
         To one, since only the sum of its work is known, not in which pieces it comes; and to one with its labels, since work may ask for them.
+        Who had no room for as much has none now: rooms only get less, so that the search for the same goes on where it was.
         """
         if going.name in self._taken:
             return None
-        for name, place in self._places.items():
+        key = (going.used, going.labels)
+        for index in range(self._from.get(key, 0), len(self._places)):
+            place = self._places[index]
+            self._from[key] = index
             self._tries += 1
             if self._tries > MOST_TRIES:
                 return None
-            if name != going.name and going.labels <= place.labels and self._holds(place.total, self._used[name], going.used):
-                self._used[name] = self._used[name].add(going.used)
-                self._taken.add(name)
-                self._places.pop(going.name, None)
-                return name
+            if place.name == going.name or place.name in self._gone or not going.labels <= place.labels:
+                continue
+            if self._holds(place.total, self._used[place.name], going.used):
+                self._used[place.name] = self._used[place.name].add(going.used)
+                self._taken.add(place.name)
+                self._gone.add(going.name)
+                return place.name
+        self._from[key] = len(self._places)
         return None
 
     def _holds(self, total: Resources, used: Resources, more: Resources) -> bool:
