@@ -113,14 +113,14 @@ class Wait:
 
 
 def pays(first: Plan, config: ClusterConfig) -> bool:
-    """Whether a cheaper mix is to be hoped for: the cost is well above the bound, or, where none is known, above that of the cheapest node.
+    """Whether a cheaper mix is to be hoped for: the cost is well above the bound, and above that of the cheapest node.
 
-    So one launch of the cheapest type never waits, nor does anything where types have no cost.
+    So one launch of the cheapest type never waits, nor does anything where types have no cost: a bound counts shares of larger nodes too.
     """
     if first.mix is None or not any(each.reason is Reason.DEMAND for each in first.launches):
         return False
     costs = [each.cost for each in config.node_types if each.cost is not None]
-    bound = first.mix.bound or min(costs, default=first.mix.cost)
+    bound = max(first.mix.bound or 0.0, min(costs, default=first.mix.cost))
     return first.mix.cost > bound * (1 + NEAR)
 
 

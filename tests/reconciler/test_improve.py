@@ -190,6 +190,12 @@ def test_a_small_gap_is_launched_at_once():
     assert pays(replace(launched, mix=Mix(4.0, 3.0)), DEAR)
 
 
+def test_one_node_of_the_cheapest_type_is_launched_at_once_though_a_share_of_a_larger_one_would_cost_less():
+    launched = priced_of(1)
+    assert not pays(replace(launched, mix=Mix(1.0, 0.75)), DEAR)
+    assert pays(replace(launched, mix=Mix(3.0, 0.75)), DEAR)
+
+
 def test_dearer_or_with_more_waiting_is_not_better():
     launched = priced_of(4)
     assert is_better(replace(launched, mix=Mix(3.0)), launched)
