@@ -45,6 +45,7 @@ class Wait:
         self._until: float | None = None
         self._asked: asyncio.Task[Plan | None] | None = None
         self._facts: object = None
+        self._first: Plan | None = None
         self.outcome = ""
         """How the last wait went, for the log: "" while there was none in this cycle."""
 
@@ -52,6 +53,10 @@ class Wait:
     def is_on(self) -> bool:
         """Whether launches on demand wait now."""
         return self._until is not None
+
+    def planned(self, state: ClusterState) -> Plan | None:
+        """Return the first plan that was asked about, if this state still is the one: a big cluster's takes long, and all others wait meanwhile."""
+        return self._first if self._asked is not None and facts(state) == self._facts else None
 
     def decide(self, state: ClusterState, first: Plan) -> Plan:
         """Return the plan to carry out: the first one, what of it does not wait, or the improved one if the state is the one asked about."""
@@ -65,7 +70,7 @@ class Wait:
             return self._over(first, "needed no more" if self.is_on else "")
         if self._asked is None:
             return self._begin(self._improver, state, first, steps)
-        if facts(state) != self._facts:
+        if first is not self._first:
             return self._over(first, "state changed")
         return self._take(self._asked.result(), first) if self._asked.done() else _held_back(first)
 
@@ -77,7 +82,7 @@ class Wait:
             return self._over(first, "out of time")
         rest = _held_back(first)
         if rest.is_empty:
-            self._facts = facts(state)
+            self._facts, self._first = facts(state), first
             self._asked = asyncio.create_task(self._ask(improver, state, steps, self._until), name=f"improve {state.config.name}")
         else:
             self._wake()  # its own acts change the state: asked after them
@@ -94,7 +99,7 @@ class Wait:
         """Wait for nothing any more."""
         if self._asked is not None:
             self._asked.cancel()
-        self._until = self._asked = self._facts = None
+        self._until = self._asked = self._facts = self._first = None
 
     def _over(self, plan: Plan, outcome: str) -> Plan:
         self.outcome = outcome

@@ -127,6 +127,19 @@ async def test_a_report_that_says_the_same_does_not_end_the_wait():
 
 
 @pytest.mark.looptime
+async def test_while_launches_wait_the_same_state_is_planned_once(monkeypatch):
+    planned, inner = [], cluster.plan
+    monkeypatch.setattr(cluster, "plan", lambda state: planned.append(state) or inner(state))
+    async with world(DEAR, improver=Fake(takes_s=0.15)) as w:
+        await asked(w)
+        await asyncio.sleep(0.06)
+        w.report()
+        await asyncio.sleep(0.2)
+        assert types(w) == ["wide"]
+    assert len([each for each in planned if each.demands and not each.instances]) == 1
+
+
+@pytest.mark.looptime
 async def test_minimums_do_not_wait():
     definition = config(node_type("small", cost=1.0, min_workers=1), node_type("wide", 4, cost=3.0))
     fake = Fake(takes_s=0.1)
