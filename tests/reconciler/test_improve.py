@@ -224,12 +224,12 @@ async def test_what_the_mix_costs_and_how_the_wait_went_is_explained():
     async with world(DEAR, improver=Fake()) as w:
         await asked(w)
         await asyncio.sleep(0.09)
-        assert w.reconciler.explanation().mix is None
+        assert w.reconciler.explanation().mix is w.reconciler.status().mix is None
         await asyncio.sleep(0.11)
         told = w.reconciler.explanation().mix
         assert (told.mix, told.improvement) == (Mix(3.0, 3.0, int(BUDGET_S * STEPS_PER_S)), "improved")
         await w.live(5.0)
-        assert w.reconciler.explanation().mix == told
+        assert w.reconciler.explanation().mix == w.reconciler.status().mix == told
 
 
 @pytest.mark.looptime
