@@ -13,6 +13,7 @@ from rayscaler.planner.mix.fill import Filler
 from rayscaler.planner.mix.lp import Unsolved
 from rayscaler.planner.mix.master import Master, Prices
 from rayscaler.planner.mix.problem import NEAR, Column, Problem, Solution, Used, judged
+from rayscaler.planner.mix.search import Ask
 
 LOOKS_PER_STEP = 3_000
 """Shapes looked at in fills that make a step."""
@@ -125,17 +126,15 @@ class _Search:
     def _price(self, prices: Prices, counts: Sequence[int], limits: Sequence[int], worth: Sequence[float], *, is_thorough: bool) -> int:
         """Add columns filled by `worth` that pay at `prices`; return how many were new."""
         most, least = (PER_TYPE_SMALL, -1.0) if self.is_small else (PER_TYPE, 1e-7)
-        open_types = [kind for kind, limit in enumerate(limits) if limit > 0]
-        added = dict.fromkeys(open_types, 0)
-        floors = [
-            price * (1 - prices.money) - at_most - (prices.place if self.problem.is_new(kind) else 0.0)
-            for kind, (price, at_most) in enumerate(zip(self.problem.prices, prices.types, strict=True))
-        ]
-        for column in self.filler.columns(worth, counts, open_types, floors, is_thorough=is_thorough):
-            kind = column.type
-            gain = sum(prices.shapes[shape] * each for shape, each in column.content) - floors[kind]
-            if added[kind] < most and gain > least * (self.problem.prices[kind] or self.cheapest) and self._add(column):
-                added[kind] += 1
+        asks: dict[int, Ask] = {}
+        for kind, (price, at_most) in enumerate(zip(self.problem.prices, prices.types, strict=True)):
+            if limits[kind] > 0:
+                floor = price * (1 - prices.money) - at_most - (prices.place if self.problem.is_new(kind) else 0.0)
+                asks[kind] = Ask(worth, prices.shapes, counts, floor + least * (price or self.cheapest), floor, is_thorough)
+        added = dict.fromkeys(asks, 0)
+        for column in self.filler.columns(asks):
+            if added[column.type] < most and self._add(column):
+                added[column.type] += 1
         return sum(added.values())
 
     def _recipes(self) -> Iterator[tuple[Used, ...]]:
