@@ -61,9 +61,9 @@ class Master:
         self._highs.changeRowBounds(self._shapes + self._types, -lp.INFINITY, float(total))
         self._highs.changeRowBounds(self._shapes + self._types + 1, -lp.INFINITY, lp.INFINITY if money is None else float(money))
 
-    def solve(self) -> tuple[list[float], Prices]:
-        """Return how often each column is used, and the prices."""
-        solution, iterations = lp.run(self._highs)
+    def solve(self, *, has_more: bool = False) -> tuple[list[float], Prices]:
+        """Return how often each column is used, and the prices; `has_more` if there are only more columns than the last time."""
+        solution, iterations = lp.run(self._highs, is_feasible=has_more)
         self.iterations += iterations
         used, dual = list(solution.col_value), list(solution.row_dual)
         types_end = self._shapes + self._types

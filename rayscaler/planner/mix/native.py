@@ -123,7 +123,13 @@ class Native:
         while True:
             out = self._out
             if not function(
-                ctypes.byref(self._shapes), ctypes.byref(self._types[kind]), ctypes.byref(asked), ctypes.byref(out.told), places, pieces, keys
+                ctypes.byref(self._shapes),
+                ctypes.byref(self._types[kind]),
+                ctypes.byref(asked),
+                ctypes.byref(out.told),
+                places,
+                pieces,
+                keys,
             ):
                 return Found(out.told.best, out.read(), out.told.work)
             self._out = _Buffer(2 * out.fills, 2 * out.pieces)

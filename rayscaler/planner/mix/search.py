@@ -95,7 +95,13 @@ class Search:
             best = found
 
     def _better(
-        self, made: dict[Content, float], room: Room, order: Sequence[int], ask: Ask, best: tuple[Content, float], taken_out: Iterator[Content]
+        self,
+        made: dict[Content, float],
+        room: Room,
+        order: Sequence[int],
+        ask: Ask,
+        best: tuple[Content, float],
+        taken_out: Iterator[Content],
     ) -> tuple[Content, float]:
         for content in taken_out:
             left = room

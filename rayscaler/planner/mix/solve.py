@@ -7,6 +7,7 @@ The same problem with the same budget gives the same answer; the best so far win
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 
 from rayscaler.planner.mix.bound import bound
 from rayscaler.planner.mix.fill import Filler
@@ -37,8 +38,12 @@ FEW = 1_000
 """Fills of one type that are few enough to try them all."""
 TURNS = 4
 """A quarter of the nodes is taken apart at a time."""
-SURE = 0.75
+SURE = 0.6
 """What of a column's use is rounded up in a dive, where nothing is used whole."""
+AT_LEAST = 12
+"""Where none is used that much, one of so many columns is rounded up at once, those used most."""
+PER_TYPE_DIVE = 2
+"""Columns of one type added for what is left in a dive: more only cost time to choose from."""
 
 
 def solve(problem: Problem, start: Solution, steps: int) -> Solution:
@@ -110,7 +115,7 @@ class _Search:
         """
         is_thorough = False
         while self._spent() < SHARE * self.steps:
-            _, prices = self.master.solve()
+            _, prices = self.master.solve(has_more=True)
             worth = [(1 - SWING) * lately + SWING * newest for lately, newest in zip(worth, prices.shapes, strict=True)]
             if self._price(prices, self.problem.counts, self.problem.limits, worth, is_thorough=is_thorough):
                 continue
@@ -123,9 +128,18 @@ class _Search:
         """Add a column that holds also when it is filled in the order of shapes, as it will be."""
         return self.filler.holds(*column) and self.master.add(column)
 
-    def _price(self, prices: Prices, counts: Sequence[int], limits: Sequence[int], worth: Sequence[float], *, is_thorough: bool) -> int:
+    def _price(
+        self,
+        prices: Prices,
+        counts: Sequence[int],
+        limits: Sequence[int],
+        worth: Sequence[float],
+        *,
+        is_thorough: bool,
+        most: int = PER_TYPE,
+    ) -> int:
         """Add columns filled by `worth` that pay at `prices`; return how many were new."""
-        most, least = (PER_TYPE_SMALL, -1.0) if self.is_small else (PER_TYPE, 1e-7)
+        most, least = (PER_TYPE_SMALL, -1.0) if self.is_small else (most, 1e-7)
         asks: dict[int, Ask] = {}
         for kind, (price, at_most) in enumerate(zip(self.problem.prices, prices.types, strict=True)):
             if limits[kind] > 0:
@@ -155,8 +169,10 @@ class _Search:
         while any(left.counts):
             self.master.want(left.counts, left.limits, left.total, left.money)
             used, prices = self.master.solve()
-            if self._spent() < self.steps and self._price(prices, left.counts, left.limits, prices.shapes, is_thorough=True):
-                used, prices = self.master.solve()
+            if self._spent() < self.steps and self._price(
+                prices, left.counts, left.limits, prices.shapes, is_thorough=True, most=PER_TYPE_DIVE
+            ):
+                used, prices = self.master.solve(has_more=True)
             if not left.settle(self.master.columns, used, at_once=self._spent() >= self.steps):
                 break
         return tuple(Used(column, nodes) for column, nodes in sorted(left.recipe.items()))
@@ -215,7 +231,8 @@ class _Left:
         sure = [column for amount, column in parts if amount >= SURE]
         if sum(self._take(column, 1) for column in sure):
             return True
-        return any(self._take(column, 1) for _, column in parts)  # the first that can be
+        able = (column for _, column in parts if self._take(column, 1))
+        return sum(1 for _ in islice(able, max(1, len(parts) // AT_LEAST))) > 0
 
     def _take(self, column: Column, nodes: int) -> bool:
         price, is_new = self._problem.prices[column.type], self._problem.is_new(column.type)
