@@ -28,16 +28,14 @@ class Filler:
         self._search = native.of(problem, self._types) or Search(problem, self._types)
         self._rests_until = [0] * len(self._types)
 
-    def columns(self, asks: dict[int, Ask]) -> list[Column]:
+    def columns(self, ask: Ask) -> list[Column]:
         """Return the fills that pay of each type asked for, by type and worth of what lies there, the best first."""
-        found: list[Column] = []
         self._round += 1
-        for kind, ask in asks.items():
-            if self._rests_until[kind] > self._round:
-                continue
-            made = self._search.price(kind, ask)
+        kinds = [kind for kind in ask.floors if self._rests_until[kind] <= self._round]
+        found: list[Column] = []
+        for kind, made in zip(kinds, self._search.price(kinds, ask), strict=True):
             self.work += made.work
-            if made.best < PROMISING * ask.floor:
+            if made.best < PROMISING * ask.floors[kind]:
                 self._rests_until[kind] = self._round + REST
             found += [Column(kind, content) for _, content in sorted(made.fills, key=lambda each: (-each[0], each[1]))]
         return found

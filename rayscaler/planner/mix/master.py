@@ -7,6 +7,10 @@ from rayscaler.planner.mix import lp
 from rayscaler.planner.mix.problem import Column, Problem
 
 
+SET_UP = 10
+"""Iterations that take as long as beginning to solve."""
+
+
 class Prices(NamedTuple):
     """What the last solution makes things worth: each shape, each type's place, and any place."""
 
@@ -64,7 +68,7 @@ class Master:
     def solve(self, *, has_more: bool = False) -> tuple[list[float], Prices]:
         """Return how often each column is used, and the prices; `has_more` if there are only more columns than the last time."""
         solution, iterations = lp.run(self._highs, is_feasible=has_more)
-        self.iterations += iterations
+        self.iterations += iterations + SET_UP
         used, dual = list(solution.col_value), list(solution.row_dual)
         types_end = self._shapes + self._types
         prices = Prices(dual[: self._shapes], dual[self._shapes : types_end], dual[types_end], dual[types_end + 1])

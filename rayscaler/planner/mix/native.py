@@ -94,45 +94,38 @@ class Native:
 
     def __init__(self, problem: Problem, types: Sequence[Shares], code: Any) -> None:
         self._code = code
-        self._shapes = _shapes(problem.needs)
-        self._types = [_type(each) for each in types]
-        all_shapes = len(problem.needs)
-        self._scratch = np.zeros(6 * all_shapes, np.int32), np.zeros(3 * all_shapes, np.int64), np.zeros(2 * all_shapes, np.float64)
+        self._shapes, self._types = _shapes(problem.needs), [_type(each) for each in types]
+        self._shapes_at, self._types_at = ctypes.byref(self._shapes), [ctypes.byref(each) for each in self._types]
+        count = len(problem.needs)
+        self._scratch = np.zeros(6 * count, np.int32), np.zeros(3 * count, np.int64), np.zeros(2 * count, np.float64)
+        self._scratch_at = [ctypes.c_void_p(each.ctypes.data) for each in self._scratch]
         self._out = _Buffer(FILLS, PIECES)
 
-    def price(self, kind: int, ask: Ask) -> Found:
-        """Return fills of a type that pay."""
-        found = self._call(self._code.rayscaler_price, kind, ask)
-        return found._replace(fills=[(value, content) for content, value in {content: value for value, content in found.fills}.items()])
+    def price(self, kinds: Sequence[int], ask: Ask) -> list[Found]:
+        """Return the fills of each of these types that pay."""
+        asked = _asked(ask.worth, ask.prices, ask.counts, is_thorough=ask.is_thorough)
+        found: list[Found] = []
+        for kind in kinds:
+            asked.floor, asked.more_than = ask.floors[kind], ask.floors[kind] + ask.margins[kind]
+            best, fills, work = self._call(self._code.rayscaler_price, kind, asked)
+            found.append(Found(best, [*dict.fromkeys(fills)], work))
+        return found
 
     def led(self, kind: int, worth: Sequence[float], counts: Sequence[int]) -> Found:
         """Return, for each shape of a type, a fill that begins with it; the rest by density."""
-        return self._call(self._code.rayscaler_led, kind, Ask(worth, worth, counts, 0.0, 0.0, is_thorough=False))
+        return self._call(self._code.rayscaler_led, kind, _asked(worth, worth, counts))
 
-    def _call(self, function: Any, kind: int, ask: Ask) -> Found:
-        worth, prices = np.array(ask.worth, np.float64), np.array(ask.prices, np.float64)
-        asked = _Ask.of(
-            worth=worth,
-            prices=prices,
-            counts=np.array(ask.counts, np.int64),
-            more_than=ask.more_than,
-            floor=ask.floor,
-            is_thorough=ask.is_thorough,
-        )
-        places, pieces, keys = (ctypes.c_void_p(each.ctypes.data) for each in self._scratch)
-        while True:
-            out = self._out
-            if not function(
-                ctypes.byref(self._shapes),
-                ctypes.byref(self._types[kind]),
-                ctypes.byref(asked),
-                ctypes.byref(out.told),
-                places,
-                pieces,
-                keys,
-            ):
-                return Found(out.told.best, out.read(), out.told.work)
-            self._out = _Buffer(2 * out.fills, 2 * out.pieces)
+    def _call(self, function: Any, kind: int, asked: _Ask) -> Found:
+        while function(self._shapes_at, self._types_at[kind], ctypes.byref(asked), ctypes.byref(self._out.told), *self._scratch_at):
+            self._out = _Buffer(2 * self._out.fills, 2 * self._out.pieces)
+        told = self._out.told
+        return Found(told.best, self._out.read() if told.fills else [], told.work)
+
+
+def _asked(worth: Sequence[float], prices: Sequence[float], counts: Sequence[int], *, is_thorough: bool = False) -> _Ask:
+    return _Ask.of(
+        worth=np.array(worth, np.float64), prices=np.array(prices, np.float64), counts=np.array(counts, np.int64), is_thorough=is_thorough
+    )
 
 
 class _Buffer:

@@ -23,15 +23,15 @@ BETTER = 1 + 1e-9
 class Ask(NamedTuple):
     """What fills are made for: by shape what it is worth while filling, the price it has now, and how many there are.
 
-    A fill is told if its content at `prices` comes to more than `more_than`. `floor` is what a fill has to be worth; thorough looks at exchanges
-    too where the best is not far from it.
+    `floors` is what a fill has to be worth by type, for each type that is asked for. A fill is told if its content at `prices` comes to more than
+    that and the type's `margins`. Thorough looks at exchanges too where the best is not far from its floor.
     """
 
     worth: Sequence[float]
     prices: Sequence[float]
     counts: Sequence[int]
-    more_than: float
-    floor: float
+    floors: Mapping[int, float]
+    margins: Mapping[int, float]
     is_thorough: bool
 
 
@@ -50,8 +50,11 @@ class Search:
         self._needs, self._types = problem.needs, types
         self._work = 0
 
-    def price(self, kind: int, ask: Ask) -> Found:
-        """Return fills of a type that pay."""
+    def price(self, kinds: Sequence[int], ask: Ask) -> list[Found]:
+        """Return the fills of each of these types that pay."""
+        return [self._price(kind, ask) for kind in kinds]
+
+    def _price(self, kind: int, ask: Ask) -> Found:
         self._work = 0
         shares = self._types[kind]
         at = [index for index, shape in enumerate(shares.shapes) if ask.worth[shape] > 0 and ask.counts[shape] > 0]
@@ -59,9 +62,10 @@ class Search:
         for order in _orders(shares, at, ask.worth):
             self._note(made, self._fill(shares.room, order, ask.counts, {}), ask.worth)
         best = max(made.items(), key=lambda each: (each[1], each[0]), default=((), 0.0))
-        if best[0] and ask.is_thorough and best[1] >= PROMISING * ask.floor:
+        if best[0] and ask.is_thorough and best[1] >= PROMISING * ask.floors[kind]:
             self._exchange(made, shares, _by(shares, at, ask.worth, shares.weights[0]), ask, best)
-        told = [(value, content) for content, value in made.items() if _sum(content, ask.prices) > ask.more_than]
+        more_than = ask.floors[kind] + ask.margins[kind]
+        told = [(value, content) for content, value in made.items() if _sum(content, ask.prices) > more_than]
         return Found(best[1], told, self._work)
 
     def led(self, kind: int, worth: Sequence[float], counts: Sequence[int]) -> Found:

@@ -16,11 +16,11 @@ from rayscaler.planner.mix.master import Master, Prices
 from rayscaler.planner.mix.problem import NEAR, Column, Problem, Solution, Used, judged
 from rayscaler.planner.mix.search import Ask
 
-LOOKS_PER_STEP = 3_000
+LOOKS_PER_STEP = 12_000
 """Shapes looked at in fills that make a step."""
-PIVOTS_PER_STEP = 20
+PIVOTS_PER_STEP = 25
 """Iterations of the simplex method that make a step."""
-SHARE = 0.6
+SHARE = 0.7
 """Of the budget that columns are made for; the rest is for the dive."""
 PER_TYPE = 6
 """Columns of one type added in one round."""
@@ -140,13 +140,14 @@ class _Search:
     ) -> int:
         """Add columns filled by `worth` that pay at `prices`; return how many were new."""
         most, least = (PER_TYPE_SMALL, -1.0) if self.is_small else (most, 1e-7)
-        asks: dict[int, Ask] = {}
-        for kind, (price, at_most) in enumerate(zip(self.problem.prices, prices.types, strict=True)):
-            if limits[kind] > 0:
-                floor = price * (1 - prices.money) - at_most - (prices.place if self.problem.is_new(kind) else 0.0)
-                asks[kind] = Ask(worth, prices.shapes, counts, floor + least * (price or self.cheapest), floor, is_thorough)
-        added = dict.fromkeys(asks, 0)
-        for column in self.filler.columns(asks):
+        floors = {
+            kind: price * (1 - prices.money) - at_most - (prices.place if self.problem.is_new(kind) else 0.0)
+            for kind, (price, at_most) in enumerate(zip(self.problem.prices, prices.types, strict=True))
+            if limits[kind] > 0
+        }
+        margins = {kind: least * (self.problem.prices[kind] or self.cheapest) for kind in floors}
+        added = dict.fromkeys(floors, 0)
+        for column in self.filler.columns(Ask(worth, prices.shapes, counts, floors, margins, is_thorough)):
             if added[column.type] < most and self._add(column):
                 added[column.type] += 1
         return sum(added.values())
