@@ -5,6 +5,7 @@ The same problem with the same budget gives the same answer; the best so far win
 """
 
 import math
+import random
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -36,8 +37,12 @@ PER_TYPE_SMALL = 60
 """The same where there is little: what is not worth its price now may be needed for whole numbers."""
 FEW = 1_000
 """Fills of one type that are few enough to try them all."""
-TURNS = 4
-"""A quarter of the nodes is taken apart at a time."""
+TURNS = 8
+"""So often nodes are taken apart with nothing gained before it is left at that."""
+LEAST_TAKEN, MORE_TAKEN = 0.15, 0.7
+"""The share of nodes taken apart, of those worth most for their price, and how much more of those worth least."""
+MOST_TAKEN = 50
+"""Nodes alike that are taken apart at once."""
 SURE = 0.6
 """What of a column's use is rounded up in a dive, where nothing is used whole."""
 AT_LEAST = 12
@@ -81,17 +86,17 @@ class _Search:
         return self._told(best, least.cost, least.binds)
 
     def _mended(self, best: Solution) -> Solution:
-        """Take apart some of the nodes and settle what was there again, each time others, and keep what is better, while there is budget."""
+        """Take nodes apart, poor ones rather, and settle what was there again; keep what is better, while there is budget."""
         self.master.want(self.problem.counts, self.problem.limits, self.problem.total, self.problem.money)
         _, prices = self.master.solve()
-        failed = 0
+        failed = turn = 0
         while failed < TURNS and self._spent() < self.steps:
+            chance, turn = random.Random(turn), turn + 1  # noqa: S311 - the same each time
             left = _Left(self.problem)
-            for position, (column, nodes) in enumerate(
-                sorted(best.recipe, key=lambda each: (-self._yield(each.column, prices), each.column))
-            ):
-                is_poor = 2 * position >= len(best.recipe)
-                left.keep(column, nodes - (1 if is_poor and (position + failed) % 2 else 0) if (position + failed) % TURNS else 0)
+            ranked = sorted(best.recipe, key=lambda each: (-self._yield(each.column, prices), each.column))
+            for position, (column, nodes) in enumerate(ranked):
+                share = LEAST_TAKEN + MORE_TAKEN * (position / len(ranked)) ** 2
+                left.keep(column, nodes - sum(chance.random() < share for _ in range(min(nodes, MOST_TAKEN))))
             found = judged(self.problem, self._smaller(self._dive(left)))
             failed = failed + 1 if found.rank >= best.rank else 0
             best = min(best, found, key=lambda each: each.rank)
