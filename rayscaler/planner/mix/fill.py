@@ -40,6 +40,10 @@ class Filler:
             found += [Column(kind, content) for _, content in sorted(made.fills, key=lambda each: (-each[0], each[1]))]
         return found
 
+    def wake(self) -> None:
+        """Look at all types again, also those that were far from worth their price."""
+        self._rests_until = [0] * len(self._types)
+
     def led(self, worth: Sequence[float], counts: Sequence[int], open_types: Sequence[int], floors: Sequence[float]) -> list[Column]:
         """Return fills that begin with each shape, of the types where they are worth most for what they have to be."""
         best: dict[int, list[tuple[float, Column]]] = {}

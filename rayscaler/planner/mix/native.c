@@ -10,8 +10,9 @@
 #define MOST_KINDS 64   /* of resources */
 #define MOST_POOLS 8    /* of these, kinds of devices */
 #define MOST_DEVICES 64 /* of one kind on one node */
-#define PROMISING 0.85
+#define PROMISING 0.9
 #define MOST_EXCHANGES 8
+#define CANDIDATES 2
 #define BETTER (1 + 1e-9)
 
 enum { OUT_IS_FULL = -1 };
@@ -38,7 +39,7 @@ struct ask {
     const double *worth, *prices;
     const int64_t *counts;
     double more_than, floor;
-    int32_t is_thorough;
+    int32_t effort;
 };
 
 struct out { /* content f is shape[begin[f]] to shape[begin[f + 1]], by shape */
@@ -253,15 +254,6 @@ static int finish(struct search *search, struct content *made, int is_told)
     return 0;
 }
 
-static int is_later(const struct content *one, const struct content *other)
-{
-    for (int32_t at = 0; at < one->count && at < other->count; at++) {
-        if (one->shape[at] != other->shape[at]) return one->shape[at] > other->shape[at];
-        if (one->pieces[at] != other->pieces[at]) return one->pieces[at] > other->pieces[at];
-    }
-    return one->count > other->count;
-}
-
 /* The best is kept in memory of its own: what is not told is written over. */
 static void keep(struct content *best, const struct content *made)
 {
@@ -316,8 +308,8 @@ static int refill(struct search *search, struct exchange *exchange, int32_t firs
         if (pieces) subtract(search, &left, from->shape[at], pieces);
     }
     for (int32_t at = 0; at < from->count; at++) search->there[from->shape[at]] = from->pieces[at] - (at == first) - (at == second);
-    int32_t fitting = 0, one = -1, two = -1;
-    double one_worth = 0, two_worth = 0;
+    int32_t fitting = 0, candidates[2 * CANDIDATES], most_worth = 0;
+    double worth[CANDIDATES];
     search->out->work += exchange->count;
     for (int32_t at = 0; at < exchange->count; at++) {
         int32_t shape = exchange->order[at];
@@ -325,18 +317,26 @@ static int refill(struct search *search, struct exchange *exchange, int32_t firs
         if (rest < most) most = rest;
         if (most <= 0) continue;
         exchange->fitting[fitting++] = shape;
-        double worth = search->ask->worth[shape] * (double)most;
-        if (one < 0 || worth > one_worth || (worth == one_worth && shape < one)) {
-            two = one, two_worth = one_worth;
-            one = shape, one_worth = worth;
-        } else if (two < 0 || worth > two_worth || (worth == two_worth && shape < two)) {
-            two = shape, two_worth = worth;
+        double its = search->ask->worth[shape] * (double)most;
+        int32_t to = most_worth;
+        while (to > 0 && (worth[to - 1] < its || (worth[to - 1] == its && candidates[to - 1] > shape))) to--;
+        if (to == CANDIDATES) continue;
+        if (most_worth < CANDIDATES) most_worth++;
+        for (int32_t later = most_worth - 1; later > to; later--) {
+            candidates[later] = candidates[later - 1];
+            worth[later] = worth[later - 1];
         }
+        candidates[to] = shape;
+        worth[to] = its;
+    }
+    int32_t count = most_worth;
+    for (int32_t at = 0; at < fitting && at < CANDIDATES; at++) {
+        int is_known = 0;
+        for (int32_t known = 0; known < most_worth; known++) is_known |= candidates[known] == exchange->fitting[at];
+        if (!is_known) candidates[count++] = exchange->fitting[at];
     }
     for (int32_t at = 0; at < from->count; at++) search->there[from->shape[at]] = 0;
-    for (int candidate = 0; candidate < 2; candidate++) {
-        int32_t shape = candidate ? two : one;
-        if (shape < 0) break;
+    for (int32_t candidate = 0; candidate < count; candidate++) {
         struct content made;
         copy_room(search->type, &room, &left);
         for (int32_t at = 0; at < from->count; at++) {
@@ -344,7 +344,7 @@ static int refill(struct search *search, struct exchange *exchange, int32_t firs
             if (pieces) add(search, from->shape[at], pieces);
         }
         search->out->work += 1;
-        fill_one(search, &room, shape);
+        fill_one(search, &room, candidates[candidate]);
         fill(search, &room, exchange->fitting, fitting);
         if (finish(search, &made, 0) == OUT_IS_FULL) return OUT_IS_FULL;
         if (made.value > exchange->best.value * BETTER) {
@@ -374,7 +374,7 @@ static int improve(struct search *search, struct exchange *exchange)
     return 0;
 }
 
-/* ---- what native.py calls; `places` has 6, `pieces` 3 and `keys` 1 for each shape; they return 0 or OUT_IS_FULL */
+/* ---- what native.py calls; `places` has 7, `pieces` 3 and `keys` 1 for each shape; they return 0 or OUT_IS_FULL */
 
 static struct search begin(const struct shapes *shapes, const struct type *type, const struct ask *ask, struct out *out, int32_t *places, int64_t *pieces)
 {
@@ -391,25 +391,34 @@ int rayscaler_price(
 {
     struct search search = begin(shapes, type, ask, out, places, pieces);
     int32_t all = shapes->count, count = 0;
-    int32_t *at = places + all, *order = places + 2 * all;
-    struct content best = {0, places + 3 * all, pieces + all, 0};
+    int32_t *at = places + all, *order = places + 2 * all, *dense = places + 3 * all;
+    struct exchange exchange = {dense, 0, places + 4 * all, {0, places + 5 * all, pieces + all, 0}, {0, places + 6 * all, pieces + 2 * all, 0}, 0};
+    struct content made;
     struct room room;
     for (int32_t index = 0; index < type->shapes; index++) {
         int32_t shape = type->shape[index];
         if (ask->worth[shape] > 0 && ask->counts[shape] > 0) at[count++] = index;
     }
     for (int32_t way = 0; way <= type->orders; way++) {
-        struct content made;
         order_by(&search, way < type->orders ? type->weight + (int64_t)way * type->shapes : 0, at, count, order, keys);
         empty_room(type, &room);
         fill(&search, &room, order, count);
         if (finish(&search, &made, 0) == OUT_IS_FULL) return OUT_IS_FULL;
-        if (made.count && (made.value > best.value || (made.value == best.value && is_later(&made, &best)))) keep(&best, &made);
+        if (made.value > exchange.best.value) keep(&exchange.best, &made);
     }
-    out->best = best.value;
-    if (!best.count || !ask->is_thorough || best.value < PROMISING * ask->floor) return 0;
-    order_by(&search, type->weight, at, count, order, keys);
-    struct exchange exchange = {order, count, places + 4 * all, best, {0, places + 5 * all, pieces + 2 * all, 0}, 0};
+    out->best = exchange.best.value;
+    if (ask->effort == 0 || out->best == 0 || out->best < PROMISING * ask->floor) return 0;
+    order_by(&search, type->weight, at, count, dense, keys);
+    exchange.count = count;
+    int32_t leads = ask->effort > 1 ? count : 0;
+    for (int32_t lead = 0; lead < leads; lead++) {
+        empty_room(type, &room);
+        search.out->work += 1;
+        fill_one(&search, &room, dense[lead]);
+        fill(&search, &room, dense, count);
+        if (finish(&search, &made, 0) == OUT_IS_FULL) return OUT_IS_FULL;
+        if (made.value > exchange.best.value) keep(&exchange.best, &made);
+    }
     return improve(&search, &exchange);
 }
 

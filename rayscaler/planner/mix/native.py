@@ -56,7 +56,7 @@ class _Ask(_Struct):
     _fields_ = [
         *((name, _POINTER) for name in ("worth", "prices", "counts")),
         *((name, ctypes.c_double) for name in ("more_than", "floor")),
-        ("is_thorough", ctypes.c_int32),
+        ("effort", ctypes.c_int32),
     ]  # fmt: skip
 
 
@@ -97,13 +97,13 @@ class Native:
         self._shapes, self._types = _shapes(problem.needs), [_type(each) for each in types]
         self._shapes_at, self._types_at = ctypes.byref(self._shapes), [ctypes.byref(each) for each in self._types]
         count = len(problem.needs)
-        self._scratch = np.zeros(6 * count, np.int32), np.zeros(3 * count, np.int64), np.zeros(2 * count, np.float64)
+        self._scratch = np.zeros(7 * count, np.int32), np.zeros(3 * count, np.int64), np.zeros(2 * count, np.float64)
         self._scratch_at = [ctypes.c_void_p(each.ctypes.data) for each in self._scratch]
         self._out = _Buffer(FILLS, PIECES)
 
     def price(self, kinds: Sequence[int], ask: Ask) -> list[Found]:
         """Return the fills of each of these types that pay."""
-        asked = _asked(ask.worth, ask.prices, ask.counts, is_thorough=ask.is_thorough)
+        asked = _asked(ask.worth, ask.prices, ask.counts, effort=ask.effort)
         found: list[Found] = []
         for kind in kinds:
             asked.floor, asked.more_than = ask.floors[kind], ask.floors[kind] + ask.margins[kind]
@@ -122,10 +122,8 @@ class Native:
         return Found(told.best, self._out.read() if told.fills else [], told.work)
 
 
-def _asked(worth: Sequence[float], prices: Sequence[float], counts: Sequence[int], *, is_thorough: bool = False) -> _Ask:
-    return _Ask.of(
-        worth=np.array(worth, np.float64), prices=np.array(prices, np.float64), counts=np.array(counts, np.int64), is_thorough=is_thorough
-    )
+def _asked(worth: Sequence[float], prices: Sequence[float], counts: Sequence[int], *, effort: int = 0) -> _Ask:
+    return _Ask.of(worth=np.array(worth, np.float64), prices=np.array(prices, np.float64), counts=np.array(counts, np.int64), effort=effort)
 
 
 class _Buffer:

@@ -4,18 +4,19 @@ Owns how fills are made. `native` does the same in compiled code, and tests hold
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import NamedTuple
 
 from rayscaler.planner.mix.problem import Content, Problem
 from rayscaler.planner.mix.shares import Shares
 from rayscaler.planner.sim import Room, less, times
 
-PROMISING = 0.85
+PROMISING = 0.9
 """Exchanges are tried where a greedy fill is worth at least so much of what it has to be worth."""
 MOST_EXCHANGES = 8
 """Exchanges one after another in one fill."""
 CANDIDATES = 2
-"""Shapes tried in the place of what was taken out."""
+"""Shapes tried in the place of what was taken out: so many that are worth most there, and so many that are worth most for the room they take."""
 BETTER = 1 + 1e-9
 """A fill worth less than so much of the best is no better: it is the same, added up in another order."""
 
@@ -24,7 +25,8 @@ class Ask(NamedTuple):
     """What fills are made for: by shape what it is worth while filling, the price it has now, and how many there are.
 
     `floors` is what a fill has to be worth by type, for each type that is asked for. A fill is told if its content at `prices` comes to more than
-    that and the type's `margins`. Thorough looks at exchanges too where the best is not far from its floor.
+    that and the type's `margins`. By `effort` each type is filled in some orders (0), pieces are exchanged in the best fill (1), which is also looked for
+    among fills that begin with each shape (2).
     """
 
     worth: Sequence[float]
@@ -32,7 +34,7 @@ class Ask(NamedTuple):
     counts: Sequence[int]
     floors: Mapping[int, float]
     margins: Mapping[int, float]
-    is_thorough: bool
+    effort: int
 
 
 class Found(NamedTuple):
@@ -58,15 +60,16 @@ class Search:
         self._work = 0
         shares = self._types[kind]
         at = [index for index, shape in enumerate(shares.shapes) if ask.worth[shape] > 0 and ask.counts[shape] > 0]
-        made: dict[Content, float] = {}
-        for order in _orders(shares, at, ask.worth):
-            self._note(made, self._fill(shares.room, order, ask.counts, {}), ask.worth)
-        best = max(made.items(), key=lambda each: (each[1], each[0]), default=((), 0.0))
-        if best[0] and ask.is_thorough and best[1] >= PROMISING * ask.floors[kind]:
-            self._exchange(made, shares, _by(shares, at, ask.worth, shares.weights[0]), ask, best)
+        dense, made = _by(shares, at, ask.worth, shares.weights[0]), {}
+        fills = [self._note(made, self._fill(shares.room, order, ask.counts, {}), ask.worth) for order in _orders(shares, at, ask.worth)]
+        best = max(fills, key=itemgetter(1))
+        if ask.effort and best[0] and best[1] >= PROMISING * ask.floors[kind]:
+            leads = dense if ask.effort > 1 else ()
+            fills = [self._note(made, self._fill(shares.room, (lead, *dense), ask.counts, {}), ask.worth) for lead in leads]
+            self._exchange(made, shares, dense, ask, max([best, *fills], key=itemgetter(1)))
         more_than = ask.floors[kind] + ask.margins[kind]
-        told = [(value, content) for content, value in made.items() if _sum(content, ask.prices) > more_than]
-        return Found(best[1], told, self._work)
+        pay = [(value, content) for content, value in made.items() if _sum(content, ask.prices) > more_than]
+        return Found(best[1], pay, self._work)
 
     def led(self, kind: int, worth: Sequence[float], counts: Sequence[int]) -> Found:
         """Return, for each shape of a type, a fill that begins with it; the rest by density."""
@@ -114,7 +117,7 @@ class Search:
             there = dict(content)
             fitting = self._fitting(left, there, order, ask)
             rest = [shape for _, shape in fitting]
-            for _, shape in sorted(fitting)[:CANDIDATES]:
+            for _, shape in dict.fromkeys((*sorted(fitting)[:CANDIDATES], *fitting[:CANDIDATES])):
                 found = self._note(made, self._fill(left, (shape, *rest), ask.counts, dict(there)), ask.worth)
                 if found[1] > best[1] * BETTER:
                     best = found

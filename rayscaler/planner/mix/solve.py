@@ -17,12 +17,16 @@ from rayscaler.planner.mix.master import Master, Prices
 from rayscaler.planner.mix.problem import NEAR, Column, Problem, Solution, Used, judged
 from rayscaler.planner.mix.search import Ask
 
-LOOKS_PER_STEP = 12_000
+LOOKS_PER_STEP = 30_000
 """Shapes looked at in fills that make a step."""
 PIVOTS_PER_STEP = 25
 """Iterations of the simplex method that make a step."""
 SHARE = 0.7
 """Of the budget that columns are made for; the rest is for the dive."""
+CLOSE = 0.003
+"""Columns that are at most so much dearer than what none can be cheaper than are enough: whole numbers cost more than that."""
+MOST_EFFORT = 2
+"""In making one fill."""
 PER_TYPE = 6
 """Columns of one type added in one round."""
 SMALL = 100
@@ -80,7 +84,7 @@ class _Search:
         open_types = [kind for kind, limit in enumerate(self.problem.limits) if limit > 0]
         for column in self.filler.led(least.worth, self.problem.counts, open_types, [float(price) for price in self.problem.prices]):
             self._add(column)
-        self._generate(least.worth)
+        self._generate(least.worth, (least.cost or 0.0) * (1 + CLOSE))
         found = [judged(self.problem, self._smaller(recipe)) for recipe in self._recipes()]
         best = self._mended(min([self.start, *found], key=lambda each: each.rank))
         return self._told(best, least.cost, least.binds)
@@ -112,22 +116,29 @@ class _Search:
     def _spent(self) -> int:
         return 1 + self.filler.work // LOOKS_PER_STEP + (self.pivots + self.master.iterations) // PIVOTS_PER_STEP
 
-    def _generate(self, worth: list[float]) -> None:
+    def _generate(self, worth: list[float], enough: float) -> None:
         """Make columns until none is worth its price, or the budget is for the dive.
 
         Prices of shapes swing from one solution to the next, so fills are made at the mean of the newest and what they have been lately; only
-        where that finds nothing, at the newest alone.
+        where that finds nothing, at the newest alone, and then with more effort.
         """
-        is_thorough = False
+        first, effort = worth, 0
         while self._spent() < SHARE * self.steps:
             _, prices = self.master.solve(has_more=True)
-            worth = [(1 - SWING) * lately + SWING * newest for lately, newest in zip(worth, prices.shapes, strict=True)]
-            if self._price(prices, self.problem.counts, self.problem.limits, worth, is_thorough=is_thorough):
-                continue
-            worth = prices.shapes
-            if not self._price(prices, self.problem.counts, self.problem.limits, worth, is_thorough=True) and is_thorough:
+            if self.master.cost <= enough:
                 return
-            is_thorough = True
+            worth = [(1 - SWING) * lately + SWING * newest for lately, newest in zip(worth, prices.shapes, strict=True)]
+            if self._price(prices, self.problem.counts, self.problem.limits, worth, effort=effort):
+                continue
+            self.filler.wake()
+            worth = prices.shapes
+            while not self._price(prices, self.problem.counts, self.problem.limits, worth, effort=effort):
+                if effort < MOST_EFFORT:
+                    effort += 1
+                elif worth is prices.shapes:
+                    worth = [(a + b) / 2 for a, b in zip(worth, first)]
+                else:
+                    return
 
     def _add(self, column: Column) -> bool:
         """Add a column that holds also when it is filled in the order of shapes, as it will be."""
@@ -140,7 +151,7 @@ class _Search:
         limits: Sequence[int],
         worth: Sequence[float],
         *,
-        is_thorough: bool,
+        effort: int,
         most: int = PER_TYPE,
     ) -> int:
         """Add columns filled by `worth` that pay at `prices`; return how many were new."""
@@ -152,7 +163,7 @@ class _Search:
         }
         margins = {kind: least * (self.problem.prices[kind] or self.cheapest) for kind in floors}
         added = dict.fromkeys(floors, 0)
-        for column in self.filler.columns(Ask(worth, prices.shapes, counts, floors, margins, is_thorough)):
+        for column in self.filler.columns(Ask(worth, prices.shapes, counts, floors, margins, effort)):
             if added[column.type] < most and self._add(column):
                 added[column.type] += 1
         return sum(added.values())
@@ -175,9 +186,7 @@ class _Search:
         while any(left.counts):
             self.master.want(left.counts, left.limits, left.total, left.money)
             used, prices = self.master.solve()
-            if self._spent() < self.steps and self._price(
-                prices, left.counts, left.limits, prices.shapes, is_thorough=True, most=PER_TYPE_DIVE
-            ):
+            if self._spent() < self.steps and self._price(prices, left.counts, left.limits, prices.shapes, effort=1, most=PER_TYPE_DIVE):
                 used, prices = self.master.solve(has_more=True)
             if not left.settle(self.master.columns, used, at_once=self._spent() >= self.steps):
                 break
