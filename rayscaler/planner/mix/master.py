@@ -7,7 +7,6 @@ from typing import NamedTuple
 from rayscaler.planner.mix import lp
 from rayscaler.planner.mix.problem import Column, Problem
 
-
 SET_UP = 10
 """Iterations that take as long as beginning to solve."""
 

@@ -1,8 +1,9 @@
-"""Fills of one node by compiled code (native.c), which does what `search` does in Python, where it was compiled (`build`) and can be used."""
+"""Fills of one node by compiled code (native.c), which does what `search` does in Python, where it was compiled and can be used."""
 
 import ctypes
 from collections.abc import Sequence
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from rayscaler.model.resources import MANY, UNIT
 from rayscaler.planner.devices import Devices, Several
-from rayscaler.planner.mix.build import library
+from rayscaler.planner.mix.library import library
 from rayscaler.planner.mix.problem import Content, Problem
 from rayscaler.planner.mix.search import Ask, Found
 from rayscaler.planner.mix.shares import Shares
@@ -142,7 +143,7 @@ class _Buffer:
         fills = self.told.fills
         begin = self._begin[: fills + 1].tolist()
         shapes, counts = self._shape[: begin[-1]].tolist(), self._count[: begin[-1]].tolist()
-        parts = [tuple(zip(shapes[first:last], counts[first:last], strict=True)) for first, last in zip(begin, begin[1:], strict=False)]
+        parts = [tuple(zip(shapes[first:last], counts[first:last], strict=True)) for first, last in pairwise(begin)]
         return list(zip(self._value[:fills].tolist(), parts, strict=True))
 
 

@@ -45,6 +45,15 @@ class Found(NamedTuple):
     work: int
 
 
+class _Trial(NamedTuple):
+    """What exchanges are made with: a type's empty room, shapes by density, what is asked, and all fills made so far with what they are worth."""
+
+    room: Room
+    order: Sequence[int]
+    ask: Ask
+    made: dict[Content, float]
+
+
 class Search:
     """Makes fills of the types of one problem."""
 
@@ -60,13 +69,14 @@ class Search:
         self._work = 0
         shares = self._types[kind]
         at = [index for index, shape in enumerate(shares.shapes) if ask.worth[shape] > 0 and ask.counts[shape] > 0]
-        dense, made = _by(shares, at, ask.worth, shares.weights[0]), {}
+        dense = _by(shares, at, ask.worth, shares.weights[0])
+        made: dict[Content, float] = {}
         fills = [self._note(made, self._fill(shares.room, order, ask.counts, {}), ask.worth) for order in _orders(shares, at, ask.worth)]
         best = max(fills, key=itemgetter(1))
         if ask.effort and best[0] and best[1] >= PROMISING * ask.floors[kind]:
             leads = dense if ask.effort > 1 else ()
             fills = [self._note(made, self._fill(shares.room, (lead, *dense), ask.counts, {}), ask.worth) for lead in leads]
-            self._exchange(made, shares, dense, ask, max([best, *fills], key=itemgetter(1)))
+            self._exchange(_Trial(shares.room, dense, ask, made), max([best, *fills], key=itemgetter(1)))
         more_than = ask.floors[kind] + ask.margins[kind]
         pay = [(value, content) for content, value in made.items() if _sum(content, ask.prices) > more_than]
         return Found(best[1], pay, self._work)
@@ -91,46 +101,39 @@ class Search:
                 room = less(room, needs, most)
         return content
 
-    def _exchange(self, made: dict[Content, float], shares: Shares, order: Sequence[int], ask: Ask, best: tuple[Content, float]) -> None:
+    def _exchange(self, trial: _Trial, best: tuple[Content, float]) -> None:
         """Take out a piece and put in what is worth most there, then what else goes in, as long as that is better; two where one is not."""
         for _ in range(MOST_EXCHANGES):
-            found = self._better(made, shares.room, order, ask, best, _one_fewer(best[0]))
+            found = self._better(trial, best, _one_fewer(best[0]))
             if found is best:
-                found = self._better(made, shares.room, order, ask, best, _two_fewer(best[0]))
+                found = self._better(trial, best, _two_fewer(best[0]))
             if found is best:
                 return
             best = found
 
-    def _better(
-        self,
-        made: dict[Content, float],
-        room: Room,
-        order: Sequence[int],
-        ask: Ask,
-        best: tuple[Content, float],
-        taken_out: Iterator[Content],
-    ) -> tuple[Content, float]:
+    def _better(self, trial: _Trial, best: tuple[Content, float], taken_out: Iterator[Content]) -> tuple[Content, float]:
         for content in taken_out:
-            left = room
+            left = trial.room
             for shape, count in content:
                 left = less(left, self._needs[shape], count)
             there = dict(content)
-            fitting = self._fitting(left, there, order, ask)
+            fitting = self._fitting(trial, left, there)
             rest = [shape for _, shape in fitting]
             for _, shape in dict.fromkeys((*sorted(fitting)[:CANDIDATES], *fitting[:CANDIDATES])):
-                found = self._note(made, self._fill(left, (shape, *rest), ask.counts, dict(there)), ask.worth)
+                made = self._fill(left, (shape, *rest), trial.ask.counts, dict(there))
+                found = self._note(trial.made, made, trial.ask.worth)
                 if found[1] > best[1] * BETTER:
                     best = found
         return best
 
-    def _fitting(self, room: Room, there: Mapping[int, int], order: Sequence[int], ask: Ask) -> list[tuple[float, int]]:
+    def _fitting(self, trial: _Trial, room: Room, there: Mapping[int, int]) -> list[tuple[float, int]]:
         """Return the shapes that go into the room in order, each with minus what as many as go in are worth."""
         found: list[tuple[float, int]] = []
-        self._work += len(order)
-        for shape in order:
-            most = min(times(room, self._needs[shape]), ask.counts[shape] - there.get(shape, 0))
+        self._work += len(trial.order)
+        for shape in trial.order:
+            most = min(times(room, self._needs[shape]), trial.ask.counts[shape] - there.get(shape, 0))
             if most > 0:
-                found.append((-ask.worth[shape] * most, shape))
+                found.append((-trial.ask.worth[shape] * most, shape))
         return found
 
     def _note(self, made: dict[Content, float], content: Mapping[int, int], worth: Sequence[float]) -> tuple[Content, float]:

@@ -5,7 +5,6 @@ The same problem with the same budget gives the same answer; the best so far win
 """
 
 import math
-import random
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -46,7 +45,9 @@ TURNS = 8
 LEAST_TAKEN, MORE_TAKEN = 0.15, 0.7
 """The share of nodes taken apart, of those worth most for their price, and how much more of those worth least."""
 MOST_TAKEN = 50
-"""Nodes alike that are taken apart at once."""
+"""Nodes alike of which that share is taken."""
+SPREAD, OTHER = 0.6180339887, 0.7548776662
+"""Multiples of these are spread evenly over the parts of one, each turn otherwise: what share of a node is taken becomes all of it or nothing."""
 SURE = 0.6
 """What of a column's use is rounded up in a dive, where nothing is used whole."""
 AT_LEAST = 12
@@ -95,12 +96,12 @@ class _Search:
         _, prices = self.master.solve()
         failed = turn = 0
         while failed < TURNS and self._spent() < self.steps:
-            chance, turn = random.Random(turn), turn + 1  # noqa: S311 - the same each time
             left = _Left(self.problem)
             ranked = sorted(best.recipe, key=lambda each: (-self._yield(each.column, prices), each.column))
             for position, (column, nodes) in enumerate(ranked):
                 share = LEAST_TAKEN + MORE_TAKEN * (position / len(ranked)) ** 2
-                left.keep(column, nodes - sum(chance.random() < share for _ in range(min(nodes, MOST_TAKEN))))
+                left.keep(column, nodes - int(min(nodes, MOST_TAKEN) * share + (position * SPREAD + turn * OTHER) % 1))
+            turn += 1
             found = judged(self.problem, self._smaller(self._dive(left)))
             failed = failed + 1 if found.rank >= best.rank else 0
             best = min(best, found, key=lambda each: each.rank)
@@ -136,7 +137,7 @@ class _Search:
                 if effort < MOST_EFFORT:
                     effort += 1
                 elif worth is prices.shapes:
-                    worth = [(a + b) / 2 for a, b in zip(worth, first)]
+                    worth = [(newest + early) / 2 for newest, early in zip(worth, first, strict=True)]
                 else:
                     return
 
