@@ -68,7 +68,9 @@ class Round:
 
 def run(options: Options) -> Result:
     """Measure at the service's own budget, then what else there is to tell."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING), logger_factory=structlog.PrintLoggerFactory(sys.stderr)
+    )
     budget_s = Timings().plan_budget_s
     rounds = [once(JUDGED, budget_s) for _ in range(options.samples or ROUNDS)]
     worths = [worth(JUDGED, each, budget_s) for each in rounds]
