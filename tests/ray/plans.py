@@ -56,6 +56,11 @@ class Case:
     state: ClusterState
     steps: int
 
+    @property
+    def name(self) -> str:
+        """The name of its cluster."""
+        return self.state.config.name
+
     @cached_property
     def plan(self) -> Plan:
         """What is to be carried out."""
@@ -174,7 +179,11 @@ def _state(dice: random.Random, number: int, device: str, *, has_gangs: bool) ->
     types = tuple(_type(dice, f"{name}-{number}", device, has_costs=has_costs) for name in names)
     shapes = [_bundle(dice, device) for _ in range(dice.randint(2, 4))]
     gangs = (
-        Gang(f"g{i}", dice.choice(list(Strategy)), tuple(Demand(each, dice.randint(1, 2)) for each in dice.sample(shapes, dice.randint(1, 2))))
+        Gang(
+            f"g{i}",
+            dice.choice(list(Strategy)),
+            tuple(Demand(each, dice.randint(1, 2)) for each in dice.sample(shapes, dice.randint(1, 2))),
+        )
         for i in range(dice.randint(1, 2) if has_gangs else 0)
     )
     return ClusterState(
@@ -187,7 +196,11 @@ def _state(dice: random.Random, number: int, device: str, *, has_gangs: bool) ->
 
 def _type(dice: random.Random, name: str, device: str, *, has_costs: bool) -> NodeType:
     cores, devices = dice.choice([2, 4, 8, 16]), dice.choice([0, 1, 2, 4]) if device else 0
-    amounts = {"CPU": cores * UNIT, "memory": cores * dice.choice([1, 2]) * GIGABYTE * UNIT, "disk": dice.choice([0, 0, 5_000, 15_000, 3 * UNIT])}
+    amounts = {
+        "CPU": cores * UNIT,
+        "memory": cores * dice.choice([1, 2]) * GIGABYTE * UNIT,
+        "disk": dice.choice([0, 0, 5_000, 15_000, 3 * UNIT]),
+    }
     return NodeType(
         name,
         Resources({**amounts, device: devices * UNIT}),
