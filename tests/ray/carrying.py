@@ -7,7 +7,6 @@ Ray alone is asked what there is then: its node table, its groups, its actors, w
 import asyncio
 import contextlib
 import json
-import random
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from typing import Any
@@ -21,7 +20,7 @@ from rayscaler.model.demand import DemandReport, Session, Snapshot
 from rayscaler.reconciler.cluster import ClusterReconciler
 from rayscaler.settings import Timings
 from rayscaler.testing.memory_store import MemoryStore
-from tests.ray.plans import Case, actors_of, as_ray_reads, in_order, labels_of
+from tests.ray.plans import Case, Held, actors_of, as_ray_reads, in_order, labels_of
 from tests.ray_tier import QUICK_LOSS, Driver, RayHead, running_head
 
 PATIENCE_S = 90.0
@@ -66,8 +65,8 @@ def rows(types):
     nodes = gcs.get_all_node_info(timeout=10).values()
     return {row.instance_id: row for row in nodes if row.state == 0 and row.node_type_name in types}
 
-def until(is_so):
-    deadline = time.monotonic() + PATIENCE_S
+def until(is_so, patience_s=PATIENCE_S):
+    deadline = time.monotonic() + patience_s
     while not is_so() and time.monotonic() < deadline:
         time.sleep(0.05)
 
@@ -86,8 +85,8 @@ def carry_out(asked):
         for each in asked["held"]:
             held.append(begin(each, nodes))
             if each["is_next_later"]:
-                held[-1].is_held(PATIENCE_S)
-        until(lambda: all(each.is_held(1.0) for each in held))
+                held[-1].is_held(asked["patience_s"])
+        until(lambda: all(each.is_held(1.0) for each in held), asked["patience_s"])
         late = [i for i, each in enumerate(held) if not each.is_held(1.0)]
     def free():
         told = ray._private.state.available_resources_per_node()
@@ -119,17 +118,15 @@ class Bench:
     def __init__(self, head: RayHead, driver: Driver) -> None:
         self._head, self._driver = head, driver
 
-    async def wrong_with(self, case: Case) -> list[str]:
+    async def wrong_with(self, case: Case, patience_s: float = PATIENCE_S) -> list[str]:
         """Carry a case out and return what is not as its plan says."""
-        order = in_order(case, random.Random(case.number))
-        if order is None:
-            return ["in no order that was tried do raylets find devices for all"]
+        order = in_order(case)
         root = self._head.temp_dir / f"c{case.number}"
         root.mkdir()
         executor = LocalExecutor(self._head.processes, root)
         try:
             async with self._launched(case, executor) as instances:
-                told = await self._held(case, order, instances)
+                told = await self._held(case, order, instances, patience_s)
                 listed = {each.instance_id for each in await executor.list(case.name)}
         finally:
             await executor.close()
@@ -170,7 +167,7 @@ class Bench:
             for each in running:
                 each.cancel()
 
-    async def _held(self, case: Case, order: list[Any], instances: list[str]) -> dict[str, Any]:
+    async def _held(self, case: Case, order: list[Held], instances: list[str], patience_s: float) -> dict[str, Any]:
         """Have everything held; return what the driver says."""
         actors = actors_of(order)
         held = [
@@ -186,7 +183,7 @@ class Bench:
             for i, each in enumerate(order)
         ]
         types = [each.name for each in case.state.config.node_types]
-        asked = {"types": types, "rest": self._rest(case, instances), "held": held}
+        asked = {"types": types, "rest": self._rest(case, instances), "held": held, "patience_s": patience_s}
         path = self._head.temp_dir / "asked" / f"{case.number}.json"
         path.with_suffix(".new").write_text(json.dumps(asked))
         path.with_suffix(".new").rename(path)

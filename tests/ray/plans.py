@@ -50,21 +50,17 @@ class Held:
 
 @dataclass(frozen=True)
 class Case:
-    """A state without any node, and its plan; `number` is unique among the cases of a head."""
+    """A state without any node, and its plan of so many steps; `number` is unique among the cases of a head."""
 
     number: int
     state: ClusterState
     steps: int
+    plan: Plan
 
     @property
     def name(self) -> str:
         """The name of its cluster."""
         return self.state.config.name
-
-    @cached_property
-    def plan(self) -> Plan:
-        """What is to be carried out."""
-        return plan(self.state, self.steps)
 
     @cached_property
     def nodes(self) -> list[NodeType]:
@@ -122,20 +118,21 @@ def cases(dice: random.Random, count: int) -> Iterator[Case]:
         has_fractions, has_gangs = number % 2 == 0, number % 3 == 0
         while True:
             state = _state(dice, number, "GPU" if has_fractions else dice.choice(["", "GPU", "NPU"]), has_gangs=has_gangs)
-            made = Case(number, state, STEPS if number % 4 < 2 else 0)
+            steps = STEPS if number % 4 < 2 else 0
+            made = Case(number, state, steps, plan(state, steps))
             if made.nodes and made.has_fractions >= has_fractions and made.has_gangs == has_gangs:
                 yield made
                 break
 
 
-def in_order(case: Case, dice: random.Random) -> list[Held] | None:
-    """Return all that is held in an order in which Ray finds a device for each part, the large ones first if that will do; None: there is none."""
-    order = case.held
+def in_order(case: Case) -> list[Held]:
+    """Return all that is held in an order in which Ray finds a device for each part: the large ones first if that will do, or if none does."""
+    dice, order = random.Random(case.number), case.held
     for _ in range(TRIES):
         if _has_devices(order, case.nodes):
             return order
         order = dice.sample(order, len(order))
-    return None
+    return case.held
 
 
 def _has_devices(order: Sequence[Held], nodes: Sequence[NodeType]) -> bool:

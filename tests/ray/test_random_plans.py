@@ -11,10 +11,16 @@ from collections.abc import Iterator
 
 import pytest
 
+from rayscaler.model.demand import Bundle, Demand
+from rayscaler.model.instance import Reason
+from rayscaler.model.nodetype import ClusterConfig, NodeType
+from rayscaler.model.plan import Launch, Placed, Placements, Plan
+from rayscaler.model.resources import Resources
+from rayscaler.model.state import ClusterState
 from tests.counts import counted
 from tests.properties.checker import check
 from tests.ray.carrying import bench
-from tests.ray.plans import Case, cases
+from tests.ray.plans import STEPS, Case, cases
 
 CASES = counted(gate=20, full=200)
 BENCHES = 2
@@ -55,3 +61,16 @@ async def _carry_out(left: Iterator[Case], wrong: list[str], kinds: Counter[str]
                     "left out": bool(case.plan.infeasible),
                 }
             )
+
+
+async def test_a_plan_that_takes_gpus_as_a_pool_is_found_out():
+    """The plan of others: of two GPUs there is 1.8 to be had, so 0.6 three times."""
+    node_type = NodeType("ant", Resources.of(CPU=4, GPU=2))
+    bundle = Bundle(Resources.of(CPU=1, GPU=0.6))
+    state = ClusterState(0.0, ClusterConfig("pool", (node_type,)), demands=(Demand(bundle, 3),))
+    pool = Plan((Launch("ant", Reason.DEMAND, "as a pool"),), placements=Placements((Placed(bundle, 3, range(1)),)))
+    case = Case(0, state, STEPS, pool)
+    async with bench() as here:
+        wrong = await here.wrong_with(case, patience_s=3.0)
+    print(wrong)
+    assert set(wrong) == {f"does not start: single: {bundle} on 0"}  # one, or on a busy machine more
