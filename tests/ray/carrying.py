@@ -1,13 +1,13 @@
 """Carries plans out on real Ray: nodes by the real executor, and what is held by one driver, each on the node that the plan has put it on.
 
-A plan that is improved goes to the executor as it is. A first plan is made and carried out by a reconciler that gets it all as a report.
+A reconciler that gets it all as a report plans and launches; what it would not do in one step goes to the executor as it is planned.
 Ray alone is asked what there is then: its node table, its groups, its actors, what is free of each node.
 """
 
 import asyncio
 import contextlib
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -17,7 +17,10 @@ from rayscaler.executor.base import LaunchSpec
 from rayscaler.local.executor import LocalExecutor, terminate_all
 from rayscaler.local.head import HeadOptions
 from rayscaler.model.demand import DemandReport, Session, Snapshot
-from rayscaler.reconciler.cluster import ClusterReconciler
+from rayscaler.model.plan import Plan
+from rayscaler.model.state import ClusterState
+from rayscaler.planner.plan import plan
+from rayscaler.reconciler.cluster import ClusterReconciler, Shared
 from rayscaler.settings import Timings
 from rayscaler.testing.memory_store import MemoryStore
 from tests.ray.plans import Case, Held, actors_of, as_ray_reads, in_order, labels_of
@@ -45,9 +48,8 @@ class Alone:
         cpus, gpus, memory = wanted.pop("CPU"), wanted.pop("GPU", 0), wanted.pop("memory", None)
         options = {"num_cpus": cpus, "num_gpus": gpus, "memory": memory, "resources": wanted, "label_selector": bundle["labels"]}
         self.actor = Actor.options(**options).remote()
-        self.first = self.actor.here.remote()
     def is_held(self, left_s):
-        return bool(ray.wait([self.first], timeout=left_s)[0]) and ray.get(self.actor.here.remote(), timeout=left_s)
+        return bool(ray.wait([self.actor.here.remote()], timeout=left_s)[0])
     def end(self):
         ray.kill(self.actor)
 
@@ -65,8 +67,8 @@ def rows(types):
     nodes = gcs.get_all_node_info(timeout=10).values()
     return {row.instance_id: row for row in nodes if row.state == 0 and row.node_type_name in types}
 
-def until(is_so, patience_s=PATIENCE_S):
-    deadline = time.monotonic() + patience_s
+def until(is_so):
+    deadline = time.monotonic() + PATIENCE_S
     while not is_so() and time.monotonic() < deadline:
         time.sleep(0.05)
 
@@ -82,12 +84,16 @@ def carry_out(asked):
     nodes = rows(asked["types"])
     held, late = [], []
     if asked["rest"].keys() <= nodes.keys():
+        deadline = time.monotonic() + asked["patience_s"]
+        def is_held(each):
+            return each.is_held(max(1.0, deadline - time.monotonic()))
         for each in asked["held"]:
             held.append(begin(each, nodes))
             if each["is_next_later"]:
-                held[-1].is_held(asked["patience_s"])
-        until(lambda: all(each.is_held(1.0) for each in held), asked["patience_s"])
-        late = [i for i, each in enumerate(held) if not each.is_held(1.0)]
+                is_held(held[-1])
+        for each in held:
+            is_held(each)
+        late = [i for i, each in enumerate(held) if not is_held(each)]  # once more: all at the same time
     def free():
         told = ray._private.state.available_resources_per_node()
         amounts = {key: told.get(node_id(nodes[key]), {}) for key in asked["rest"].keys() & nodes.keys()}
@@ -110,6 +116,20 @@ while True:
     print("told:", json.dumps(carry_out(asked)), flush=True)
 """
 """Waits for files that say what is to be held on which instance. What takes devices comes one after another: their order counts."""
+
+
+class Improved:
+    """Improves plans here, by a case's steps: how long that takes counts for nothing."""
+
+    def __init__(self, steps: int) -> None:
+        self._steps = steps
+
+    async def improve(self, state: ClusterState, steps: int) -> Plan:
+        """Return the improved plan."""
+        return plan(state, self._steps)
+
+    def prepare(self) -> None:
+        """Be ready, as it always is."""
 
 
 class Bench:
@@ -145,16 +165,21 @@ class Bench:
     @contextlib.asynccontextmanager
     async def _launched(self, case: Case, executor: LocalExecutor) -> AsyncIterator[list[str]]:
         """Have the planned nodes launched; yield the instances in the order of the plan's launches."""
-        if case.steps:
+        if not case.is_for_service:
             specs = [LaunchSpec(case.name, f"{each.name}-{i}", each, self._head.address) for i, each in enumerate(case.nodes)]
             yield [await executor.launch(each) for each in specs]
             return
-        address = self._head.address
+        address, watch = self._head.address, executor.watch(case.name)
         reconciler = ClusterReconciler(
-            case.state.config, executor=executor, store=MemoryStore(), clock=SystemClock(), timings=Timings(), head_address=lambda: address
+            case.state.config,
+            executor=executor,
+            store=MemoryStore(),
+            clock=SystemClock(),
+            timings=Timings(plan_budget_s=PATIENCE_S),
+            head_address=lambda: address,
+            shared=Shared(improver=Improved(case.steps) if case.steps else None),
         )
         async with asyncio.TaskGroup() as tasks:
-            watch = executor.watch(case.name)
             running = [tasks.create_task(reconciler.run()), tasks.create_task(_report(reconciler, case))]
             async with asyncio.timeout(PATIENCE_S):
                 async for _ in watch:
@@ -163,7 +188,9 @@ class Bench:
             of_type = defaultdict(list)
             for each in await executor.list(case.name):
                 of_type[each.node_type].append(each.instance_id)
-            yield [of_type[each.name].pop() for each in case.nodes if of_type[each.name]]
+            counts = {name: len(instances) for name, instances in of_type.items()}
+            assert counts == Counter(each.name for each in case.nodes), f"{case}\n  the service launched {counts}"
+            yield [of_type[each.name].pop() for each in case.nodes]
             for each in running:
                 each.cancel()
 

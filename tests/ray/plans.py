@@ -4,6 +4,7 @@ Pure; runs nothing.
 """
 
 import random
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +15,7 @@ from rayscaler.model.plan import Plan
 from rayscaler.model.resources import UNIT, Resources
 from rayscaler.model.state import ClusterState
 from rayscaler.planner.plan import plan
+from rayscaler.reconciler.improve import pays
 from tests.properties.devices import DEVICES
 
 GIGABYTE = 10**9
@@ -81,6 +83,17 @@ class Case:
                 singles += [Held((on,))] * each.count
         whole = [Held(tuple(gangs[each.gang_id]), each.strategy) for each in self.state.gangs if gangs[each.gang_id]]
         return sorted([*whole, *singles], key=lambda each: each.rank)
+
+    @property
+    def is_for_service(self) -> bool:
+        """Whether a service launches all of it in one step: launches for gangs wait for no cheaper mix, and a mix that is near enough is not improved."""
+        return not self.steps or (not self.state.gangs and pays(plan(self.state), self.state.config))
+
+    @property
+    def is_improved(self) -> bool:
+        """Whether other nodes are launched than by the first plan."""
+        first = plan(self.state)
+        return Counter(each.node_type for each in first.launches) != Counter(each.node_type for each in self.plan.launches)
 
     @property
     def has_fractions(self) -> bool:

@@ -50,12 +50,15 @@ async def _carry_out(left: Iterator[Case], wrong: list[str], kinds: Counter[str]
     async with bench() as here:
         for case in left:
             said = check(case.state, case.plan) or await here.wrong_with(case)
+            print(f"case {case.number}: {len(case.nodes)} nodes, {len(case.held)} held: {said or 'as planned'}", flush=True)
             wrong += [f"{case}\n  {each}" for each in said]
             kinds.update(
                 {
                     "cases": 1,
                     "parts of GPUs": case.has_fractions,
                     "gangs": case.has_gangs,
+                    "by a service": case.is_for_service,
+                    "improved": case.is_improved,
                     "nodes": len(case.nodes),
                     "held": len(case.held),
                     "left out": bool(case.plan.infeasible),
