@@ -81,7 +81,7 @@ class Case:
                 gangs[each.gang_id] += [on] * each.count
             else:
                 singles += [Held((on,))] * each.count
-        whole = [Held(tuple(gangs[each.gang_id]), each.strategy) for each in self.state.gangs if gangs[each.gang_id]]
+        whole = [_largest_first(gangs[each.gang_id], each.strategy) for each in self.state.gangs if gangs[each.gang_id]]
         return sorted([*whole, *singles], key=lambda each: each.rank)
 
     @property
@@ -181,6 +181,14 @@ def labels_of(bundle: Bundle, node_type: NodeType) -> dict[str, str]:
 def as_ray_reads(resources: Mapping[str, int]) -> dict[str, float]:
     """Return amounts as Ray's drivers write them."""
     return {name: units / UNIT if units % UNIT else units // UNIT for name, units in resources.items()}
+
+
+def _largest_first(bundles: Sequence[tuple[Bundle, int]], strategy: Strategy) -> Held:
+    """Return a gang as plans take it to be asked for: a raylet gives its bundles their devices in the order in which they were asked for.
+
+    Two of 0.25 and two of 0.7 GPUs have room on two GPUs so, but not the other way round; a plan knows nothing of that order.
+    """
+    return Held(tuple(sorted(bundles, key=lambda on: Held((on,)).rank)), strategy)
 
 
 def _state(dice: random.Random, number: int, device: str, *, has_gangs: bool) -> ClusterState:
