@@ -19,7 +19,7 @@ import structlog
 
 from rayscaler.app.local import head_address
 from rayscaler.app.process import Process
-from rayscaler.app.service import Service, calm_collector
+from rayscaler.app.service import Service
 from rayscaler.clock import SystemClock
 from rayscaler.executor.base import LaunchSpec
 from rayscaler.model.instance import InstanceObservation, Phase
@@ -27,6 +27,7 @@ from rayscaler.model.nodetype import ClusterConfig
 from rayscaler.server.app import Server
 from rayscaler.settings import ServiceSettings
 from rayscaler.store.sqlite import SqliteStore
+from rayscaler.tasks import calm_collector
 from rayscaler.throttle import Unpaced
 from tests.bench.result import Options, Result, anchored, percentile, say, spread
 from tests.bench.workload import Planned, Workload, make
