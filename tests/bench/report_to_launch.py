@@ -15,9 +15,9 @@ from pathlib import Path
 
 import structlog
 
-from rayscaler.app.service import calm_collector
 from rayscaler.model.instance import InstanceObservation, Phase
 from rayscaler.model.nodetype import ClusterConfig
+from rayscaler.tasks import calm_collector
 from tests.bench.result import Options, Result, anchored, percentile, say, spread
 from tests.bench.workload import Planned, Workload, make
 from tests.whole_service import NotingExecutor, serving
