@@ -18,13 +18,13 @@ from typing import Any
 
 import structlog
 
-from rayscaler.app.service import calm_collector
 from rayscaler.model.demand import Bundle, Demand
 from rayscaler.model.nodetype import ClusterConfig
 from rayscaler.model.plan import Plan
 from rayscaler.planner.plan import plan
 from rayscaler.reconciler.improve import STEPS_PER_S
 from rayscaler.settings import Timings
+from rayscaler.tasks import calm_collector
 from tests.bench.plan_cases import CASES, MANY
 from tests.bench.plan_judge import judge, verdict
 from tests.bench.plan_once import told
