@@ -48,7 +48,9 @@ def packages() -> Recipe:
 def program() -> Recipe:
     """Return the layer of rayscaler itself."""
     files = {
-        path: f"{PLACE}/{path.relative_to(ROOT)}" for path in sorted((ROOT / "rayscaler").rglob("*")) if path.suffix in {".py", ".typed"}
+        path: f"{PLACE}/{path.relative_to(ROOT)}"
+        for path in sorted((ROOT / "rayscaler").rglob("*"))
+        if path.suffix in {".py", ".typed", ".c", ".so"}
     }
     files |= {path: f"{PLACE}/rayscaler/_examples/{path.name}" for path in sorted((ROOT / "examples").glob("demo*"))}
 

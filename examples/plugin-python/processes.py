@@ -26,7 +26,7 @@ FORCE = '(sleep 10; kill -9 -"$0") >/dev/null 2>&1 &'  # runs by itself, so that
 class Processes:
     def __init__(self, argv):
         self.argv, self.pace, self.feed = argv, Unpaced(), Feed()
-        self.ending, self.followed = set(), {}
+        self.ending, self.followed, self.read = set(), {}, None
 
     async def launch(self, spec):
         wanted, known = record.spec_document(spec), self._found(spec.cluster).get(spec.instance_id)
@@ -71,11 +71,18 @@ class Processes:
         """Read the machine's processes: they are the record of what there is. One that was just begun does not show it at once."""
         mine = [(pid, document) for pid, (_, document) in self.followed.items()]
         found = {document["instance_id"]: (pid, document) for pid, document in mine if document["cluster"] == cluster}
-        for path in Path("/proc").glob("[0-9]*"):
-            document = _document(int(path.name))
-            if document and document["cluster"] == cluster:
-                found[document["instance_id"]] = (int(path.name), document)
+        for pid, document in self._read().items():
+            if document["cluster"] == cluster:
+                found[document["instance_id"]] = (pid, document)
         return found
+
+    def _read(self):
+        """Read them once for all that is asked in one turn of the loop: a call may be for a thousand instances."""
+        if self.read is None:
+            documents = {pid: _document(pid) for pid in (int(path.name) for path in Path("/proc").glob("[0-9]*"))}
+            self.read = {pid: document for pid, document in documents.items() if document}
+            asyncio.get_running_loop().call_soon(setattr, self, "read", None)
+        return self.read
 
     def _follow(self, pid, document):
         if pid not in self.followed:

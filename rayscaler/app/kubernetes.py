@@ -8,7 +8,7 @@ from collections.abc import Callable
 from rayscaler.app.clusters import Clusters
 from rayscaler.app.executors import by_address
 from rayscaler.app.process import Process
-from rayscaler.app.service import Service, calm_collector
+from rayscaler.app.service import Service
 from rayscaler.cli.exits import Exit
 from rayscaler.clock import SystemClock
 from rayscaler.executor.base import Executor
@@ -22,7 +22,7 @@ from rayscaler.k8s.pods import Owner
 from rayscaler.k8s.record import ConfigMapStore
 from rayscaler.server.app import Server
 from rayscaler.settings import NamespaceSettings, ServiceSettings
-from rayscaler.tasks import Apart
+from rayscaler.tasks import Apart, calm_collector
 
 
 async def serve(own: NamespaceSettings, settings: ServiceSettings, on_listening: Callable[[int], None]) -> int:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rayscaler.app.executors import Executors
 from rayscaler.app.process import Process
-from rayscaler.app.service import Service, calm_collector
+from rayscaler.app.service import Service
 from rayscaler.cli.exits import Exit
 from rayscaler.clock import SystemClock
 from rayscaler.config.executors import is_plugin
@@ -19,6 +19,7 @@ from rayscaler.reconciler.lastgood import opened
 from rayscaler.server.app import Server
 from rayscaler.settings import ServiceSettings
 from rayscaler.store.sqlite import SqliteStore
+from rayscaler.tasks import calm_collector
 
 DEFAULT_GCS_PORT = "6379"
 """Ray's default for `ray start --head --port`."""

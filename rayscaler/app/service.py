@@ -1,7 +1,6 @@
 """The service: clusters that come and go, each with a task of its own, and the server before them."""
 
 import asyncio
-import gc
 from collections.abc import Awaitable, Callable
 
 from rayscaler.app.process import Process
@@ -87,13 +86,3 @@ class Service:
             await self._executor.close()
             await self._store.close()
         return self._process.failed is None
-
-
-def calm_collector() -> None:
-    """Keep the cyclic garbage collector from stopping a cycle: a report makes tens of thousands of values that hold no cycles.
-
-    Full passes over them took up to 0.1 s, in the middle of planning. What lives from the start is left out for good.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(100_000, 50, 100)

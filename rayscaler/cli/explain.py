@@ -61,13 +61,13 @@ def render(cluster: pb.ClusterExplanation) -> Group:
     if cluster.node_types:
         parts.append(_table("node type", [((each.name, _workers(each)), each.because) for each in cluster.node_types]))
     if cluster.HasField("mix"):
-        parts.append(_mix(cluster.mix))
+        parts.append(mix_line(cluster.mix))
     if not (cluster.shapes or cluster.nodes or cluster.node_types):
         parts.append(Text("nothing waits, no node is there, no node type is defined"))
     return Group(*parts)
 
 
-def _mix(mix: pb.MixExplanation) -> Text:
+def mix_line(mix: pb.MixExplanation) -> Text:
     """Return how near to the least possible cost the last launches on demand were."""
     bound = f", no mix can cost less than {mix.bound:.10g}" if mix.HasField("bound") else ""
     gap = f" (a gap of {mix.gap:.1%})" if mix.HasField("gap") else ""

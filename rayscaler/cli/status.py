@@ -8,6 +8,7 @@ from rich.text import Text
 
 from rayscaler.api.head.v1 import head_pb2 as pb
 from rayscaler.cli.completion import clusters
+from rayscaler.cli.explain import mix_line
 from rayscaler.cli.moments import clock_time
 from rayscaler.cli.source import DEFAULT_SERVICE, chosen
 from rayscaler.cli.watch import watch
@@ -47,6 +48,8 @@ def render(cluster: pb.ClusterStatus) -> Group:
         kept = ", ".join(f"{count} {name}" for name, count in sorted(cluster.hold.targets.items()))
         parts.append(Text(f"the head was lost at {clock_time(cluster.hold.since)}: {kept} kept until {clock_time(cluster.hold.until)}"))
     parts += [Text(each, "yellow") for each in cluster.notices]
+    if cluster.HasField("mix"):
+        parts.append(mix_line(cluster.mix))
     parts.append(_instances(cluster))
     if cluster.pending:
         parts.append(_pending(cluster))

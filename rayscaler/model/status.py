@@ -1,12 +1,16 @@
 """What rayscaler tells people about one cluster."""
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from rayscaler.model.demand import Session
 from rayscaler.model.instance import Instance, Reason
 from rayscaler.model.nodetype import NodeType
 from rayscaler.model.plan import Infeasible
 from rayscaler.model.state import Backoff
+
+if TYPE_CHECKING:  # that module needs this one
+    from rayscaler.model.explanation import MixExplanation
 
 
 @dataclass(frozen=True)
@@ -71,3 +75,4 @@ class ClusterStatus:
     hold: HoldStatus | None = None
     notices: tuple[str, ...] = ()
     definition: DefinitionStatus = field(default_factory=DefinitionStatus)
+    mix: "MixExplanation | None" = None

@@ -150,7 +150,8 @@ def put(run: NodeRun, load: Load, count: int, mark: str = "") -> tuple[list[Node
     if rest:
         parts.append(loaded(run, run.members[full : full + 1], load._replace(each=rest), mark))
         full += 1
-    parts.append(run._replace(members=run.members[full:]))
+    if full < len(run.members):
+        parts.append(run._replace(members=run.members[full:]))
     return parts, count
 
 

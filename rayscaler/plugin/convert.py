@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -20,7 +20,7 @@ from rayscaler.executor.record import make_document
 from rayscaler.model.instance import InstanceObservation, Phase, Trouble
 from rayscaler.model.nodetype import NodeType
 from rayscaler.model.resources import Resources
-from rayscaler.rules import MAX_AMOUNT, MAX_AT, MAX_DETAIL, MAX_PROBLEMS, Rules
+from rayscaler.rules import MAX_AMOUNT, MAX_AT, MAX_DETAIL, MAX_PROBLEMS, Rules, is_sayable
 
 VERSION = 1
 """Of the protocol: the newest that is known here, and the one that is served (X1)."""
@@ -54,26 +54,53 @@ _TROUBLE_NUMBERS = {trouble: number for number, trouble in TROUBLES.items()}
 # what goes out
 
 
-def launch_spec(spec: LaunchSpec) -> pb.LaunchSpec:
+class Outgoing(NamedTuple):
+    """A spec to be sent: what all launches of its node type have in common is made once, and copied into the call alone."""
+
+    spec: LaunchSpec
+    common: pb.LaunchSpec
+    common_bytes: int
+
+    @property
+    def size(self) -> int:
+        """How many bytes of a call it takes, about: its id stands there twice."""
+        return self.common_bytes + 2 * len(self.spec.instance_id)
+
+
+def outgoing(spec: LaunchSpec) -> Outgoing:
     """Return a spec with how Ray is started by it; raises InvalidRequest for amounts that no node can have, and for text that is none."""
-    made = pb.LaunchSpec()
     try:
-        made.CopyFrom(_launch_of(spec.node_type, spec.head_address))
+        common = _common_of(spec.node_type, spec.head_address)
     except UnicodeEncodeError as error:
         raise InvalidRequest(f"node_type: {spec.node_type.name}: half a surrogate pair stands in a text, which no wire takes") from error
-    made.instance_id = spec.instance_id
-    made.ray_start.env.update(raystart.identity(spec))
-    return made
+    return Outgoing(spec, *common)
+
+
+def launch_spec(spec: LaunchSpec) -> pb.LaunchSpec:
+    """Return one spec as it stands in a call; raises as `outgoing`."""
+    return launch_request("", [outgoing(spec)]).specs[0]
+
+
+def launch_request(cluster: str, specs: Iterable[Outgoing], supervisor: str = "") -> pb.LaunchRequest:
+    """Return a call for all of them."""
+    request = pb.LaunchRequest(cluster=cluster, supervisor=supervisor)
+    for spec, common, _ in specs:
+        made = request.specs.add()
+        made.CopyFrom(common)
+        made.instance_id = spec.instance_id
+        made.ray_start.env.update(raystart.identity(spec))
+    return request
 
 
 @lru_cache(maxsize=MADE)
-def _launch_of(made: NodeType, head_address: str) -> pb.LaunchSpec:
-    """Return what all launches of a node type have in common."""
+def _common_of(made: NodeType, head_address: str) -> tuple[pb.LaunchSpec, int]:
+    """Return what all launches of a node type have in common, and how many bytes that is."""
     spec = LaunchSpec("", "", made, head_address)
     start = pb.RayStart(
         argv=raystart.worker_argv(made, head_address), env=raystart.worker_env(spec), not_inherited=sorted(raystart.NOT_INHERITED)
     )
-    return pb.LaunchSpec(node_type=node_type(made), head_address=head_address, ray_start=start)
+    common = pb.LaunchSpec(node_type=node_type(made), head_address=head_address, ray_start=start)
+    return common, common.ByteSize()
 
 
 @lru_cache(maxsize=MADE)
@@ -84,18 +111,23 @@ def node_type(made: NodeType) -> pb.NodeType:
 
 def observation(seen: InstanceObservation) -> pb.Observation:
     """Return an observation."""
-    return pb.Observation(
+    told = pb.Observation(
         instance_id=seen.instance_id,
         node_type=seen.node_type,
         external_id=seen.external_id,
         phase=_PHASE_NUMBERS[seen.phase],
         detail=_sayable(seen.detail),
-        observed_at=_timestamp(seen.observed_at) if seen.observed_at else None,
         error=_sayable(seen.error),
-        made_as=None if seen.made_as is None else node_type(seen.made_as),
         trouble=pb.TROUBLE_UNSPECIFIED if seen.trouble is None else _TROUBLE_NUMBERS[seen.trouble],
-        ends_at=None if seen.ends_at is None else _timestamp(seen.ends_at),
     )
+    # What is a message itself is filled in its place: passed to the constructor it takes as long again.
+    if seen.observed_at:
+        _set(told.observed_at, seen.observed_at)
+    if seen.made_as is not None:
+        told.made_as.CopyFrom(node_type(seen.made_as))
+    if seen.ends_at is not None:
+        _set(told.ends_at, seen.ends_at)
+    return told
 
 
 def error(raised: RayscalerError) -> pb.Error:
@@ -126,12 +158,13 @@ def error_from(told: pb.Error, peer: str) -> RayscalerError:
 
 def spec_from(rules: Rules, path: str, cluster: str, told: pb.LaunchSpec) -> LaunchSpec:
     """Return the spec that a caller sends; problems go to `rules`."""
-    rules.need(f"{path}.instance_id", is_instance_id(told.instance_id), "must be letters, digits, '-', '_' and '.', at most 128")
-    rules.name(f"{path}.head_address", told.head_address, required=True)
+    instance_id, head_address = told.instance_id, told.head_address
+    rules.need(f"{path}.instance_id", is_instance_id(instance_id), "must be letters, digits, '-', '_' and '.', at most 128")
+    rules.name(f"{path}.head_address", head_address, required=True)
     rules.need(f"{path}.node_type", told.HasField("node_type"), "is required")
     rules.need(f"{path}.replica_id", not told.replica_id, "CAPABILITY_REPLICAS is not served here")
     made = node_type_from(rules, f"{path}.node_type", told.node_type)
-    return LaunchSpec(cluster, told.instance_id, made, told.head_address)
+    return LaunchSpec(cluster, instance_id, made, head_address)
 
 
 def is_instance_id(name: str) -> bool:
@@ -205,13 +238,14 @@ def outcomes(results: Iterable[pb.LaunchResult], asked: Iterable[str], peer: str
     """Return what became of each launch; raises BrokenPlugin unless there is one result for each that was asked for (X5)."""
     found: dict[str, str | RayscalerError] = {}
     for each in _each_once("X5", results, asked, peer):
-        kind = each.WhichOneof("outcome")
-        rules = Rules()
-        if kind == "external_id":
+        if each.HasField("error"):
+            found[each.instance_id] = error_from(each.error, peer)
+        elif is_sayable(each.external_id):
+            found[each.instance_id] = each.external_id
+        else:
+            rules = Rules()
             rules.name("external_id", each.external_id, required=True)
-        if kind is None or rules.problems:
             raise BrokenPlugin(f"{peer}: X9: the result of {each.instance_id} has no usable external_id: {'; '.join(rules.problems)}")
-        found[each.instance_id] = each.external_id if kind == "external_id" else error_from(each.error, peer)
     return found
 
 
@@ -226,9 +260,8 @@ def ends(results: Iterable[pb.TerminateResult], asked: Iterable[str], peer: str)
 def _each_once(rule: str, results: Iterable[R], asked: Iterable[str], peer: str) -> Iterator[R]:
     missing = dict.fromkeys(asked)
     for each in results:
-        if each.instance_id not in missing:
+        if missing.pop(each.instance_id, True):
             raise BrokenPlugin(f"{peer}: {rule}: a result of {each.instance_id[:64]!r}, which was not asked for, or a second one")
-        del missing[each.instance_id]
         yield each
     if missing:
         raise BrokenPlugin(f"{peer}: {rule}: no result of {', '.join(list(missing)[:5])}")
@@ -247,9 +280,9 @@ def _at(rules: Rules, path: str, told: Timestamp) -> float:
     return at
 
 
-def _timestamp(at: float) -> Timestamp:
-    whole = math.floor(at)
-    return Timestamp(seconds=whole, nanos=int((at - whole) * 1e9))
+def _set(stamp: Timestamp, at: float) -> None:
+    stamp.seconds = math.floor(at)
+    stamp.nanos = int((at - stamp.seconds) * 1e9)
 
 
 def _sayable(text: str) -> str:

@@ -63,7 +63,7 @@ class PluginExecutor:
 
     async def launch(self, spec: LaunchSpec) -> str:
         """Have an instance begun, together with whatever else begins now."""
-        made = convert.launch_spec(spec)
+        made = convert.outgoing(spec)
         await self._ready(spec.cluster)
         ledger = self._ledger(spec.cluster)
         ledger.launching(spec.instance_id)
@@ -135,16 +135,16 @@ class PluginExecutor:
         if stream is not None:
             await stream.opened.wait()
 
-    async def _send_launches(self, cluster: str, specs: Mapping[str, pb.LaunchSpec]) -> dict[str, str | RayscalerError]:
+    async def _send_launches(self, cluster: str, specs: Mapping[str, convert.Outgoing]) -> dict[str, str | RayscalerError]:
         who, peer = await self._session.who(), self._session.peer
 
         async def send(ids: list[str]) -> dict[str, str | RayscalerError]:
             self._may_write()
-            request = pb.LaunchRequest(cluster=cluster, specs=[specs[each] for each in ids], supervisor=self._supervisor)
+            request = convert.launch_request(cluster, (specs[each] for each in ids), self._supervisor)
             answer = await self._session.call("Launch", request, pb.LaunchResponse)
             return convert.outcomes(answer.results, ids, peer)
 
-        return await _in_parts(_parts(specs, who.batch, lambda spec: spec.ByteSize()), send)
+        return await _in_parts(_parts(specs, who.batch, lambda made: made.size), send)
 
     async def _send_ends(self, cluster: str, ids: Mapping[str, str]) -> dict[str, RayscalerError | None]:
         who, peer = await self._session.who(), self._session.peer

@@ -11,8 +11,9 @@ from rayscaler.tasks import News
 
 KEPT = 10_000
 """Changes remembered, at least: some seconds of a cluster that grows as fast as it can, days of one that rests."""
-GATHER_S = 0.02
-"""From a change until it is told, with those that came meanwhile: of a burst each comes some milliseconds after the one before."""
+GATHER_S = 0.05
+"""From one message to the next, if a message holds all there is: of a burst each change comes some milliseconds after the one before. A change
+that comes alone is told at once."""
 
 
 class History:
@@ -55,14 +56,19 @@ class History:
 
         Ends only with an error.
         """
+        loop = asyncio.get_running_loop()
+        next_at = loop.time()
         while True:
             if place < self._dropped:
                 raise BookmarkExpired("this watch is read too slowly; list again")
-            if place < self.place:
+            if place < self.place and (rest_s := next_at - loop.time()) > 0 and self.place - place < at_once:
+                await asyncio.sleep(rest_s)
+            elif place < self.place:
                 first = place - self._dropped
                 seen = self._told[first : first + at_once]
                 place += len(seen)
                 yield seen, place
+                next_at = loop.time() + GATHER_S
             elif self._error is not None:
                 raise self._error
             elif not await self._comes(beat_s):
@@ -81,7 +87,6 @@ class History:
                 await self._changed.wait()
         except TimeoutError:
             return False
-        await asyncio.sleep(GATHER_S)
         return True
 
     async def _follow(self, watch: AsyncIterator[InstanceObservation]) -> None:

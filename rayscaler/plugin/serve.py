@@ -26,6 +26,7 @@ from rayscaler.executor.base import Executor
 from rayscaler.plugin import handshake
 from rayscaler.plugin.service import SERVICE, ExecutorService, Limits, add_to
 from rayscaler.settings import PluginSettings
+from rayscaler.tasks import calm_collector
 
 log = structlog.get_logger(__name__)
 
@@ -128,6 +129,7 @@ def logs_to_stderr() -> None:
 
 async def serve_until_stopped(server: PluginServer, settings: PluginSettings) -> None:
     """Serve until a host or a signal says stop; then let go of the executor."""
+    calm_collector()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, server.stopped.set)
     # A child shares its host's terminal: Ctrl-C there is the host's to act on.

@@ -186,9 +186,8 @@ async def _each(
     try:
         await asyncio.wait(tasks, timeout=None if left_s is None else left_s - min(1.0, left_s * MARGIN))
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        unended = [task for task in tasks if task.cancel()]
+        await asyncio.gather(*unended, return_exceptions=True)
     late = Unavailable("no outcome in the time that the caller gave; it may have begun")
     waiting = Busy("its turn did not come in the time that the caller gave; nothing was begun")
     return {each: found[each] if each in found else convert.error(late if each in turned else waiting) for each in ids}

@@ -203,7 +203,7 @@ class ClusterReconciler:
             memory.cycle += 1
             end_overdue(memory, now)
             state = self._with_peaks(build_state(memory, now))
-            first = plan(state)
+            first = self._wait.planned(state) or plan(state)
             decided = self._wait.decide(state, first)
             scene = state, first if self._wait.is_on else decided
             self._cycle.took_s = self._clock.mono() - began_at

@@ -13,11 +13,12 @@ from rayscaler.model.instance import Reason
 from rayscaler.model.nodetype import ClusterConfig
 from rayscaler.model.plan import NOWHERE, Mix, Plan
 from rayscaler.model.state import ClusterState
+from rayscaler.planner.mix.library import library
 from rayscaler.planner.mix.problem import NEAR
 
-STEPS_PER_S = 500
-"""Steps of the planner that fit into a second of the budget: a step is about a millisecond, and half the time is for the way there and back
-and for a machine that has other things to do."""
+STEPS_PER_S = 800 if library().exists() else 220
+"""Steps of the planner that fit into a second of the budget, with compiled code (a step is about a millisecond) and without; a fifth of the time
+is for the way there and back."""
 
 MOST_NODES = 1000
 """Of a cluster with more, first plans are carried out as they are: to send its state would keep the event loop from all others too long."""
@@ -45,6 +46,7 @@ class Wait:
         self._until: float | None = None
         self._asked: asyncio.Task[Plan | None] | None = None
         self._facts: object = None
+        self._first: Plan | None = None
         self.outcome = ""
         """How the last wait went, for the log: "" while there was none in this cycle."""
 
@@ -52,6 +54,10 @@ class Wait:
     def is_on(self) -> bool:
         """Whether launches on demand wait now."""
         return self._until is not None
+
+    def planned(self, state: ClusterState) -> Plan | None:
+        """Return the first plan that was asked about, if this state still is the one: a big cluster's takes long, and all others wait meanwhile."""
+        return self._first if self._asked is not None and facts(state) == self._facts else None
 
     def decide(self, state: ClusterState, first: Plan) -> Plan:
         """Return the plan to carry out: the first one, what of it does not wait, or the improved one if the state is the one asked about."""
@@ -65,7 +71,7 @@ class Wait:
             return self._over(first, "needed no more" if self.is_on else "")
         if self._asked is None:
             return self._begin(self._improver, state, first, steps)
-        if facts(state) != self._facts:
+        if first is not self._first:
             return self._over(first, "state changed")
         return self._take(self._asked.result(), first) if self._asked.done() else _held_back(first)
 
@@ -77,7 +83,7 @@ class Wait:
             return self._over(first, "out of time")
         rest = _held_back(first)
         if rest.is_empty:
-            self._facts = facts(state)
+            self._facts, self._first = facts(state), first
             self._asked = asyncio.create_task(self._ask(improver, state, steps, self._until), name=f"improve {state.config.name}")
         else:
             self._wake()  # its own acts change the state: asked after them
@@ -94,7 +100,7 @@ class Wait:
         """Wait for nothing any more."""
         if self._asked is not None:
             self._asked.cancel()
-        self._until = self._asked = self._facts = None
+        self._until = self._asked = self._facts = self._first = None
 
     def _over(self, plan: Plan, outcome: str) -> Plan:
         self.outcome = outcome
@@ -113,14 +119,14 @@ class Wait:
 
 
 def pays(first: Plan, config: ClusterConfig) -> bool:
-    """Whether a cheaper mix is to be hoped for: the cost is well above the bound, or, where none is known, above that of the cheapest node.
+    """Whether a cheaper mix is to be hoped for: the cost is well above the bound, and above that of the cheapest node.
 
-    So one launch of the cheapest type never waits, nor does anything where types have no cost.
+    So one launch of the cheapest type never waits, nor does anything where types have no cost: a bound counts shares of larger nodes too.
     """
     if first.mix is None or not any(each.reason is Reason.DEMAND for each in first.launches):
         return False
     costs = [each.weighed_cost for each in config.node_types if each.weighed_cost is not None]
-    bound = first.mix.bound or min(costs, default=first.mix.cost)
+    bound = max(first.mix.bound or 0.0, min(costs, default=first.mix.cost))
     return first.mix.cost > bound * (1 + NEAR)
 
 

@@ -225,16 +225,27 @@ class Memory:
 
     def take_observation(self, seen: InstanceObservation, now: float) -> None:
         """Take one observation of the executor's."""
-        after = observe.observation(self.instances.get(seen.instance_id), seen, now)
+        known = self.instances.get(seen.instance_id)
+        after = observe.observation(known, seen, now)
         if after is not None:
             self._set(after, now)
+            if known is None:
+                self._match({seen.instance_id}, now)
 
     def take_list(self, seen: Sequence[InstanceObservation], calls: frozenset[str], now: float) -> None:
         """Take a complete list; `calls` are the instances whose launch call ran at some moment of the listing."""
         if self.executor_error or not self.is_listed:
             self.listed_at, self.worth = now, Worth.DECIDING
         self.is_listed, self.executor_error = True, ""
+        known = {*self.instances}
         self._replace_all(observe.full_list(self.instances, seen, calls, now), now)
+        self._match({*self.instances} - known, now)
+
+    def _match(self, adopted: set[str], now: float) -> None:
+        """Look for adopted instances in the last snapshot: it may have come before them, and while Ray changes nothing no other comes."""
+        if self.snapshot is not None and adopted:
+            rows = [row for row in self.snapshot.nodes if row.instance_id in adopted]
+            self._replace_all(observe.nodes(self.instances, rows, now), now)
 
     def take_silence(self, error: str) -> None:
         """Note why the executor tells nothing."""

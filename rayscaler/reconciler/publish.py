@@ -110,6 +110,7 @@ def status(memory: Memory, blind_since: float | None, now: float) -> ClusterStat
         hold=_hold(memory, now),
         notices=_notices(memory),
         definition=memory.definition,
+        mix=memory.mix,
     )
 
 

@@ -8,6 +8,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from rayscaler.api.head.v1 import head_pb2 as pb
 from rayscaler.model.command import Command, ReplayCommand, ReportAnswer, TellCommand
 from rayscaler.model.demand import Bundle, Operator
+from rayscaler.model.explanation import MixExplanation
 from rayscaler.model.instance import Instance
 from rayscaler.model.nodetype import NodeType
 from rayscaler.model.state import Backoff
@@ -101,6 +102,21 @@ def cluster_status(status: ClusterStatus) -> pb.ClusterStatus:
         notices=status.notices,
         ray_version=status.ray_version,
         definition=definition_status(status.definition),
+        mix=None if status.mix is None else mix(status.mix),
+    )
+
+
+def mix(explained: MixExplanation) -> pb.MixExplanation:
+    """Return how good the last launches on demand were."""
+    found = explained.mix
+    return pb.MixExplanation(
+        at=timestamp(explained.at),
+        cost=found.cost,
+        bound=found.bound,
+        gap=found.gap,
+        steps=found.steps,
+        improvement=explained.improvement,
+        binds=found.binds,
     )
 
 

@@ -5,14 +5,13 @@ from rayscaler.model.explanation import (
     Because,
     DemandKind,
     Explanation,
-    MixExplanation,
     NodeExplanation,
     OnTheWay,
     ShapeExplanation,
     TypeExplanation,
 )
 from rayscaler.model.reasons import MEANINGS, Mover
-from rayscaler.server.answers import bundle, definition_status, timestamp
+from rayscaler.server.answers import bundle, definition_status, mix, timestamp
 
 _MOVER = {
     Mover.NOBODY: pb.MOVER_NOBODY,
@@ -36,14 +35,7 @@ def cluster_explanation(explanation: Explanation) -> pb.ClusterExplanation:
         nodes=[_node(each) for each in explanation.nodes],
         node_types=[_node_type(each) for each in explanation.node_types],
         definition=definition_status(explanation.definition),
-        mix=None if explanation.mix is None else _mix(explanation.mix),
-    )
-
-
-def _mix(each: MixExplanation) -> pb.MixExplanation:
-    mix = each.mix
-    return pb.MixExplanation(
-        at=timestamp(each.at), cost=mix.cost, bound=mix.bound, gap=mix.gap, steps=mix.steps, improvement=each.improvement, binds=mix.binds
+        mix=None if explanation.mix is None else mix(explanation.mix),
     )
 
 

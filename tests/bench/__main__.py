@@ -29,8 +29,10 @@ KUBERNETES = {
 """On a real API server with simulated nodes."""
 PLAN = {f"{planning.PREFIX}{name}": "tests.bench.planning" for name in plan_cases.CASES}
 """Planning alone, on big input."""
+SERVICE = {"plan-service": "tests.bench.plan_service"}
+"""The same in the whole service: no bars of the chart."""
 CHART = Path("build/bench-plan.png")
-CASES = {**LOCAL, **KUBERNETES, **PLAN}
+CASES = {**LOCAL, **KUBERNETES, **PLAN, **SERVICE}
 
 
 def main() -> int:
@@ -41,7 +43,7 @@ def main() -> int:
     parser.add_argument("cases", nargs="*", metavar="case", help=f"any of: {', '.join(CASES)} (default: {', '.join(LOCAL)})")
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--k8s", action="store_true", help=f"by default run {', '.join(KUBERNETES)}")
-    group.add_argument("--plan", action="store_true", help=f"by default run {', '.join(PLAN)}")
+    group.add_argument("--plan", action="store_true", help=f"by default run {', '.join([*PLAN, *SERVICE])}")
     parser.add_argument(
         "--pairs",
         type=int,
@@ -57,7 +59,7 @@ def main() -> int:
     if unknown:
         parser.error(f"no such case: {', '.join(unknown)}; there are: {', '.join(CASES)}")
     codes, lines = [], []
-    for name in given.cases or (KUBERNETES if given.k8s else PLAN if given.plan else LOCAL):
+    for name in given.cases or (KUBERNETES if given.k8s else [*PLAN, *SERVICE] if given.plan else LOCAL):
         say(f"== {name}")
         result: Result = importlib.import_module(CASES[name]).run(Options(given.pairs, given.samples, given.seed, name))
         print(line := result.line(), flush=True)

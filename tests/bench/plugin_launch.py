@@ -6,7 +6,6 @@ host started. A watch is open, as in the service; calls go one after the other.
 
 import asyncio
 import contextlib
-import gc
 import itertools
 import logging
 import statistics
@@ -29,6 +28,7 @@ from rayscaler.plugin.host import PluginHost
 from rayscaler.plugin.started import Started
 from rayscaler.processes import SystemProcesses
 from rayscaler.settings import Timings
+from rayscaler.tasks import calm_collector
 from tests.bench.plugin_program import still
 from tests.bench.result import Options, Result, say, spread
 from tests.plugin import go_plugin
@@ -78,8 +78,7 @@ async def _measured(samples: int, program: str, directory: Path) -> dict[str, li
         for executor in executors.values():
             await stack.enter_async_context(watched(executor))
         numbers = itertools.count()
-        gc.collect()
-        gc.freeze()
+        calm_collector()  # as the service does
         for index in range(WARM + samples):
             for name, executor in executors.items():
                 made = spec(f"i-{next(numbers)}")

@@ -15,6 +15,7 @@ from rayscaler.executor.base import Executor
 from rayscaler.k8s.client import Client
 from rayscaler.k8s.executor import KubernetesExecutor
 from rayscaler.plugin.serve import PluginServer
+from rayscaler.tasks import calm_collector
 from rayscaler.testing.fake_executor import DELAYS_S, FakeExecutor, FakeMachines
 from rayscaler.throttle import Unpaced
 from tests.k8s.fake_api import FakeApi
@@ -47,6 +48,7 @@ async def pods_of(port: int) -> AsyncIterator[KubernetesExecutor]:
 async def serve(executor: Executor, socket: str) -> None:
     """Serve an executor until this process is ended."""
     server = PluginServer(executor, name="bench.rayscaler.io")
+    calm_collector()  # as who serves a plugin does
     await server.start(f"unix:{socket}")
     print("serves", flush=True)
     await server.stopped.wait()

@@ -17,6 +17,7 @@ import structlog
 from rayscaler.executor.base import Executor, LaunchSpec
 from rayscaler.model.nodetype import NodeType
 from rayscaler.model.resources import Resources
+from rayscaler.tasks import calm_collector
 from tests.bench.plugin_launch import program, served, watched
 from tests.bench.plugin_program import pods_of
 from tests.bench.result import Options, Result, say, spread
@@ -46,6 +47,7 @@ def run(options: Options) -> Result:
 async def _measured(pairs: int, directory: Path) -> tuple[list[float], list[float]]:
     ours: list[float] = []
     within: list[float] = []
+    calm_collector()  # as the service does
     for pair in range(-1, pairs):
         for name, took in (("ours", ours), ("within", within)):
             async with contextlib.AsyncExitStack() as stack:

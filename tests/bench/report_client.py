@@ -10,13 +10,12 @@ import time
 import grpc
 
 from rayscaler.api.gcs.v1 import gcs_pb2 as ray
-from rayscaler.api.head.v1 import head_pb2 as pb
 from rayscaler.api.head.v1 import head_pb2_grpc
-from rayscaler.model.demand import Demand
 from rayscaler.model.node import RayNode
 from rayscaler.model.resources import UNIT, Resources
 from rayscaler.settings import Timings
 from tests.bench.report_to_launch import cluster_name, workload
+from tests.whole_service import report
 
 QUIET_S = Timings().usage_lag_s + 0.3
 """After the first reports: use that appeared lately may be the use of demand that is still shown, and counts as free."""
@@ -27,29 +26,19 @@ AFTER_S = 0.25
 def main(target: str, samples: int, seed: int) -> None:
     """Send all reports."""
     made = workload(seed)
-    nodes, demands = [_node(each) for each in made.nodes], [_demand(each) for each in made.demands]
+    nodes = [_node(each) for each in made.nodes]
     options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
     with grpc.insecure_channel(target, options=options) as channel:
         stub = head_pb2_grpc.HeadServiceStub(channel)
         for index in range(samples):
-            stub.ReportDemand(_report(index, 1, _snapshot(nodes, [])), timeout=30)
+            stub.ReportDemand(report(cluster_name(index), 1, [], nodes), timeout=30)
         time.sleep(QUIET_S)  # the service's own rule of time must have passed
         for index in range(samples):
-            asking = _report(index, 2, _snapshot(nodes, demands))
+            asking = report(cluster_name(index), 2, made.demands, nodes)
             sent_at = time.monotonic()
             stub.ReportDemand(asking, timeout=30)
             print(sent_at, flush=True)
             time.sleep(AFTER_S)  # reports are measured one by one, not as a queue
-
-
-def _report(index: int, sequence: int, snapshot: pb.Snapshot) -> pb.ReportDemandRequest:
-    session = pb.Session(cluster_id=f"{index:056x}", session_name=f"session_{index}")
-    return pb.ReportDemandRequest(cluster=cluster_name(index), session=session, monitor_epoch=1, sequence=sequence, snapshot=snapshot)
-
-
-def _snapshot(nodes: list[ray.NodeState], demands: list[ray.ResourceRequestByCount]) -> pb.Snapshot:
-    state = ray.ClusterResourceState(node_states=nodes, pending_resource_requests=demands)
-    return pb.Snapshot(state=state, jobs=[ray.JobTableData(job_id=b"job1")])
 
 
 def _node(node: RayNode) -> ray.NodeState:
@@ -61,11 +50,6 @@ def _node(node: RayNode) -> ray.NodeState:
         total_resources=_doubles(node.total),
         available_resources=_doubles(node.available),
     )
-
-
-def _demand(demand: Demand) -> ray.ResourceRequestByCount:
-    request = ray.ResourceRequest(resources_bundle=_doubles(demand.bundle.resources), label_selectors=[ray.LabelSelector()])
-    return ray.ResourceRequestByCount(request=request, count=demand.count)
 
 
 def _doubles(resources: Resources) -> dict[str, float]:

@@ -10,26 +10,17 @@ import os
 import statistics
 import sys
 import tempfile
-import time
-from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 
 import structlog
 
-from rayscaler.app.local import head_address
-from rayscaler.app.process import Process
-from rayscaler.app.service import Service, calm_collector
-from rayscaler.clock import SystemClock
-from rayscaler.executor.base import LaunchSpec
 from rayscaler.model.instance import InstanceObservation, Phase
 from rayscaler.model.nodetype import ClusterConfig
-from rayscaler.server.app import Server
-from rayscaler.settings import ServiceSettings
-from rayscaler.store.sqlite import SqliteStore
-from rayscaler.throttle import Unpaced
+from rayscaler.tasks import calm_collector
 from tests.bench.result import Options, Result, anchored, percentile, say, spread
 from tests.bench.workload import Planned, Workload, make
+from tests.whole_service import NotingExecutor, serving
 
 SAMPLES = 120
 BATCH = 20
@@ -47,36 +38,6 @@ def workload(seed: int) -> Workload:
 def cluster_name(index: int) -> str:
     """Return the cluster of one sample."""
     return f"bench-{index}"
-
-
-class StampingExecutor:
-    """Has the workload's nodes already, and notes when each cluster's first launch call came in."""
-
-    def __init__(self, made: Workload) -> None:
-        self._observations = [
-            InstanceObservation(each.instance_id, each.node_type, each.instance_id, Phase.REGISTERING) for each in made.nodes
-        ]
-        self.first_launch: dict[str, float] = {}
-        self.launches = 0
-        self.pace = Unpaced()
-
-    async def launch(self, spec: LaunchSpec) -> str:
-        self.first_launch.setdefault(spec.cluster, time.monotonic())
-        self.launches += 1
-        return spec.instance_id
-
-    async def terminate(self, cluster: str, instance_id: str) -> None:
-        raise RuntimeError(f"{cluster}: {instance_id} should not be ended")
-
-    async def list(self, cluster: str) -> list[InstanceObservation]:
-        return self._observations
-
-    async def watch(self, cluster: str) -> AsyncIterator[InstanceObservation]:
-        await asyncio.Event().wait()
-        yield self._observations[0]
-
-    async def close(self) -> None:
-        pass
 
 
 def run(options: Options) -> Result:
@@ -108,31 +69,19 @@ def run(options: Options) -> Result:
 
 
 async def _ours(made: Workload, samples: int, seed: int, directory: Path) -> tuple[list[float], int]:
-    executor = StampingExecutor(made)
-    configs = [ClusterConfig(cluster_name(index), made.node_types) for index in range(samples)]
-    settings = ServiceSettings(listen="127.0.0.1:0", state_dir=directory)
-    store = SqliteStore(directory / "record.sqlite")
-    process = Process()
-    service = Service(process, settings.timings, executor=executor, store=store, clock=SystemClock())
-    for config in configs:
-        service.add(config, head_address=head_address)
-    server = Server(service.registry, listen=settings.listen, max_message_bytes=settings.max_message_bytes)
-    listening: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-    serving = asyncio.create_task(service.run(server, listening.set_result))
-    try:
-        sent = await _client(await listening, samples, seed)
-    finally:
-        process.stop()
-        await serving
-    missing = [index for index in range(samples) if cluster_name(index) not in executor.first_launch]
-    if missing:
+    nodes = [InstanceObservation(each.instance_id, each.node_type, each.instance_id, Phase.REGISTERING) for each in made.nodes]
+    executor = NotingExecutor(nodes)
+    names = [cluster_name(index) for index in range(samples)]
+    async with serving(directory, executor, [ClusterConfig(name, made.node_types) for name in names]) as address:
+        sent = await _client(address, samples, seed)
+    if missing := [name for name in names if not executor.launched[name]]:
         raise RuntimeError(f"{len(missing)} reports led to no launch")
-    latencies = [executor.first_launch[cluster_name(index)] - sent_at for index, sent_at in enumerate(sent)]
-    return latencies, executor.launches // samples
+    latencies = [executor.launched[name][0].at - sent_at for name, sent_at in zip(names, sent, strict=True)]
+    return latencies, sum(len(executor.launched[name]) for name in names) // samples
 
 
-async def _client(port: int, samples: int, seed: int) -> list[float]:
-    argv = ["-m", "tests.bench.report_client", f"127.0.0.1:{port}", str(samples), str(seed)]
+async def _client(address: str, samples: int, seed: int) -> list[float]:
+    argv = ["-m", "tests.bench.report_client", address, str(samples), str(seed)]
     client = await asyncio.create_subprocess_exec(sys.executable, *argv, stdout=asyncio.subprocess.PIPE)
     out, _ = await client.communicate()
     if client.returncode != 0:

@@ -30,7 +30,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Result:
-    """One case: `ours` and `anchor` in seconds, `target` in words, `met` as it was reckoned from them."""
+    """One case: `ours` and `anchor` in seconds (or in the `unit` of `extra`), `target` in words, `met` as it was reckoned from them."""
 
     case: str
     ours: float

@@ -12,7 +12,7 @@ from rayscaler.model.nodetype import ClusterConfig, NodeType
 from rayscaler.model.plan import Launch, Placement, Plan
 from rayscaler.model.resources import Resources
 from rayscaler.model.state import ClusterState
-from tests.bench import plan_chart, plan_once, planning
+from tests.bench import plan_chart, plan_once, plan_service, planning
 from tests.bench.__main__ import PLAN
 from tests.bench.plan_cases import CASES, POOL, Case, Goal, renamed, trace
 from tests.bench.plan_judge import judge
@@ -185,3 +185,10 @@ def test_ray_s_planner_is_asked_and_judged_alike():
 
 def test_a_process_that_does_not_end_is_no_sample():
     assert planning.once("openb-500", 60, 1, 0.01, "") is None
+
+
+def test_what_the_service_missed_is_said_of_every_round():
+    good = {"breaches": (), "unplaced": 0, "ratio": plan_service.RATIO}
+    bad = {"breaches": ("new:0 does not hold its GPU",), "unplaced": 2, "ratio": 1.0345}
+    assert plan_service.misses([good, good], plan_service.OTHERS_S) == []
+    assert plan_service.misses([good, bad], 0.25) == ["new:0 does not hold its GPU", "2 unplaced", "1.0345 x bound", "others: p99 0.250 s"]

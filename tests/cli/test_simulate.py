@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,9 +15,11 @@ import yaml
 from click.testing import CliRunner, Result
 
 from rayscaler.__main__ import main
-from rayscaler.cli.simulate import plot
+from rayscaler.cli.simulate import plot, trace
 from rayscaler.cli.simulate.command import simulate
 from rayscaler.cli.simulate.log import Log
+from rayscaler.config import demandfile
+from rayscaler.model.demand import Bundle
 from rayscaler.model.instance import Reason
 from tests.bench import openb
 
@@ -182,6 +185,16 @@ def test_a_launch_that_is_called_off_and_made_again_before_it_would_have_joined_
     log.launch("box", Reason.DEMAND, 66.0)
     assert (log.cancelled, log.relaunched) == ({"box": 2}, {"box": 1})
     assert log.peak == {"box": 2, "gpu": 1}
+
+
+def test_a_real_trace_asks_for_what_its_demand_file_asks_for():
+    """The file is made of the trace by other code, for a judge that knows nothing of rayscaler."""
+    asked: Counter[Bundle] = Counter()
+    for each in trace.from_file(openb.PODS):
+        asked[each.bundle] += each.count
+    wanted = demandfile.wanted(openb.demand(openb.rows(openb.PODS)), None).demands
+    assert asked == {each.bundle: each.count for each in wanted}
+    assert asked.total() == 8152
 
 
 def test_the_first_200_pods_of_a_real_trace_all_get_a_place(tmp_path):

@@ -100,6 +100,20 @@ async def test_a_burst_is_told_in_few_messages_of_bounded_size_and_each_of_their
         assert len(rest) == sum(len(convert.changes(each)) for each in messages[middle + 1 :])
 
 
+async def test_a_change_that_comes_alone_and_a_full_message_are_told_at_once(short_path, monkeypatch):
+    monkeypatch.setattr(history, "GATHER_S", 3600.0)
+    machines = FakeMachines(SystemClock(), delays_s=dict.fromkeys(Phase, 3600.0))  # a second change of the first one would have to wait
+    async with served(FakeExecutor(machines), short_path), grpc.aio.insecure_channel(f"unix:{short_path / 's'}") as channel:
+        watch = executor_pb2_grpc.ExecutorServiceStub(channel).Watch(pb.WatchRequest(cluster="c"))
+        async with asyncio.timeout(10.0):
+            assert not convert.changes(await watch.read())
+            machines.begin(spec("alone"))
+            assert [seen.instance_id for seen in convert.changes(await watch.read())] == ["alone"]
+            for number in range(service.ExecutorService.at_once):
+                machines.begin(spec(f"b-{number}"))
+            assert len(convert.changes(await watch.read())) == service.ExecutorService.at_once
+
+
 async def read(stub, bookmark: str, until: str) -> list[pb.WatchResponse]:
     """Return the messages that tell anything, until an instance is told to be registering."""
     messages = []

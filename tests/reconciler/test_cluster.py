@@ -1,6 +1,7 @@
 """ClusterReconciler with a fake executor in virtual time: demand becomes launches, reports are admitted, the record comes first."""
 
 import asyncio
+import contextlib
 from dataclasses import replace
 
 import pytest
@@ -12,6 +13,7 @@ from rayscaler.model.node import DeathReason
 from rayscaler.model.resources import Resources
 from rayscaler.settings import Timings
 from rayscaler.store.base import ClusterRecord
+from rayscaler.testing.fake_executor import FakeExecutor
 from rayscaler.testing.memory_store import MemoryStore
 from tests.reconciler.builders import FIRST, SECOND, config, node_type, tasks
 from tests.reconciler.world import world
@@ -237,6 +239,38 @@ async def test_a_restart_takes_up_every_instance_and_launches_none_a_second_time
             await again.live(8)
             assert again.launched == []
             assert again.instances == {"demo-small-1-0": "RUNNING", "demo-small-1-1": "RUNNING"}
+
+
+@contextlib.asynccontextmanager
+async def found_late(seconds, *, pending):
+    """Two busy workers are listed after the only report that shows their nodes; as Ray changes nothing, heartbeats follow for so long."""
+    async with world() as w:
+        w.ray.demands = tasks(2)
+        await w.live(4)
+        busy = w.launched
+        for name in busy:
+            w.ray.busy(name)
+        w.ray.demands = tasks(pending)
+        await w.kill()
+    executor = FakeExecutor(w.machines)
+    executor.fail_next("list", Unavailable("away"))
+    async with world(machines=w.machines, store=w.store, ray=w.ray, executor=executor) as again:
+        again.epoch = 2
+        again.report()
+        assert again.instances == {}
+        await again.live(seconds, snapshot=None, base_sequence=1)
+        assert {name: again.instances[name] for name in busy} == dict.fromkeys(busy, "RUNNING")
+        yield again
+
+
+async def test_busy_workers_that_are_found_after_a_report_has_shown_their_nodes_are_no_room_for_demand():
+    async with found_late(8, pending=3) as again:
+        assert len(again.launched) == 3
+
+
+async def test_busy_workers_that_are_found_after_a_report_has_shown_their_nodes_are_not_overdue():
+    async with found_late(900, pending=0) as again:
+        assert again.executor.terminated == []
 
 
 async def test_a_restart_between_a_drain_and_its_end_ends_the_drained_worker_and_never_counts_it():

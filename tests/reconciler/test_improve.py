@@ -127,6 +127,19 @@ async def test_a_report_that_says_the_same_does_not_end_the_wait():
 
 
 @pytest.mark.looptime
+async def test_while_launches_wait_the_same_state_is_planned_once(monkeypatch):
+    planned, inner = [], cluster.plan
+    monkeypatch.setattr(cluster, "plan", lambda state: planned.append(state) or inner(state))
+    async with world(DEAR, improver=Fake(takes_s=0.15)) as w:
+        await asked(w)
+        await asyncio.sleep(0.06)
+        w.report()
+        await asyncio.sleep(0.2)
+        assert types(w) == ["wide"]
+    assert len([each for each in planned if each.demands and not each.instances]) == 1
+
+
+@pytest.mark.looptime
 async def test_minimums_do_not_wait():
     definition = config(node_type("small", cost=1.0, min_workers=1), node_type("wide", 4, cost=3.0))
     fake = Fake(takes_s=0.1)
@@ -190,6 +203,12 @@ def test_a_small_gap_is_launched_at_once():
     assert pays(replace(launched, mix=Mix(4.0, 3.0)), DEAR)
 
 
+def test_one_node_of_the_cheapest_type_is_launched_at_once_though_a_share_of_a_larger_one_would_cost_less():
+    launched = priced_of(1)
+    assert not pays(replace(launched, mix=Mix(1.0, 0.75)), DEAR)
+    assert pays(replace(launched, mix=Mix(3.0, 0.75)), DEAR)
+
+
 def test_dearer_or_with_more_waiting_is_not_better():
     launched = priced_of(4)
     assert is_better(replace(launched, mix=Mix(3.0)), launched)
@@ -205,12 +224,12 @@ async def test_what_the_mix_costs_and_how_the_wait_went_is_explained():
     async with world(DEAR, improver=Fake()) as w:
         await asked(w)
         await asyncio.sleep(0.09)
-        assert w.reconciler.explanation().mix is None
+        assert w.reconciler.explanation().mix is w.reconciler.status().mix is None
         await asyncio.sleep(0.11)
         told = w.reconciler.explanation().mix
         assert (told.mix, told.improvement) == (Mix(3.0, 3.0, int(BUDGET_S * STEPS_PER_S)), "improved")
         await w.live(5.0)
-        assert w.reconciler.explanation().mix == told
+        assert w.reconciler.explanation().mix == w.reconciler.status().mix == told
 
 
 @pytest.mark.looptime

@@ -11,6 +11,18 @@ import numpy as np
 from highspy._core import _Highs
 
 INFINITY = highspy.kHighsInf
+OPTIONS = (
+    ("output_flag", False),
+    ("parallel", "off"),
+    ("random_seed", 0),
+    ("solver", "simplex"),
+    ("presolve", "off"),
+    ("simplex_scale_strategy", 0),
+    ("primal_simplex_bound_perturbation_multiplier", 0.0),
+)
+"""Unscaled and unperturbed, since what is asked here is small, and asked again and again with little changed."""
+DUAL, PRIMAL = 1, 4
+"""The simplex methods: one goes on from a solution that has become infeasible, one from a solution that may be improved."""
 INTEGER = highspy.HighsVarType.kInteger
 
 
@@ -21,13 +33,14 @@ class Unsolved(Exception):
 def solver() -> Any:
     """Return a silent solver of one thread: the class on top of this one prints a banner as it is made, whatever it is told."""
     highs = _Highs()
-    for name, value in (("output_flag", False), ("parallel", "off"), ("random_seed", 0), ("solver", "simplex"), ("presolve", "off")):
+    for name, value in OPTIONS:
         highs.setOptionValue(name, value)
     return highs
 
 
-def run(highs: Any) -> tuple[Any, int]:
-    """Solve, and return the solution and the iterations it took; raises Unsolved."""
+def run(highs: Any, *, is_feasible: bool = False) -> tuple[Any, int]:
+    """Solve, and return the solution and the iterations it took; raises Unsolved. `is_feasible` if the last solution still is one."""
+    highs.setOptionValue("simplex_strategy", PRIMAL if is_feasible else DUAL)
     if highs.run() == highspy.HighsStatus.kError or not highs.getSolution().value_valid:
         raise Unsolved
     return highs.getSolution(), max(0, highs.getInfo().simplex_iteration_count)

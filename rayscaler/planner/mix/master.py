@@ -1,10 +1,14 @@
 """The linear program over columns: how often to use which, and what that makes shapes worth."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from rayscaler.planner.mix import lp
 from rayscaler.planner.mix.problem import Column, Problem
+
+SET_UP = 10
+"""Iterations that take as long as beginning to solve."""
 
 
 class Prices(NamedTuple):
@@ -22,6 +26,8 @@ class Master:
     def __init__(self, problem: Problem, penalty: float) -> None:
         self.columns: list[Column] = []
         self.iterations = 0
+        self.cost = math.inf
+        """Of the last solution, with what is left out."""
         self._known: set[Column] = set()
         self._problem = problem
         self._shapes, self._types = len(problem.counts), len(problem.rooms)
@@ -61,10 +67,11 @@ class Master:
         self._highs.changeRowBounds(self._shapes + self._types, -lp.INFINITY, float(total))
         self._highs.changeRowBounds(self._shapes + self._types + 1, -lp.INFINITY, lp.INFINITY if money is None else float(money))
 
-    def solve(self) -> tuple[list[float], Prices]:
-        """Return how often each column is used, and the prices."""
-        solution, iterations = lp.run(self._highs)
-        self.iterations += iterations
+    def solve(self, *, has_more: bool = False) -> tuple[list[float], Prices]:
+        """Return how often each column is used, and the prices; `has_more` if there are only more columns than the last time."""
+        solution, iterations = lp.run(self._highs, is_feasible=has_more)
+        self.iterations += iterations + SET_UP
+        self.cost = self._highs.getObjectiveValue()
         used, dual = list(solution.col_value), list(solution.row_dual)
         types_end = self._shapes + self._types
         prices = Prices(dual[: self._shapes], dual[self._shapes : types_end], dual[types_end], dual[types_end + 1])

@@ -7,19 +7,25 @@ The same problem with the same budget gives the same answer; the best so far win
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 
 from rayscaler.planner.mix.bound import bound
 from rayscaler.planner.mix.fill import Filler
 from rayscaler.planner.mix.lp import Unsolved
 from rayscaler.planner.mix.master import Master, Prices
 from rayscaler.planner.mix.problem import NEAR, Column, Problem, Solution, Used, judged
+from rayscaler.planner.mix.search import Ask
 
-LOOKS_PER_STEP = 3_000
+LOOKS_PER_STEP = 30_000
 """Shapes looked at in fills that make a step."""
-PIVOTS_PER_STEP = 20
+PIVOTS_PER_STEP = 25
 """Iterations of the simplex method that make a step."""
-SHARE = 0.6
+SHARE = 0.7
 """Of the budget that columns are made for; the rest is for the dive."""
+CLOSE = 0.003
+"""Columns that are at most so much dearer than what none can be cheaper than are enough: whole numbers cost more than that."""
+MOST_EFFORT = 2
+"""In making one fill."""
 PER_TYPE = 6
 """Columns of one type added in one round."""
 SMALL = 100
@@ -34,10 +40,20 @@ PER_TYPE_SMALL = 60
 """The same where there is little: what is not worth its price now may be needed for whole numbers."""
 FEW = 1_000
 """Fills of one type that are few enough to try them all."""
-TURNS = 4
-"""A quarter of the nodes is taken apart at a time."""
-SURE = 0.75
+TURNS = 8
+"""So often nodes are taken apart with nothing gained before it is left at that."""
+LEAST_TAKEN, MORE_TAKEN = 0.15, 0.7
+"""The share of nodes taken apart, of those worth most for their price, and how much more of those worth least."""
+MOST_TAKEN = 50
+"""Nodes alike of which that share is taken."""
+SPREAD, OTHER = 0.6180339887, 0.7548776662
+"""Multiples of these are spread evenly over the parts of one, each turn otherwise: what share of a node is taken becomes all of it or nothing."""
+SURE = 0.6
 """What of a column's use is rounded up in a dive, where nothing is used whole."""
+AT_LEAST = 12
+"""Where none is used that much, one of so many columns is rounded up at once, those used most."""
+PER_TYPE_DIVE = 2
+"""Columns of one type added for what is left in a dive: more only cost time to choose from."""
 
 
 def solve(problem: Problem, start: Solution, steps: int) -> Solution:
@@ -69,23 +85,23 @@ class _Search:
         open_types = [kind for kind, limit in enumerate(self.problem.limits) if limit > 0]
         for column in self.filler.led(least.worth, self.problem.counts, open_types, [float(price) for price in self.problem.prices]):
             self._add(column)
-        self._generate(least.worth)
+        self._generate(least.worth, (least.cost or 0.0) * (1 + CLOSE))
         found = [judged(self.problem, self._smaller(recipe)) for recipe in self._recipes()]
         best = self._mended(min([self.start, *found], key=lambda each: each.rank))
         return self._told(best, least.cost, least.binds)
 
     def _mended(self, best: Solution) -> Solution:
-        """Take apart some of the nodes and settle what was there again, each time others, and keep what is better, while there is budget."""
+        """Take nodes apart, poor ones rather, and settle what was there again; keep what is better, while there is budget."""
         self.master.want(self.problem.counts, self.problem.limits, self.problem.total, self.problem.money)
         _, prices = self.master.solve()
-        failed = 0
+        failed = turn = 0
         while failed < TURNS and self._spent() < self.steps:
             left = _Left(self.problem)
-            for position, (column, nodes) in enumerate(
-                sorted(best.recipe, key=lambda each: (-self._yield(each.column, prices), each.column))
-            ):
-                is_poor = 2 * position >= len(best.recipe)
-                left.keep(column, nodes - (1 if is_poor and (position + failed) % 2 else 0) if (position + failed) % TURNS else 0)
+            ranked = sorted(best.recipe, key=lambda each: (-self._yield(each.column, prices), each.column))
+            for position, (column, nodes) in enumerate(ranked):
+                share = LEAST_TAKEN + MORE_TAKEN * (position / len(ranked)) ** 2
+                left.keep(column, nodes - int(min(nodes, MOST_TAKEN) * share + (position * SPREAD + turn * OTHER) % 1))
+            turn += 1
             found = judged(self.problem, self._smaller(self._dive(left)))
             failed = failed + 1 if found.rank >= best.rank else 0
             best = min(best, found, key=lambda each: each.rank)
@@ -101,41 +117,56 @@ class _Search:
     def _spent(self) -> int:
         return 1 + self.filler.work // LOOKS_PER_STEP + (self.pivots + self.master.iterations) // PIVOTS_PER_STEP
 
-    def _generate(self, worth: list[float]) -> None:
+    def _generate(self, worth: list[float], enough: float) -> None:
         """Make columns until none is worth its price, or the budget is for the dive.
 
         Prices of shapes swing from one solution to the next, so fills are made at the mean of the newest and what they have been lately; only
-        where that finds nothing, at the newest alone.
+        where that finds nothing, at the newest alone, and then with more effort.
         """
-        is_thorough = False
+        first, effort = worth, 0
         while self._spent() < SHARE * self.steps:
-            _, prices = self.master.solve()
-            worth = [(1 - SWING) * lately + SWING * newest for lately, newest in zip(worth, prices.shapes, strict=True)]
-            if self._price(prices, self.problem.counts, self.problem.limits, worth, is_thorough=is_thorough):
-                continue
-            worth = prices.shapes
-            if not self._price(prices, self.problem.counts, self.problem.limits, worth, is_thorough=True) and is_thorough:
+            _, prices = self.master.solve(has_more=True)
+            if self.master.cost <= enough:
                 return
-            is_thorough = True
+            worth = [(1 - SWING) * lately + SWING * newest for lately, newest in zip(worth, prices.shapes, strict=True)]
+            if self._price(prices, self.problem.counts, self.problem.limits, worth, effort=effort):
+                continue
+            self.filler.wake()
+            worth = prices.shapes
+            while not self._price(prices, self.problem.counts, self.problem.limits, worth, effort=effort):
+                if effort < MOST_EFFORT:
+                    effort += 1
+                elif worth is prices.shapes:
+                    worth = [(newest + early) / 2 for newest, early in zip(worth, first, strict=True)]
+                else:
+                    return
 
     def _add(self, column: Column) -> bool:
         """Add a column that holds also when it is filled in the order of shapes, as it will be."""
         return self.filler.holds(*column) and self.master.add(column)
 
-    def _price(self, prices: Prices, counts: Sequence[int], limits: Sequence[int], worth: Sequence[float], *, is_thorough: bool) -> int:
+    def _price(
+        self,
+        prices: Prices,
+        counts: Sequence[int],
+        limits: Sequence[int],
+        worth: Sequence[float],
+        *,
+        effort: int,
+        most: int = PER_TYPE,
+    ) -> int:
         """Add columns filled by `worth` that pay at `prices`; return how many were new."""
-        most, least = (PER_TYPE_SMALL, -1.0) if self.is_small else (PER_TYPE, 1e-7)
-        open_types = [kind for kind, limit in enumerate(limits) if limit > 0]
-        added = dict.fromkeys(open_types, 0)
-        floors = [
-            price * (1 - prices.money) - at_most - (prices.place if self.problem.is_new(kind) else 0.0)
+        most, least = (PER_TYPE_SMALL, -1.0) if self.is_small else (most, 1e-7)
+        floors = {
+            kind: price * (1 - prices.money) - at_most - (prices.place if self.problem.is_new(kind) else 0.0)
             for kind, (price, at_most) in enumerate(zip(self.problem.prices, prices.types, strict=True))
-        ]
-        for column in self.filler.columns(worth, counts, open_types, floors, is_thorough=is_thorough):
-            kind = column.type
-            gain = sum(prices.shapes[shape] * each for shape, each in column.content) - floors[kind]
-            if added[kind] < most and gain > least * (self.problem.prices[kind] or self.cheapest) and self._add(column):
-                added[kind] += 1
+            if limits[kind] > 0
+        }
+        margins = {kind: least * (self.problem.prices[kind] or self.cheapest) for kind in floors}
+        added = dict.fromkeys(floors, 0)
+        for column in self.filler.columns(Ask(worth, prices.shapes, counts, floors, margins, effort)):
+            if added[column.type] < most and self._add(column):
+                added[column.type] += 1
         return sum(added.values())
 
     def _recipes(self) -> Iterator[tuple[Used, ...]]:
@@ -156,8 +187,8 @@ class _Search:
         while any(left.counts):
             self.master.want(left.counts, left.limits, left.total, left.money)
             used, prices = self.master.solve()
-            if self._spent() < self.steps and self._price(prices, left.counts, left.limits, prices.shapes, is_thorough=True):
-                used, prices = self.master.solve()
+            if self._spent() < self.steps and self._price(prices, left.counts, left.limits, prices.shapes, effort=1, most=PER_TYPE_DIVE):
+                used, prices = self.master.solve(has_more=True)
             if not left.settle(self.master.columns, used, at_once=self._spent() >= self.steps):
                 break
         return tuple(Used(column, nodes) for column, nodes in sorted(left.recipe.items()))
@@ -216,7 +247,8 @@ class _Left:
         sure = [column for amount, column in parts if amount >= SURE]
         if sum(self._take(column, 1) for column in sure):
             return True
-        return any(self._take(column, 1) for _, column in parts)  # the first that can be
+        able = (column for _, column in parts if self._take(column, 1))
+        return sum(1 for _ in islice(able, max(1, len(parts) // AT_LEAST))) > 0
 
     def _take(self, column: Column, nodes: int) -> bool:
         price, is_new = self._problem.prices[column.type], self._problem.is_new(column.type)

@@ -308,7 +308,7 @@ class DefinitionStatus(_message.Message):
     def __init__(self, hash: _Optional[str] = ..., taken_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., problems: _Optional[_Iterable[str]] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ClusterStatus(_message.Message):
-    __slots__ = ("cluster", "session", "report_age", "blind", "blind_since", "cycle", "node_types", "instances", "pending", "actions", "head_incarnation", "hold", "notices", "ray_version", "definition")
+    __slots__ = ("cluster", "session", "report_age", "blind", "blind_since", "cycle", "node_types", "instances", "pending", "actions", "head_incarnation", "hold", "notices", "ray_version", "definition", "mix")
     CLUSTER_FIELD_NUMBER: _ClassVar[int]
     SESSION_FIELD_NUMBER: _ClassVar[int]
     REPORT_AGE_FIELD_NUMBER: _ClassVar[int]
@@ -324,6 +324,7 @@ class ClusterStatus(_message.Message):
     NOTICES_FIELD_NUMBER: _ClassVar[int]
     RAY_VERSION_FIELD_NUMBER: _ClassVar[int]
     DEFINITION_FIELD_NUMBER: _ClassVar[int]
+    MIX_FIELD_NUMBER: _ClassVar[int]
     cluster: str
     session: Session
     report_age: _duration_pb2.Duration
@@ -339,7 +340,8 @@ class ClusterStatus(_message.Message):
     notices: _containers.RepeatedScalarFieldContainer[str]
     ray_version: str
     definition: DefinitionStatus
-    def __init__(self, cluster: _Optional[str] = ..., session: _Optional[_Union[Session, _Mapping]] = ..., report_age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., blind: _Optional[str] = ..., blind_since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., cycle: _Optional[int] = ..., node_types: _Optional[_Iterable[_Union[NodeTypeStatus, _Mapping]]] = ..., instances: _Optional[_Iterable[_Union[InstanceStatus, _Mapping]]] = ..., pending: _Optional[_Iterable[_Union[PendingStatus, _Mapping]]] = ..., actions: _Optional[_Iterable[_Union[Action, _Mapping]]] = ..., head_incarnation: _Optional[str] = ..., hold: _Optional[_Union[Hold, _Mapping]] = ..., notices: _Optional[_Iterable[str]] = ..., ray_version: _Optional[str] = ..., definition: _Optional[_Union[DefinitionStatus, _Mapping]] = ...) -> None: ...
+    mix: MixExplanation
+    def __init__(self, cluster: _Optional[str] = ..., session: _Optional[_Union[Session, _Mapping]] = ..., report_age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., blind: _Optional[str] = ..., blind_since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., cycle: _Optional[int] = ..., node_types: _Optional[_Iterable[_Union[NodeTypeStatus, _Mapping]]] = ..., instances: _Optional[_Iterable[_Union[InstanceStatus, _Mapping]]] = ..., pending: _Optional[_Iterable[_Union[PendingStatus, _Mapping]]] = ..., actions: _Optional[_Iterable[_Union[Action, _Mapping]]] = ..., head_incarnation: _Optional[str] = ..., hold: _Optional[_Union[Hold, _Mapping]] = ..., notices: _Optional[_Iterable[str]] = ..., ray_version: _Optional[str] = ..., definition: _Optional[_Union[DefinitionStatus, _Mapping]] = ..., mix: _Optional[_Union[MixExplanation, _Mapping]] = ...) -> None: ...
 
 class GetStatusResponse(_message.Message):
     __slots__ = ("clusters",)

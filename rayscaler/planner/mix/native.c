@@ -1,0 +1,448 @@
+/* Fills of one node, compiled: the twin of search.py, rule by rule, where each is explained. native.py hands everything in and reads what comes out.
+ *
+ * Nothing is allocated here. Whoever calls owns all memory; what does not go into `out` is an error.
+ */
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MOST_KINDS 64   /* of resources */
+#define MOST_POOLS 8    /* of these, kinds of devices */
+#define MOST_DEVICES 64 /* of one kind on one node */
+#define PROMISING 0.9
+#define MOST_EXCHANGES 8
+#define CANDIDATES 2
+#define BETTER (1 + 1e-9)
+
+enum { OUT_IS_FULL = -1 };
+
+struct shapes { /* what they need: those of shape s are begin[s] to begin[s + 1]; the parts of need n are part[n] to part[n + 1], none if it is one amount */
+    int32_t count;
+    const int32_t *begin, *kind;
+    const int64_t *amount;
+    const int32_t *part;
+    const int64_t *part_amount, *part_count;
+    int64_t unit, many;
+};
+
+struct type { /* an empty node; `pool` is each kind's place among the devices or -1, the devices of pool p are free[begin[p]] to free[begin[p + 1]], least first */
+    int32_t kinds, pools, shapes, orders;
+    const int64_t *amount;
+    const int32_t *pool, *begin;
+    const int64_t *free, *number;
+    const int32_t *shape;
+    const double *weight; /* by order, then by shape */
+};
+
+struct ask {
+    const double *worth, *prices;
+    const int64_t *counts;
+    double more_than, floor;
+    int32_t effort;
+};
+
+struct out { /* content f is shape[begin[f]] to shape[begin[f + 1]], by shape */
+    int32_t most_fills, most_pieces, fills;
+    double best;
+    int64_t work;
+    double *value;
+    int32_t *begin, *shape;
+    int64_t *count;
+};
+
+struct devices {
+    int32_t count;
+    int64_t free[MOST_DEVICES], number[MOST_DEVICES];
+};
+
+struct room {
+    int64_t amount[MOST_KINDS];
+    struct devices pool[MOST_POOLS];
+};
+
+struct content { /* pieces of a shape, by shape; and what they are worth */
+    int32_t count;
+    int32_t *shape;
+    int64_t *pieces;
+    double value;
+};
+
+struct search {
+    const struct shapes *shapes;
+    const struct type *type;
+    const struct ask *ask;
+    struct out *out;
+    int64_t *there;    /* pieces by shape, of the fill that is being made; all 0 between fills */
+    int32_t *touched;  /* the shapes of which there are any */
+    int32_t touched_count;
+};
+
+/* ---- what a room holds: sim.py and devices.py */
+
+static void copy_room(const struct type *type, struct room *to, const struct room *from)
+{
+    memcpy(to->amount, from->amount, (size_t)type->kinds * sizeof *to->amount);
+    for (int pool = 0; pool < type->pools; pool++) {
+        int32_t count = to->pool[pool].count = from->pool[pool].count;
+        memcpy(to->pool[pool].free, from->pool[pool].free, (size_t)count * sizeof(int64_t));
+        memcpy(to->pool[pool].number, from->pool[pool].number, (size_t)count * sizeof(int64_t));
+    }
+}
+
+static void empty_room(const struct type *type, struct room *room)
+{
+    memcpy(room->amount, type->amount, (size_t)type->kinds * sizeof *room->amount);
+    for (int pool = 0; pool < type->pools; pool++) {
+        int32_t from = type->begin[pool], count = type->begin[pool + 1] - from;
+        room->pool[pool].count = count;
+        memcpy(room->pool[pool].free, type->free + from, (size_t)count * sizeof(int64_t));
+        memcpy(room->pool[pool].number, type->number + from, (size_t)count * sizeof(int64_t));
+    }
+}
+
+static int64_t times_of(const struct devices *held, int64_t amount, int64_t unit)
+{
+    if (amount < unit) {
+        int64_t found = 0;
+        for (int at = 0; at < held->count; at++) found += held->free[at] / amount * held->number[at];
+        return found;
+    }
+    if (!held->count || amount % unit || held->free[held->count - 1] < unit) return 0;
+    return held->number[held->count - 1] * unit / amount;
+}
+
+static void put(struct devices *held, int64_t amount, int64_t number)
+{
+    if (!amount || !number) return;
+    int at = held->count;
+    while (at > 0 && held->free[at - 1] > amount) at--;
+    if (at > 0 && held->free[at - 1] == amount) {
+        held->number[at - 1] += number;
+        return;
+    }
+    for (int later = held->count++; later > at; later--) {
+        held->free[later] = held->free[later - 1];
+        held->number[later] = held->number[later - 1];
+    }
+    held->free[at] = amount;
+    held->number[at] = number;
+}
+
+static void take(struct devices *held, int64_t amount, int64_t count, int64_t unit)
+{
+    if (amount >= unit) {
+        int last = held->count - 1;
+        held->number[last] -= amount / unit * count;
+        if (!held->number[last]) held->count--;
+        return;
+    }
+    struct devices before = *held;
+    held->count = 0;
+    for (int at = 0; at < before.count; at++) {
+        int64_t free = before.free[at], number = before.number[at], each = free / amount;
+        int64_t used = 0, more = 0;
+        if (each) used = number < count / each ? number : count / each;
+        count -= used * each;
+        if (used < number && each) more = count < each - 1 ? count : each - 1;
+        count -= more;
+        put(held, free - each * amount, used);
+        put(held, free - more * amount, more > 0);
+        put(held, free, number - used - (more > 0));
+    }
+}
+
+static int take_parts(const struct shapes *shapes, int32_t need, struct devices *held)
+{
+    for (int32_t part = shapes->part[need]; part < shapes->part[need + 1]; part++) {
+        if (times_of(held, shapes->part_amount[part], shapes->unit) < shapes->part_count[part]) return 0;
+        take(held, shapes->part_amount[part], shapes->part_count[part], shapes->unit);
+    }
+    return 1;
+}
+
+static int64_t times(const struct search *search, const struct room *room, int32_t shape)
+{
+    const struct shapes *shapes = search->shapes;
+    int64_t most = shapes->many;
+    for (int32_t need = shapes->begin[shape]; need < shapes->begin[shape + 1]; need++) {
+        int32_t kind = shapes->kind[need], pool = search->type->pool[kind];
+        int64_t held;
+        if (pool < 0) {
+            held = room->amount[kind] < 0 ? 0 : room->amount[kind] / shapes->amount[need];
+        } else if (shapes->part[need] < shapes->part[need + 1]) {
+            struct devices trial = room->pool[pool];
+            held = take_parts(shapes, need, &trial);
+        } else {
+            held = times_of(&room->pool[pool], shapes->amount[need], shapes->unit);
+        }
+        if (held < most) {
+            if (held <= 0) return 0;
+            most = held;
+        }
+    }
+    return most;
+}
+
+static void subtract(const struct search *search, struct room *room, int32_t shape, int64_t count)
+{
+    const struct shapes *shapes = search->shapes;
+    for (int32_t need = shapes->begin[shape]; need < shapes->begin[shape + 1]; need++) {
+        int32_t kind = shapes->kind[need], pool = search->type->pool[kind];
+        if (pool < 0) {
+            room->amount[kind] -= shapes->amount[need] * count;
+        } else if (shapes->part[need] < shapes->part[need + 1]) {
+            struct devices trial = room->pool[pool];
+            if (take_parts(shapes, need, &trial)) room->pool[pool] = trial;
+        } else {
+            take(&room->pool[pool], shapes->amount[need], count, shapes->unit);
+        }
+    }
+}
+
+/* ---- fills */
+
+static void add(struct search *search, int32_t shape, int64_t count)
+{
+    if (!search->there[shape]) search->touched[search->touched_count++] = shape;
+    search->there[shape] += count;
+}
+
+static void fill_one(struct search *search, struct room *room, int32_t shape)
+{
+    int64_t most = times(search, room, shape), left = search->ask->counts[shape] - search->there[shape];
+    if (left < most) most = left;
+    if (most <= 0) return;
+    add(search, shape, most);
+    subtract(search, room, shape, most);
+}
+
+static void fill(struct search *search, struct room *room, const int32_t *order, int32_t count)
+{
+    search->out->work += count;
+    for (int32_t at = 0; at < count; at++) fill_one(search, room, order[at]);
+}
+
+/* Write the fill that was made behind the last one told, and begin with none; tell it if it pays. It stays readable either way. */
+static int finish(struct search *search, struct content *made, int is_told)
+{
+    struct out *out = search->out;
+    int32_t from = out->begin[out->fills], count = search->touched_count;
+    if (out->fills + 1 >= out->most_fills || from + count > out->most_pieces) return OUT_IS_FULL;
+    int32_t *touched = search->touched;
+    for (int32_t at = 1; at < count; at++) {
+        int32_t shape = touched[at], to = at;
+        for (; to > 0 && touched[to - 1] > shape; to--) touched[to] = touched[to - 1];
+        touched[to] = shape;
+    }
+    double value = 0, price = 0;
+    for (int32_t at = 0; at < count; at++) {
+        int32_t shape = touched[at];
+        int64_t pieces = search->there[shape];
+        value += search->ask->worth[shape] * (double)pieces;
+        price += search->ask->prices[shape] * (double)pieces;
+        out->shape[from + at] = shape;
+        out->count[from + at] = pieces;
+        search->there[shape] = 0;
+    }
+    search->touched_count = 0;
+    *made = (struct content){count, out->shape + from, out->count + from, value};
+    if (is_told || (count && price > search->ask->more_than)) {
+        out->value[out->fills] = value;
+        out->begin[++out->fills] = from + count;
+    }
+    return 0;
+}
+
+/* The best is kept in memory of its own: what is not told is written over. */
+static void keep(struct content *best, const struct content *made)
+{
+    best->count = made->count;
+    best->value = made->value;
+    memcpy(best->shape, made->shape, (size_t)made->count * sizeof *made->shape);
+    memcpy(best->pieces, made->pieces, (size_t)made->count * sizeof *made->pieces);
+}
+
+struct keyed {
+    double key;
+    int32_t place;
+};
+
+static int by_key(const void *one, const void *other)
+{
+    const struct keyed *a = one, *b = other;
+    if (a->key != b->key) return a->key > b->key ? -1 : 1;
+    return a->place < b->place ? -1 : a->place > b->place;
+}
+
+/* Order shapes, given by their places among the type's, by worth for their weight, the highest first, equal ones as they are. */
+static void order_by(const struct search *search, const double *weight, const int32_t *at, int32_t count, int32_t *order, struct keyed *keys)
+{
+    const struct type *type = search->type;
+    for (int32_t next = 0; next < count; next++) {
+        double worth = search->ask->worth[type->shape[at[next]]];
+        keys[next] = (struct keyed){weight ? worth / weight[at[next]] : worth, at[next]};
+    }
+    qsort(keys, (size_t)count, sizeof *keys, by_key);
+    for (int32_t next = 0; next < count; next++) order[next] = type->shape[keys[next].place];
+}
+
+/* ---- exchanges */
+
+struct exchange {
+    const int32_t *order;
+    int32_t count;
+    int32_t *fitting; /* a place for each shape */
+    struct content best, from;
+    int is_better;
+};
+
+/* Make the fills that follow when what lies there is `from` without the pieces at places `first` and `second` (-1: none). */
+static int refill(struct search *search, struct exchange *exchange, int32_t first, int32_t second)
+{
+    const struct content *from = &exchange->from;
+    struct room left, room;
+    empty_room(search->type, &left);
+    for (int32_t at = 0; at < from->count; at++) {
+        int64_t pieces = from->pieces[at] - (at == first) - (at == second);
+        if (pieces) subtract(search, &left, from->shape[at], pieces);
+    }
+    for (int32_t at = 0; at < from->count; at++) search->there[from->shape[at]] = from->pieces[at] - (at == first) - (at == second);
+    int32_t fitting = 0, candidates[2 * CANDIDATES], most_worth = 0;
+    double worth[CANDIDATES];
+    search->out->work += exchange->count;
+    for (int32_t at = 0; at < exchange->count; at++) {
+        int32_t shape = exchange->order[at];
+        int64_t most = times(search, &left, shape), rest = search->ask->counts[shape] - search->there[shape];
+        if (rest < most) most = rest;
+        if (most <= 0) continue;
+        exchange->fitting[fitting++] = shape;
+        double its = search->ask->worth[shape] * (double)most;
+        int32_t to = most_worth;
+        while (to > 0 && (worth[to - 1] < its || (worth[to - 1] == its && candidates[to - 1] > shape))) to--;
+        if (to == CANDIDATES) continue;
+        if (most_worth < CANDIDATES) most_worth++;
+        for (int32_t later = most_worth - 1; later > to; later--) {
+            candidates[later] = candidates[later - 1];
+            worth[later] = worth[later - 1];
+        }
+        candidates[to] = shape;
+        worth[to] = its;
+    }
+    int32_t count = most_worth;
+    for (int32_t at = 0; at < fitting && at < CANDIDATES; at++) {
+        int is_known = 0;
+        for (int32_t known = 0; known < most_worth; known++) is_known |= candidates[known] == exchange->fitting[at];
+        if (!is_known) candidates[count++] = exchange->fitting[at];
+    }
+    for (int32_t at = 0; at < from->count; at++) search->there[from->shape[at]] = 0;
+    for (int32_t candidate = 0; candidate < count; candidate++) {
+        struct content made;
+        copy_room(search->type, &room, &left);
+        for (int32_t at = 0; at < from->count; at++) {
+            int64_t pieces = from->pieces[at] - (at == first) - (at == second);
+            if (pieces) add(search, from->shape[at], pieces);
+        }
+        search->out->work += 1;
+        fill_one(search, &room, candidates[candidate]);
+        fill(search, &room, exchange->fitting, fitting);
+        if (finish(search, &made, 0) == OUT_IS_FULL) return OUT_IS_FULL;
+        if (made.value > exchange->best.value * BETTER) {
+            keep(&exchange->best, &made);
+            exchange->is_better = 1;
+        }
+    }
+    return 0;
+}
+
+static int improve(struct search *search, struct exchange *exchange)
+{
+    for (int round = 0; round < MOST_EXCHANGES; round++) {
+        exchange->is_better = 0;
+        keep(&exchange->from, &exchange->best);
+        for (int32_t first = 0; first < exchange->from.count; first++)
+            if (refill(search, exchange, first, -1) == OUT_IS_FULL) return OUT_IS_FULL;
+        if (exchange->is_better) continue;
+        for (int32_t first = 0; first < exchange->from.count; first++) {
+            for (int32_t second = first; second < exchange->from.count; second++) {
+                if (second == first && exchange->from.pieces[first] < 2) continue;
+                if (refill(search, exchange, first, second) == OUT_IS_FULL) return OUT_IS_FULL;
+            }
+        }
+        if (!exchange->is_better) return 0;
+    }
+    return 0;
+}
+
+/* ---- what native.py calls; `places` has 7, `pieces` 3 and `keys` 1 for each shape; they return 0 or OUT_IS_FULL */
+
+static struct search begin(const struct shapes *shapes, const struct type *type, const struct ask *ask, struct out *out, int32_t *places, int64_t *pieces)
+{
+    out->fills = 0;
+    out->begin[0] = 0;
+    out->best = 0;
+    out->work = 0;
+    memset(pieces, 0, (size_t)shapes->count * sizeof *pieces);
+    return (struct search){shapes, type, ask, out, pieces, places, 0};
+}
+
+int rayscaler_price(
+    const struct shapes *shapes, const struct type *type, const struct ask *ask, struct out *out, int32_t *places, int64_t *pieces, struct keyed *keys)
+{
+    struct search search = begin(shapes, type, ask, out, places, pieces);
+    int32_t all = shapes->count, count = 0;
+    int32_t *at = places + all, *order = places + 2 * all, *dense = places + 3 * all;
+    struct exchange exchange = {dense, 0, places + 4 * all, {0, places + 5 * all, pieces + all, 0}, {0, places + 6 * all, pieces + 2 * all, 0}, 0};
+    struct content made;
+    struct room room;
+    for (int32_t index = 0; index < type->shapes; index++) {
+        int32_t shape = type->shape[index];
+        if (ask->worth[shape] > 0 && ask->counts[shape] > 0) at[count++] = index;
+    }
+    for (int32_t way = 0; way <= type->orders; way++) {
+        order_by(&search, way < type->orders ? type->weight + (int64_t)way * type->shapes : 0, at, count, order, keys);
+        empty_room(type, &room);
+        fill(&search, &room, order, count);
+        if (finish(&search, &made, 0) == OUT_IS_FULL) return OUT_IS_FULL;
+        if (made.value > exchange.best.value) keep(&exchange.best, &made);
+    }
+    out->best = exchange.best.value;
+    if (ask->effort == 0 || out->best == 0 || out->best < PROMISING * ask->floor) return 0;
+    order_by(&search, type->weight, at, count, dense, keys);
+    exchange.count = count;
+    int32_t leads = ask->effort > 1 ? count : 0;
+    for (int32_t lead = 0; lead < leads; lead++) {
+        empty_room(type, &room);
+        search.out->work += 1;
+        fill_one(&search, &room, dense[lead]);
+        fill(&search, &room, dense, count);
+        if (finish(&search, &made, 0) == OUT_IS_FULL) return OUT_IS_FULL;
+        if (made.value > exchange.best.value) keep(&exchange.best, &made);
+    }
+    return improve(&search, &exchange);
+}
+
+int rayscaler_led(
+    const struct shapes *shapes, const struct type *type, const struct ask *ask, struct out *out, int32_t *places, int64_t *pieces, struct keyed *keys)
+{
+    struct search search = begin(shapes, type, ask, out, places, pieces);
+    int32_t all = shapes->count, count = 0;
+    int32_t *at = places + all, *order = places + 2 * all;
+    struct content made;
+    struct room room;
+    for (int32_t index = 0; index < type->shapes; index++)
+        if (ask->counts[type->shape[index]]) at[count++] = index;
+    order_by(&search, type->weight, at, count, order, keys);
+    for (int32_t index = -1; index < type->shapes; index++) {
+        empty_room(type, &room);
+        if (index >= 0) {
+            out->work += 1;
+            fill_one(&search, &room, type->shape[index]);
+        }
+        fill(&search, &room, order, count);
+        if (finish(&search, &made, index >= 0) == OUT_IS_FULL) return OUT_IS_FULL;
+        if (index < 0) out->best = made.value;
+        if (index < 0) out->fills = 0; /* the plain one is only measured */
+    }
+    return 0;
+}
