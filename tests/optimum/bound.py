@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 
 import highspy
 import numpy as np
+from highspy._core import _Highs
 
 from rayscaler.model.demand import Bundle, Demand
 from rayscaler.model.node import RayNode
@@ -117,8 +118,8 @@ class _Program:
     """The linear program, solved again and again as patterns come."""
 
     def __init__(self, config: ClusterConfig, demands: Iterable[Demand], nodes: Sequence[RayNode], devices: frozenset[str]) -> None:
-        self.highs = highspy.Highs()
-        self.highs.silent()
+        self.highs = _Highs()  # the class on top of it prints a banner, whatever it is told
+        self.highs.setOptionValue("output_flag", False)
         self.costs: dict[int, float] = {}
         self.left_out: set[int] = set()
         self.aimed: Callable[[int], float] = lambda _: 0.0
