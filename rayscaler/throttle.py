@@ -28,10 +28,9 @@ class Pace(Protocol):
 class Unpaced:
     """Every turn is at once: for what has nobody to spare."""
 
-    @contextlib.asynccontextmanager
-    async def turn(self, of: str) -> AsyncIterator[None]:  # noqa: ARG002 - the form of a Pace
+    def turn(self, of: str) -> AbstractAsyncContextManager[None]:  # noqa: ARG002 - the form of a Pace
         """Give a turn."""
-        yield
+        return contextlib.nullcontext()
 
 
 class Throttle:

@@ -66,9 +66,9 @@ has_workers() { [ "$(workers | cut -d' ' -f1 | tr '\n' ' ')" = "$1" ]; }
 other_plugin() { local now; now=$(pgrep -of -- "plugin-go-ssh -fleet") && [ "$now" != "$1" ]; }
 no_processes() { [ "$(for m in m1 m2; do "$HERE/testbed.sh" on $m pgrep -f 'raylet|rayscaler-ssh/supervisor' || true; done)" = "" ]; }
 
-# Runs tasks and fails unless each was done, on the machines alone.
+# Runs tasks, once so many machines are there, and fails unless each was done, on the machines alone.
 run_tasks() {
-  "$PYTHON" "$HERE/demo_job.py" $HEAD:6379 "$TESTBED/ledger" "$1" $TASKS >>"$TESTBED/job.log" 2>&1 || fail "the job of $1 failed"
+  "$PYTHON" "$HERE/demo_job.py" $HEAD:6379 "$TESTBED/ledger" "$1" $TASKS "$2" >>"$TESTBED/job.log" 2>&1 || fail "the job of $1 failed"
   local count hosts
   count=$(grep -c "^$1 " "$TESTBED/ledger") || true
   hosts=$(grep "^$1 " "$TESTBED/ledger" | cut -d' ' -f3 | sort | uniq -c | awk '{ printf("%s%s on %s", (NR > 1 ? ", " : ""), $1, $2) }')
@@ -89,7 +89,7 @@ apiVersion: rayscaler.io/v1
 kind: Cluster
 metadata: {name: $CLUSTER}
 spec:
-  idleTimeout: 5s
+  idleTimeout: 20s
   executor: {exec: [$HERE/plugin-go-ssh, -fleet, $TESTBED/fleet.yaml]}
   head:
     resources: {CPU: 0}
@@ -103,7 +103,7 @@ END
   "$PYTHON" -m rayscaler monitor --cluster $CLUSTER --gcs $HEAD:6379 >"$TESTBED/monitor.log" 2>&1 &
   has_workers "" || fail "there are workers before anything was asked for"
 
-  run_tasks first
+  run_tasks first 0
   has_workers "m1 m2 " || fail "not one worker on each machine: $(workers)"
   local before
   before=$(workers)
@@ -120,7 +120,7 @@ END
   kill_head
   rm -rf "${SESSIONS:?}"/*
   start_head
-  run_tasks second
+  run_tasks second 2
   [ "$(workers)" = "$before" ] || fail "the workers were $before and are $(workers)"
   SUMMARY+=("the head was killed: the workers joined its successor, on the same machines, under the same supervisors")
 
