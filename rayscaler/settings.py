@@ -43,7 +43,7 @@ class Timings:
     step_apart_s: float = 10.0
     """The same of cycles that only tell how launches get on."""
     plan_budget_s: float = 0.25
-    """Launches on demand wait at most so long for a cheaper mix of node types, where one is to be hoped for (RAYSCALER_PLAN_BUDGET_S)."""
+    """Work on a cheaper mix of node types, where one is to be hoped for; launches on demand wait for it, at most twice as long (RAYSCALER_PLAN_BUDGET_S)."""
     safety_cycle_s: float = 60.0
     """A cycle runs at least this often, though nothing should need it."""
     busy_interval_s: float = 0.25

@@ -20,6 +20,10 @@ STEPS_PER_S = 800 if library().exists() else 220
 """Steps of the planner that fit into a second of the budget, with compiled code (a step is about a millisecond) and without; a fifth of the time
 is for the way there and back."""
 
+PATIENCE = 2.0
+"""Budgets that an answer is waited for, where the machine or another cluster keeps it: a first plan may cost a tenth more for as long as its
+nodes live, which is worth a moment's delay."""
+
 MOST_NODES = 1000
 """Of a cluster with more, first plans are carried out as they are: to send its state would keep the event loop from all others too long."""
 
@@ -78,7 +82,7 @@ class Wait:
     def _begin(self, improver: Improver, state: ClusterState, first: Plan, steps: int) -> Plan:
         now = asyncio.get_running_loop().time()
         if self._until is None:
-            self._until = now + self._budget_s
+            self._until = now + self._budget_s * PATIENCE
         elif now >= self._until:
             return self._over(first, "out of time")
         rest = _held_back(first)

@@ -12,7 +12,7 @@ from rayscaler.model.state import ClusterState
 from rayscaler.planner.mix.problem import NEAR
 from rayscaler.planner.plan import plan
 from rayscaler.reconciler import cluster, improve
-from rayscaler.reconciler.improve import STEPS_PER_S, is_better, pays
+from rayscaler.reconciler.improve import PATIENCE, STEPS_PER_S, is_better, pays
 from rayscaler.settings import Timings
 from tests.reconciler.builders import config, node_type, tasks
 from tests.reconciler.world import world
@@ -91,7 +91,7 @@ async def test_launches_on_demand_wait_for_a_cheaper_mix_and_nothing_is_asked_tw
 async def test_out_of_time_the_first_plan_goes():
     async with world(DEAR, improver=Fake(takes_s=10.0)) as w:
         await asked(w)
-        await asyncio.sleep(BUDGET_S - 0.02)
+        await asyncio.sleep(BUDGET_S * PATIENCE - 0.02)
         assert types(w) == []
         await asyncio.sleep(0.1)
         assert types(w) == ["small"] * 4
@@ -172,14 +172,14 @@ async def test_of_two_clusters_the_one_whose_turn_does_not_come_launches_in_time
             async with free:
                 return await super().improve(state, steps)
 
-    shared = Shared(takes_s=0.2)
+    shared = Shared(takes_s=0.8 * BUDGET_S * PATIENCE)
     async with world(DEAR, improver=shared) as one, world(replace(DEAR, name="other"), improver=shared) as two:
         await one.live(1.0)
         await two.live(1.0)
         one.ray.demands = two.ray.demands = tasks(4)
         one.report()
         two.report()
-        await asyncio.sleep(BUDGET_S + 0.1)
+        await asyncio.sleep(BUDGET_S * PATIENCE + 0.1)
         assert (types(one), types(two)) == (["wide"], ["small"] * 4)
 
 
