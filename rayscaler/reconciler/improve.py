@@ -135,8 +135,8 @@ def pays(first: Plan, config: ClusterConfig) -> bool:
 
 
 def is_better(found: Plan, first: Plan) -> bool:
-    """Whether a plan leaves no more waiting than the first one, at a lower cost."""
-    return _waiting(found) <= _waiting(first) and _cost(found.mix) < _cost(first.mix)
+    """Whether a plan leaves less waiting than the first one, or as much at a lower cost."""
+    return (_waiting(found), _cost(found.mix)) < (_waiting(first), _cost(first.mix))
 
 
 def facts(state: ClusterState) -> object:

@@ -6,8 +6,10 @@ from dataclasses import replace
 import pytest
 
 from rayscaler.errors import Unavailable
+from rayscaler.model.demand import Bundle
 from rayscaler.model.instance import Reason
-from rayscaler.model.plan import Mix
+from rayscaler.model.plan import Infeasible, Mix
+from rayscaler.model.resources import Resources
 from rayscaler.model.state import ClusterState
 from rayscaler.planner.mix.problem import NEAR
 from rayscaler.planner.plan import plan
@@ -213,6 +215,13 @@ def test_dearer_or_with_more_waiting_is_not_better():
     launched = priced_of(4)
     assert is_better(replace(launched, mix=Mix(3.0)), launched)
     assert not is_better(launched, launched)
+
+
+def test_what_leaves_less_waiting_is_better_though_it_is_dearer():
+    launched = priced_of(4)
+    left = replace(launched, mix=Mix(1.0), infeasible=(Infeasible(Bundle(Resources.of(CPU=1)), 1, Reason.MAX_WORKERS, "full"),))
+    assert is_better(launched, left)
+    assert not is_better(left, launched)
 
 
 def priced_of(count):
