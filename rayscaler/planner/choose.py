@@ -134,7 +134,7 @@ def fill(draft: Draft, view: TypeView, wanted: Mapping[Shape, int], memo: Memo, 
     """Return what one empty node of the type takes, in the order of the memo. Room left over serves any label alternative."""
     room, content, exact = view.room, Wanted(), set[Shape]()
     blocks = [memo.whole]
-    while blocks and times(room, memo.whole.least):
+    while blocks:
         block = blocks.pop()
         if not times(room, block.least):
             continue
@@ -149,6 +149,8 @@ def fill(draft: Draft, view: TypeView, wanted: Mapping[Shape, int], memo: Memo, 
                 content.append((shape, taken))
                 if taken < most:
                     exact.add(shape)
+        if not times(room, memo.whole.least):
+            break
     return Fill(content, frozenset(exact), _order(view, content, room, biggest=biggest, is_close=is_close))
 
 
