@@ -9,11 +9,11 @@ the filled node serves, then more leading bundles per node, so fewer nodes; best
 mean over kinds somebody asks for), as Ray chooses; more leading bundles per node; the name.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from rayscaler.planner import limits
-from rayscaler.planner.sim import Draft, Room, Shape, TypeView, amounts, least_of, less, times
+from rayscaler.planner.sim import Draft, Needs, Room, Shape, TypeView, amounts, least_of, less, times
 
 COMMON = frozenset({"CPU", "memory", "object_store_memory"})
 """Kinds that any node has; all others are special and spared for those who ask (J1)."""
@@ -21,7 +21,7 @@ COMMON = frozenset({"CPU", "memory", "object_store_memory"})
 MICRO = 1_000_000
 """Shares and costs are compared as integers in millionths."""
 
-BLOCK = 32
+BLOCK = 16
 """Shapes looked at together."""
 
 Wanted = list[tuple[Shape, int]]
@@ -42,26 +42,46 @@ class Fill(NamedTuple):
         return all(counts.get(shape, 0) == taken if shape in self.exact else counts.get(shape, 0) >= taken for shape, taken in self.content)
 
 
-class Memo:
-    """What stays the same while more and more of what is wanted is served: fills by type, and the shapes in their order, by blocks.
+class Block:
+    """Neighbours in the order of what is wanted: shapes, or blocks of them. `least` is what all of it need: where that has no room, none has."""
 
-    Each block has the least of each kind that all of it need: where that finds no room, none of them does.
-    """
+    def __init__(self, parts: Sequence[Shape]) -> None:
+        self.shapes = dict.fromkeys(parts)
+        size = max(BLOCK, -(-len(parts) // BLOCK))
+        self.blocks = [Block(parts[at : at + size]) for at in range(0, len(parts), size)] if len(parts) > BLOCK else []
+        self.least = self._least()
+
+    def _least(self) -> Needs:
+        return least_of([block.least for block in self.blocks] or [shape.needs for shape in self.shapes])
+
+    def drop(self, shape: Shape) -> None:
+        """Take out a shape, which must be here. The least is looked for anew only where it was this shape's; till then it is true of the rest."""
+        del self.shapes[shape]
+        _drop(self.blocks, shape)
+        if any(need in self.least for need in shape.needs):
+            self.least = self._least()
+
+
+class Memo:
+    """What stays the same while more and more of what is wanted is served: fills by type, and the shapes in their order, by blocks of blocks."""
 
     def __init__(self, wanted: Iterable[Shape]) -> None:
         shapes = list(wanted)
         self.fills: dict[tuple[str, bool], Fill] = {}
-        self.blocks = [(least_of(block), block) for at in range(0, len(shapes), BLOCK) if (block := shapes[at : at + BLOCK])]
-        self.least = least_of(shapes)
-        self.size = len(shapes)
+        self.whole = Block(shapes)
 
-    def left(self, wanted: Mapping[Shape, int]) -> "Memo":
-        """Return one of what is left, once that is little beside what there was."""
-        if 2 * len(wanted) > self.size:
-            return self
-        made = Memo(wanted)
-        made.fills = self.fills
-        return made
+    def drop(self, shape: Shape) -> None:
+        """Forget a shape of which nothing is wanted any more."""
+        self.whole.drop(shape)
+
+
+def _drop(blocks: list[Block], shape: Shape) -> None:
+    for at, block in enumerate(blocks):
+        if shape in block.shapes:
+            block.drop(shape)
+            if not block.shapes:
+                del blocks[at]
+            return
 
 
 class Pick(NamedTuple):
@@ -75,7 +95,7 @@ class Pick(NamedTuple):
 def choose(draft: Draft, wanted: Mapping[Shape, int], memo: Memo, *, is_speed_bound: bool = True, is_close: bool = False) -> Pick | None:
     """Return the best type for the first of `wanted`, filled with all of it; None when no type may be launched.
 
-    `memo` is of shapes that had all of `wanted` in this order; it serves from one call to the next.
+    `memo` is of the shapes of `wanted` in this order; it serves from one call to the next.
     """
     lead = next(iter(wanted))
     found: list[tuple[tuple[int, int, int], TypeView]] = []
@@ -113,19 +133,23 @@ def _filled(
 def fill(draft: Draft, view: TypeView, wanted: Mapping[Shape, int], memo: Memo, *, biggest: tuple[int, ...] | None, is_close: bool) -> Fill:
     """Return what one empty node of the type takes, in the order of the memo. Room left over serves any label alternative."""
     room, content, exact = view.room, Wanted(), set[Shape]()
-    for least, block in memo.blocks:
-        if not times(room, least):
+    blocks = [memo.whole]
+    while blocks:
+        block = blocks.pop()
+        if not times(room, block.least):
             continue
-        for shape in block:
-            count = wanted.get(shape, 0)
-            most = times(room, shape.needs) if count else 0
+        if block.blocks:
+            blocks += block.blocks[::-1]
+            continue
+        for shape in block.shapes:
+            most = times(room, shape.needs)
             if most and draft.rank(shape, view.labels) is not None:
-                taken = min(most, count)
+                taken = min(most, wanted[shape])
                 room = less(room, shape.needs, taken)
                 content.append((shape, taken))
                 if taken < most:
                     exact.add(shape)
-        if not times(room, memo.least):
+        if not times(room, memo.whole.least):
             break
     return Fill(content, frozenset(exact), _order(view, content, room, biggest=biggest, is_close=is_close))
 

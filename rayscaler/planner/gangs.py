@@ -32,7 +32,8 @@ FULL = refuse.Verdict(Reason.NO_ROOM, "")
 
 def place_all(draft: Draft) -> None:
     """Place each gang whole or not at all, the most constrained and largest first."""
-    least = least_of([*draft.demands, *dict.fromkeys(draft.shapes[each.bundle] for gang in draft.gangs for each in gang.bundles)])
+    wanted = {*draft.demands, *(draft.shapes[each.bundle] for gang in draft.gangs for each in gang.bundles)}
+    least = least_of([shape.needs for shape in wanted])
     full: list[NodeRun] = []
     many = FEW
     for position, gang in enumerate(draft.gangs):

@@ -97,6 +97,7 @@ def launch_for(draft: Draft, wanted: Wanted, reason: Reason, *, layer: list[Node
         if pick is None or pick.room <= 0:
             shape = next(iter(left))
             refused.append((shape, left.pop(shape)))
+            memo.drop(shape)
             continue
         count = min(pick.room, *(left[shape] // each for shape, each in pick.content))
         run = draft.launch(pick.view, count, reason)
@@ -107,7 +108,7 @@ def launch_for(draft: Draft, wanted: Wanted, reason: Reason, *, layer: list[Node
             left[shape] -= each * count
             if not left[shape]:
                 del left[shape]
-        memo = memo.left(left)
+                memo.drop(shape)
     return refused
 
 

@@ -114,11 +114,12 @@ def less(room: Room, needs: Needs, count: int) -> Room:
     return tuple(left)
 
 
-def least_of(shapes: Sequence[Shape]) -> Needs:
-    """Return the least of each kind that all of them need: where that finds no room, none of them does."""
-    needs = [dict(shape.needs) for shape in shapes]
-    common = set.intersection(*map(set, needs)) if needs else set[int]()
-    return tuple((kind, min(each[kind] for each in needs)) for kind in sorted(common))
+def least_of(needs: Sequence[Needs]) -> Needs:
+    """Return the least of each kind that is in all of these: where that finds no room, none of them does."""
+    first, *others = map(dict, needs) if needs else ({},)
+    for each in others:
+        first = {kind: min(amount, each[kind]) for kind, amount in first.items() if kind in each}
+    return tuple(sorted(first.items()))
 
 
 def amounts(room: Room) -> tuple[int, ...]:

@@ -37,7 +37,7 @@ def test_nodes_without_room_are_not_looked_at_one_by_one(looks):
 
 
 def test_twice_the_shapes_are_not_four_times_the_work(looks):
-    assert looks("distinct", 800) < 3 * looks("distinct", 400)
+    assert looks("distinct", 1600) < 2.8 * looks("distinct", 800)
 
 
 def test_of_many_node_types_only_those_are_filled_that_may_be_the_cheapest(looks):
