@@ -123,12 +123,15 @@ class Wait:
 
 
 def pays(first: Plan, config: ClusterConfig) -> bool:
-    """Whether a cheaper mix is to be hoped for: the cost is well above the bound, and above that of the cheapest node.
+    """Whether a better mix is to be hoped for: something waits that other nodes could hold, or the cost is well above the bound.
 
-    So one launch of the cheapest type never waits, nor does anything where types have no cost: a bound counts shares of larger nodes too.
+    The cost of the cheapest node is a bound too, since the other one counts shares of larger nodes: so one launch of the cheapest type never waits
+    by itself, nor does anything where types have no cost.
     """
     if first.mix is None or not any(each.reason is Reason.DEMAND for each in first.launches):
         return False
+    if any(each.reason is not Reason.NO_TYPE_FITS for each in first.infeasible):
+        return True
     costs = [each.weighed_cost for each in config.node_types if each.weighed_cost is not None]
     bound = max(first.mix.bound or 0.0, min(costs, default=first.mix.cost))
     return first.mix.cost > bound * (1 + NEAR)

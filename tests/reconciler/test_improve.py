@@ -16,7 +16,7 @@ from rayscaler.planner.plan import plan
 from rayscaler.reconciler import cluster, improve
 from rayscaler.reconciler.improve import PATIENCE, STEPS_PER_S, is_better, pays
 from rayscaler.settings import Timings
-from tests.reconciler.builders import config, node_type, tasks
+from tests.reconciler.builders import CPU, config, node_type, tasks
 from tests.reconciler.world import world
 
 pytestmark = [pytest.mark.tier("unit")]
@@ -209,6 +209,12 @@ def test_one_node_of_the_cheapest_type_is_launched_at_once_though_a_share_of_a_l
     launched = priced_of(1)
     assert not pays(replace(launched, mix=Mix(1.0, 0.75)), DEAR)
     assert pays(replace(launched, mix=Mix(3.0, 0.75)), DEAR)
+
+
+def test_what_is_left_out_may_have_a_place_in_another_mix_unless_no_type_holds_it():
+    launched = priced_of(1)
+    assert pays(replace(launched, infeasible=(Infeasible(Bundle(CPU), 1, Reason.MAX_WORKERS, ""),)), DEAR)
+    assert not pays(replace(launched, infeasible=(Infeasible(Bundle(CPU), 1, Reason.NO_TYPE_FITS, ""),)), DEAR)
 
 
 def test_dearer_or_with_more_waiting_is_not_better():
