@@ -63,7 +63,7 @@ def timed(run: Callable[[], Plan], warm: int) -> tuple[Plan, dict[str, Any]]:
 
 def digest(made: Plan) -> str:
     """Return what two plans have in common only if they are the same."""
-    return hashlib.sha256(f"{made.launches}{made.placements}{made.infeasible}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{made.launches}{made.placements.runs}{made.infeasible}".encode()).hexdigest()[:16]
 
 
 def told(worth: Verdict) -> dict[str, Any]:

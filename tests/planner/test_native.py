@@ -68,11 +68,19 @@ def some_ask(chance, problem):
     worth = [chance.choice([0.0, 0.1, 1.0, chance.random() * 5, 2.0]) for _ in problem.needs]
     floors = {kind: chance.choice([0.0, 1.0, 10.0]) for kind in range(len(problem.rooms))}
     prices = worth if chance.random() < 0.5 else [each * chance.random() for each in worth]
-    return Ask(worth, prices, problem.counts, floors, dict.fromkeys(floors, chance.choice([-1e9, 0.0])), chance.randint(0, 2))
+    return Ask(
+        worth,
+        prices,
+        problem.counts,
+        floors,
+        dict.fromkeys(floors, chance.choice([-1e9, 0.0])),
+        chance.randint(0, 2),
+        chance.choice([1, 3, 100]),
+    )
 
 
 def told(found):
-    return [(each.best, sorted(each.fills), each.work) for each in found]
+    return [(each.best, each.fills, each.work) for each in found]
 
 
 def test_both_make_the_same_fills_with_the_same_effort(library):
@@ -98,7 +106,7 @@ def test_more_fills_than_there_is_room_for_get_more_room(library, monkeypatch):
     chance = random.Random(1)
     problem = replace(some_problem(chance), rooms=((50 * UNIT,) * 4,), prices=(1,), limits=(1,))
     problem = replace(problem, needs=tuple(((0, (each + 1) * UNIT),) for each in range(9)), counts=(9,) * 9, allowed=(frozenset(range(9)),))
-    ask = Ask([1.0] * 9, [1.0] * 9, problem.counts, {0: 1.0}, {0: -1e9}, 2)
+    ask = Ask([1.0] * 9, [1.0] * 9, problem.counts, {0: 1.0}, {0: -1e9}, 2, 100)
     types = [Shares(problem, 0)]
     monkeypatch.setattr(native, "FILLS", 2)
     monkeypatch.setattr(native, "PIECES", 2)

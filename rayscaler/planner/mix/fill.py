@@ -37,7 +37,7 @@ class Filler:
             self.work += made.work
             if made.best < PROMISING * ask.floors[kind]:
                 self._rests_until[kind] = self._round + REST
-            found += [Column(kind, content) for _, content in sorted(made.fills, key=lambda each: (-each[0], each[1]))]
+            found += [Column(kind, content) for _, content in made.fills]
         return found
 
     def wake(self) -> None:

@@ -3,7 +3,6 @@
 import ctypes
 from collections.abc import Sequence
 from functools import cache
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,7 +12,7 @@ from rayscaler.model.resources import MANY, UNIT
 from rayscaler.planner.devices import Devices, Several
 from rayscaler.planner.mix.library import library
 from rayscaler.planner.mix.problem import Content, Problem
-from rayscaler.planner.mix.search import Ask, Found
+from rayscaler.planner.mix.search import Ask, Found, by_worth
 from rayscaler.planner.mix.shares import Shares
 from rayscaler.planner.sim import Needs
 
@@ -108,19 +107,18 @@ class Native:
         found: list[Found] = []
         for kind in kinds:
             asked.floor, asked.more_than = ask.floors[kind], ask.floors[kind] + ask.margins[kind]
-            best, fills, work = self._call(self._code.rayscaler_price, kind, asked)
-            found.append(Found(best, [*dict.fromkeys(fills)], work))
+            self._call(self._code.rayscaler_price, kind, asked)
+            found.append(self._out.found(self._out.best(ask.most)))
         return found
 
     def led(self, kind: int, worth: Sequence[float], counts: Sequence[int]) -> Found:
         """Return, for each shape of a type, a fill that begins with it; the rest by density."""
-        return self._call(self._code.rayscaler_led, kind, _asked(worth, worth, counts))
+        self._call(self._code.rayscaler_led, kind, _asked(worth, worth, counts))
+        return self._out.found(self._out.all())
 
-    def _call(self, function: Any, kind: int, asked: _Ask) -> Found:
+    def _call(self, function: Any, kind: int, asked: _Ask) -> None:
         while function(self._shapes_at, self._types_at[kind], ctypes.byref(asked), ctypes.byref(self._out.told), *self._scratch_at):
             self._out = _Buffer(2 * self._out.fills, 2 * self._out.pieces)
-        told = self._out.told
-        return Found(told.best, self._out.read() if told.fills else [], told.work)
 
 
 def _asked(worth: Sequence[float], prices: Sequence[float], counts: Sequence[int], *, effort: int = 0) -> _Ask:
@@ -138,13 +136,29 @@ class _Buffer:
             most_fills=fills, most_pieces=pieces, value=self._value, begin=self._begin, shape=self._shape, count=self._count
         )
 
-    def read(self) -> list[tuple[float, Content]]:
-        """Return each fill's worth and content."""
-        fills = self.told.fills
-        begin = self._begin[: fills + 1].tolist()
-        shapes, counts = self._shape[: begin[-1]].tolist(), self._count[: begin[-1]].tolist()
-        parts = [tuple(zip(shapes[first:last], counts[first:last], strict=True)) for first, last in pairwise(begin)]
-        return list(zip(self._value[:fills].tolist(), parts, strict=True))
+    def found(self, fills: list[tuple[float, Content]]) -> Found:
+        """Return these fills with what else was told."""
+        return Found(self.told.best, fills, self.told.work)
+
+    def all(self) -> list[tuple[float, Content]]:
+        """Return each fill with its worth."""
+        return [self._read(index) for index in range(self.told.fills)]
+
+    def best(self, most: int) -> list[tuple[float, Content]]:
+        """Return so many different fills that are worth most; others are not even read."""
+        values = self._value[: self.told.fills]
+        found: dict[tuple[float, Content], None] = {}
+        last = 0.0
+        for index in np.argsort(-values, kind="stable").tolist():
+            if len(found) >= most and values[index] < last:
+                break
+            found[self._read(index)] = None
+            last = values[index]
+        return sorted(found, key=by_worth)[:most]
+
+    def _read(self, index: int) -> tuple[float, Content]:
+        part = slice(self._begin[index], self._begin[index + 1])
+        return float(self._value[index]), tuple(zip(self._shape[part].tolist(), self._count[part].tolist(), strict=True))
 
 
 def _shapes(needs: Sequence[Needs]) -> _Shapes:

@@ -24,8 +24,8 @@ BETTER = 1 + 1e-9
 class Ask(NamedTuple):
     """What fills are made for: by shape what it is worth while filling, the price it has now, and how many there are.
 
-    `floors` is what a fill has to be worth by type, for each type that is asked for. A fill is told if its content at `prices` comes to more than
-    that and the type's `margins`. By `effort` each type is filled in some orders (0), pieces are exchanged in the best fill (1), which is also looked for
+    `floors` is what a fill has to be worth by type, for each type that is asked for. Told are the `most` fills of a type that are worth most of those
+    whose content at `prices` comes to more than that and the type's `margins`. By `effort` each type is filled in some orders (0), pieces are exchanged in the best fill (1), which is also looked for
     among fills that begin with each shape (2).
     """
 
@@ -35,14 +35,20 @@ class Ask(NamedTuple):
     floors: Mapping[int, float]
     margins: Mapping[int, float]
     effort: int
+    most: int
 
 
 class Found(NamedTuple):
-    """What the best greedy fill is worth (0: nothing fits), the fills that are told, each with its worth, and the shapes looked at."""
+    """What the best greedy fill is worth (0: nothing fits), the fills that are told, each with its worth, the best first, and the shapes looked at."""
 
     best: float
     fills: list[tuple[float, Content]]
     work: int
+
+
+def by_worth(fill: tuple[float, Content]) -> tuple[float, Content]:
+    """Return what fills are sorted by: the one worth most first."""
+    return -fill[0], fill[1]
 
 
 class _Trial(NamedTuple):
@@ -79,7 +85,7 @@ class Search:
             self._exchange(_Trial(shares.room, dense, ask, made), max([best, *fills], key=itemgetter(1)))
         more_than = ask.floors[kind] + ask.margins[kind]
         pay = [(value, content) for content, value in made.items() if _sum(content, ask.prices) > more_than]
-        return Found(best[1], pay, self._work)
+        return Found(best[1], sorted(pay, key=by_worth)[: ask.most], self._work)
 
     def led(self, kind: int, worth: Sequence[float], counts: Sequence[int]) -> Found:
         """Return, for each shape of a type, a fill that begins with it; the rest by density."""

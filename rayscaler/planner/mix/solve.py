@@ -28,6 +28,8 @@ MOST_EFFORT = 2
 """In making one fill."""
 PER_TYPE = 6
 """Columns of one type added in one round."""
+TOLD = 2
+"""Times as many fills are looked at for them: some hold only in another order of filling."""
 SMALL = 100
 """Pieces of demand that are few enough to look for the best whole numbers."""
 PAIRS = 60
@@ -164,7 +166,7 @@ class _Search:
         }
         margins = {kind: least * (self.problem.prices[kind] or self.cheapest) for kind in floors}
         added = dict.fromkeys(floors, 0)
-        for column in self.filler.columns(Ask(worth, prices.shapes, counts, floors, margins, effort)):
+        for column in self.filler.columns(Ask(worth, prices.shapes, counts, floors, margins, effort, most * TOLD)):
             if added[column.type] < most and self._add(column):
                 added[column.type] += 1
         return sum(added.values())
