@@ -113,7 +113,7 @@ def read_by(loaders, text):
 
 @pytest.mark.skipif(len(document._LOADERS) < 2, reason="PyYAML was built without libyaml: install it from a wheel")
 @given(st.data())
-def test_libyaml_reads_what_pyyaml_reads_as_pyyaml_does_and_refuses_nothing_else(data):
+def test_with_libyaml_all_that_pyyaml_reads_is_read_as_it_does(data):
     cuts = st.integers(0, len(GOOD))
     noise = st.text("\n :-?[]{},&*!|>'\"%@#~<aé0.", max_size=6) | st.sampled_from(
         ["!!int 0x1f", "&a", "*a", "<<: ", "2024-12-31", "1e3", "---\n"]
@@ -122,7 +122,7 @@ def test_libyaml_reads_what_pyyaml_reads_as_pyyaml_does_and_refuses_nothing_else
     text = GOOD[:start] + data.draw(noise) + GOOD[end:]
     own = read_by((yaml.SafeLoader,), text)
     if own.startswith("Document("):  # libyaml takes more, such as a tab between two tokens
-        assert read_by(document._LOADERS[:1], text) == own
+        assert read_by(document._LOADERS, text) == own  # libyaml also takes less, such as "[a:]", which is read again then
 
 
 @pytest.mark.parametrize(
