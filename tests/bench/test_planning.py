@@ -141,6 +141,12 @@ def test_misses_are_told_in_words(samples, missed):
     assert planning.misses(CASE, samples) == missed
 
 
+def test_the_same_plan_has_one_digest_wherever_it_is_made_and_another_plan_has_another():
+    one, other = (plan_once.digest(plan_once.improved(CASES["gang"].state(1, size), 0.0)) for size in (8, 8))
+    assert one == other
+    assert one != plan_once.digest(plan_once.improved(CASES["gang"].state(1, 9), 0.0))
+
+
 def test_a_case_is_met_missed_or_without_its_anchor():
     samples = {10: [sample()], 20: [sample()]}
     asked = replace(CASE, anchor_s=1.0)
