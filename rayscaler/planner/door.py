@@ -6,6 +6,8 @@ Owns what counts as capacity. Decides nothing.
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
+from operator import itemgetter
+from typing import NamedTuple
 
 from rayscaler.model.demand import Bundle, Demand, Gang
 from rayscaler.model.instance import ENDED, STANDING, Instance, InstanceStatus
@@ -19,8 +21,6 @@ from rayscaler.planner.sim import EXPECTED, HEAD, SETTLED, Draft, Labels, NodeRu
 
 PPM = 1_000_000
 """Shares are integers in millionths."""
-
-MEMBERS = NodeRun._fields.index("members")
 
 LEAVING = frozenset({InstanceStatus.DRAINING, InstanceStatus.TERMINATING})
 """On the way out: counts against maxima until gone, and as no capacity."""
@@ -90,6 +90,17 @@ def open_capacity(draft: Draft) -> None:
     draft.runs, draft.floor, draft.totals = free.runs, free.floor, tuple(sorted(free.totals))
 
 
+class _Alike(NamedTuple):
+    """What makes nodes equal: what is free there, all that it has, and its labels."""
+
+    tier: int
+    node_type: str
+    labels: Labels
+    free: Room
+    total: Room
+    marks: frozenset[str] = frozenset()
+
+
 class _Capacity:
     """Collects runs; equal neighbours become one."""
 
@@ -100,40 +111,46 @@ class _Capacity:
         for each in draft.state.misfits:
             self.misfits.setdefault(each.ray_node_id, []).append(each)
         self.labels: dict[Labels, Labels] = {}
-        self.rooms: dict[Resources, Room] = {}
+        self.alike: dict[tuple[object, ...], _Alike] = {}
+        self.busyness: dict[tuple[Resources, Resources], int] = {}
         self.runs: list[NodeRun] = []
         self.floor: list[NodeRun] = []
         self.totals: set[tuple[Labels, Room]] = set()
 
     def add_settled(self, nodes: Iterable[tuple[int, RayNode, Instance | None]]) -> None:
-        """Add joined nodes: the head first, then the busiest; of idle ones the cheapest, so that the dearest are left to go, then the longest idle last."""
+        """Add joined nodes: the head first, then the busiest; of idle ones the cheapest, so that the dearest are left to go, then the longest idle last.
+
+        What is free comes before the name, so that nodes alike are neighbours.
+        """
         found = []
         for tier, row, instance in nodes:
             prefix = "head:" if tier == HEAD else "ray:"
             name = instance.instance_id if instance else f"{prefix}{row.ray_node_id}"
-            found.append(
-                ((tier, -_busyness(row), self.draft.price(row.node_type), row.idle_s, row.node_type, name), self._of_row(tier, row, name))
-            )
-        found.sort(key=lambda each: each[0])
-        self._join([pair for _, pair in found])
+            used = 0 if row.status is NodeStatus.IDLE else self._busyness(row.available, row.total)
+            order = (tier, -used, self.draft.price(row.node_type), row.idle_s, row.node_type, row.available.items_sorted, name)
+            found.append((order, self._alike(tier, row)))
+        found.sort(key=itemgetter(0))
+        for alike, group in groupby(found, key=itemgetter(1)):
+            self._add(alike, tuple([order[-1] for order, _ in group]))
 
     def add_expected(self, nodes: Iterable[tuple[Instance, RayNode | None, Expectation | None]]) -> None:
         """Add what was launched for something: oldest first, equal ones of one moment side by side."""
-        groups: dict[tuple[float, NodeRun, NodeRun], list[str]] = {}
+        groups: dict[tuple[float, _Alike, tuple[Promise, ...]], list[str]] = {}
         for instance, row, expectation in nodes:
             view = self._view_of(instance)
             if row is not None and not instance.is_in_flight:
-                free, total = self._of_row(EXPECTED, row, "")
+                alike = self._alike(EXPECTED, row)
             elif view is not None:
-                free = total = NodeRun(EXPECTED, view.name, self._labels(view.labels), view.room, ("",))
+                alike = _Alike(EXPECTED, view.name, self._labels(view.labels), view.room, view.room)
             else:
                 continue
-            promises = self._promises(expectation)
-            key = (instance.requested_at, free._replace(promises=promises), total._replace(promises=promises))
-            groups.setdefault(key, []).append(instance.instance_id)
-        for (_, free, total), members in sorted(groups.items(), key=lambda each: (each[0][0], min(each[1]))):
-            names = tuple(sorted(members))
-            self._join([(free._replace(members=names), total._replace(members=names))])
+            groups.setdefault((instance.requested_at, alike, self._promises(expectation)), []).append(instance.instance_id)
+        for (_, alike, promises), members in sorted(groups.items(), key=lambda each: (each[0][0], min(each[1]))):
+            self._add(alike, tuple(sorted(members)), promises)
+
+    def _add(self, alike: _Alike, members: tuple[str, ...], promises: tuple[Promise, ...] = ()) -> None:
+        for room, runs in ((alike.free, self.runs), (alike.total, self.floor)):
+            runs.append(NodeRun(alike.tier, alike.node_type, alike.labels, room, members, alike.marks, promises=promises))
 
     def _view_of(self, instance: Instance) -> TypeView | None:
         """Return what an instance brings once it joins: what it was launched with, also where its type has changed since."""
@@ -143,27 +160,33 @@ class _Capacity:
             return view
         return _view(made_as, self.draft.names, self.draft.device_names)
 
-    def _join(self, pairs: Iterable[tuple[NodeRun, NodeRun]]) -> None:
-        for _, group in groupby(pairs, key=_but_members):
-            (free, total), *others = group
-            if others:
-                members = tuple(str(name) for pair in ((free, total), *others) for name in pair[0].members)
-                free, total = free._replace(members=members), total._replace(members=members)
-            self.runs.append(free)
-            self.floor.append(total)
-
-    def _of_row(self, tier: int, row: RayNode, name: str) -> tuple[NodeRun, NodeRun]:
-        labels = self._labels(tuple(sorted(row.labels)))
-        marks = self.marks_asked.intersection(row.dynamic_labels) if self.marks_asked else frozenset()
-        total = self.rooms.get(row.total)
-        if total is None:
-            total = self.rooms[row.total] = _room(row.total, self.draft.names, self.draft.device_names)
-        self.totals.add((labels, total))
-        free = total if row.available == row.total else _room(row.available, self.draft.names, self.draft.device_names, row.total)
+    def _alike(self, tier: int, row: RayNode) -> _Alike:
+        """Return what a row has in common with others: made once for all that are told alike."""
+        key = (tier, row.node_type, row.labels, row.total, row.available)
+        found = self.alike.get(key)
+        if found is None:
+            found = self.alike[key] = self._made_alike(tier, row)
+        if self.marks_asked:
+            found = found._replace(marks=frozenset(self.marks_asked.intersection(row.dynamic_labels)))
         if row.ray_node_id in self.misfits:
-            free = self._learned(row, free)
-        rest = (name,), frozenset(marks)
-        return NodeRun(tier, row.node_type, labels, free, *rest), NodeRun(tier, row.node_type, labels, total, *rest)
+            found = found._replace(free=self._learned(row, found.free))
+        return found
+
+    def _made_alike(self, tier: int, row: RayNode) -> _Alike:
+        names, units = self.draft.names, self.draft.device_names
+        total = _room(row.total, names, units)
+        labels = self._labels(tuple(sorted(row.labels)))
+        self.totals.add((labels, total))
+        return _Alike(tier, row.node_type, labels, _room(row.available, names, units, row.total), total)
+
+    def _busyness(self, held: Resources, total: Resources) -> int:
+        """Return the largest used share of any resource that work occupies, in millionths; of nodes that are alike, made once."""
+        found = self.busyness.get((held, total))
+        if found is None:
+            free = held.amounts
+            shares = ((amount - free.get(name, 0)) * PPM // amount for name, amount in total.items_sorted if _is_occupied(name))
+            found = self.busyness[held, total] = max(shares, default=0)
+        return found
 
     def _learned(self, row: RayNode, room: Room) -> Room:
         """Return the room without devices that the node turned out not to have."""
@@ -189,10 +212,8 @@ class _Capacity:
         return tuple(sorted(known, key=lambda each: (each.is_constraint, not each.gang_id, each.gang_id, each.shape.order)))
 
 
-def _but_members(pair: tuple[NodeRun, NodeRun]) -> tuple[tuple[object, ...], ...]:
-    """Return what makes nodes equal, their names apart."""
-    free, total = pair
-    return free[:MEMBERS], free[MEMBERS + 1 :], total[:MEMBERS], total[MEMBERS + 1 :]
+def _is_occupied(name: str) -> bool:
+    return not name.startswith(NODE_PREFIX) and name != "object_store_memory"
 
 
 def _live_expectation(instance: Instance, expectations: Mapping[str, Expectation], now: float) -> Expectation | None:
@@ -274,7 +295,7 @@ def _prices(types: Iterable[NodeType], instances: Iterable[Instance], *, is_weig
 
 
 def _largest(names: Iterable[str], types: Iterable[NodeType], nodes: Iterable[RayNode]) -> dict[str, int]:
-    sources = [each.resources.amounts for each in types] + [row.total.amounts for row in nodes]
+    sources = [each.amounts for each in {*(each.resources for each in types), *(row.total for row in nodes)}]
     return {name: max((source.get(name, 0) for source in sources), default=0) for name in names}
 
 
@@ -299,18 +320,3 @@ def _view(node_type: NodeType, names: Sequence[str], units: frozenset[str], lear
     brings = amounts(room)
     kinds = tuple(i for i, name in enumerate(names) if brings[i] > 0 and not name.startswith(NODE_PREFIX))
     return TypeView(node_type, tuple(sorted(node_type.node_labels().items())), room, brings, kinds)
-
-
-def _busyness(row: RayNode) -> int:
-    """Return the largest used share of any resource that work occupies, in millionths."""
-    if row.status is NodeStatus.IDLE:
-        return 0
-    free = row.available.amounts
-    return max(
-        (
-            (amount - free.get(name, 0)) * PPM // amount
-            for name, amount in row.total.items_sorted
-            if not name.startswith(NODE_PREFIX) and name != "object_store_memory"
-        ),
-        default=0,
-    )
