@@ -111,7 +111,14 @@ def _worst(draft: Draft, gang: Gang, whole: Wanted, found: refuse.Verdict) -> re
 
 
 def _merged(draft: Draft, wanted: Wanted) -> Shape:
-    """Return all of `wanted` as one shape: amounts added up, but of devices each by itself."""
+    """Return all of `wanted` as one shape, the same for the same: amounts added up, but of devices each by itself."""
+    key = tuple(wanted)
+    if key not in draft.merged:
+        draft.merged[key] = _made_merged(draft, wanted)
+    return draft.merged[key]
+
+
+def _made_merged(draft: Draft, wanted: Wanted) -> Shape:
     amounts, needs = Resources(), dict[int, list[tuple[int, int]]]()
     for shape, count in wanted:
         amounts = amounts.add(shape.bundle.resources, count)

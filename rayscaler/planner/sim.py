@@ -215,6 +215,8 @@ class Draft:
     leaving: set[str] = field(default_factory=set)
     mix: Mix | None = None
     ranks: dict[tuple[Shape, Labels], int | None] = field(default_factory=dict)
+    merged: dict[tuple[tuple[Shape, int], ...], Shape] = field(default_factory=dict)
+    """What gangs want at once on one node, as one shape."""
 
     @property
     def device_names(self) -> frozenset[str]:
@@ -273,13 +275,20 @@ class Draft:
 
     def mark(self) -> Mark:
         """Return where `reset` can go back to."""
-        return Mark(list(self.runs), len(self.launching), self.live.copy(), self.staying.copy(), self.launches.copy())
+        return Mark(list(self.runs), len(self.launching), _copy(self.live), _copy(self.staying), _copy(self.launches))
 
     def reset(self, mark: Mark) -> None:
         """Undo every placement and launch since `mark`, which may be gone back to again."""
         self.runs = list(mark.runs)
         del self.launching[mark.launching :]
-        self.live, self.staying, self.launches = mark.live.copy(), mark.staying.copy(), mark.launches.copy()
+        self.live, self.staying, self.launches = _copy(mark.live), _copy(mark.staying), _copy(mark.launches)
+
+
+def _copy(counts: Counter[str]) -> Counter[str]:
+    """Return a copy as dict makes one: Counter's own counts one by one, which is a tenth of planning many gangs."""
+    made: Counter[str] = Counter()
+    dict.update(made, counts)
+    return made
 
 
 def sizes(wanted: Iterable[tuple[Shape, int]]) -> list[tuple[Shape, int]]:
