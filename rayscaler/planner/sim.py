@@ -261,33 +261,34 @@ class Draft:
         """Count `count` launches in and return their run, empty; the caller adds it where it belongs."""
         first = len(self.launching)
         self.launching.extend([Launching(view.name, reason)] * count)
-        self.live[view.name] += count
-        self.staying[view.name] += count
-        self.launches[view.name] += count
+        self.live = _with(self.live, view.name, count)
+        self.staying = _with(self.staying, view.name, count)
+        self.launches = _with(self.launches, view.name, count)
         return NodeRun(NEW, view.name, view.labels, view.room, range(first, first + count))
 
     def leave(self, instance: Instance) -> None:
         """Count an instance out: it still exists, but nothing more is planned on it."""
         self.leaving.add(instance.instance_id)
-        self.staying[instance.node_type] -= 1
+        self.staying = _with(self.staying, instance.node_type, -1)
         if instance.is_launching:
-            self.launches[instance.node_type] -= 1
+            self.launches = _with(self.launches, instance.node_type, -1)
 
     def mark(self) -> Mark:
         """Return where `reset` can go back to."""
-        return Mark(list(self.runs), len(self.launching), _copy(self.live), _copy(self.staying), _copy(self.launches))
+        return Mark(list(self.runs), len(self.launching), self.live, self.staying, self.launches)
 
     def reset(self, mark: Mark) -> None:
         """Undo every placement and launch since `mark`, which may be gone back to again."""
         self.runs = list(mark.runs)
         del self.launching[mark.launching :]
-        self.live, self.staying, self.launches = _copy(mark.live), _copy(mark.staying), _copy(mark.launches)
+        self.live, self.staying, self.launches = mark.live, mark.staying, mark.launches
 
 
-def _copy(counts: Counter[str]) -> Counter[str]:
-    """Return a copy as dict makes one: Counter's own counts one by one, which is a tenth of planning many gangs."""
+def _with(counts: Counter[str], name: str, more: int) -> Counter[str]:
+    """Return counts with more of one; the old ones stay as they are, for marks have them."""
     made: Counter[str] = Counter()
-    dict.update(made, counts)
+    dict.update(made, counts)  # Counter's own counts one by one
+    made[name] += more
     return made
 
 
