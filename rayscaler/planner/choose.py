@@ -45,14 +45,15 @@ class Fill(NamedTuple):
 class Block:
     """Neighbours in the order of what is wanted: shapes, or blocks of them. `least` is what all of it need: where that has no room, none has."""
 
-    def __init__(self, parts: Sequence[Shape]) -> None:
+    def __init__(self, parts: Sequence[Shape], device_kinds: frozenset[int]) -> None:
+        self._device_kinds = device_kinds
         self.shapes = dict.fromkeys(parts)
         size = max(BLOCK, -(-len(parts) // BLOCK))
-        self.blocks = [Block(parts[at : at + size]) for at in range(0, len(parts), size)] if len(parts) > BLOCK else []
+        self.blocks = [Block(parts[at : at + size], device_kinds) for at in range(0, len(parts), size)] if len(parts) > BLOCK else []
         self.least = self._least()
 
     def _least(self) -> Needs:
-        return least_of([block.least for block in self.blocks] or [shape.needs for shape in self.shapes])
+        return least_of([block.least for block in self.blocks] or [shape.needs for shape in self.shapes], self._device_kinds)
 
     def drop(self, shape: Shape) -> None:
         """Take out a shape, which must be here. The least is looked for anew only where it was this shape's; till then it is true of the rest."""
@@ -65,10 +66,10 @@ class Block:
 class Memo:
     """What stays the same while more and more of what is wanted is served: fills by type, and the shapes in their order, by blocks of blocks."""
 
-    def __init__(self, wanted: Iterable[Shape]) -> None:
+    def __init__(self, wanted: Iterable[Shape], device_kinds: frozenset[int]) -> None:
         shapes = list(wanted)
         self.fills: dict[tuple[str, bool], Fill] = {}
-        self.whole = Block(shapes)
+        self.whole = Block(shapes, device_kinds)
 
     def drop(self, shape: Shape) -> None:
         """Forget a shape of which nothing is wanted any more."""

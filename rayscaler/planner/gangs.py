@@ -33,7 +33,7 @@ FULL = refuse.Verdict(Reason.NO_ROOM, "")
 def place_all(draft: Draft) -> None:
     """Place each gang whole or not at all, the most constrained and largest first."""
     wanted = {*draft.demands, *(draft.shapes[each.bundle] for gang in draft.gangs for each in gang.bundles)}
-    least = least_of([shape.needs for shape in wanted])
+    least = least_of([shape.needs for shape in wanted], draft.device_kinds)
     full: list[NodeRun] = []
     many = FEW
     for position, gang in enumerate(draft.gangs):
@@ -173,7 +173,7 @@ def _at_once(run: NodeRun, whole: Shape, wanted: Wanted, gang: Gang) -> NodeRun:
 
 def _new_node(draft: Draft, gang: Gang, wanted: Wanted) -> refuse.Verdict | None:
     whole = _merged(draft, wanted)
-    pick = choose(draft, {whole: 1}, Memo([whole]), is_speed_bound=False)
+    pick = choose(draft, {whole: 1}, Memo([whole], draft.device_kinds), is_speed_bound=False)
     if pick is None:
         return _refusal(draft, whole)
     draft.runs.append(_at_once(draft.launch(pick.view, 1, Reason.GANG), whole, wanted, gang))
@@ -228,7 +228,7 @@ def _strict_spread(draft: Draft, gang: Gang, wanted: Wanted) -> refuse.Verdict |
 def _launch_apart(draft: Draft, gang: Gang, shape: Shape, count: int) -> int:
     """Launch a node for each; return how many could not be."""
     while count:
-        pick = choose(draft, {shape: 1}, Memo([shape]), is_speed_bound=False)
+        pick = choose(draft, {shape: 1}, Memo([shape], draft.device_kinds), is_speed_bound=False)
         if pick is None:
             break
         run = draft.launch(pick.view, min(pick.room, count), Reason.GANG)

@@ -91,7 +91,7 @@ def launch_for(draft: Draft, wanted: Wanted, reason: Reason, *, layer: list[Node
     is_demand = reason is Reason.DEMAND
     refused: Wanted = []
     left = {shape: count for shape, count in wanted if count > 0}
-    memo = Memo(left)
+    memo = Memo(left, draft.device_kinds)
     while left:
         pick = choose(draft, left, memo, is_speed_bound=is_demand, is_close=gang is not None)
         if pick is None or pick.room <= 0:

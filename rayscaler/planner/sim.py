@@ -15,9 +15,9 @@ from rayscaler.model.instance import Instance, Reason
 from rayscaler.model.node import RayNode
 from rayscaler.model.nodetype import NodeType
 from rayscaler.model.plan import Drain, Infeasible, Mix, Termination
-from rayscaler.model.resources import MANY
+from rayscaler.model.resources import MANY, UNIT
 from rayscaler.model.state import Backoff, ClusterState
-from rayscaler.planner.devices import Devices
+from rayscaler.planner.devices import Devices, Several
 
 HEAD, SETTLED, EXPECTED, NEW = range(4)
 """Tiers of capacity, in the order of use: the head; joined nodes; nodes launched for something, in flight or just joined; this plan's."""
@@ -114,12 +114,18 @@ def less(room: Room, needs: Needs, count: int) -> Room:
     return tuple(left)
 
 
-def least_of(needs: Sequence[Needs]) -> Needs:
+def least_of(needs: Sequence[Needs], device_kinds: frozenset[int]) -> Needs:
     """Return the least of each kind that is in all of these: where that finds no room, none of them does."""
-    first, *others = map(dict, needs) if needs else ({},)
+    first, *others = [{kind: _least(amount) if kind in device_kinds else amount for kind, amount in each} for each in needs] or [{}]
     for each in others:
         first = {kind: min(amount, each[kind]) for kind, amount in first.items() if kind in each}
     return tuple(sorted(first.items()))
+
+
+def _least(amount: int) -> int:
+    """Return an amount of devices that has room wherever this or more has: one and a half have none where two have, several where their sum has."""
+    amount = amount.parts[0][0] if isinstance(amount, Several) else amount
+    return amount if amount <= UNIT else amount - amount % UNIT
 
 
 def amounts(room: Room) -> tuple[int, ...]:
@@ -247,6 +253,11 @@ class Draft:
     @cached_property
     def _by_name(self) -> dict[str, TypeView]:
         return {view.name: view for view in reversed(self.views)}
+
+    @cached_property
+    def device_kinds(self) -> frozenset[int]:
+        """The indices of `device_names`."""
+        return frozenset(index for index, name in enumerate(self.names) if name in self.device_names)
 
     @cached_property
     def biggest(self) -> tuple[int, ...]:

@@ -105,12 +105,17 @@ def test_a_plan_carried_out_leaves_nothing_to_do(state):
 def test_nothing_is_launched_or_ended_once_the_launches_have_joined(state):
     after = joined(carried_out(state, plan(state)))
     found = plan(after)
-    # A node that was kept for the minimum, or the hold, until its relief had joined may go now, and the next outdated one be replaced;
-    # nothing else.
+    # A node that was kept for the minimum, or the hold, until its relief had joined may go now, and the next outdated one be replaced; a gang
+    # that still waits may lie on a node that has become ready, and another be made ready; nothing else.
     held = dict(state.held)
     replaced = Counter(each.node_type_of(after) for each in map(Named, found.drains) if each.reason is Reason.OUTDATED)
-    assert not Counter(each.node_type for each in found.launches) - replaced
-    assert {each.reason for each in found.launches} <= {Reason.MIN_WORKERS, Reason.HELD}
+    before = {each.instance_id for each in state.instances}
+    types = {each.instance_id: each.node_type for each in after.instances if each.instance_id not in before}
+    taken = Counter(types[node] for node in {each.node for each in found.placements if each.gang_id} if node in types)
+    ready = Counter(each.node_type for each in found.launches if each.reason is Reason.HEADROOM)
+    assert ready <= taken
+    assert not Counter(each.node_type for each in found.launches) - replaced - ready
+    assert {each.reason for each in found.launches} <= {Reason.MIN_WORKERS, Reason.HELD, Reason.HEADROOM}
     assert found.terminations == ()
     for each in map(Named, found.drains):
         node_type = each.node_type_of(after)
