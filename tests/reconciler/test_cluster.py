@@ -268,7 +268,7 @@ async def test_busy_workers_that_are_found_after_a_report_has_shown_their_nodes_
         assert len(again.launched) == 3
 
 
-async def test_busy_workers_that_are_found_after_a_report_has_shown_their_nodes_are_not_overdue():
+async def test_busy_workers_that_are_found_after_a_report_has_shown_their_nodes_are_not_ended():
     async with found_late(900, pending=0) as again:
         assert again.executor.terminated == []
 
