@@ -1,6 +1,8 @@
 """Work that comes and goes on half-empty nodes ends up on fewer, in virtual time; and what was in use at most."""
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -34,19 +36,22 @@ async def come_and_go(w: World, cpus: int, seconds: float) -> None:
         await w.live(20)
 
 
-async def three_nodes(w: World) -> None:
-    w.ray.demands = tasks(12)
-    await w.live(6)
-    w.ray.demands = ()
-    await w.live(6)
-    assert len(w.launched) == 3
+@contextlib.asynccontextmanager
+async def three_nodes(**fields) -> AsyncIterator[World]:
+    """A world whose work has just left three nodes."""
+    async with world(config(BIG, **fields)) as w:
+        w.ray.demands = tasks(12)
+        await w.live(6)
+        w.ray.demands = ()
+        await w.live(6)
+        assert len(w.launched) == 3
+        yield w
 
 
 @unit
 @pytest.mark.looptime
 async def test_little_work_that_comes_and_goes_on_three_nodes_ends_up_on_one():
-    async with world(config(BIG, consolidation=True)) as w:
-        await three_nodes(w)
+    async with three_nodes(consolidation=True) as w:
         await come_and_go(w, 1, 40)
         assert len(w.instances) == 3  # not before the idle timeout
         await come_and_go(w, 1, 160)
@@ -58,8 +63,7 @@ async def test_little_work_that_comes_and_goes_on_three_nodes_ends_up_on_one():
 @unit
 @pytest.mark.looptime
 async def test_work_that_fills_more_than_half_of_each_stays_where_it_is():
-    async with world(config(BIG, consolidation=True)) as w:
-        await three_nodes(w)
+    async with three_nodes(consolidation=True) as w:
         await come_and_go(w, 3, 300)
         assert len(w.instances) == 3
 
@@ -67,8 +71,7 @@ async def test_work_that_fills_more_than_half_of_each_stays_where_it_is():
 @unit
 @pytest.mark.looptime
 async def test_nobody_who_does_not_ask_for_it_is_consolidated():
-    async with world(config(BIG)) as w:
-        await three_nodes(w)
+    async with three_nodes() as w:
         await come_and_go(w, 1, 300)
         assert len(w.instances) == 3
 
@@ -76,8 +79,7 @@ async def test_nobody_who_does_not_ask_for_it_is_consolidated():
 @unit
 @pytest.mark.looptime
 async def test_after_one_round_the_next_waits_for_what_the_work_of_those_that_went_is_to_the_others():
-    async with world(config(BIG, consolidation=True)) as w:
-        await three_nodes(w)
+    async with three_nodes(consolidation=True) as w:
         await come_and_go(w, 2, 80)
         assert len(w.instances) == 2  # the third's work has its place on the second
         await come_and_go(w, 4, 300)  # as it does now

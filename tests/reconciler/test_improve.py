@@ -118,26 +118,25 @@ async def test_another_state_gets_its_own_first_plan():
         assert types(w) == ["small"] * 3
 
 
-@pytest.mark.looptime
-async def test_a_report_that_says_the_same_does_not_end_the_wait():
+async def told_the_same_while_it_waits():
     async with world(DEAR, improver=Fake(takes_s=0.15)) as w:
         await asked(w)
         await asyncio.sleep(0.06)
         w.report()
         await asyncio.sleep(0.2)
         assert types(w) == ["wide"]
+
+
+@pytest.mark.looptime
+async def test_a_report_that_says_the_same_does_not_end_the_wait():
+    await told_the_same_while_it_waits()
 
 
 @pytest.mark.looptime
 async def test_while_launches_wait_the_same_state_is_planned_once(monkeypatch):
     planned, inner = [], cluster.plan
     monkeypatch.setattr(cluster, "plan", lambda state: planned.append(state) or inner(state))
-    async with world(DEAR, improver=Fake(takes_s=0.15)) as w:
-        await asked(w)
-        await asyncio.sleep(0.06)
-        w.report()
-        await asyncio.sleep(0.2)
-        assert types(w) == ["wide"]
+    await told_the_same_while_it_waits()
     assert len([each for each in planned if each.demands and not each.instances]) == 1
 
 
