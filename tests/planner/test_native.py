@@ -13,6 +13,7 @@ from rayscaler.planner.mix import native
 from rayscaler.planner.mix.fill import Filler
 from rayscaler.planner.mix.library import SOURCE
 from rayscaler.planner.mix.library import library as library_in
+from rayscaler.planner.mix.mend import Broken, Mender
 from rayscaler.planner.mix.problem import Column, Problem, Used, judged
 from rayscaler.planner.mix.search import Ask, Search
 from rayscaler.planner.mix.shares import Shares
@@ -180,3 +181,39 @@ def test_a_changed_source_is_another_file_and_the_old_one_goes(tmp_path):
             source.write("/* changed */\n")
     assert [len(each) for each in names] == [1, 1]
     assert names[0] != names[1]
+
+
+def some_broken(chance, problem):
+    """Return some mix, of fills made one by one, with the rest left out."""
+    filler = Filler(problem)
+    left, spare, nodes = list(problem.counts), [chance.randint(0, 9) for _ in problem.rooms], []
+    for _ in range(chance.randint(0, 12)):
+        kind = chance.randrange(len(spare))
+        pieces = tuple((shape, chance.randint(1, 2)) for shape in sorted(problem.allowed[kind]) if chance.random() < 0.3)
+        if all(left[shape] >= count for shape, count in pieces) and pieces and filler.holds(kind, pieces):
+            nodes.append(Column(kind, pieces))
+            left = [count - dict(pieces).get(shape, 0) for shape, count in enumerate(left)]
+    return Broken(
+        nodes=nodes,
+        left=[min(each, 20) for each in left],
+        spare=spare,
+        total=chance.randint(0, 12),
+        money=chance.choice([None, chance.randint(0, 40) * 1_000_000]),
+        worth=[chance.choice([0.1, 1.0, chance.random() * 5 + 0.01, 2.0]) for _ in problem.needs],
+        looks=chance.choice([0, 300, 3_000]),
+        most_nodes=chance.choice([14, 60]),
+        chance=chance.randrange(2**32),
+    )
+
+
+def test_both_mend_a_mix_in_the_same_way(library):
+    changed = 0
+    for seed in range(CASES):
+        chance = random.Random(seed)
+        problem = some_problem(chance)
+        types = [Shares(problem, kind) for kind in range(len(problem.rooms))]
+        broken = some_broken(chance, problem)
+        mine = Mender(problem, types, broken).run()
+        assert mine == native.of(problem, types, library).mend(broken), f"seed {seed}"
+        changed += sorted(mine.nodes) != sorted(broken.nodes)
+    assert changed > CASES / 3
