@@ -28,8 +28,10 @@ Pieces = dict[int, int]
 
 
 class Broken(NamedTuple):
-    """A mix to mend, a node at a time, and what it leaves out by shape. `spare` is how many nodes there may be more by type, `total` how many of them new ones,
-    `money` what they may cost (None: anything), `worth` what shapes are worth (all above 0), `looks` when to end, `chance` where the draw begins.
+    """A mix to mend, a node at a time, and what it leaves out by shape.
+
+    `spare` is how many nodes there may be more by type, `total` how many of these new ones, `money` what they may cost (None: anything), `most_nodes` how
+    many nodes there may be in the end, `worth` what shapes are worth (all above 0), `looks` when to end, `chance` where the draw begins.
     """
 
     nodes: Sequence[Column]
