@@ -22,7 +22,7 @@ LOOKS_PER_STEP = 30_000
 """Shapes looked at in fills that make a step."""
 PIVOTS_PER_STEP = 25
 """Iterations of the simplex method that make a step."""
-GENERATED, MENDED = 0.25, 0.15
+GENERATED, MENDED = 0.2, 0.08
 """Of the budget, in one turn, that columns are made for, and that a mix is mended for."""
 ENOUGH = 100
 """Shapes looked at for each piece of demand and each type, after which mending finds little more."""
@@ -48,11 +48,11 @@ FEW = 1_000
 """Fills of one type that are few enough to try them all."""
 WHOLE = 1e-6
 """So little short of a whole number is one."""
-UP = (0.2, 0.5)
-"""What is added to a column's use before it is rounded down, in some turns and in others."""
-HARDLY = 0.0005
+LEAST_UP, MORE_UP, SPREAD = 0.1, 0.5, 0.6180339887
+"""What is added to a column's use before it is rounded down, and how much more in some turns: multiples of the last are spread evenly over the parts of one."""
+HARDLY = 0.002
 """A linear program that has become cheaper by less than this is rounded to much the same."""
-TURNS = 4
+TURNS = 8
 """So often nothing is gained before it is left at that."""
 
 
@@ -101,8 +101,8 @@ class _Search:
         while failed < TURNS and self._spent() < self.steps and not self._is_close(best, least):
             has_more = self._generate(pricing)
             used, prices = self.master.solve()
-            is_anew = turn % 2 or self.master.cost < cost * (1 - HARDLY)
-            recipe = self._rounded(used, UP[turn // 2 % len(UP)]) if is_anew else best.recipe
+            is_anew = self.master.cost < cost * (1 - HARDLY) or (turn % 2 and not best.unplaced)
+            recipe = self._rounded(used, LEAST_UP + MORE_UP * (turn * SPREAD % 1)) if is_anew else best.recipe
             found = self._mended(recipe, prices.shapes, turn)
             failed = 0 if has_more or found.rank < best.rank else failed + 1
             best, cost, turn = min(best, found, key=_rank), self.master.cost, turn + 1
