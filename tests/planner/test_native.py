@@ -154,7 +154,7 @@ def test_a_changed_source_is_another_file_and_the_old_one_goes(tmp_path):
 
 def test_both_mend_a_mix_in_the_same_way(library):
     changed = 0
-    for seed in range(CASES):
+    for seed in range(CASES // 3):
         chance = random.Random(seed)
         problem = some_problem(chance)
         types = [Shares(problem, kind) for kind in range(len(problem.rooms))]
@@ -162,4 +162,4 @@ def test_both_mend_a_mix_in_the_same_way(library):
         mine = Mender(problem, types, broken).run()
         assert mine == native.of(problem, types, library).mend(broken), f"seed {seed}"
         changed += sorted(mine.nodes) != sorted(broken.nodes)
-    assert changed > CASES / 3
+    assert changed > CASES / 9
