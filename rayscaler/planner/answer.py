@@ -87,11 +87,8 @@ def _merged(load: Sequence[Load]) -> list[Load]:
 
 
 def _detail(draft: Draft, node_type: str, reason: Reason, reserves: Sequence[Reserve]) -> str:
-    if reason in (Reason.MIN_WORKERS, Reason.HEADROOM):
+    if reason in (Reason.MIN_WORKERS, Reason.HEADROOM, Reason.REPLICA):
         return _kept(draft, node_type, reason)
-    if reason is Reason.REPLICA:
-        found = draft.view(node_type)
-        return f"{node_type} for the rest of a replica of {counted(found.node_type.hosts_per_replica if found else 1, 'host')}"
     if reason is Reason.REPLACES:
         return f"{node_type} for the work of a node that is about to end: {_named(reserves)}"
     if reason is Reason.HELD:
@@ -108,6 +105,8 @@ def _kept(draft: Draft, node_type: str, reason: Reason) -> str:
     found = draft.view(node_type)
     if reason is Reason.HEADROOM:
         return f"{node_type} is to have {found.node_type.headroom if found else 0} ready"
+    if reason is Reason.REPLICA:
+        return f"{node_type} for the rest of a replica of {counted(found.node_type.hosts_per_replica if found else 1, 'host')}"
     return f"{node_type} has a minimum of {counted(found.node_type.min_workers if found else 0, 'worker')}"
 
 

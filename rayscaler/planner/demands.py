@@ -34,11 +34,12 @@ def serve(draft: Draft, steps: int = 0) -> None:
         first = judged(asked.problem, asked.recipe_of(draft, begun))
         draft.mix = _told(asked, first if first.unplaced else replace(first, bound=least_cost(asked.problem))) if first.nodes else None
         if steps and len(wanted) <= MOST_SHAPES and _is_mixed(draft, placed):
-            asked = Asked(draft, left, limits := limits.of_one_host(draft))
+            plain = limits.of_one_host(draft)
             able = [run for run in there if any(times(run.room, shape.needs) for shape, _ in wanted)]
             if len(able) <= MOST_THERE:
-                refused = _improved(draft, Asked(draft, wanted, limits, able), begun, refused, steps)
+                refused = _improved(draft, Asked(draft, wanted, plain, able), begun, refused, steps)
             else:
+                asked = asked if plain == limits else Asked(draft, left, plain)
                 refused = _improved(draft, asked, placed, refused, steps)
     draft.infeasible.extend(refuse.bundle(draft, shape, count) for shape, count in refused)
 
