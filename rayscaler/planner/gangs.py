@@ -228,7 +228,7 @@ def _strict_spread(draft: Draft, gang: Gang, wanted: Wanted) -> refuse.Verdict |
 def _launch_apart(draft: Draft, gang: Gang, shape: Shape, count: int) -> int:
     """Launch a node for each; return how many could not be."""
     while count:
-        pick = choose(draft, {shape: 1}, Memo([shape], draft.device_kinds), is_speed_bound=False)
+        pick = choose(draft, {shape: 1}, Memo([shape], draft.device_kinds), is_speed_bound=False, nodes=count)
         if pick is None:
             break
         run = draft.launch(pick.view, min(pick.room, count), Reason.GANG)
