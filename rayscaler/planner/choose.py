@@ -144,11 +144,11 @@ def _filled(
 def _in_replicas(view: TypeView, found: Fill, wanted: Mapping[Shape, int], nodes: int | None) -> Fill:
     """Return the fill with what it costs, and how well it is used, by all hosts of the replicas that so many nodes come in."""
     needed = min(wanted[shape] // each for shape, each in found.content) if nodes is None else nodes
-    launched = needed + -needed % view.node_type.hosts_per_replica
+    hosts = view.node_type.hosts_per_replica
+    if needed >= hosts:
+        return found  # what fills whole replicas is launched first
     held, price, fewer, least, mean, leading, name = found.order
-    return found._replace(
-        order=(held, price * launched // needed, fewer, least * needed // launched, mean * needed // launched, leading, name)
-    )
+    return found._replace(order=(held, price * hosts // needed, fewer, least * needed // hosts, mean * needed // hosts, leading, name))
 
 
 def fill(draft: Draft, view: TypeView, wanted: Mapping[Shape, int], memo: Memo, *, biggest: tuple[int, ...] | None, is_close: bool) -> Fill:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from rayscaler.model.demand import Gang, Strategy
 from rayscaler.model.instance import Reason
 from rayscaler.model.resources import MANY
-from rayscaler.planner import refuse
+from rayscaler.planner import refuse, replicas
 from rayscaler.planner.choose import Memo, Wanted, choose
 from rayscaler.planner.sim import Draft, Load, NodeRun, Shape, amounts, loaded, put, sizes, times
 
@@ -99,7 +99,7 @@ def launch_for(draft: Draft, wanted: Wanted, reason: Reason, *, layer: list[Node
             refused.append((shape, left.pop(shape)))
             memo.drop(shape)
             continue
-        count = min(pick.room, *(left[shape] // each for shape, each in pick.content))
+        count = replicas.at_once(pick.view.node_type, min(pick.room, *(left[shape] // each for shape, each in pick.content)))
         begun = len(layer)
         run = draft.launch(pick.view, count, reason, *_both(draft, layer))
         rest = layer[begun:]

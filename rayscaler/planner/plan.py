@@ -26,7 +26,6 @@ def plan(state: ClusterState, steps: int = 0) -> Plan:
     demands.serve(draft, steps)
     limits.headroom(draft)
     stuck.make_way(draft)
-    broken.let_go(draft)
     shrink.unneeded(draft)
     shrink.idle(draft)
     shrink.consolidate(draft)

@@ -21,6 +21,11 @@ def one_or_more(node_type: NodeType, room: int) -> int:
     return 0 if room <= 0 else max(whole(node_type, room), node_type.hosts_per_replica)
 
 
+def at_once(node_type: NodeType, count: int) -> int:
+    """Return how many of `count` needed nodes to launch before it is asked again which type is best: what fills whole replicas, else all."""
+    return whole(node_type, count) or count
+
+
 def of_replica(node_type: NodeType) -> str:
     """Return the end of a sentence on a limit, for a type whose replicas have several hosts."""
     return f", and a replica of {node_type.name} has {node_type.hosts_per_replica} hosts" if node_type.hosts_per_replica > 1 else ""
