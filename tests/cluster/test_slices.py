@@ -1,5 +1,9 @@
 """Whole slices on a real API server (complaint I4, CD-16, NW-6), by the whole product: real service, monitor and pods; a fake Ray."""
 
+import asyncio
+from datetime import datetime
+from itertools import pairwise
+
 import pytest
 
 from rayscaler.model.resources import Resources
@@ -63,6 +67,54 @@ async def test_i4_of_four_slices_three_that_fit_are_made_and_one_lost_host_repla
         assert sorted(hosts) == ["0", "1", "2", "3"]
     assert ours.deleted("demo") == {each["metadata"]["name"] for each in first[lost].values()}
     assert len(ours.created("demo")) == len(set(ours.created("demo"))) == 4 * HOSTS
+
+
+async def test_i4_slices_that_a_quota_does_not_take_whole_are_not_made_again_and_again(ours):
+    """Complaint I4: a quota of 14 workers' pods, four slices of four wanted: what is whole stays, what is not is tried again ever more seldom."""
+    quota = {"metadata": {"name": "few"}, "spec": {"hard": {"pods": "15"}}}  # the head is one
+    await ours.namespace.api.create(ours.namespace.path("resourcequotas"), quota)
+    service = await ours.serve()
+    definition = document("demo", SLICES)
+    await ours.define(definition)
+    async with ours.ray(definition, service.address) as ray:
+        ray.gcs.submit(HOST, 4 * HOSTS)
+        failing = asyncio.create_task(_fail_with_their_slices(ray))
+        try:
+            whole = await awaited(lambda: _three_whole(ours))
+            tries = len(_tries(ours))
+            await until(lambda: len(_tries(ours)) == tries + 2)
+        finally:
+            failing.cancel()
+        after = slices(await ours.workers("demo"))
+        assert {name: uids(after[name]) for name in whole} == {name: uids(hosts) for name, hosts in whole.items()}
+    assert ours.deleted("demo").isdisjoint(each["metadata"]["name"] for hosts in whole.values() for each in hosts.values())
+    before, between = (later - earlier for earlier, later in pairwise(_tries(ours)[-3:]))
+    assert between > 1.5 * before, f"pauses of {before:.1f} and {between:.1f} s do not grow"
+
+
+async def _three_whole(ours) -> dict[str, dict[str, dict]]:
+    """Return the slices of which all hosts are there and stay, once there are three; none before."""
+    found = {name: hosts for name, hosts in slices(await ours.workers("demo")).items() if len(hosts) == HOSTS}
+    return found if len(found) == 3 else {}
+
+
+async def _fail_with_their_slices(ray) -> None:
+    """Have what runs on hosts that are drained fail and be submitted again, for ever, as a job over a slice does."""
+    while True:
+        lost = [each.task_id for each in ray.gcs.running() if each.node.is_draining]
+        ray.gcs.finish(*lost)
+        ray.gcs.submit(HOST, len(lost))
+        await asyncio.sleep(0.1)  # a fake Ray tells nobody
+
+
+def _tries(ours) -> list[float]:
+    """Return when each plan began to launch workers: they have its number in their names."""
+    times: dict[str, float] = {}
+    for each in ours.deeds("create"):
+        name = each["objectRef"]["name"]
+        if name.startswith("demo-slice-"):
+            times.setdefault(name.split("-")[2], datetime.fromisoformat(each["requestReceivedTimestamp"]).timestamp())
+    return list(times.values())
 
 
 async def _check_names(ours, found: dict[str, dict[str, dict]]) -> None:
