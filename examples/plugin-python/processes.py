@@ -112,9 +112,8 @@ class Processes:
     def _seen(self, pid, document, phase=None, error=""):
         spec = record.spec_from(document)
         phase = phase or (Phase.ENDING if pid in self.ending else Phase.REGISTERING)
-        return InstanceObservation(
-            spec.instance_id, spec.node_type.name, spec.instance_id, phase, f"pid {pid}", error=error, made_as=spec.node_type
-        )
+        name, told = spec.instance_id, {"error": error, "made_as": spec.node_type, "replica": spec.replica, "host": spec.host}
+        return InstanceObservation(name, spec.node_type.name, name, phase, f"pid {pid}", **told)
 
 
 def _document(pid):

@@ -7,6 +7,7 @@ import shelve
 import sys
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 from rayscaler.errors import Conflict
 from rayscaler.executor.base import LaunchSpec
@@ -51,8 +52,9 @@ class Example:
 
 
 def seen(spec: LaunchSpec, phase: Phase) -> InstanceObservation:
-    name = f"machine-{spec.instance_id}"
-    return InstanceObservation(spec.instance_id, spec.node_type.name, name, phase, observed_at=time.time(), made_as=spec.node_type)
+    name, made = f"machine-{spec.instance_id}", spec.node_type
+    told = InstanceObservation(spec.instance_id, made.name, name, phase, observed_at=time.time(), made_as=made)
+    return replace(told, replica=spec.replica, host=spec.host)  # what comes and goes together
 
 
 if __name__ == "__main__":

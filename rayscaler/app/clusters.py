@@ -16,6 +16,7 @@ from rayscaler.k8s.definitions import Definitions
 from rayscaler.k8s.events import EventReason, Events
 from rayscaler.k8s.head import Heads
 from rayscaler.k8s.heads import Sidecar
+from rayscaler.k8s.hostnames import HostNames
 from rayscaler.k8s.pods import Owner
 from rayscaler.k8s.rights import Rights
 from rayscaler.k8s.statusdocument import DefinitionStanding, HeadStanding
@@ -57,6 +58,8 @@ class Clusters:
         self._clusters: dict[str, _Cluster] = {}
         self._definitions = Definitions(client, namespace, sink=self, kept=kept, clock=clock, clear=self._clear if clears else None)
         self._heads = Heads(client, namespace, sidecar=sidecar, told=self._head_changed, clock=clock)
+        # Where a plugin makes the workers, it is for the plugin to give them names.
+        self._host_names = None if clears else HostNames(client, namespace, told=self._hosts_unnamed, clock=clock)
         self._events = Events(client, namespace, clock=clock)
         self._statuses = Statuses(client, namespace, clock=clock)
         self._telling = Telling(self._statuses, self._events, self._scene, clock)
@@ -66,6 +69,8 @@ class Clusters:
     def parts(self) -> Iterator[tuple[str, Coroutine[Any, Any, None]]]:
         """Yield what has to run for as long as this replica leads, each with its name."""
         yield f"heads of {self._namespace}", self._heads.run()
+        if self._host_names is not None:
+            yield f"host names of {self._namespace}", self._host_names.run()
         yield f"definitions of {self._namespace}", self._definitions.run()
         yield f"events of {self._namespace}", self._events.run()
         yield f"statuses of {self._namespace}", self._statuses.run()
@@ -94,6 +99,8 @@ class Clusters:
         cluster.reconciler.advise(definition.warnings)
         cluster.definition = DefinitionStanding()
         self._heads.want(definition.config, owner)
+        if self._host_names is not None:
+            self._host_names.want(definition.config, owner)
         self._tell(name, EventReason.DEFINITION_TAKEN, f"version {definition.content_hash} is in force")
 
     def refused(self, name: str, problems: tuple[str, ...]) -> None:
@@ -108,7 +115,7 @@ class Clusters:
         """Launch and end nothing of a cluster until more is known."""
         cluster = self._clusters.setdefault(name, _Cluster())
         cluster.definition = replace(cluster.definition, held=why)
-        self._heads.forget(name)
+        self._forget(name)
         if cluster.reconciler is not None:
             cluster.reconciler.withhold(why)
         self._tell(name, EventReason.DEFINITION_HELD, why)
@@ -117,10 +124,15 @@ class Clusters:
         """Let go of a cluster: what belonged to its definition goes with it."""
         cluster = self._clusters.pop(name, None)
         self._owners.pop(name, None)
-        self._heads.forget(name)
+        self._forget(name)
         self._telling.forget(name)
         if cluster is not None and cluster.reconciler is not None:
             self._service.remove(name)
+
+    def _forget(self, name: str) -> None:
+        self._heads.forget(name)
+        if self._host_names is not None:
+            self._host_names.forget(name)
 
     async def _clear(self, name: str, told: Callable[[str], None]) -> None:
         """Launch nothing more for a cluster, for good, and end what there is of it."""
@@ -142,6 +154,9 @@ class Clusters:
         elif fact.phase is HeadPhase.READY and (before is None or before.phase is not HeadPhase.READY):
             self._tell(name, EventReason.HEAD_MADE, f"{labels.head_pod(name, fact.epoch)} is ready")
         self._telling.note(name)
+
+    def _hosts_unnamed(self, name: str, why: str) -> None:
+        self._tell(name, EventReason.HOSTS_UNNAMED, f"hosts of a replica do not find each other: {why}")
 
     def _lacks(self, lacking: tuple[str, ...]) -> None:
         self._lacking = lacking

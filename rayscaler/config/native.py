@@ -143,15 +143,13 @@ def _node_type(read: Reader, path: str, value: object, executor: str) -> NodeTyp
         cost_factor=read.number(f"{path}.costFactor", raw.get("costFactor"), 1.0, low=0, whole=False),
         priority=read.number(f"{path}.priority", raw.get("priority"), 0, low=-MOST),
         headroom=read.number(f"{path}.headroom", raw.get("headroom"), 0, low=0),
+        hosts_per_replica=read.number(f"{path}.hostsPerReplica", raw.get("hostsPerReplica"), 1, low=1),
         is_spot=read.boolean(f"{path}.spot", raw.get("spot")),
         idle_timeout_s=read.idle_timeout(f"{path}.idleTimeout", raw.get("idleTimeout"), None),
         start_params=read.pairs(path, "startParams", raw.get("startParams")),
         env=read.pairs(path, "env", raw.get("env")),
         update_policy=read.choice(f"{path}.updatePolicy", raw.get("updatePolicy"), UpdatePolicy.ROLLING),
     )
-    hosts = raw.get("hostsPerReplica")
-    if hosts is not None and (isinstance(hosts, bool) or hosts != 1):
-        read.problem(f"{path}.hostsPerReplica", hosts, "not yet: only 1 in this version of rayscaler")
     template = _template(read, f"{path}.template", raw.get("template"), executor)
     stated = raw["resources"] if isinstance(raw.get("resources"), dict) else {}
     pod = template if executor == KUBERNETES else ""
@@ -165,8 +163,19 @@ def _check_limits(read: Reader, config: ClusterConfig) -> None:
     for index, each in enumerate(config.node_types):
         if each.max_workers != UNLIMITED and each.min_workers > each.max_workers:
             read.problem(f"spec.nodeTypes[{index}].minWorkers", each.min_workers, f"is above maxWorkers, {each.max_workers}")
+        _check_replicas(read, f"spec.nodeTypes[{index}]", each)
     if config.spend_limit is not None:
         _check_spending(read, config.spend_limit, config.node_types)
+
+
+def _check_replicas(read: Reader, path: str, node_type: NodeType) -> None:
+    """Refuse counts of workers that are not of whole replicas: what is meant cannot be told, and such a worker would never come."""
+    hosts = node_type.hosts_per_replica
+    for key, count in (("minWorkers", node_type.min_workers), ("maxWorkers", node_type.max_workers), ("headroom", node_type.headroom)):
+        if count != UNLIMITED and count % hosts:
+            less = count - count % hosts
+            rule = f"must be a multiple of hostsPerReplica, {hosts}, since it counts workers and they come {hosts} at a time: {less} or {less + hosts}"
+            read.problem(f"{path}.{key}", count, rule)
 
 
 def _check_spending(read: Reader, limit: float, types: tuple[NodeType, ...]) -> None:

@@ -16,12 +16,17 @@ from rayscaler.throttle import Pace
 
 @dataclass(frozen=True)
 class LaunchSpec:
-    """What to launch. `instance_id` is ours and the idempotency key; `head_address` is the GCS's host:port."""
+    """What to launch. `instance_id` is ours and the idempotency key; `head_address` is the GCS's host:port.
+
+    `replica` is the same for all hosts that come and go together, and `host` counts them from 0; "" where a replica has one host.
+    """
 
     cluster: str
     instance_id: str
     node_type: NodeType
     head_address: str
+    replica: str = ""
+    host: int = 0
 
 
 class Executor(Protocol):

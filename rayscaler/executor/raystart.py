@@ -44,6 +44,9 @@ NOT_INHERITED = frozenset(
         "RAY_CLOUD_INSTANCE_TYPE_NAME",
         "RAY_NODE_TYPE_NAME",
         "RAY_NODE_MARKET_TYPE",
+        "RAYSCALER_REPLICA",
+        "RAYSCALER_HOST_INDEX",
+        "RAYSCALER_HOSTS",
     }
 )
 """Variables of our own environment that would make a node another than the planned one."""
@@ -71,7 +74,18 @@ def node_flags(node_type: NodeType) -> dict[str, str]:
 def identity(spec: LaunchSpec) -> dict[str, str]:
     """Return the variables by which a node says who it is; nothing may overrule them."""
     market = {"RAY_NODE_MARKET_TYPE": "spot"} if spec.node_type.is_spot else {}
-    return {"RAY_CLOUD_INSTANCE_ID": spec.instance_id, "RAY_NODE_TYPE_NAME": spec.node_type.name, **market}
+    return {"RAY_CLOUD_INSTANCE_ID": spec.instance_id, "RAY_NODE_TYPE_NAME": spec.node_type.name, **market, **replica(spec)}
+
+
+def replica(spec: LaunchSpec) -> dict[str, str]:
+    """Return the variables by which a host of several knows which it is; none where a replica has one host."""
+    if not spec.replica:
+        return {}
+    return {
+        "RAYSCALER_REPLICA": spec.replica,
+        "RAYSCALER_HOST_INDEX": str(spec.host),
+        "RAYSCALER_HOSTS": str(spec.node_type.hosts_per_replica),
+    }
 
 
 def worker_argv(node_type: NodeType, head_address: str, ray: str = "ray") -> list[str]:

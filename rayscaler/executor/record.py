@@ -20,12 +20,14 @@ def spec_document(spec: LaunchSpec) -> dict[str, Any]:
         "instance_id": spec.instance_id,
         "head_address": spec.head_address,
         "node_type": make_document(spec.node_type),
+        **({"replica": spec.replica, "host": spec.host} if spec.replica else {}),
     }
 
 
 def make_document(node_type: NodeType) -> dict[str, Any]:
     """Return what makes a worker of the type, as JSON values."""
     template = {"template": node_type.template} if node_type.template else {}
+    hosts = {"hosts_per_replica": node_type.hosts_per_replica} if node_type.hosts_per_replica > 1 else {}  # as ever where there is one
     return {
         "name": node_type.name,
         "resources": node_type.resources.amounts,
@@ -34,6 +36,7 @@ def make_document(node_type: NodeType) -> dict[str, Any]:
         "start_params": dict(node_type.start_params),
         "is_spot": node_type.is_spot,
         **template,
+        **hosts,
     }
 
 
@@ -54,6 +57,8 @@ def spec_from(found: Mapping[str, Any]) -> LaunchSpec:
         instance_id=found["instance_id"],
         head_address=found["head_address"],
         node_type=make_from(found["node_type"]),
+        replica=found.get("replica", ""),
+        host=found.get("host", 0),
     )
 
 
@@ -67,4 +72,5 @@ def make_from(found: Mapping[str, Any]) -> NodeType:
         start_params=tuple(found["start_params"].items()),
         is_spot=found["is_spot"],
         template=found.get("template", ""),
+        hosts_per_replica=found.get("hosts_per_replica", 1),
     )

@@ -41,6 +41,7 @@ class EventReason(StrEnum):
     DEFINITION_HELD = "DefinitionHeld"
     HEAD_MADE = "HeadMade"
     HEAD_LOST = "HeadLost"
+    HOSTS_UNNAMED = "HostsUnnamed"
     LAUNCHED = "Launched"
     LAUNCH_FAILED = "LaunchFailed"
     DRAINING = "Draining"
@@ -48,7 +49,13 @@ class EventReason(StrEnum):
 
 
 WARNINGS = frozenset(
-    {EventReason.DEFINITION_REFUSED, EventReason.DEFINITION_HELD, EventReason.HEAD_LOST, EventReason.LAUNCH_FAILED},
+    {
+        EventReason.DEFINITION_REFUSED,
+        EventReason.DEFINITION_HELD,
+        EventReason.HEAD_LOST,
+        EventReason.HOSTS_UNNAMED,
+        EventReason.LAUNCH_FAILED,
+    },
 )
 _COUNTED: Mapping[EventReason, str] = {
     EventReason.LAUNCHED: "launched {count} {of}",

@@ -19,12 +19,13 @@ from rayscaler.errors import Busy, Conflict, NotFound, RayscalerError, Unavailab
 from rayscaler.executor.base import LaunchSpec
 from rayscaler.executor.feed import Feed
 from rayscaler.executor.record import make_from, spec_hash
-from rayscaler.k8s import labels, phases, pods
+from rayscaler.k8s import labels, phases, pods, services
 from rayscaler.k8s.client import Client
 from rayscaler.k8s.failures import AlreadyExists
-from rayscaler.k8s.objects import CONFIG_MAPS, PODS, Pod
+from rayscaler.k8s.objects import CONFIG_MAPS, PODS, SERVICES, Kind, Meta, Pod
 from rayscaler.k8s.phases import Standing
 from rayscaler.k8s.reflector import Pauses, Reflector
+from rayscaler.k8s.replicas import Replicas
 from rayscaler.model.instance import InstanceObservation, Phase
 from rayscaler.model.nodetype import NodeType
 from rayscaler.tasks import guard
@@ -49,7 +50,7 @@ class Options:
     force_after_s: float = 30.0
     """A pod that outlasts its grace by so long is deleted without one when its end is asked again: its node is lost."""
     entry_again_s: float = 60.0
-    """The supervisor's ConfigMap is made again so long after: somebody may have deleted it."""
+    """The supervisor's ConfigMap, and the Service of replicas' hosts, are made again so long after: somebody may have deleted them."""
     clean_retry_s: float = 60.0
     """Longest pause between two tries to delete a pod that has ended."""
     pauses: Pauses = field(default_factory=Pauses)
@@ -65,6 +66,8 @@ class _Worker:
     made_as: str
     standing: Standing
     is_asked: bool = False
+    replica: str = ""
+    host: int = 0
 
 
 class KubernetesExecutor:
@@ -91,8 +94,9 @@ class KubernetesExecutor:
         self._clock = clock or SystemClock()
         self._feed = Feed()
         self._workers: dict[str, dict[str, _Worker]] = {}  # by cluster, then by the pod's uid
+        self._replicas = Replicas()
         self._entry_text = pods.entry_text()
-        self._entries: dict[str, float] = {}  # names of ConfigMaps, and when each was made sure of
+        self._entries: dict[str, float] = {}  # names of what pods need beside them, and when each was made sure of
         self._making: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_following = False
@@ -105,14 +109,19 @@ class KubernetesExecutor:
         self._follow()
         owner = self._owner(spec.cluster)
         entry = pods.entry_config_map(spec.cluster, self._entry_text, owner)
-        manifest = pods.worker(spec, namespace=self._namespace, entry=entry["metadata"]["name"], owner=owner)
-        name = str(manifest["metadata"]["name"])
-        try:
-            await self._make_sure_of(entry)
-            pod = await self._create(name, manifest, spec)
-        except NotFound as error:
-            raise Unavailable(f"{error}; the namespace is missing, or is just ending") from error
-        self._reflector.note(pod)
+        if spec.replica:
+            await self._reflector.synced(self._options.list_wait_s)  # which indices are taken stands on pods
+        with self._replicas.launching(spec) as index:
+            manifest = pods.worker(spec, namespace=self._namespace, entry=entry["metadata"]["name"], owner=owner, replica_index=index)
+            name = str(manifest["metadata"]["name"])
+            try:
+                await self._make_sure_of(CONFIG_MAPS, entry)
+                if spec.replica:
+                    await self._make_sure_of(SERVICES, services.headless(spec.cluster, owner))
+                pod = await self._create(name, manifest, spec)
+            except NotFound as error:
+                raise Unavailable(f"{error}; the namespace is missing, or is just ending") from error
+            self._reflector.note(pod)
         return name
 
     async def terminate(self, cluster: str, instance_id: str) -> None:
@@ -177,21 +186,21 @@ class KubernetesExecutor:
         if ending is not None:
             self._reflector.note(ending)
 
-    async def _make_sure_of(self, entry: pods.Manifest) -> None:
-        """Create the supervisor's ConfigMap unless that was done lately; who comes meanwhile waits for the same call."""
+    async def _make_sure_of(self, kind: Kind[Any], entry: pods.Manifest) -> None:
+        """Create what pods need beside them unless that was done lately; who comes meanwhile waits for the same call."""
         name = str(entry["metadata"]["name"])
         made_at = self._entries.get(name)
         if made_at is not None and self._clock.mono() - made_at < self._options.entry_again_s:
             return
         making = self._making.get(name)
         if making is None:
-            making = self._making[name] = self._own(self._make(name, entry), f"make {name}")
+            making = self._making[name] = self._own(self._make(kind, name, entry), f"make {name}")
             making.add_done_callback(lambda _: self._making.pop(name))
         await asyncio.shield(making)
 
-    async def _make(self, name: str, entry: pods.Manifest) -> None:
+    async def _make(self, kind: Kind[Any], name: str, entry: pods.Manifest) -> None:
         try:
-            await self._client.create(CONFIG_MAPS, self._namespace, entry)
+            await self._client.create(kind, self._namespace, entry)
         except AlreadyExists:
             log.debug("entry.exists", name=name)
         self._entries[name] = self._clock.mono()
@@ -224,6 +233,8 @@ class KubernetesExecutor:
                 meta.annotations.made_as,
                 Standing(Phase.UNSCHEDULED, "new"),
                 is_asked=bool(meta.deletion_timestamp),  # before our time: nobody knows by whom
+                replica=meta.annotations.replica,
+                host=int(meta.annotations.host) if meta.annotations.host.isdecimal() else 0,
             )
         before = worker.standing.phase
         if is_gone:
@@ -237,8 +248,19 @@ class KubernetesExecutor:
             # A pod that no kubelet had is deleted at once, without a moment in which it ends.
             self._tell(meta.labels.cluster, worker, Standing(Phase.ENDING, standing.detail))
         self._tell(meta.labels.cluster, worker, replace(standing, phase=max(before, standing.phase, key=ORDER.index)))
+        self._count(meta, worker)
         if standing.phase is Phase.GONE and not is_gone:
             self._own(self._clean(pod), f"delete {meta.name}")
+
+    def _count(self, meta: Meta, worker: _Worker) -> None:
+        """Note that a replica has this host, or has it no more."""
+        if not worker.replica:
+            return
+        which = (meta.labels.cluster, worker.node_type, worker.replica, meta.uid)
+        if worker.standing.phase in (Phase.ENDING, Phase.GONE):
+            self._replicas.left(*which)
+        else:
+            self._replicas.joined(*which, meta.labels.replica_index)
 
     async def _clean(self, pod: Pod) -> None:
         """Delete a pod that has ended, however often that fails."""
@@ -271,6 +293,8 @@ class KubernetesExecutor:
             made_as=_made_as(worker.made_as),
             trouble=standing.trouble,
             ends_at=standing.ends_at,
+            replica=worker.replica,
+            host=worker.host,
         )
 
 

@@ -14,20 +14,31 @@ MANAGED_BY, MANAGER = "app.kubernetes.io/managed-by", "rayscaler"
 CLUSTER, NODE_TYPE, ROLE = manifest.LABEL, "rayscaler.io/node-type", "rayscaler.io/role"
 INSTANCE_ID, SPEC_HASH, MADE_AS = "rayscaler.io/instance-id", "rayscaler.io/spec-hash", "rayscaler.io/made-as"
 WORKER, HEAD, HEAD_EPOCH = "worker", "head", "rayscaler.io/head-epoch"
+REPLICA, HOST, MULTI_HOST = "rayscaler.io/replica", "rayscaler.io/host", "rayscaler.io/multi-host"
+"""A replica of several hosts: its name (whole in the annotation of that name, as short as a label in the label), and which host of it a pod is."""
+RAY_REPLICA, RAY_REPLICA_INDEX = "ray.io/worker-group-replica-name", "ray.io/worker-group-replica-index"
+RAY_HOST_INDEX = "ray.io/replica-host-index"
+"""The same by KubeRay's names, which those who set up accelerators go by. The replica's index is the lowest that none of its type has."""
 TERMINATE_BY = "rayscaler.io/terminate-by"
 """Whoever knows beforehand that a pod will end says so in this annotation, as an RFC 3339 time: it is drained until then."""
+HOSTS = "hosts"
+"""Role of what hosts of replicas find each other by."""
 OURS_SELECTOR = f"{MANAGED_BY}={MANAGER},{CLUSTER}"
 """Everything of ours and nothing else: foreign pods never cross the wire."""
 DEFINITIONS_SELECTOR = f"{CLUSTER},{MANAGED_BY}!={MANAGER}"
 """ConfigMaps with a cluster's definition: the label's key counts, and what rayscaler writes itself is none."""
 HEADS_SELECTOR = f"{MANAGED_BY}={MANAGER},{ROLE}={HEAD}"
 """Head pods, and the Services before them."""
+HEADLESS_SELECTOR = f"{MANAGED_BY}={MANAGER},{ROLE}={HOSTS}"
+"""Services by which hosts of replicas find each other."""
 UNDISTURBED = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false", "karpenter.sh/do-not-disrupt": "true"}
 """By which those who remove machines leave a pod's alone: they cannot see what Ray runs in it. A template's own win (complaint C6)."""
 FINALIZER = "rayscaler.io/instances"
 """On definitions whose instances no object's deletion ends: it goes once they are ended."""
 LONGEST = 63
 """A pod's name is its host name too, which Linux cuts there."""
+LONGEST_REPLICA = LONGEST - 6
+"""A host's name is its replica's and its number."""
 HASH_LENGTH = 8
 _PLAIN = re.compile(r"[a-z0-9]+-[0-9]+-[0-9]+")
 """`<type>-<batch>-<index>` of a type without a hyphen: then only one cluster's name can stand before it."""
@@ -47,9 +58,53 @@ def pod_name(cluster: str, instance_id: str) -> str:
     own = instance_id.removeprefix(f"{cluster}-")
     if len(instance_id) <= LONGEST and own != instance_id and _PLAIN.fullmatch(own):
         return instance_id
-    digest = hashlib.sha256(f"{cluster}/{instance_id}".encode()).digest()
+    return _hashed(cluster, instance_id, LONGEST)
+
+
+def replica_label(cluster: str, replica: str) -> str:
+    """Return a replica's name as a label takes it, with room for the number of a host after it. Raises InvalidRequest for one that cannot be in a name."""
+    if not _LABEL.fullmatch(replica):
+        raise InvalidRequest(f"replica: {replica!r}: must be lower-case letters, digits and '-', begin and end with a letter or digit")
+    return replica if len(replica) <= LONGEST_REPLICA else _hashed(cluster, replica, LONGEST_REPLICA)
+
+
+def host_name(cluster: str, replica: str, host: int) -> str:
+    """Return the host name of a replica's host, which every other host can tell beforehand."""
+    return f"{replica_label(cluster, replica)}-{host}"
+
+
+def host_address(cluster: str, replica: str, host: int) -> str:
+    """Return where a replica's host is found by others of its namespace."""
+    return f"{host_name(cluster, replica, host)}.{headless_service(cluster)}"
+
+
+def headless_service(cluster: str) -> str:
+    """Return the name of the Service by which hosts of a replica find each other: KubeRay's, which others reckon with."""
+    return f"{cluster}-headless"
+
+
+def replica_labels(cluster: str, replica: str, host: int, index: int) -> dict[str, str]:
+    """Return the labels of a pod that is a host of several."""
+    name = replica_label(cluster, replica)
+    return {
+        MULTI_HOST: "yes",
+        REPLICA: name,
+        HOST: str(host),
+        RAY_REPLICA: name,
+        RAY_REPLICA_INDEX: str(index),
+        RAY_HOST_INDEX: str(host),
+    }
+
+
+def headless_selector(cluster: str) -> dict[str, str]:
+    """Return what the headless Service selects: hosts of replicas, and no worker by itself."""
+    return {MANAGED_BY: MANAGER, CLUSTER: cluster, ROLE: WORKER, MULTI_HOST: "yes"}
+
+
+def _hashed(cluster: str, name: str, longest: int) -> str:
+    digest = hashlib.sha256(f"{cluster}/{name}".encode()).digest()
     mark = "".join(chr(ord("a") + each % 26) for each in digest[:HASH_LENGTH])
-    return f"{instance_id[: LONGEST - HASH_LENGTH - 1].rstrip('-')}-{mark}"
+    return f"{name[: longest - HASH_LENGTH - 1].rstrip('-')}-{mark}"
 
 
 def worker_labels(cluster: str, node_type: str) -> dict[str, str]:

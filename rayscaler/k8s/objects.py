@@ -21,6 +21,7 @@ class Labels(_Object):
     cluster: str = msgspec.field(name="rayscaler.io/cluster", default="")
     node_type: str = msgspec.field(name="rayscaler.io/node-type", default="")
     role: str = msgspec.field(name="rayscaler.io/role", default="")
+    replica_index: str = msgspec.field(name="ray.io/worker-group-replica-index", default="")
 
     def __post_init__(self) -> None:
         self.cluster, self.node_type = sys.intern(self.cluster), sys.intern(self.node_type)
@@ -33,6 +34,8 @@ class Annotations(_Object):
     spec_hash: str = msgspec.field(name="rayscaler.io/spec-hash", default="")
     made_as: str = msgspec.field(name="rayscaler.io/made-as", default="")
     terminate_by: str = msgspec.field(name="rayscaler.io/terminate-by", default="")
+    replica: str = msgspec.field(name="rayscaler.io/replica", default="")
+    host: str = msgspec.field(name="rayscaler.io/host", default="")
 
     def __post_init__(self) -> None:
         self.made_as = sys.intern(self.made_as)

@@ -36,6 +36,8 @@ SUPERVISOR = ("python3", "-I", "-S", f"{ENTRY_DIR}/{ENTRY}")
 OVERWRITE = "ray.io/overwrite-container-cmd"
 """KubeRay's annotation: the template's command stays as it is, and finds ours in two variables (PT-8)."""
 SUPERVISED_VARIABLE, START_VARIABLE = "RAYSCALER_START_COMMAND", "KUBERAY_GEN_RAY_START_CMD"
+HOST_NAMES_VARIABLE = "RAYSCALER_HOST_NAMES"
+"""Where the hosts of a replica are found, in their order, with commas between."""
 PORTS = {"metrics-export-port": "8080", "dashboard-agent-listen-port": "52365"}
 """Each pod has its own address, so ports are constant, as KubeRay has them (NW-9)."""
 
@@ -125,6 +127,8 @@ class Made:
     """Variables over the template's."""
     container: Manifest = field(default_factory=dict)
     """Fields of Ray's container where the template is silent."""
+    pod: Manifest = field(default_factory=dict)
+    """Fields of the pod over the template's."""
 
 
 def ray_pod(template: Template, made: Made, owner: Owner | None) -> Manifest:
@@ -151,6 +155,7 @@ def ray_pod(template: Template, made: Made, owner: Owner | None) -> Manifest:
             "terminationGracePeriodSeconds": GRACE_S,
             "enableServiceLinks": False,
             **pod,
+            **made.pod,
             "restartPolicy": "Never",
             "containers": containers,
             "volumes": volumes,
@@ -158,21 +163,24 @@ def ray_pod(template: Template, made: Made, owner: Owner | None) -> Manifest:
     }
 
 
-def worker(spec: LaunchSpec, *, namespace: str, entry: str, owner: Owner | None = None) -> Manifest:
-    """Return a worker's pod; `entry` names the ConfigMap of the supervisor. Raises InvalidRequest."""
+def worker(spec: LaunchSpec, *, namespace: str, entry: str, owner: Owner | None = None, replica_index: int = 0) -> Manifest:
+    """Return a worker's pod; `entry` names the ConfigMap of the supervisor, `replica_index` is of a replica of several hosts. Raises InvalidRequest."""
     template = Template.read(f"nodeTypes.{spec.node_type.name}.template", spec.node_type.template)
     start = start_command(spec)
+    peers = _peers(spec)
     made = Made(
         name=labels.pod_name(spec.cluster, spec.instance_id),
-        labels=labels.worker_labels(spec.cluster, spec.node_type.name),
+        labels={**labels.worker_labels(spec.cluster, spec.node_type.name), **_replica_labels(spec, replica_index)},
         annotations=_annotations(spec),
         entry=entry,
         command=[*SUPERVISOR, "worker", "--gcs", spec.head_address, *_prelude(template), "--", *start],
         start=start,
         resources=spec.node_type.resources,
         start_params=dict(spec.node_type.start_params),
-        defaults={**cluster_env(spec.cluster, namespace, spec.head_address, spec.head_address), **raystart.CONNECT},
-        env={**dict(spec.node_type.env), **raystart.identity(spec)},
+        # Hosts stand there twice: first of all, so that a template's own variables may refer to them, and over the template's.
+        defaults={**cluster_env(spec.cluster, namespace, spec.head_address, spec.head_address), **raystart.CONNECT, **peers},
+        env={**dict(spec.node_type.env), **raystart.identity(spec), **peers},
+        pod=_host(spec),
     )
     return ray_pod(template, made, owner)
 
@@ -214,8 +222,29 @@ def entries(values: Mapping[str, str]) -> dict[str, Manifest]:
     return {name: {"name": name, "value": value.replace("$(", "$$(")} for name, value in values.items()}
 
 
+def _peers(spec: LaunchSpec) -> dict[str, str]:
+    """Return the variables that tell a host of its replica; none where it is the only one."""
+    if not spec.replica:
+        return {}
+    addresses = (labels.host_address(spec.cluster, spec.replica, host) for host in range(spec.node_type.hosts_per_replica))
+    return {**raystart.replica(spec), HOST_NAMES_VARIABLE: ",".join(addresses)}
+
+
+def _host(spec: LaunchSpec) -> Manifest:
+    """Return what gives a host of a replica a name that the others know."""
+    if not spec.replica:
+        return {}
+    return {"hostname": labels.host_name(spec.cluster, spec.replica, spec.host), "subdomain": labels.headless_service(spec.cluster)}
+
+
+def _replica_labels(spec: LaunchSpec, index: int) -> dict[str, str]:
+    return labels.replica_labels(spec.cluster, spec.replica, spec.host, index) if spec.replica else {}
+
+
 def _annotations(spec: LaunchSpec) -> dict[str, str]:
+    replica = {labels.REPLICA: spec.replica, labels.HOST: str(spec.host)} if spec.replica else {}
     return {
+        **replica,
         labels.INSTANCE_ID: spec.instance_id,
         labels.SPEC_HASH: spec_hash(spec),
         labels.MADE_AS: json.dumps(make_document(spec.node_type), sort_keys=True, separators=(",", ":")),

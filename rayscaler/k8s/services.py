@@ -1,4 +1,4 @@
-"""The Service before a cluster's heads: a constant name, and one epoch selected. Pure.
+"""The Service before a cluster's heads: a constant name, and one epoch selected; and the one by which hosts of replicas find each other. Pure.
 
 Ours are the selector, the four ports by name, and that only a ready head is found. All else is its user's to change: type, annotations,
 ports of their own. Target ports are names, so that a head with other ports is found at the same ones of the Service.
@@ -39,6 +39,31 @@ def head(cluster: str, epoch: int, owner: pods.Owner | None) -> pods.Manifest:
     }
 
 
+def headless(cluster: str, owner: pods.Owner | None) -> pods.Manifest:
+    """Return the Service that gives each host of a replica a name, from before it is ready: they wait for each other to become so."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            "name": labels.headless_service(cluster),
+            "labels": {labels.MANAGED_BY: labels.MANAGER, labels.CLUSTER: cluster, labels.ROLE: labels.HOSTS},
+            **pods.owned(owner),
+        },
+        "spec": {"clusterIP": "None", "selector": labels.headless_selector(cluster), "publishNotReadyAddresses": True},
+    }
+
+
+def headless_mending(service: Service, owner: pods.Owner | None) -> pods.Manifest:
+    """Return the merge patch by which such a Service is ours again, {} if it is; it holds for this very version only."""
+    spec: dict[str, Any] = {}
+    selector = labels.headless_selector(service.metadata.labels.cluster)
+    if service.spec.selector != selector:
+        spec["selector"] = {**dict.fromkeys(service.spec.selector), **selector}
+    if not service.spec.publish_not_ready_addresses:
+        spec["publishNotReadyAddresses"] = True
+    return _patch(service, spec, owner)
+
+
 def epoch_of(service: Service) -> int:
     """Return the epoch that a Service selects; 0 if somebody has broken its selector."""
     text = service.spec.selector.get(labels.HEAD_EPOCH, "")
@@ -55,6 +80,10 @@ def mending(service: Service, epoch: int, owner: pods.Owner | None) -> pods.Mani
         spec["ports"] = _mended_ports(service)
     if service.spec.publish_not_ready_addresses:
         spec["publishNotReadyAddresses"] = False
+    return _patch(service, spec, owner)
+
+
+def _patch(service: Service, spec: dict[str, Any], owner: pods.Owner | None) -> pods.Manifest:
     is_owned = owner is None or any(each.uid == owner.uid for each in service.metadata.owner_references)
     if not spec and is_owned:
         return {}

@@ -24,6 +24,8 @@ def observation(known: Instance | None, seen: InstanceObservation, now: float) -
     if seen.phase is not after.phase:
         after = replace(after, phase=seen.phase, phase_since=now)
     after = replace(after, external_id=seen.external_id or after.external_id, made_as=after.made_as or seen.made_as)
+    if seen.replica and not after.replica:
+        after = replace(after, replica=seen.replica, host=seen.host)
     return _with_trouble(known, _with_notice(after, seen), seen, now)
 
 
@@ -60,6 +62,8 @@ def _adopt(seen: InstanceObservation, now: float) -> Instance:
         reason=Reason.ALLOCATED,
         detail=seen.error or "found at the executor",
         made_as=seen.made_as,
+        replica=seen.replica,
+        host=seen.host,
         trouble=seen.trouble if status is InstanceStatus.ALLOCATED else None,
         trouble_since=now,
         ends_at=seen.ends_at if status is InstanceStatus.ALLOCATED else None,

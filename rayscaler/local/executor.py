@@ -293,6 +293,8 @@ class LocalExecutor:
             observed_at=self._clock.now(),
             error=error,
             made_as=spec.node_type,
+            replica=spec.replica,
+            host=spec.host,
         )
 
 

@@ -65,6 +65,7 @@ class Reason(StrEnum):
     HELD = "HELD"
     HEADROOM = "HEADROOM"
     REPLACES = "REPLACES"
+    REPLICA = "REPLICA"
     # ends
     IDLE = "IDLE"
     CONSOLIDATED = "CONSOLIDATED"
@@ -77,6 +78,7 @@ class Reason(StrEnum):
     NOT_REJOINED = "NOT_REJOINED"
     CANNOT_START = "CANNOT_START"
     MAKES_WAY = "MAKES_WAY"
+    REPLICA_BROKEN = "REPLICA_BROKEN"
     PREEMPTED = "PREEMPTED"
     DRAINED = "DRAINED"
     NODE_DIED = "NODE_DIED"
@@ -135,6 +137,7 @@ class InstanceObservation:
 
     `error` is why it does not get on, or how it ended; `trouble` what that means for one in flight, None where it means nothing.
     `ends_at` is when somebody else will end it (wall seconds), if that was announced; `error` or `detail` says why.
+    `replica` and `host` are those that it was launched with.
     """
 
     instance_id: str
@@ -147,6 +150,8 @@ class InstanceObservation:
     made_as: NodeType | None = None
     trouble: Trouble | None = None
     ends_at: float | None = None
+    replica: str = ""
+    host: int = 0
 
 
 @dataclass(frozen=True)
@@ -157,6 +162,7 @@ class Instance:
     node of this instance alive. `drain_accepted` is Ray's word on the drain in progress. `made_as` is what it was launched with, if known:
     its node type may be another one since. `trouble_since` is when the trouble began that holds it up now, `stuck_since` when that had
     lasted for too long: from then on it counts for nothing, until it gets on. `ends_at` is when somebody else will end it, as announced, and `ends_why` why.
+    `replica` names what it is a host of, and `host` which one, from 0; "" for a type whose replicas have one host.
     """
 
     instance_id: str
@@ -179,6 +185,8 @@ class Instance:
     stuck_since: float | None = None
     ends_at: float | None = None
     ends_why: str = ""
+    replica: str = ""
+    host: int = 0
 
     @property
     def has_joined(self) -> bool:

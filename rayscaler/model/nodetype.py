@@ -31,7 +31,7 @@ class UpdatePolicy(StrEnum):
 class NodeType:
     """A kind of node: what it brings, how many there may be. `idle_timeout_s` None means the cluster's, NEVER none at all.
 
-    `cost_factor` is what its cost is multiplied by where types are compared. `headroom` is how many are kept ready beside those that something is put on. `template` is a pod template as JSON text, "" where there is none: or what a plugin takes it for; where no pods are made it means nothing else.
+    `cost_factor` is what its cost is multiplied by where types are compared. `headroom` is how many are kept ready beside those that something is put on. `hosts_per_replica` nodes come and go together; whatever counts of the type counts nodes. `template` is a pod template as JSON text, "" where there is none: or what a plugin takes it for; where no pods are made it means nothing else.
     """
 
     name: str
@@ -43,6 +43,7 @@ class NodeType:
     cost_factor: float = 1.0
     priority: int = 0
     headroom: int = 0
+    hosts_per_replica: int = 1
     is_spot: bool = False
     idle_timeout_s: float | None = None
     env: tuple[tuple[str, str], ...] = ()
@@ -60,7 +61,8 @@ class NodeType:
         return self is other or self._make() == other._make()
 
     def _make(self) -> tuple[object, ...]:
-        return (self.name, self.resources, dict(self.labels), dict(self.env), dict(self.start_params), self.is_spot, self.template)
+        dicts = (dict(self.labels), dict(self.env), dict(self.start_params))
+        return (self.name, self.resources, *dicts, self.is_spot, self.template, self.hosts_per_replica)
 
     def node_labels(self) -> dict[str, str]:
         """Return the labels its nodes will carry: the definition's and those that Ray derives from our environment."""

@@ -43,6 +43,7 @@ MEANINGS: Mapping[Reason, Meaning] = {
     Reason.HELD: Meaning("the head was lost, and as many workers as it had are kept for the idle timeout", Mover.NOBODY),
     Reason.HEADROOM: Meaning("its node type's headroom keeps it ready for what comes", Mover.OPERATOR),
     Reason.REPLACES: Meaning("work runs on a node that somebody else is about to end, and will need another", Mover.NOBODY),
+    Reason.REPLICA: Meaning("it is a host of a replica, whose hosts come and go together, and others of them are needed", Mover.NOBODY),
     Reason.IDLE: Meaning("it was idle for its timeout and nothing needed it", Mover.NOBODY),
     Reason.CONSOLIDATED: Meaning("other nodes could have done all its work for an idle timeout; it goes at an idle moment", Mover.NOBODY),
     Reason.UNNEEDED: Meaning("nothing needs this launch any more; it is called off", Mover.NOBODY),
@@ -54,6 +55,9 @@ MEANINGS: Mapping[Reason, Meaning] = {
     Reason.NOT_REJOINED: Meaning("it did not join the new head in time", Mover.WORLD),
     Reason.CANNOT_START: Meaning("it can never start as it is asked for; its node type waits", Mover.OPERATOR),
     Reason.MAKES_WAY: Meaning("it does not get on, and another node type can have its place below maxWorkers or spendLimit", Mover.NOBODY),
+    Reason.REPLICA_BROKEN: Meaning(
+        "its replica has lost a host; it goes when its work is done, and a whole replica takes its place if it is needed", Mover.NOBODY
+    ),
     Reason.PREEMPTED: Meaning("somebody else is about to end it; it is drained before that, and replaced if it is needed", Mover.WORLD),
     Reason.DRAINED: Meaning("its node has ended after its drain", Mover.NOBODY),
     Reason.NODE_DIED: Meaning("its node died undrained; it is ended, and replaced if it is needed", Mover.NOBODY),

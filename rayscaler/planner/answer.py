@@ -70,6 +70,9 @@ def _launch(draft: Draft, node_type: str, reason: Reason, load: Sequence[Load], 
     reserves = [Reserve(each.shape.bundle, each.each, each.gang_id) for each in _merged(load)]
     reserves += [Reserve(each.shape.bundle, each.each, is_constraint=True) for each in _merged(floor)]
     gangs = tuple(dict.fromkeys(each.gang_id for each in reserves if each.gang_id))
+    if reason is Reason.REPLICA and reserves:  # it would have been launched for this otherwise
+        is_floor = all(each.is_constraint for each in reserves)
+        reason = Reason.CONSTRAINT if is_floor else Reason.GANG if gangs else Reason.DEMAND
     if reason is Reason.DEMAND and all(each.bundle in draft.displaced for each in reserves):
         reason = Reason.REPLACES
     return Launch(node_type, reason, _detail(draft, node_type, reason, reserves), tuple(reserves), gangs)
@@ -84,7 +87,7 @@ def _merged(load: Sequence[Load]) -> list[Load]:
 
 
 def _detail(draft: Draft, node_type: str, reason: Reason, reserves: Sequence[Reserve]) -> str:
-    if reason in (Reason.MIN_WORKERS, Reason.HEADROOM):
+    if reason in (Reason.MIN_WORKERS, Reason.HEADROOM, Reason.REPLICA):
         return _kept(draft, node_type, reason)
     if reason is Reason.REPLACES:
         return f"{node_type} for the work of a node that is about to end: {_named(reserves)}"
@@ -102,6 +105,8 @@ def _kept(draft: Draft, node_type: str, reason: Reason) -> str:
     found = draft.view(node_type)
     if reason is Reason.HEADROOM:
         return f"{node_type} is to have {found.node_type.headroom if found else 0} ready"
+    if reason is Reason.REPLICA:
+        return f"{node_type} for the rest of a replica of {counted(found.node_type.hosts_per_replica if found else 1, 'host')}"
     return f"{node_type} has a minimum of {counted(found.node_type.min_workers if found else 0, 'worker')}"
 
 

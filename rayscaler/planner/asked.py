@@ -26,6 +26,12 @@ class Limits(NamedTuple):
         money = limits.money(draft) if draft.prices == draft.weighed else None
         return cls(tuple(min(limits.room(draft, view), MANY) for view in draft.views), limits.total_room(draft), money)
 
+    def of_one_host(self, draft: Draft) -> "Limits":
+        """Return these limits with no room for types whose replicas have several hosts."""
+        return self._replace(
+            rooms=tuple(room if view.node_type.hosts_per_replica == 1 else 0 for view, room in zip(draft.views, self.rooms, strict=True))
+        )
+
 
 class Asked:
     """The mix's problem for what is wanted: of label alternatives and priorities the best that has room, as the first plan has it.
@@ -85,7 +91,7 @@ class Asked:
             content: Counter[int] = Counter()
             for load in loads:
                 content[numbers[load.shape]] += load.each
-            if content:
+            if content or (kind < len(self.views) and self.views[kind].node_type.hosts_per_replica > 1):  # all of a replica is paid for
                 nodes[Column(kind, tuple(sorted(content.items())))] += len(run.members)
         return tuple(Used(column, count) for column, count in sorted(nodes.items()))
 

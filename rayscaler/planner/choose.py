@@ -93,10 +93,12 @@ class Pick(NamedTuple):
     room: int
 
 
-def choose(draft: Draft, wanted: Mapping[Shape, int], memo: Memo, *, is_speed_bound: bool = True, is_close: bool = False) -> Pick | None:
+def choose(
+    draft: Draft, wanted: Mapping[Shape, int], memo: Memo, *, is_speed_bound: bool = True, is_close: bool = False, nodes: int | None = None
+) -> Pick | None:
     """Return the best type for the first of `wanted`, filled with all of it; None when no type may be launched.
 
-    `memo` is of the shapes of `wanted` in this order; it serves from one call to the next.
+    `nodes` is how many are needed, where that is not what the fill goes into. `memo` is of the shapes of `wanted` in this order; it serves from one call to the next.
     """
     lead = next(iter(wanted))
     found: list[tuple[tuple[int, int, int], TypeView]] = []
@@ -109,13 +111,21 @@ def choose(draft: Draft, wanted: Mapping[Shape, int], memo: Memo, *, is_speed_bo
     first = min(prefix for prefix, _ in found)
     views = [view for prefix, view in found if prefix == first]
     biggest = draft.biggest if all(view.node_type.cost is not None for view in views) else None
-    view, filled = min(_filled(draft, views, wanted, memo, biggest=biggest, is_close=is_close), key=lambda each: each[1].order)
+    fills = _filled(draft, views, wanted, memo, biggest=biggest, is_close=is_close, nodes=nodes)
+    view, filled = min(fills, key=lambda each: each[1].order)
     room = limits.room(draft, view)
     return Pick(view, filled.content, min(room, limits.speed_room(draft, view)) if is_speed_bound else room)
 
 
 def _filled(
-    draft: Draft, views: list[TypeView], wanted: Mapping[Shape, int], memo: Memo, *, biggest: tuple[int, ...] | None, is_close: bool
+    draft: Draft,
+    views: list[TypeView],
+    wanted: Mapping[Shape, int],
+    memo: Memo,
+    *,
+    biggest: tuple[int, ...] | None,
+    is_close: bool,
+    nodes: int | None,
 ) -> Iterator[tuple[TypeView, Fill]]:
     """Yield each type with its fill; where the price decides, not those that are dearer than another's fill even if all of them were used."""
     floors = {view.name: 0 if biggest is None or is_close else _price(view, (0,) * len(view.brings), biggest) for view in views}
@@ -126,9 +136,19 @@ def _filled(
         key = (view.name, biggest is None)
         if key not in memo.fills or not memo.fills[key].holds_for(wanted):
             memo.fills[key] = fill(draft, view, wanted, memo, biggest=biggest, is_close=is_close)
-        price = memo.fills[key].order[1]
-        best = price if best is None else min(best, price)
-        yield view, memo.fills[key]
+        found = memo.fills[key] if view.node_type.hosts_per_replica == 1 else _in_replicas(view, memo.fills[key], wanted, nodes)
+        best = found.order[1] if best is None else min(best, found.order[1])
+        yield view, found
+
+
+def _in_replicas(view: TypeView, found: Fill, wanted: Mapping[Shape, int], nodes: int | None) -> Fill:
+    """Return the fill with what it costs, and how well it is used, by all hosts of the replicas that so many nodes come in."""
+    needed = min(wanted[shape] // each for shape, each in found.content) if nodes is None else nodes
+    hosts = view.node_type.hosts_per_replica
+    if needed >= hosts:
+        return found  # what fills whole replicas is launched first
+    held, price, fewer, least, mean, leading, name = found.order
+    return found._replace(order=(held, price * hosts // needed, fewer, least * needed // hosts, mean * needed // hosts, leading, name))
 
 
 def fill(draft: Draft, view: TypeView, wanted: Mapping[Shape, int], memo: Memo, *, biggest: tuple[int, ...] | None, is_close: bool) -> Fill:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from rayscaler.model.instance import Reason
 from rayscaler.model.plan import Mix
+from rayscaler.model.replicas import hosts_of
 from rayscaler.planner import refuse
 from rayscaler.planner.asked import Asked, Limits
 from rayscaler.planner.choose import Wanted
@@ -32,18 +33,25 @@ def serve(draft: Draft, steps: int = 0) -> None:
         asked = Asked(draft, left, limits)
         first = judged(asked.problem, asked.recipe_of(draft, begun))
         draft.mix = _told(asked, first if first.unplaced else replace(first, bound=least_cost(asked.problem))) if first.nodes else None
-        if steps and len(wanted) <= MOST_SHAPES and _is_mixed(draft):
+        if steps and len(wanted) <= MOST_SHAPES and _is_mixed(draft, placed):
+            plain = limits.of_one_host(draft)
             able = [run for run in there if any(times(run.room, shape.needs) for shape, _ in wanted)]
             if len(able) <= MOST_THERE:
-                refused = _improved(draft, Asked(draft, wanted, limits, able), begun, refused, steps)
+                refused = _improved(draft, Asked(draft, wanted, plain, able), begun, refused, steps)
             else:
+                asked = asked if plain == limits else Asked(draft, left, plain)
                 refused = _improved(draft, asked, placed, refused, steps)
     draft.infeasible.extend(refuse.bundle(draft, shape, count) for shape, count in refused)
 
 
-def _is_mixed(draft: Draft) -> bool:
-    """Whether the mix knows every limit: not the upscaling speed, nor what may be spent where types are compared by something else."""
+def _is_mixed(draft: Draft, placed: Mark) -> bool:
+    """Whether the mix knows every limit: not the upscaling speed, nor what may be spent where types are compared by something else.
+
+    Nor whole replicas: where the first plan launched some, it stands; where not, the mix leaves types with several hosts alone.
+    """
     config = draft.state.config
+    if any(hosts_of(config, each.node_type) > 1 for each in draft.launching[placed.launching :]):
+        return False
     return config.upscaling_speed is None and (config.spend_limit is None or draft.prices == draft.weighed)
 
 

@@ -11,7 +11,7 @@ from rayscaler.model.demand import Bundle, Gang, Strategy
 from rayscaler.model.instance import Reason
 from rayscaler.model.resources import Resources
 from rayscaler.model.words import counted
-from rayscaler.planner import matching, refuse
+from rayscaler.planner import matching, refuse, replicas
 from rayscaler.planner.choose import Memo, Wanted, choose
 from rayscaler.planner.devices import Several
 from rayscaler.planner.packing import filled, gang_counts, launch_for, place
@@ -228,10 +228,10 @@ def _strict_spread(draft: Draft, gang: Gang, wanted: Wanted) -> refuse.Verdict |
 def _launch_apart(draft: Draft, gang: Gang, shape: Shape, count: int) -> int:
     """Launch a node for each; return how many could not be."""
     while count:
-        pick = choose(draft, {shape: 1}, Memo([shape], draft.device_kinds), is_speed_bound=False)
+        pick = choose(draft, {shape: 1}, Memo([shape], draft.device_kinds), is_speed_bound=False, nodes=count)
         if pick is None:
             break
-        run = draft.launch(pick.view, min(pick.room, count), Reason.GANG)
+        run = draft.launch(pick.view, replicas.at_once(pick.view.node_type, min(pick.room, count)), Reason.GANG)
         draft.runs.append(loaded(run, run.members, Load(shape, 1, gang.gang_id), gang.label))
         count -= len(run.members)
     return count

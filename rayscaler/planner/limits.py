@@ -7,9 +7,10 @@ from collections.abc import Iterable
 
 from rayscaler.model.instance import Reason
 from rayscaler.model.node import NodeStatus
-from rayscaler.model.nodetype import UNLIMITED, ClusterConfig
+from rayscaler.model.nodetype import UNLIMITED, ClusterConfig, NodeType
 from rayscaler.model.resources import MANY
 from rayscaler.model.words import counted
+from rayscaler.planner import replicas
 from rayscaler.planner.sim import Draft, TypeView
 
 SPEED_FLOOR = 5
@@ -33,7 +34,7 @@ def minimums(draft: Draft) -> None:
                 continue
             count = min(least - draft.staying[view.name], _room_of(draft, view))
             if count > 0:
-                draft.prepared.append(draft.launch(view, count, reason))
+                draft.prepared.append(draft.launch(view, count, reason, draft.prepared))
 
 
 def headroom(draft: Draft) -> None:
@@ -41,21 +42,23 @@ def headroom(draft: Draft) -> None:
     if draft.state.no_launch is not None:
         return
     for view in (each for each in draft.views if each.node_type.headroom):
-        count = min(view.node_type.headroom - ready(draft, view.name), _room_of(draft, view), speed_room(draft, view))
+        count = min(view.node_type.headroom - ready(draft, view.node_type), _room_of(draft, view), speed_room(draft, view))
         if count > 0:
             draft.runs.append(draft.launch(view, count, Reason.HEADROOM))
 
 
-def ready(draft: Draft, name: str) -> int:
-    """Return how many nodes of the type are idle or on their way, with nothing put on them; one that does not get on counts too."""
+def ready(draft: Draft, node_type: NodeType) -> int:
+    """Return how many nodes of the type, in whole replicas, are idle or on their way with nothing put on them; one that does not get on counts too."""
+    name = node_type.name
     used = {member for layer in (draft.runs, draft.floor) for run in layer if run.load for member in run.members}
     members = [member for run in draft.runs if run.node_type == name and not run.load for member in run.members if member not in used]
-    stuck = sum(
-        1
+    stuck = [
+        each.instance_id
         for each in draft.instances
         if each.node_type == name and each.stuck_since is not None and each.is_in_flight and each.instance_id not in draft.leaving
-    )
-    return stuck + len([each for each in members if each not in draft.leaving and _is_ready(draft, each)])
+    ]
+    found = [each for each in members if each not in draft.leaving and _is_ready(draft, each)]
+    return replicas.in_whole(draft, node_type, [*stuck, *found])
 
 
 def _is_ready(draft: Draft, member: str | int) -> bool:
@@ -73,19 +76,13 @@ def speed_room(draft: Draft, view: TypeView) -> int:
     speed = draft.state.config.upscaling_speed
     if speed is None:
         return MANY
-    return max(0, max(SPEED_FLOOR, int(speed * max(draft.standing[view.name], 1))) - draft.launches[view.name])
+    most = max(SPEED_FLOOR, int(speed * max(draft.standing[view.name], 1)))
+    return replicas.one_or_more(view.node_type, most - draft.launches[view.name])
 
 
 def _room_of(draft: Draft, view: TypeView) -> int:
-    return max(
-        0,
-        min(
-            _left(view.node_type.max_workers, draft.live[view.name]),
-            total_room(draft),
-            _probes(draft, view),
-            _affordable(draft, view),
-        ),
-    )
+    left = min(_left(view.node_type.max_workers, draft.live[view.name]), total_room(draft), _affordable(draft, view))
+    return max(0, min(replicas.whole(view.node_type, left), replicas.one_or_more(view.node_type, _probes(draft, view))))
 
 
 def _most(config: ClusterConfig) -> int:
@@ -127,7 +124,7 @@ def money(draft: Draft) -> int | None:
 
 def is_free(draft: Draft, view: TypeView) -> bool:
     """Whether nothing of the type's own keeps it from being launched now."""
-    return _left(view.node_type.max_workers, draft.live[view.name]) > 0 and _probes(draft, view) > 0
+    return replicas.whole(view.node_type, _left(view.node_type.max_workers, draft.live[view.name])) > 0 and _probes(draft, view) > 0
 
 
 def is_full(draft: Draft, view: TypeView) -> bool:
@@ -147,8 +144,10 @@ def obstacle(draft: Draft, view: TypeView, *, is_speed_bound: bool) -> tuple[Rea
     config, live = draft.state.config, draft.live[view.name]
     if draft.state.no_launch is not None:
         return draft.state.no_launch, f"nothing is launched now ({draft.state.no_launch.value})"
-    if _left(view.node_type.max_workers, live) <= 0:
-        return Reason.MAX_WORKERS_OF_TYPE, f"{view.name} has {live} of at most {counted(view.node_type.max_workers, 'worker')}"
+    left = _left(view.node_type.max_workers, live)
+    if replicas.whole(view.node_type, left) <= 0:
+        tail = replicas.of_replica(view.node_type) if left > 0 else ""
+        return Reason.MAX_WORKERS_OF_TYPE, f"{view.name} has {live} of at most {counted(view.node_type.max_workers, 'worker')}{tail}"
     if (shared := _shared_obstacle(draft, view)) is not None:
         return shared
     if _probes(draft, view) <= 0:
@@ -164,15 +163,17 @@ def obstacle(draft: Draft, view: TypeView, *, is_speed_bound: bool) -> tuple[Rea
 
 def _shared_obstacle(draft: Draft, view: TypeView) -> tuple[Reason, str] | None:
     """Return what of that which all types share is used up."""
-    config, live = draft.state.config, draft.live.total()
-    if total_room(draft) <= 0:
+    config, live, left = draft.state.config, draft.live.total(), total_room(draft)
+    if replicas.whole(view.node_type, left) <= 0:
+        tail = replicas.of_replica(view.node_type) if left > 0 else ""
         hint = "; set spec.maxWorkers to have more" if config.max_workers == UNLIMITED else ""
-        return Reason.MAX_WORKERS, f"the cluster has {live} of at most {counted(_most(config), 'worker')}{hint}"
-    if _affordable(draft, view) <= 0:
+        return Reason.MAX_WORKERS, f"the cluster has {live} of at most {counted(_most(config), 'worker')}{tail}{hint}"
+    if replicas.whole(view.node_type, _affordable(draft, view)) <= 0:
         spent, price = _spent(draft) / MILLION, draft.prices[view.name] / MILLION
+        tail = replicas.of_replica(view.node_type)
         return (
             Reason.SPEND_LIMIT,
-            f"the cluster costs {spent:g} of at most {config.spend_limit:g} per hour, and {view.name} costs {price:g}",
+            f"the cluster costs {spent:g} of at most {config.spend_limit:g} per hour, and {view.name} costs {price:g}{tail}",
         )
     return None
 

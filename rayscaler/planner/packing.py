@@ -3,12 +3,12 @@
 Owns the demand and constraint passes and the keeping of promises. Knows nothing of gangs' strategies.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from rayscaler.model.demand import Gang, Strategy
 from rayscaler.model.instance import Reason
 from rayscaler.model.resources import MANY
-from rayscaler.planner import refuse
+from rayscaler.planner import refuse, replicas
 from rayscaler.planner.choose import Memo, Wanted, choose
 from rayscaler.planner.sim import Draft, Load, NodeRun, Shape, amounts, loaded, put, sizes, times
 
@@ -99,17 +99,39 @@ def launch_for(draft: Draft, wanted: Wanted, reason: Reason, *, layer: list[Node
             refused.append((shape, left.pop(shape)))
             memo.drop(shape)
             continue
-        count = min(pick.room, *(left[shape] // each for shape, each in pick.content))
-        run = draft.launch(pick.view, count, reason)
+        count = replicas.at_once(pick.view.node_type, min(pick.room, *(left[shape] // each for shape, each in pick.content)))
+        begun = len(layer)
+        run = draft.launch(pick.view, count, reason, *_both(draft, layer))
+        rest = layer[begun:]
         if layer is not draft.runs:
             draft.runs.append(run)
-        layer.append(filled(run, pick.content, gang))
-        for shape, each in pick.content:
-            left[shape] -= each * count
-            if not left[shape]:
-                del left[shape]
-                memo.drop(shape)
+        layer[begun:] = [filled(run, pick.content, gang)]
+        taken = {shape: left[shape] - each * count for shape, each in pick.content}
+        if rest:
+            taken |= _taken_by_rest(draft, rest, {**left, **taken}, gang)
+            layer += rest
+        _lower(left, taken, memo)
     return refused
+
+
+def _both(draft: Draft, layer: list[NodeRun]) -> list[list[NodeRun]]:
+    return [layer] if layer is draft.runs else [draft.runs, layer]
+
+
+def _lower(left: dict[Shape, int], counts: Mapping[Shape, int], memo: Memo) -> None:
+    """Set what is left of some shapes."""
+    for shape, count in counts.items():
+        left[shape] = count
+        if not count:
+            del left[shape]
+            memo.drop(shape)
+
+
+def _taken_by_rest(draft: Draft, rest: list[NodeRun], left: Mapping[Shape, int], gang: Gang | None) -> dict[Shape, int]:
+    """Put what is left on hosts that come only since their replica is whole; return what is left then of what they took."""
+    gang_id, mark = (gang.gang_id, gang.label) if gang else ("", "")
+    after = {shape: place(draft, rest, shape, count, gang_id=gang_id, mark=mark) for shape, count in left.items() if count}
+    return {shape: count for shape, count in after.items() if count != left[shape]}
 
 
 def filled(run: NodeRun, content: Wanted, gang: Gang | None = None) -> NodeRun:

@@ -2,7 +2,7 @@
 
 from rayscaler.model.plan import Plan
 from rayscaler.model.state import ClusterState
-from rayscaler.planner import answer, demands, door, gangs, limits, packing, shrink, stuck
+from rayscaler.planner import answer, broken, demands, door, gangs, limits, packing, shrink, stuck
 
 
 def plan(state: ClusterState, steps: int = 0) -> Plan:
@@ -15,6 +15,7 @@ def plan(state: ClusterState, steps: int = 0) -> Plan:
     shrink.ending(draft)
     shrink.removed_types(draft)
     shrink.outdated(draft)
+    broken.let_go(draft)
     limits.minimums(draft)
     shrink.excess_of_types(draft)
     shrink.excess(draft)

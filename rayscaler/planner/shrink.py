@@ -1,11 +1,13 @@
 """What ends: removed types, excess, launches not needed any more, idle nodes, and nodes that died. Drain before terminate, never kill.
 
+What comes and goes together, the hosts of a replica, is a unit here: all of it ends, or none.
 Owns drains and terminations. Knows nothing of how demand was placed, only which nodes have something on them.
 """
 
 from collections import Counter
 from collections.abc import Iterable
 
+from rayscaler.model import replicas
 from rayscaler.model.demand import Bundle
 from rayscaler.model.instance import Instance, InstanceStatus, Reason
 from rayscaler.model.node import DRAINED, NodeStatus, RayNode
@@ -65,7 +67,7 @@ def removed_types(draft: Draft) -> None:
             continue
         if draft.view(instance.node_type) is None and instance.node_dead_since is None:
             text = f"the definition has no node type {instance.node_type} any more"
-            _end_or_drain(draft, instance, Reason.TYPE_REMOVED, text, is_idle_enough=False)
+            end_or_drain(draft, instance, Reason.TYPE_REMOVED, text, is_idle_enough=False)
 
 
 def outdated(draft: Draft) -> None:
@@ -87,32 +89,40 @@ def outdated(draft: Draft) -> None:
             _end(draft, instance, Reason.OUTDATED, f"{instance.node_type} has changed since this was launched")
         elif policy[instance.node_type] is UpdatePolicy.RECREATE and instance.drain_not_before <= draft.state.now:
             text = f"{instance.node_type} has changed since this was launched, and all of them are made anew"
-            _end_or_drain(draft, instance, Reason.OUTDATED, text, is_idle_enough=False)
+            end_or_drain(draft, instance, Reason.OUTDATED, text, is_idle_enough=False)
     rolling = [each for each in old if policy[each.node_type] is UpdatePolicy.ROLLING]
     if rolling:
         _roll(draft, rolling)
 
 
 def _roll(draft: Draft, old: Iterable[Instance]) -> None:
-    spare = _replaceable(draft)
-    idle_s = {each.instance_id: found for each in old if (found := _idle_s(draft, each)) is not None}
-    wanted = {shape.bundle for shape in (*draft.demands, *draft.constraint)}
-    wanted |= {each.bundle for gang in draft.gangs for each in gang.bundles}
-    for instance in sorted(old, key=lambda each: (-idle_s.get(each.instance_id, 0.0), each.instance_id)):
-        row = draft.rows.get(instance.instance_id)
-        if instance.instance_id not in idle_s or row is None or not row.takes_work or _is_wanted(row, wanted):
-            continue
-        if spare[instance.node_type] > 0:
-            spare[instance.node_type] -= 1
-            text = f"{instance.node_type} has changed since this was launched, and nothing runs on it"
-            _end_or_drain(draft, instance, Reason.OUTDATED, text, is_idle_enough=True)
-
-
-def _replaceable(draft: Draft) -> Counter[str]:
-    """Return how many nodes of each type may go: what is above the least; of the least one, when nothing of the type comes or goes."""
+    """Drain what is idle: what is above the least; of the least one unit, when nothing of the type comes or goes."""
     joined = Counter(each.node_type for each in _staying(draft) if not each.is_in_flight and each.node_dead_since is None)
     spare = _above_least(draft, joined)
-    return Counter({name: 1 if not count and joined[name] == draft.live[name] else count for name, count in spare.items()})
+    first = {name for name, count in spare.items() if count >= 0 and joined[name] == draft.live[name]}
+    wanted = {shape.bundle for shape in (*draft.demands, *draft.constraint)}
+    wanted |= {each.bundle for gang in draft.gangs for each in gang.bundles}
+    for _, _, unit in sorted(_idle_units(draft, old), key=lambda each: each[:2]):
+        name = unit[0].node_type
+        if any(_is_wanted(draft.rows[each.instance_id], wanted) for each in unit):
+            continue
+        if spare[name] >= len(unit) or name in first:
+            spare[name] -= len(unit)
+            first.discard(name)
+            for each in unit:
+                text = f"{name} has changed since this was launched, and nothing runs on it"
+                end_or_drain(draft, each, Reason.OUTDATED, text, is_idle_enough=True)
+
+
+def _idle_units(draft: Draft, instances: Iterable[Instance]) -> list[tuple[float, str, tuple[Instance, ...]]]:
+    """Return what could go now, all of it idle: for how long, as less than nothing, so that the longest comes first, the first name, and all."""
+    found: list[tuple[float, str, tuple[Instance, ...]]] = []
+    for unit in replicas.units(instances):
+        idle_s = [_idle_s(draft, each) for each in unit if (row := draft.rows.get(each.instance_id)) is not None and row.takes_work]
+        known = [each for each in idle_s if each is not None]
+        if len(known) == len(unit):
+            found.append((-min(known), unit[0].instance_id, unit))
+    return found
 
 
 def _is_wanted(row: RayNode, wanted: Iterable[Bundle]) -> bool:
@@ -141,21 +151,33 @@ def excess(draft: Draft) -> None:
 
 
 def _end_excess(draft: Draft, candidates: Iterable[Instance], count: int, reason: Reason, detail: str) -> None:
-    """End `count`: launches first, newest first; then idle nodes, the dearest, then the longest idle first; then the least long requested ones."""
+    """End `count`, or the unit that has the last of them: launches first, newest first; then idle nodes, the dearest, then the longest idle first; then the least long requested ones."""
     if draft.state.no_end is not None:
         return
     minimum = {view.name: view.node_type.min_workers for view in draft.views}
-    in_order = sorted(candidates, key=lambda each: _excess_order(draft, each))
-    dead = Counter(each.node_type for each in in_order if each.node_dead_since is not None)
-    for instance in in_order:
+    in_order = sorted(replicas.units(candidates), key=lambda unit: _excess_order_of(draft, unit))
+    dead = Counter(unit[0].node_type for unit in in_order for _ in unit if _is_dying(unit))
+    for unit in in_order:
         if count <= 0:
             return
-        if instance.node_dead_since is None:
-            living = draft.staying[instance.node_type] - dead[instance.node_type]  # the dead keep no minimum
-            if living <= minimum.get(instance.node_type, 0) and reason is Reason.MAX_WORKERS:
+        if not _is_dying(unit):
+            name = unit[0].node_type
+            living = draft.staying[name] - dead[name]  # the dead keep no minimum
+            if living - len(unit) < minimum.get(name, 0) and reason is Reason.MAX_WORKERS:
                 continue
-            _end_or_drain(draft, instance, reason, detail, is_idle_enough=_idle_s(draft, instance) is not None)
-        count -= 1
+            is_idle = all(each.is_in_flight or _idle_s(draft, each) is not None for each in unit)
+            for each in unit:
+                end_or_drain(draft, each, reason, detail, is_idle_enough=is_idle)
+        count -= len(unit)
+
+
+def _is_dying(unit: Iterable[Instance]) -> bool:
+    """Whether it goes by itself: a replica with one dead host is about to be broken."""
+    return any(each.node_dead_since is not None for each in unit)
+
+
+def _excess_order_of(draft: Draft, unit: Iterable[Instance]) -> tuple[int, int, float, str]:
+    return (min if _is_dying(unit) else max)(_excess_order(draft, each) for each in unit)
 
 
 def _excess_order(draft: Draft, instance: Instance) -> tuple[int, int, float, str]:
@@ -185,25 +207,29 @@ def unneeded(draft: Draft) -> None:
     """
     if draft.state.no_end is not None:
         return
-    used = loaded_members(draft.runs, draft.floor)
     since = dict(draft.state.unneeded_since)
     spare = _above_headroom(draft, _above_least(draft, draft.staying))
-    promised = _still_promised(draft) | stuck.kept(draft)
-    launched = [each for each in _staying(draft) if each.is_launching]
-    flying = [each for each in launched if each.instance_id not in used | promised]
+    needed = loaded_members(draft.runs, draft.floor) | _still_promised(draft) | stuck.kept(draft)
+    flying = [
+        unit for unit in replicas.units(_staying(draft)) if all(each.is_launching and each.instance_id not in needed for each in unit)
+    ]
     coming = sorted(
-        (each for each in flying if each.trouble is None and each.stuck_since is None),
-        key=lambda each: (each.requested_at, each.instance_id),
+        (unit for unit in flying if all(each.trouble is None and each.stuck_since is None for each in unit)),
+        key=lambda unit: (unit[0].requested_at, unit[0].instance_id),
     )
-    kept = {each.instance_id for each in coming[: _at_work(draft)]}
-    for instance in sorted(flying, key=lambda each: (-each.requested_at, each.instance_id)):
-        if instance.instance_id in kept or spare[instance.node_type] <= 0:
+    at_work, kept = _at_work(draft), set[str]()
+    for unit in coming:
+        if len(kept) < at_work:
+            kept.update(each.instance_id for each in unit)
+    for unit in sorted(flying, key=lambda unit: (-unit[0].requested_at, unit[0].instance_id)):
+        if unit[0].instance_id in kept or spare[unit[0].node_type] < len(unit):
             continue
-        spare[instance.node_type] -= 1
-        draft.unneeded.append(instance.instance_id)
-        waited = draft.state.now - since.get(instance.instance_id, draft.state.now)
-        if instance.instance_id in since and waited >= draft.state.unneeded_grace_s:
-            _end(draft, instance, Reason.UNNEEDED, f"nothing has needed this launch for {waited:.0f} s")
+        spare[unit[0].node_type] -= len(unit)
+        draft.unneeded.extend(each.instance_id for each in unit)
+        waited = draft.state.now - max(since.get(each.instance_id, draft.state.now) for each in unit)
+        if all(each.instance_id in since for each in unit) and waited >= draft.state.unneeded_grace_s:
+            for each in unit:
+                _end(draft, each, Reason.UNNEEDED, f"nothing has needed this launch for {waited:.0f} s")
 
 
 def _at_work(draft: Draft) -> int:
@@ -225,28 +251,22 @@ def idle(draft: Draft) -> None:
     used = loaded_members(draft.runs, draft.floor)
     joined = Counter(each.node_type for each in _staying(draft) if not each.is_in_flight)
     spare = _above_headroom(draft, _above_least(draft, joined))
-    candidates = []
-    for instance in _staying(draft):
-        idle_s = _idle_s(draft, instance)
-        row = draft.rows.get(instance.instance_id)
-        if idle_s is None or row is None or not row.takes_work or instance.instance_id in used:
+    for negative_idle_s, _, unit in sorted(_idle_units(draft, _staying(draft)), key=lambda each: each[:2]):
+        name = unit[0].node_type
+        timeout_s = draft.state.config.idle_timeout_of(name)
+        if -negative_idle_s < timeout_s or spare[name] < len(unit) or not used.isdisjoint(each.instance_id for each in unit):
             continue
-        if idle_s >= draft.state.config.idle_timeout_of(instance.node_type):
-            candidates.append((-idle_s, instance.instance_id, instance))
-    for negative_idle_s, _, instance in sorted(candidates, key=lambda each: each[:2]):
-        if spare[instance.node_type] <= 0:
-            continue
-        spare[instance.node_type] -= 1
-        timeout_s = draft.state.config.idle_timeout_of(instance.node_type)
+        spare[name] -= len(unit)
         text = f"idle for {-negative_idle_s:.0f} s, the timeout is {timeout_s:g} s, and nothing needs it"
-        _end_or_drain(draft, instance, Reason.IDLE, text, is_idle_enough=True)
+        for each in unit:
+            end_or_drain(draft, each, Reason.IDLE, text, is_idle_enough=True)
 
 
 def consolidate(draft: Draft) -> None:
     """Drain idle nodes, dearest first, whose work of the last idle timeout would have fit on others beside theirs (opt-in).
 
     Ray alone decides where work goes, so an idle moment is all that can be waited for. Nothing goes while anything waits or is on its way:
-    what was in use is not all there is then.
+    what was in use is not all there is then. A replica of several hosts does not go: its work would have to fit elsewhere all at once.
     """
     if not draft.state.config.consolidation or draft.state.no_end is not None or _is_wanting(draft):
         return
@@ -254,6 +274,7 @@ def consolidate(draft: Draft) -> None:
     needed = loaded_members(draft.floor)
     spare = _above_headroom(draft, _above_least(draft, Counter(each.node_type for each in _staying(draft))))
     idle_s = {place.name: found for each, place in places if place.name not in needed and (found := _idle_s(draft, each)) is not None}
+    fixed = {each.instance_id for each, _ in places if each.replica}
     busy = [place for _, place in places if place.name not in idle_s]
     idle = sorted(
         (pair for pair in places if pair[1].name in idle_s),
@@ -261,11 +282,11 @@ def consolidate(draft: Draft) -> None:
     )
     hosts = Hosts([*busy, *(place for _, place in reversed(idle))], draft.device_names)
     for instance, place in idle:
-        host = hosts.take(place) if spare[instance.node_type] > 0 else None
+        host = hosts.take(place) if spare[instance.node_type] > 0 and place.name not in fixed else None
         if host is not None:
             spare[instance.node_type] -= 1
             text = f"for an idle timeout at least {place.used} was in use on it at most, which {host} has room for beside its own"
-            _end_or_drain(draft, instance, Reason.CONSOLIDATED, text, is_idle_enough=True)
+            end_or_drain(draft, instance, Reason.CONSOLIDATED, text, is_idle_enough=True)
 
 
 def _is_wanting(draft: Draft) -> bool:
@@ -295,9 +316,9 @@ def _above_least(draft: Draft, counts: Counter[str]) -> Counter[str]:
 
 def _above_headroom(draft: Draft, spare: Counter[str]) -> Counter[str]:
     """Return `spare` without what is to stay ready; launches that are named as unneeded are on their way out."""
-    wanted = {view.name: view.node_type.headroom for view in draft.views if view.node_type.headroom}
+    wanted = {view.name: view.node_type for view in draft.views if view.node_type.headroom}
     named = Counter(each.node_type for each in _staying(draft) if each.instance_id in draft.unneeded) if wanted else Counter[str]()
-    left = {name: limits.ready(draft, name) - named[name] - headroom for name, headroom in wanted.items()}
+    left = {name: limits.ready(draft, each) - named[name] - each.headroom for name, each in wanted.items()}
     return Counter({name: min(count, left.get(name, count)) for name, count in spare.items()})
 
 
@@ -305,7 +326,7 @@ def _staying(draft: Draft, node_type: str | None = None) -> list[Instance]:
     return [each for each in draft.instances if each.instance_id not in draft.leaving and node_type in (None, each.node_type)]
 
 
-def _end_or_drain(draft: Draft, instance: Instance, reason: Reason, detail: str, *, is_idle_enough: bool) -> None:
+def end_or_drain(draft: Draft, instance: Instance, reason: Reason, detail: str, *, is_idle_enough: bool) -> None:
     """End a launch, drain a node: an idle one so that Ray may refuse, a busy one so that its tasks finish (no deadline, no kill)."""
     if instance.is_in_flight:
         _end(draft, instance, reason, detail)

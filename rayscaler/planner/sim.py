@@ -268,14 +268,21 @@ class Draft:
         """Return what nodes of that type are compared by when some of them are to go: nothing, unless every type has a cost."""
         return self.weighed.get(name, 0) if self.is_priced else 0
 
-    def launch(self, view: TypeView, count: int, reason: Reason) -> NodeRun:
-        """Count `count` launches in and return their run, empty; the caller adds it where it belongs."""
-        first = len(self.launching)
-        self.launching.extend([Launching(view.name, reason)] * count)
-        self.live = _with(self.live, view.name, count)
-        self.staying = _with(self.staying, view.name, count)
-        self.launches = _with(self.launches, view.name, count)
-        return NodeRun(NEW, view.name, view.labels, view.room, range(first, first + count))
+    def launch(self, view: TypeView, count: int, reason: Reason, *layers: list[NodeRun]) -> NodeRun:
+        """Count `count` launches in and return their run, empty; the caller adds it where it belongs.
+
+        What they lack of whole replicas is launched with them, and is free: a run of its own on each of `layers`, by default on the runs.
+        """
+        first, rest = len(self.launching), -count % view.node_type.hosts_per_replica
+        self.launching.extend([Launching(view.name, reason)] * count + [Launching(view.name, Reason.REPLICA)] * rest)
+        self.live = _with(self.live, view.name, count + rest)
+        self.staying = _with(self.staying, view.name, count + rest)
+        self.launches = _with(self.launches, view.name, count + rest)
+        launched = NodeRun(NEW, view.name, view.labels, view.room, range(first, first + count))
+        if rest:
+            for layer in layers or (self.runs,):
+                layer.append(launched._replace(members=range(first + count, first + count + rest)))
+        return launched
 
     def leave(self, instance: Instance) -> None:
         """Count an instance out: it still exists, but nothing more is planned on it."""

@@ -6,11 +6,12 @@ take: it may come late, and where no other type can be had it is all there is.
 
 from collections.abc import Iterator
 
+from rayscaler.model import replicas
 from rayscaler.model.demand import Bundle
 from rayscaler.model.instance import Instance, InstanceStatus, Reason
 from rayscaler.model.plan import Infeasible, Termination
 from rayscaler.planner import limits
-from rayscaler.planner.sim import Draft, Shape
+from rayscaler.planner.sim import Draft, Shape, loaded_members
 
 FULL = frozenset({Reason.MAX_WORKERS, Reason.SPEND_LIMIT})
 """What keeps all types from being launched as long as launches that do not get on count."""
@@ -28,16 +29,33 @@ def kept(draft: Draft) -> set[str]:
 
 
 def make_way(draft: Draft) -> None:
-    """End stuck launches, the newest first, where only the cluster's maximum or its spend limit keeps another type from serving what waits."""
+    """End stuck launches, the newest first, where only the cluster's maximum or its spend limit keeps another type from serving what waits.
+
+    A replica that has a stuck host makes way as a whole, while it has no node and nothing is put on it.
+    """
     found = _all(draft)
     if draft.state.no_end is not None or not found:
         return
     blocked = sum(each.count for each in draft.infeasible if _is_blocked(draft, each))
     coming = draft.live.total() - draft.staying.total()  # the places of those that are ending
-    for instance in sorted(found, key=lambda each: (-each.requested_at, each.instance_id))[: max(0, blocked - coming)]:
-        draft.leave(instance)
-        text = f"{instance.detail}; another node type can have its place"
-        draft.terminations.append(Termination(instance.instance_id, Reason.MAKES_WAY, text))
+    needed = blocked - coming
+    for unit in sorted(_units(draft, found), key=lambda unit: (-unit[0].requested_at, unit[0].instance_id)):
+        detail = next(each.detail for each in unit if each.stuck_since is not None)
+        for instance in unit if needed > 0 else ():
+            draft.leave(instance)
+            text = f"{detail}; another node type can have its place"
+            draft.terminations.append(Termination(instance.instance_id, Reason.MAKES_WAY, text))
+        needed -= len(unit)
+
+
+def _units(draft: Draft, found: list[Instance]) -> Iterator[tuple[Instance, ...]]:
+    """Yield what makes way at once: launches that do not get on, or the replicas that they are of."""
+    stuck = {each.instance_id for each in found}
+    used = loaded_members(draft.runs, draft.floor)
+    for unit in replicas.units(each for each in draft.instances if each.instance_id not in draft.leaving):
+        is_free = all(each.is_launching and each.instance_id not in used for each in unit)
+        if is_free and any(each.instance_id in stuck for each in unit):
+            yield unit
 
 
 def _all(draft: Draft) -> list[Instance]:

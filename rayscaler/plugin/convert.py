@@ -63,8 +63,8 @@ class Outgoing(NamedTuple):
 
     @property
     def size(self) -> int:
-        """How many bytes of a call it takes, about: its id stands there twice."""
-        return self.common_bytes + 2 * len(self.spec.instance_id)
+        """How many bytes of a call it takes, about: its id stands there twice, and so does its replica's."""
+        return self.common_bytes + 2 * (len(self.spec.instance_id) + len(self.spec.replica))
 
 
 def outgoing(spec: LaunchSpec) -> Outgoing:
@@ -88,6 +88,8 @@ def launch_request(cluster: str, specs: Iterable[Outgoing], supervisor: str = ""
         made = request.specs.add()
         made.CopyFrom(common)
         made.instance_id = spec.instance_id
+        if spec.replica:
+            made.replica_id, made.replica_size, made.replica_host = spec.replica, spec.node_type.hosts_per_replica, spec.host
         made.ray_start.env.update(raystart.identity(spec))
     return request
 
@@ -119,6 +121,8 @@ def observation(seen: InstanceObservation) -> pb.Observation:
         detail=_sayable(seen.detail),
         error=_sayable(seen.error),
         trouble=pb.TROUBLE_UNSPECIFIED if seen.trouble is None else _TROUBLE_NUMBERS[seen.trouble],
+        replica_id=seen.replica,
+        replica_host=seen.host,
     )
     # What is a message itself is filled in its place: passed to the constructor it takes as long again.
     if seen.observed_at:
@@ -162,9 +166,13 @@ def spec_from(rules: Rules, path: str, cluster: str, told: pb.LaunchSpec) -> Lau
     rules.need(f"{path}.instance_id", is_instance_id(instance_id), "must be letters, digits, '-', '_' and '.', at most 128")
     rules.name(f"{path}.head_address", head_address, required=True)
     rules.need(f"{path}.node_type", told.HasField("node_type"), "is required")
-    rules.need(f"{path}.replica_id", not told.replica_id, "CAPABILITY_REPLICAS is not served here")
     made = node_type_from(rules, f"{path}.node_type", told.node_type)
-    return LaunchSpec(cluster, instance_id, made, head_address)
+    if told.replica_id:
+        size, rule = told.replica_size, f"must be that of its node type, {made.hosts_per_replica}"
+        rules.need(f"{path}.replica_id", is_instance_id(told.replica_id), "must be letters, digits, '-', '_' and '.', at most 128")
+        rules.need(f"{path}.replica_size", size == made.hosts_per_replica, rule)
+        rules.need(f"{path}.replica_host", 0 <= told.replica_host < size, f"{told.replica_host} is not from 0 to {size - 1}")
+    return LaunchSpec(cluster, instance_id, made, head_address, told.replica_id, told.replica_host)
 
 
 def is_instance_id(name: str) -> bool:
@@ -188,6 +196,7 @@ def _node_type_of(data: bytes) -> tuple[NodeType, tuple[Problem, ...]]:
     for name, amount in told.resources.items():
         rules.name("resources", name, required=True)
         rules.need(f"resources.{name[:64]}", 0 < amount <= MAX_AMOUNT, f"{amount} is no amount above 0 and up to 2^62")
+    rules.natural("hosts_per_replica", told.hosts_per_replica)
     rules.need("template", len(told.template) <= MAX_TEMPLATE, f"is longer than {MAX_TEMPLATE} characters")
     made = NodeType(
         name=told.name,
@@ -197,6 +206,7 @@ def _node_type_of(data: bytes) -> tuple[NodeType, tuple[Problem, ...]]:
         start_params=_pairs(rules, "start_params", told.start_params),
         is_spot=told.is_spot,
         template=told.template,
+        hosts_per_replica=told.hosts_per_replica or 1,
     )
     return made, tuple(map(Problem.of, rules.problems))
 
@@ -215,6 +225,8 @@ def observation_from(told: pb.Observation, now: float) -> InstanceObservation:
     rules.need("phase", told.phase in PHASES, f"{told.phase} is no phase")
     is_trouble = told.trouble == pb.TROUBLE_UNSPECIFIED or told.trouble in TROUBLES
     rules.need("trouble", is_trouble, f"{told.trouble} is no trouble")
+    rules.need("replica_id", not told.replica_id or is_instance_id(told.replica_id), f"{told.replica_id[:64]!r} is no replica's")
+    rules.natural("replica_host", told.replica_host)
     observed_at = _at(rules, "observed_at", told.observed_at) if told.HasField("observed_at") else now
     seen = InstanceObservation(
         instance_id=told.instance_id,
@@ -227,6 +239,8 @@ def observation_from(told: pb.Observation, now: float) -> InstanceObservation:
         made_as=node_type_from(rules, "made_as", told.made_as) if told.HasField("made_as") else None,
         trouble=TROUBLES.get(told.trouble),
         ends_at=_at(rules, "ends_at", told.ends_at) if told.HasField("ends_at") else None,
+        replica=told.replica_id,
+        host=told.replica_host if told.replica_id else 0,
     )
     rules.need("made_as.name", seen.made_as is None or seen.made_as.name == seen.node_type, "is not node_type")
     if rules.problems:

@@ -66,7 +66,7 @@ class PluginExecutor:
         made = convert.outgoing(spec)
         await self._ready(spec.cluster)
         ledger = self._ledger(spec.cluster)
-        ledger.launching(spec.instance_id)
+        ledger.launching(spec)
         try:
             external_id = await self._launches.call(spec.cluster, spec.instance_id, made)
         except RayscalerError as error:

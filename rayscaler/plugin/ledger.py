@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from rayscaler.errors import BrokenPlugin
+from rayscaler.executor.base import LaunchSpec
 from rayscaler.model.instance import InstanceObservation, Phase
 
 DOUBTS = 5
@@ -17,13 +18,13 @@ class Ledger:
     peer: str
     external_ids: dict[str, str] = field(default_factory=dict)
     promised: dict[str, int] = field(default_factory=dict)
-    asked: set[str] = field(default_factory=set)
-    """Ids that were to be launched here, or stood in the first list: no others can be there."""
+    asked: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """Ids that were to be launched here, or stood in the first list: no others can be there; each with its replica, and which host of it it is."""
     has_first_list: bool = False
 
-    def launching(self, instance_id: str) -> None:
+    def launching(self, spec: LaunchSpec) -> None:
         """Note that an instance is asked for."""
-        self.asked.add(instance_id)
+        self.asked[spec.instance_id] = (spec.replica, spec.host)
 
     def launched(self, instance_id: str, external_id: str) -> None:
         """Note that an instance is said to be begun; raises BrokenPlugin for another external id than before."""
@@ -34,19 +35,25 @@ class Ledger:
 
     def refused(self, instance_id: str) -> None:
         """Note that an instance was surely not begun."""
-        self.asked.discard(instance_id)
+        self.asked.pop(instance_id, None)
 
     def ending(self, instance_id: str) -> None:
         """Note that an instance may be gone from now on without being seen."""
         self.promised.pop(instance_id, None)
 
     def seen(self, seen: InstanceObservation) -> InstanceObservation:
-        """Note what is told of an instance; return it, marked if nobody ever asked for it. Raises BrokenPlugin for another external id."""
+        """Note what is told of an instance; return it, marked if nobody ever asked for it. Raises BrokenPlugin for another external id or replica."""
         self._same(seen.instance_id, seen.external_id)
+        told = (seen.replica, seen.host)
+        if self.asked.get(seen.instance_id, told) != told:
+            (was, which), (now, host) = self.asked[seen.instance_id], told
+            raise BrokenPlugin(
+                f"{self.peer}: X55: {seen.instance_id} was host {which} of {was or 'none'}, and is host {host} of {now or 'none'}"
+            )
         self.promised.pop(seen.instance_id, None)
         if seen.phase is Phase.GONE:
             self.external_ids.pop(seen.instance_id, None)
-            self.asked.discard(seen.instance_id)
+            self.asked.pop(seen.instance_id, None)
         elif self.has_first_list and seen.instance_id not in self.asked:
             return replace(seen, detail=f"X21: nobody here has asked for it. {seen.detail}")
         return seen
@@ -54,11 +61,11 @@ class Ledger:
     def listed(self, present: Iterable[InstanceObservation]) -> list[InstanceObservation]:
         """Note a whole list; return it, marked as by `seen`."""
         found = [self.seen(each) for each in present]
-        ids = {each.instance_id for each in found}
+        ids = {each.instance_id: (each.replica, each.host) for each in found}
         ended = [key for key in self.external_ids if key not in ids and key not in self.promised]
         for key in ended:
             del self.external_ids[key]
-        self.asked.difference_update(ended)
+            self.asked.pop(key, None)
         if not self.has_first_list:
             self.has_first_list = True
             self.asked |= ids

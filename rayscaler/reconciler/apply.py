@@ -11,6 +11,7 @@ from rayscaler.model.demand import Snapshot
 from rayscaler.model.instance import Instance, InstanceStatus, Reason, Trouble
 from rayscaler.model.node import NodeStatus
 from rayscaler.model.plan import Drain, Launch, Plan
+from rayscaler.model.replicas import places
 from rayscaler.model.state import Expectation
 from rayscaler.reconciler import floor, misfit, unfinished, writing
 from rayscaler.reconciler.calls import Calls
@@ -87,11 +88,11 @@ def _is_leaving(instance: Instance) -> bool:
 
 def _launch(launches: tuple[Launch, ...], batch: int, memory: Memory, *, calls: Calls, head_address: str, now: float) -> None:
     limits = deadlines(memory)
-    for index, launch in enumerate(launches):
+    for place, launch in zip(places(launches, memory.config), launches, strict=True):
         node_type = memory.config.node_type(launch.node_type)
         if node_type is None:
             raise KeyError(launch.node_type)
-        instance_id = unfinished.instance_name(memory, launch.node_type, batch, index)
+        instance_id, replica, host = unfinished.host_of(memory.config, launch.node_type, batch, place)
         instance = Instance(
             instance_id=instance_id,
             node_type=launch.node_type,
@@ -102,10 +103,12 @@ def _launch(launches: tuple[Launch, ...], batch: int, memory: Memory, *, calls: 
             reason=launch.reason,
             detail=launch.detail,
             made_as=node_type,
+            replica=replica,
+            host=host,
         )
         until = now + limits.unscheduled_s
         memory.request(instance, Expectation(instance_id, launch.node_type, until, launch.reserves, launch.gangs))
-        calls.launch(LaunchSpec(memory.config.name, instance_id, node_type, head_address))
+        calls.launch(LaunchSpec(memory.config.name, instance_id, node_type, head_address, replica, host))
 
 
 def _asked(drain: Drain, now: float) -> AskedDrain:

@@ -13,6 +13,7 @@ import structlog
 from rayscaler.errors import InsufficientCapacity, RayscalerError
 from rayscaler.lifecycle import backoff, observe
 from rayscaler.lifecycle.table import Fact, can, move
+from rayscaler.model import replicas
 from rayscaler.model.command import AskedDrain, FailedLaunch, ReplayCommand, TellCommand
 from rayscaler.model.demand import CommandResult, Constraint, DemandReport, Outcome, Snapshot
 from rayscaler.model.explanation import Explanation, MixExplanation
@@ -357,12 +358,18 @@ class Memory:
     def _joined(self, instance: Instance, now: float) -> None:
         expectation = self.expectations.get(instance.instance_id)
         if expectation is not None:  # one that was adopted says nothing of launches now
-            self.backoffs.pop(instance.node_type, None)
+            if self._has_whole_replica(instance):
+                self.backoffs.pop(instance.node_type, None)
             # Its demand stays in the snapshot for a while after it has landed there.
             self.expectations[instance.instance_id] = replace(expectation, until=now + self.timings.usage_lag_s)
         asked = next((each for each in self.drains.values() if each.command.ray_node_id == instance.ray_node_id), None)
         if asked is not None:  # by an earlier life of the service
             self._leaves(asked, now)
+
+    def _has_whole_replica(self, instance: Instance) -> bool:
+        """Whether all hosts of its replica have joined: where some are refused, the type is not well though others come."""
+        hosts = [each for each in self.live() if each.replica == instance.replica and each.status is InstanceStatus.RUNNING]
+        return not instance.replica or not replicas.lacking(self.config, hosts)
 
     def _leaves(self, asked: AskedDrain, now: float) -> None:
         instance = self.instances[asked.instance_id]

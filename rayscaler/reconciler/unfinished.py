@@ -17,7 +17,9 @@ import structlog
 from rayscaler.errors import Unavailable
 from rayscaler.executor.base import LaunchSpec
 from rayscaler.model.instance import Instance, InstanceStatus, Reason
+from rayscaler.model.nodetype import ClusterConfig
 from rayscaler.model.plan import Plan
+from rayscaler.model.replicas import Place, hosts_of, place_of, places
 from rayscaler.model.state import Expectation
 from rayscaler.reconciler.calls import Calls
 from rayscaler.reconciler.memory import Memory
@@ -30,9 +32,16 @@ MOST_OPEN = 256
 """Batches open at once: an executor that has not answered so many will not answer the next one, and the record stays small."""
 
 
-def instance_name(memory: Memory, node_type: str, batch: int, index: int) -> str:
-    """Return the instance id of the launch at `index` of a plan that is the cluster's `batch`-th with launches."""
-    return f"{memory.config.name}-{node_type}-{batch}-{index}"
+def instance_names(config: ClusterConfig, plan: Plan, batch: int) -> list[str]:
+    """Return the instance ids of a plan's launches."""
+    found = zip(places(plan.launches, config), plan.launches, strict=True)
+    return [host_of(config, launch.node_type, batch, place)[0] for place, launch in found]
+
+
+def host_of(config: ClusterConfig, node_type: str, batch: int, place: Place) -> tuple[str, str, int]:
+    """Return instance id, replica and host of a launch in the cluster's `batch`-th plan with launches: the same for whoever asks again."""
+    begin = f"{config.name}-{node_type}-{batch}"
+    return f"{begin}-{place.number}", "" if place.replica is None else f"{begin}-r{place.replica}", place.host
 
 
 def opened(memory: Memory, plan: Plan, batch: int) -> tuple[OpenBatch, ...]:
@@ -43,8 +52,8 @@ def opened(memory: Memory, plan: Plan, batch: int) -> tuple[OpenBatch, ...]:
         if instance.status is InstanceStatus.REQUESTED and instance.instance_id not in ends:
             _, of_batch, its_index = instance.instance_id.rsplit("-", 2)
             indices[int(of_batch), instance.node_type].append(int(its_index))
-    for index, launch in enumerate(plan.launches):
-        indices[batch, launch.node_type].append(index)
+    for place, launch in zip(places(plan.launches, memory.config), plan.launches, strict=True):
+        indices[batch, launch.node_type].append(place.number)
     ranges: dict[int, list[tuple[str, int, int]]] = defaultdict(list)
     for (its_batch, node_type), found in sorted(indices.items()):
         ranges[its_batch] += [(node_type, first, count) for first, count in _runs(sorted(found))]
@@ -61,7 +70,8 @@ def finish(memory: Memory, calls: Calls, head_address: str, now: float) -> None:
     # Somebody may have deleted the record: no name that is in use is given again.
     memory.record = replace(memory.record, batch=max([memory.record.batch, *map(_batch_of, memory.instances)]))
     for node_type_name, batch, index in _each(left):
-        instance_id = instance_name(memory, node_type_name, batch, index)
+        place = place_of(index, hosts_of(memory.config, node_type_name))
+        instance_id, replica, host = host_of(memory.config, node_type_name, batch, place)
         if instance_id in memory.instances:
             continue
         node_type = memory.config.node_type(node_type_name)
@@ -78,9 +88,11 @@ def finish(memory: Memory, calls: Calls, head_address: str, now: float) -> None:
             phase_since=now,
             reason=Reason.DEMAND,
             detail="asked for in an earlier life of the service, which did not learn what became of it",
+            replica=replica,
+            host=host,
         )
         memory.request(instance, Expectation(instance_id, node_type_name, now + deadlines(memory).unscheduled_s))
-        calls.launch(LaunchSpec(memory.config.name, instance_id, node_type, head_address), is_again=True)
+        calls.launch(LaunchSpec(memory.config.name, instance_id, node_type, head_address, replica, host), is_again=True)
 
 
 def _batch_of(instance_id: str) -> int:

@@ -36,4 +36,6 @@ def _weight(instance: Instance) -> tuple[object, ...]:
         instance.trouble,
         instance.stuck_since,
         instance.ends_at,
+        instance.replica,
+        instance.host,
     )

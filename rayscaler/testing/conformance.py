@@ -132,6 +132,26 @@ async def list_after_a_restart_tells_the_same(harness: Harness) -> None:
         await _end(executor, second, harness)
 
 
+async def hosts_of_a_replica_are_told_as_such(harness: Harness) -> None:
+    """Check that replica and host are part of a spec, and are told by watch and list, also after a restart."""
+    alone = harness.spec("alone")
+    node_type = replace(alone.node_type, hosts_per_replica=2)
+    hosts = [replace(harness.spec(f"host-{host}"), node_type=node_type, replica="replica", host=host) for host in range(2)]
+    async with _executor(harness) as executor:
+        watch = executor.watch(alone.cluster)
+        for each in hosts:
+            await executor.launch(each)
+            seen = await _reach(watch, each.instance_id, Phase.REGISTERING, harness)
+            _require((seen.replica, seen.host) == (each.replica, each.host), f"watch tells {seen} of {each}")
+        await executor.launch(alone)
+        await _raises(executor.launch(replace(hosts[0], host=1)), Conflict, "another host under a known id")
+    async with _executor(harness) as executor:
+        told = {each.instance_id: (each.replica, each.host) for each in await executor.list(alone.cluster)}
+        _require(told == {"host-0": ("replica", 0), "host-1": ("replica", 1), "alone": ("", 0)}, f"after a restart it tells {told}")
+        for each in (*hosts, alone):
+            await _end(executor, each, harness)
+
+
 async def watch_sees_what_list_sees(harness: Harness) -> None:
     """Check that each change of phase is told, in order, and the last one told is the one listed."""
     async with _executor(harness) as executor:
@@ -200,6 +220,7 @@ CASES: tuple[Case, ...] = (
     terminate_twice_is_fine,
     terminate_of_an_unknown_one_is_fine,
     list_after_a_restart_tells_the_same,
+    hosts_of_a_replica_are_told_as_such,
     watch_sees_what_list_sees,
     every_watcher_sees_everything,
     a_death_from_outside_is_told,

@@ -111,6 +111,8 @@ class FakeMachines:
             observed_at=self.clock.now(),
             error=error or (held.error if held else machine.ends_why),
             made_as=spec.node_type,
+            replica=spec.replica,
+            host=spec.host,
             trouble=held.trouble if held else None,
             ends_at=machine.ends_at,
         )

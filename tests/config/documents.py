@@ -47,12 +47,15 @@ HEADS = mapping({}, resources=RESOURCES, env=ENV, template=TEMPLATES).flatmap(
 def node_types(draw, name: str) -> dict[str, Any]:
     fields = mapping(
         {"name": st.just(name)}, resources=RESOURCES, labels=LABELS, cost=COSTS, costFactor=COSTS, priority=st.integers(-5, 5), spot=st.booleans(),
-        hostsPerReplica=st.just(1), headroom=FEW, idleTimeout=TIMEOUTS, startParams=FLAGS, env=ENV, template=TEMPLATES,
+        headroom=FEW, idleTimeout=TIMEOUTS, startParams=FLAGS, env=ENV, template=TEMPLATES,
         updatePolicy=st.sampled_from(["OnDelete", "Rolling", "Recreate"]),
     )  # fmt: skip
     least = draw(mapping({}, minWorkers=FEW))
     most = draw(st.sampled_from([{}, {"maxWorkers": None}, {"maxWorkers": (least.get("minWorkers") or 0) + draw(FEW)}]))
-    return {**draw(fields), **least, **most}
+    found = {**draw(fields), **least, **most}
+    hosts = draw(st.sampled_from([None, None, 1, 2, 4]))
+    whole = {key: found[key] * (hosts or 1) for key in ("minWorkers", "maxWorkers", "headroom") if found.get(key) is not None}
+    return {**found, **({"hostsPerReplica": hosts} if hosts else {}), **whole}
 
 
 @st.composite

@@ -214,7 +214,7 @@ class FakeApi:
             options = await request.json()
             if options.get("preconditions", {}).get("uid") not in (None, store[name]["metadata"]["uid"]):
                 return _status(409, "Conflict", "the UID in the precondition does not match")
-            await self._delete(name)
+            await (self._delete(name) if plural == "pods" else self.drop(name, plural=plural))
             return web.json_response({})
         return await self._patch(request, store[name]) if verb == "patch" else web.json_response(store[name])
 

@@ -62,6 +62,15 @@ def worker(template, **fields):
     return pods.worker(spec(template, **fields), namespace="ml", entry="demo-rejoin-0", owner=OWNER)
 
 
+def host(template, number=1, replica="demo-gpu-a100-3-0", **fields):
+    one = replace(spec(template, hosts_per_replica=4, **fields), replica=replica, host=number)
+    return pods.worker(one, namespace="ml", entry="demo-rejoin-0", owner=OWNER, replica_index=2)
+
+
+def environment(pod) -> dict[str, str | None]:
+    return {each["name"]: each.get("value") for each in ray_of(pod)["env"]}
+
+
 def ray_of(pod):
     return next(each for each in pod["spec"]["containers"] if each["name"] in ("ray-worker", "main"))
 
@@ -78,13 +87,44 @@ def ray_of(pod):
     ],
 )
 def test_a_pod_is_its_template_with_what_is_ours(name, template, fields):
-    made = worker(template, **fields)
+    golden(name, worker(template, **fields))
+
+
+def golden(name, made):
     made["metadata"]["annotations"] = {key: value if len(value) < 100 else "…" for key, value in made["metadata"]["annotations"].items()}
     made["metadata"]["annotations"]["rayscaler.io/spec-hash"] = "…"
     path = GOLDEN / f"{name}.yaml"
     assert yaml.safe_load(path.read_text()) == made, "if that is meant, write:\n" + yaml.safe_dump(
         made, sort_keys=False, allow_unicode=True
     )
+
+
+def test_cd16_a_host_of_a_replica_says_which_it_is_and_has_a_name_that_the_others_know():
+    golden("host", host(PLAIN))
+    names = environment(host(PLAIN))["RAYSCALER_HOST_NAMES"].split(",")
+    made = [host(PLAIN, number) for number in range(4)]
+    assert names == [f"{each['spec']['hostname']}.{each['spec']['subdomain']}" for each in made]
+    assert {each["spec"]["subdomain"] for each in made} == {"demo-headless"}
+
+
+def test_cd16_names_of_hosts_are_names_and_labels_however_long_the_replicas_is():
+    long = f"demo-{'x' * 52}-12345-12345"
+    made, other = host(PLAIN, 3, replica=long), host(PLAIN, 3, replica=f"{long[:-1]}6")
+    labels = made["metadata"]["labels"]
+    assert max(map(len, [made["spec"]["hostname"], *labels.values()])) <= 63
+    assert made["spec"]["hostname"] == f"{labels['ray.io/worker-group-replica-name']}-3" != other["spec"]["hostname"]
+    assert made["metadata"]["annotations"]["rayscaler.io/replica"] == long
+    with pytest.raises(InvalidRequest, match="replica: 'A/b'"):
+        host(PLAIN, replica="A/b")
+
+
+def test_cd16_a_templates_own_variables_can_be_made_of_a_hosts():
+    mine = [{"name": "TPU_WORKER_HOSTNAMES", "value": "$(RAYSCALER_HOST_NAMES)"}, {"name": "RAYSCALER_REPLICA", "value": "no"}]
+    pod = host({"spec": {"hostname": "no", "subdomain": "no", "containers": [{"name": "main", "image": "ray", "env": mine}]}})
+    names = [each["name"] for each in ray_of(pod)["env"]]
+    assert names.index("RAYSCALER_HOST_NAMES") < names.index("TPU_WORKER_HOSTNAMES")  # Kubernetes looks only at those before
+    assert environment(pod)["RAYSCALER_REPLICA"] == "demo-gpu-a100-3-0"
+    assert pod["spec"]["hostname"] == "demo-gpu-a100-3-0-1"
 
 
 def test_2b_10_machines_under_pods_are_left_alone_unless_the_template_says_otherwise():

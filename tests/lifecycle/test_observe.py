@@ -260,3 +260,12 @@ def test_a_refused_drain_leads_back_to_running_and_the_next_one_waits():
 def test_a_late_word_on_a_drain_changes_nothing(status, accepted):
     before = instance(status)
     assert observe.drain_result(before, accepted=accepted, detail="", now=NOW, retry_after_s=5) is before
+
+
+def test_an_instance_found_at_the_executor_is_the_host_that_it_was_launched_as():
+    told = replace(seen(Phase.STARTING), replica="c-slice-3-r1", host=2)
+    adopted = observe.observation(None, told, NOW)
+    assert (adopted.replica, adopted.host) == ("c-slice-3-r1", 2)
+    assert observe.observation(instance(S.REQUESTED), told, NOW).host == 2
+    known = replace(instance(S.ALLOCATED), replica="c-slice-3-r0", host=1)
+    assert observe.observation(known, replace(told, replica="", host=0), NOW).host == 1  # an executor that does not tell takes nothing away

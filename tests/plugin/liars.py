@@ -95,6 +95,11 @@ class ForgesLines(Edited):
         page.observations[0].external_id = "vm\n2026-01-01 [error] forged"
 
 
+class OtherReplica(Edited):
+    def edit(self, page):
+        page.observations[0].replica_id, page.observations[0].replica_host = "r", 1
+
+
 class NoBookmark(Edited):
     def edit(self, page):
         page.bookmark = ""

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+from dataclasses import replace
 
 import pytest
 from google.protobuf.message import DecodeError
@@ -36,13 +37,27 @@ NODE_TYPES = st.builds(
     start_params=PAIRS,
     is_spot=st.booleans(),
     template=st.text(st.characters(codec="utf-8"), max_size=50),
+    hosts_per_replica=st.integers(1, 8),
 )
-SPECS = st.builds(LaunchSpec, cluster=NAMES, instance_id=IDS, node_type=NODE_TYPES, head_address=NAMES)
+SPECS = st.builds(LaunchSpec, cluster=NAMES, instance_id=IDS, node_type=NODE_TYPES, head_address=NAMES) | st.builds(
+    lambda spec, replica, host: replace(spec, replica=replica, host=host % spec.node_type.hosts_per_replica),
+    st.builds(LaunchSpec, cluster=NAMES, instance_id=IDS, node_type=NODE_TYPES, head_address=NAMES),
+    IDS,
+    st.integers(0, 7),
+)
+
+
+def sent(spec: LaunchSpec) -> pb.LaunchSpec:
+    """Return the message of a spec without how Ray is started, which not every amount here can be."""
+    made = pb.LaunchSpec(instance_id=spec.instance_id, node_type=convert.node_type(spec.node_type), head_address=spec.head_address)
+    if spec.replica:
+        made.replica_id, made.replica_host, made.replica_size = spec.replica, spec.host, spec.node_type.hosts_per_replica
+    return made
 
 
 @st.composite
 def observations(draw) -> InstanceObservation:
-    made_as = draw(st.none() | NODE_TYPES)
+    made_as, replica = draw(st.none() | NODE_TYPES), draw(st.just("") | IDS)
     text = st.text(st.characters(codec="utf-8"), max_size=50)
     return InstanceObservation(
         instance_id=draw(IDS),
@@ -55,14 +70,15 @@ def observations(draw) -> InstanceObservation:
         made_as=made_as,
         trouble=draw(st.none() | st.sampled_from(Trouble)),
         ends_at=draw(st.none() | TIMES),
+        replica=replica,
+        host=draw(st.integers(0, 1 << 31 - 1)) if replica else 0,
     )
 
 
 @given(SPECS)
 def test_a_spec_arrives_as_it_was_sent(spec):
-    made = pb.LaunchSpec(instance_id=spec.instance_id, node_type=convert.node_type(spec.node_type), head_address=spec.head_address)
     rules = Rules()
-    found = convert.spec_from(rules, "spec", spec.cluster, pb.LaunchSpec.FromString(made.SerializeToString()))
+    found = convert.spec_from(rules, "spec", spec.cluster, pb.LaunchSpec.FromString(sent(spec).SerializeToString()))
     assert (found, rules.problems) == (spec, [])
     assert spec_hash(found) == spec_hash(spec)
 
@@ -74,6 +90,37 @@ def test_an_observation_arrives_as_it_was_made(seen):
     assert found.ends_at is seen.ends_at is None or found.ends_at == pytest.approx(seen.ends_at, abs=1e-6)
     assert found.observed_at == pytest.approx(seen.observed_at, abs=1e-6)
     assert found == InstanceObservation(**{**vars(seen), "observed_at": found.observed_at, "ends_at": found.ends_at})
+
+
+def test_cd16_a_host_of_a_replica_is_sent_as_one_and_knows_it():
+    node_type = NodeType("slice", Resources.of(TPU=4), hosts_per_replica=4)
+    host = LaunchSpec("c", "c-slice-1-2", node_type, "h:1", replica="c-slice-1-r0", host=2)
+    made, alone = convert.launch_spec(host), convert.launch_spec(replace(host, replica="", host=0))
+    assert (made.replica_id, made.replica_host, made.replica_size, made.node_type.hosts_per_replica) == ("c-slice-1-r0", 2, 4, 4)
+    assert {key: value for key, value in made.ray_start.env.items() if key not in alone.ray_start.env} == {
+        "RAYSCALER_REPLICA": "c-slice-1-r0",
+        "RAYSCALER_HOST_INDEX": "2",
+        "RAYSCALER_HOSTS": "4",
+    }
+    assert (alone.replica_id, alone.replica_host, alone.replica_size) == ("", 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"replica_host": 4}, "spec.replica_host: 4 is not from 0 to 3"),
+        ({"replica_host": -1}, "spec.replica_host: -1 is not from 0 to 3"),
+        ({"replica_size": 8}, "spec.replica_size: must be that of its node type, 4"),
+        ({"replica_id": "a/b"}, "spec.replica_id: must be letters, digits, '-', '_' and '.', at most 128"),
+    ],
+)
+def test_x55_a_host_that_its_replica_does_not_have_is_refused(change, problem):
+    made = sent(LaunchSpec("c", "c-slice-1-2", NodeType("slice", Resources(), hosts_per_replica=4), "h:1", replica="r", host=2))
+    for field, value in change.items():
+        setattr(made, field, value)
+    rules = Rules()
+    convert.spec_from(rules, "spec", "c", made)
+    assert rules.problems == [problem]
 
 
 @st.composite
@@ -120,12 +167,7 @@ def test_of_any_bytes_comes_an_observation_or_a_named_refusal(data):
     named_refusal(pb.Observation, data, lambda told: convert.observation(convert.observation_from(told, now=100.0)))
 
 
-@given(
-    st.binary(max_size=200)
-    | bent(
-        SPECS.map(lambda spec: pb.LaunchSpec(instance_id=spec.instance_id, node_type=convert.node_type(spec.node_type), head_address="h:1"))
-    )
-)
+@given(st.binary(max_size=200) | bent(SPECS.map(sent)))
 def test_of_any_bytes_comes_a_spec_or_a_named_refusal(data):
     named_refusal(pb.LaunchSpec, data, spec_or_refusal)
 

@@ -47,6 +47,7 @@ async def test_an_instance_that_nobody_asked_for_says_so(short_path):
         (liars.UnknownPhase, "X24: observation of 'a'"),
         (liars.NoExternalId, "X24: observation of 'a'"),
         (liars.ForgesLines, "X24: observation of 'a'"),
+        (liars.OtherReplica, "X55: a was host 0 of none, and is host 1 of r"),
         (liars.NoBookmark, "X23: the bookmark of a page is missing"),
         (liars.PagesInACircle, "X22: its pages have no end"),
     ],

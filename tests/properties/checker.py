@@ -10,6 +10,7 @@ from rayscaler.model.demand import Bundle, Gang, Strategy
 from rayscaler.model.instance import IN_FLIGHT, LAUNCHING, STANDING, Reason
 from rayscaler.model.plan import Infeasible, Plan
 from rayscaler.model.state import ClusterState
+from tests.properties import wholes
 from tests.properties.ends import ends
 from tests.properties.headroom import wrongly_ready
 from tests.properties.spending import is_too_dear, overspent
@@ -23,6 +24,7 @@ def check(state: ClusterState, plan: Plan) -> list[str]:
         *_counts(world),
         *_gangs(world),
         *_limits(world),
+        *wholes.parts(state, plan),
         *overspent(world),
         *wrongly_ready(world),
         *ends(world),
@@ -122,13 +124,14 @@ def _limits(world: World) -> list[str]:
         if 0 <= limit < world.live[name] + count:
             wrong.append(f"{world.live[name] + count} of {name}, there may be {limit}")
         own = [each for each in state.backoffs if each.node_type == name]
-        if any(each.until > state.now or _launches(world, name) > each.probe for each in own):
+        more = world.types[name].hosts_per_replica - 1  # where one may be launched, a replica may
+        if any(each.until > state.now or _launches(world, name) > each.probe + more for each in own):
             wrong.append(f"{name} is launched though backed off")
         of_demand = [each for each in world.plan.launches if each.node_type == name and each.reason is Reason.DEMAND]
-        if state.config.upscaling_speed is not None and of_demand and _launches(world, name) > _speed_limit(world, name):
+        if state.config.upscaling_speed is not None and of_demand and _launches(world, name) > _speed_limit(world, name) + more:
             wrong.append(f"{name} is launched faster than the upscaling speed")
     reasons = {each.reason for each in world.plan.launches}
-    allowed = {None: reasons, Reason.NO_REPORT: {Reason.MIN_WORKERS}}.get(state.no_launch, set())
+    allowed = {None: reasons, Reason.NO_REPORT: {Reason.MIN_WORKERS, Reason.REPLICA}}.get(state.no_launch, set())
     return wrong if reasons <= allowed else [*wrong, f"launches for {reasons} though {state.no_launch}"]
 
 
@@ -143,7 +146,7 @@ def _reserves(world: World) -> list[str]:
             wrong.append(f"launch {index} reserves {reserved}, gets {placed[f'new:{index}']}")
         if set(launch.gangs) != {each.gang_id for each in launch.reserves if each.gang_id}:
             wrong.append(f"launch {index} names other gangs than it reserves for")
-        if launch.reason not in (Reason.MIN_WORKERS, Reason.HELD, Reason.HEADROOM) and not reserved:
+        if launch.reason not in (Reason.MIN_WORKERS, Reason.HELD, Reason.HEADROOM, Reason.REPLICA) and not reserved:
             wrong.append(f"launch {index} is for nothing")
     return wrong
 
@@ -214,12 +217,13 @@ def _false_wait(world: World, each: Infeasible) -> list[str]:
 
 
 def _binds(world: World, reason: Reason, name: str, more: int) -> bool:
+    more += world.types[name].hosts_per_replica
     if reason is Reason.MAX_WORKERS:
-        return most_workers(world.state.config) <= len(world.instances) + len(world.plan.launches) + more
+        return most_workers(world.state.config) < len(world.instances) + len(world.plan.launches) + more
     if reason is Reason.MAX_WORKERS_OF_TYPE:
-        return 0 <= world.types[name].max_workers <= world.live[name] + world.launched[name] + more
+        return 0 <= world.types[name].max_workers < world.live[name] + world.launched[name] + more
     if reason is Reason.SPEND_LIMIT:
-        return is_too_dear(world, name, max(more, 1))
+        return is_too_dear(world, name, more)
     if reason is Reason.BACKED_OFF:
         return any(each.node_type == name for each in world.state.backoffs)
     if reason is Reason.UPSCALING_SPEED:

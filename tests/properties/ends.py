@@ -4,6 +4,7 @@ from collections import Counter
 
 from rayscaler.model.instance import IN_FLIGHT, InstanceStatus, Reason
 from rayscaler.model.node import NodeStatus
+from tests.properties import wholes
 from tests.properties.world import World, fits, label_ok
 
 SOFT = (Reason.IDLE, Reason.CONSOLIDATED, Reason.UNNEEDED)
@@ -121,10 +122,11 @@ def _minimum_breaches(world: World, ended: set[str]) -> list[str]:
         soft = {each.instance_id for each in (*world.plan.drains, *world.plan.terminations) if each.reason in SOFT}
         is_rolling = node_type.update_policy == "Rolling"
         rolled = {each.instance_id for each in world.plan.drains if each.reason is Reason.OUTDATED} & set(before) if is_rolling else set()
+        at_a_time = max([1, *(wholes.size(world.state, [world.instances[each]]) for each in rolled if world.instances[each].replica)])
         joined = [each for each in before if world.instances[each].status is InstanceStatus.RUNNING]
         least = max(node_type.min_workers, dict(world.state.held).get(name, 0))
         if soft & set(before) and len(after) + world.launched[name] < least:
             wrong.append(f"{name} falls below its minimum or hold")
-        if rolled and len(set(joined) - rolled) < min(least, len(joined)) - 1:
+        if rolled and len(set(joined) - rolled) < min(least, len(joined)) - at_a_time:
             wrong.append(f"{name} is replaced by more than one at a time below its minimum or hold")
     return wrong

@@ -69,8 +69,9 @@ maxima = st.sampled_from([UNLIMITED, UNLIMITED, 0, 1, 2, 3, 5])
 
 @st.composite
 def node_types(draw, name: str, costs=(None, 0.5, 2.0), device=""):
-    minimum = draw(st.sampled_from([0, 0, 0, 1, 2]))
-    maximum = draw(maxima)
+    hosts = draw(st.sampled_from([1, 1, 1, 2, 3]))
+    minimum = draw(st.sampled_from([0, 0, 0, 1, 2])) * hosts
+    maximum = draw(maxima.map(lambda each: each if each == UNLIMITED else each * hosts))
     return NodeType(
         name,
         draw(resources(least=1, device=device)),
@@ -79,7 +80,8 @@ def node_types(draw, name: str, costs=(None, 0.5, 2.0), device=""):
         max_workers=maximum,
         cost=draw(st.sampled_from(costs)),
         cost_factor=draw(st.sampled_from([1.0, 1.0, 1.0, 1.5, 0.5])),
-        headroom=draw(st.sampled_from([0, 0, 0, 1, 2])),
+        headroom=draw(st.sampled_from([0, 0, 0, 1, 2])) * hosts,
+        hosts_per_replica=hosts,
         priority=draw(st.sampled_from([0, 0, 1])),
         idle_timeout_s=draw(st.sampled_from([None, 10.0, NEVER])),
         update_policy=draw(st.sampled_from([UpdatePolicy.ROLLING, *UpdatePolicy])),
@@ -140,15 +142,25 @@ def makes(draw, known: NodeType):
 
 @st.composite
 def fleets(draw, config: ClusterConfig):
-    """Instances of all statuses with their rows, and now and then one of a type that is gone."""
-    instances, found = [], []
+    """Instances of all statuses with their rows, and now and then one of a type that is gone. Hosts of a replica mostly stand alike."""
+    instances, found, open_replicas = [], [], {}
     names = [each.name for each in config.node_types] + ["dodo"]
     for i in range(draw(st.integers(0, 6))):
         node_type = draw(st.sampled_from(names))
         known = config.node_type(node_type)
         status = draw(st.sampled_from([*[InstanceStatus.RUNNING] * 4, *list(InstanceStatus)]))
-        has_node = status in (InstanceStatus.RUNNING, InstanceStatus.DRAINING, InstanceStatus.TERMINATING)
         made_as = draw(makes(known)) if known else None
+        requested_at = draw(st.sampled_from([1.0, 2.0, 3.0]))
+        replica, host = "", 0
+        if known and known.hosts_per_replica > 1:
+            mates = open_replicas.setdefault(node_type, [])
+            if len(mates) == known.hosts_per_replica:
+                mates.clear()
+            host, replica = len(mates), mates[0].replica if mates else f"r{i}"
+            if mates:
+                made_as, requested_at = mates[0].made_as, mates[0].requested_at
+                status = draw(st.sampled_from([*[mates[0].status] * 4, status]))
+        has_node = status in (InstanceStatus.RUNNING, InstanceStatus.DRAINING, InstanceStatus.TERMINATING)
         dead = has_node and draw(st.sampled_from([False] * 5 + [True]))
         instances.append(
             Instance(
@@ -156,7 +168,7 @@ def fleets(draw, config: ClusterConfig):
                 node_type,
                 status,
                 0.0,
-                requested_at=draw(st.sampled_from([1.0, 2.0, 3.0])),
+                requested_at=requested_at,
                 ray_node_id=f"n{i}" if has_node else "",
                 node_dead_since=NOW - draw(st.sampled_from([1.0, 50.0])) if dead else None,
                 drain_not_before=draw(st.sampled_from([0.0, 0.0, NOW + 5])),
@@ -165,8 +177,13 @@ def fleets(draw, config: ClusterConfig):
                 stuck_since=draw(st.sampled_from([None, None, NOW - 1]))
                 if status in (InstanceStatus.REQUESTED, InstanceStatus.ALLOCATED)
                 else None,
+                drain_accepted=status is InstanceStatus.DRAINING and draw(st.booleans()),
+                replica=replica,
+                host=host,
             )
         )
+        if replica:
+            open_replicas[node_type].append(instances[-1])
         if has_node and draw(st.sampled_from([True] * 6 + [False])):
             live = draw(st.sampled_from([NodeStatus.RUNNING, NodeStatus.IDLE, NodeStatus.IDLE, NodeStatus.DRAINING]))
             made = made_as or known

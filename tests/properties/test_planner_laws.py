@@ -30,9 +30,16 @@ def carried_out(state: ClusterState, found: Plan) -> ClusterState:
     for each in state.instances:
         status = InstanceStatus.TERMINATING if each.instance_id in ended else InstanceStatus.DRAINING
         instances.append(replace(each, status=status) if each.instance_id in ended | drained else each)
+    numbers: Counter[str] = Counter()
     for index, launch in enumerate(found.launches):
         name = f"c-{launch.node_type}-9-{index}"
-        instances.append(Instance(name, launch.node_type, InstanceStatus.REQUESTED, NOW, requested_at=NOW))
+        made = Instance(name, launch.node_type, InstanceStatus.REQUESTED, NOW, requested_at=NOW)
+        hosts = state.config.node_type(launch.node_type).hosts_per_replica
+        if hosts > 1:
+            number = numbers[launch.node_type]
+            made = replace(made, replica=f"c-{launch.node_type}-9-r{number // hosts}", host=number % hosts)
+        numbers[launch.node_type] += 1
+        instances.append(made)
         expectations.append(Expectation(name, launch.node_type, NOW + 60, launch.reserves, launch.gangs))
     since = dict(state.unneeded_since)
     return replace(

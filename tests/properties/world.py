@@ -9,7 +9,7 @@ from rayscaler.model.nodetype import NodeType
 from rayscaler.model.plan import Plan
 from rayscaler.model.resources import UNIT, Resources
 from rayscaler.model.state import ClusterState
-from tests.properties import devices
+from tests.properties import devices, wholes
 
 
 class World:
@@ -26,6 +26,7 @@ class World:
         self.labels: dict[str, dict[str, str]] = {}
         self.dynamic: dict[str, tuple[str, ...]] = defaultdict(tuple)
         known = {each.instance_id for each in state.instances}
+        broken = wholes.broken(state)
         for row in state.nodes:
             if row.status not in (NodeStatus.RUNNING, NodeStatus.IDLE) or row.is_draining:
                 continue
@@ -34,6 +35,8 @@ class World:
                 name = f"head:{row.ray_node_id}"
             elif instance is not None:
                 if instance.status is not InstanceStatus.RUNNING or instance.ray_node_id != row.ray_node_id or instance.ends_at is not None:
+                    continue
+                if instance.instance_id in broken:
                     continue
                 name = instance.instance_id
             elif row.instance_id in known or (row.instance_id and row.node_type in self.types):
@@ -47,6 +50,7 @@ class World:
                 and instance.stuck_since is None
                 and instance.ends_at is None
                 and instance.node_type in self.types
+                and instance.instance_id not in broken
             ):
                 self._add_of_type(instance.instance_id, instance.made_as or self.types[instance.node_type])
         for index, launch in enumerate(plan.launches):
@@ -54,7 +58,10 @@ class World:
 
     def _add_of_type(self, name: str, found: NodeType) -> None:
         now = self.types[found.name]
-        is_now = all(getattr(found, each) == getattr(now, each) for each in ("resources", "labels", "env", "start_params", "is_spot"))
+        is_now = all(
+            getattr(found, each) == getattr(now, each)
+            for each in ("resources", "labels", "env", "start_params", "is_spot", "hosts_per_replica")
+        )
         total = self.brings(found.name) if is_now else dict(found.resources)
         self._add(name, total, total, found.node_labels(), ())
 
@@ -88,7 +95,10 @@ class World:
         made, now = instance.made_as, self.types.get(instance.node_type)
         if made is None or now is None:
             return False
-        return any(getattr(made, name) != getattr(now, name) for name in ("resources", "labels", "env", "start_params", "is_spot"))
+        return any(
+            getattr(made, name) != getattr(now, name)
+            for name in ("resources", "labels", "env", "start_params", "is_spot", "hosts_per_replica")
+        )
 
 
 def most_workers(config):

@@ -33,6 +33,8 @@ DECIDED = {
     "trouble": Trouble.UNSCHEDULABLE,
     "stuck_since": 2.0,
     "ends_at": 9.0,
+    "replica": "demo-small-1-r0",
+    "host": 1,
 }
 
 

@@ -56,6 +56,8 @@ def instance(given: dict) -> Instance:
         ends_why="spot notice" if "endsIn" in given else "",
         stuck_since=NOW - given["stuckFor"] if "stuckFor" in given else None,
         made_as=NodeType(given["type"], resources(given["launchedWith"])) if "launchedWith" in given else None,
+        replica=given.get("replica", ""),
+        host=given.get("host", 0),
     )
 
 

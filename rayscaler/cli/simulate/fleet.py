@@ -14,6 +14,7 @@ from rayscaler.model.demand import Bundle, Demand
 from rayscaler.model.instance import Instance, InstanceStatus, Reason
 from rayscaler.model.nodetype import NEVER, ClusterConfig
 from rayscaler.model.plan import Launch, Plan
+from rayscaler.model.replicas import places
 from rayscaler.model.state import ClusterState, Expectation
 from rayscaler.reconciler import peaks
 from rayscaler.reconciler.state import LATE_S
@@ -47,7 +48,7 @@ class Fleet:
         self._expectations: dict[str, Expectation] = {}
         self._unneeded_since: dict[str, float] = {}
         self._peaks: peaks.Known = {}
-        self._number = count()
+        self._number, self._batch = count(), count()
         self._costs = {each.name: each.cost or 0.0 for each in config.node_types}
         if config.head.resources:
             self.nodes[HEAD] = Node(HEAD, HEAD, config.head.resources, {}, next(self._number), now, is_head=True, units=config.device_names)
@@ -92,15 +93,26 @@ class Fleet:
             self.end_if_drained(node, now)
         if any(each.reason is Reason.CONSOLIDATED for each in plan.drains):
             self._peaks = {}
-        for launch in plan.launches:
-            yield self._launch(launch, now)
+        batch = next(self._batch)
+        for place, launch in zip(places(plan.launches, self._config), plan.launches, strict=True):
+            replica = "" if place.replica is None else f"{launch.node_type}-{batch}-r{place.replica}"
+            yield self._launch(launch, replica, place.host, now)
 
-    def _launch(self, launch: Launch, now: float) -> tuple[float, str]:
+    def _launch(self, launch: Launch, replica: str, host: int, now: float) -> tuple[float, str]:
         name = f"{launch.node_type}-{next(self._number):06}"
         made_as = self._config.node_type(launch.node_type)
         joins_at = now + self._assumed.start_up_s[launch.node_type]
         self._instances[name] = Instance(
-            name, launch.node_type, InstanceStatus.REQUESTED, now, requested_at=now, phase_since=now, reason=launch.reason, made_as=made_as
+            name,
+            launch.node_type,
+            InstanceStatus.REQUESTED,
+            now,
+            requested_at=now,
+            phase_since=now,
+            reason=launch.reason,
+            made_as=made_as,
+            replica=replica,
+            host=host,
         )
         self._expectations[name] = Expectation(name, launch.node_type, joins_at, launch.reserves, launch.gangs)
         self.cost_per_hour += self._costs[launch.node_type]

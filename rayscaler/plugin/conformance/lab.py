@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,12 @@ class Lab:
     def spec(self, instance_id: str = "") -> pb.LaunchSpec:
         """Return a spec as rayscaler makes it; always the same for the same id."""
         return convert.launch_spec(LaunchSpec(self.cluster, instance_id or self.new_id(), self.node_type, self.head_address))
+
+    def hosts(self, count: int) -> list[pb.LaunchSpec]:
+        """Return the specs of all hosts of a replica that was not used yet, as rayscaler makes them."""
+        node_type, replica = replace(self.node_type, hosts_per_replica=count), self.new_id()
+        specs = [LaunchSpec(self.cluster, self.new_id(), node_type, self.head_address, replica, host) for host in range(count)]
+        return [convert.launch_spec(each) for each in specs]
 
     def request(self, *specs: pb.LaunchSpec, cluster: str | None = None) -> pb.LaunchRequest:
         """Return a request for them."""

@@ -69,12 +69,17 @@ def _other_head(spec: pb.LaunchSpec) -> None:
     spec.head_address = "192.0.2.77:6399"
 
 
+def _in_a_replica(spec: pb.LaunchSpec) -> None:
+    spec.replica_id, spec.replica_size = f"{spec.instance_id}-r", 1
+
+
 OTHERS: dict[str, Callable[[pb.LaunchSpec], object]] = {
     "other resources": lambda spec: spec.node_type.resources.update({"CPU": spec.node_type.resources.get("CPU", 0) + 10_000}),
     "another label": lambda spec: spec.node_type.labels.update({"conformance": "other"}),
     "another environment": lambda spec: spec.node_type.env.update({"CONFORMANCE": "other"}),
     "another start parameter": lambda spec: spec.node_type.start_params.update({"conformance": "other"}),
     "another head": _other_head,
+    "a replica": _in_a_replica,
 }
 """What makes a spec another one."""
 
@@ -117,6 +122,10 @@ async def a_bad_spec_is_refused_by_itself(lab: Lab) -> None:
         reason = reason_of(results.get(bad))
         need("X13", reason == "INVALID_REQUEST", f"the instance_id {bad[:40]!r} is answered with {reason or 'success'}")
         need("X10", not reason_of(results.get(good.instance_id)), f"beside it a good spec is answered with {results.get(good.instance_id)}")
+    wrong, *_ = lab.hosts(1)
+    wrong.replica_host = 1
+    reason = reason_of((await lab.launch(lab.request(wrong))).get(wrong.instance_id))
+    need("X55", reason == "INVALID_REQUEST", f"host 1 of a replica of one is answered with {reason or 'success'}")
     there = list(await lab.listed())
     need("X10", there == [good.instance_id], f"after specs that were refused List tells {there}")
 
@@ -194,7 +203,7 @@ CHECKS = (
     Check(another_spec_is_a_conflict, ("X7",), instances=1),
     Check(knows_what_is_no_part_of_a_spec, ("X4", "X7"), instances=1),
     Check(external_ids_differ, ("X9",), instances=2),
-    Check(a_bad_spec_is_refused_by_itself, ("X10", "X13"), instances=2),
+    Check(a_bad_spec_is_refused_by_itself, ("X10", "X13", "X55"), instances=2),
     Check(a_bad_call_is_refused_whole, ("X13",), instances=1),
     Check(no_call_goes_without_a_cluster, ("X13",)),
     Check(is_listed_when_launch_answers, ("X11",), instances=1),

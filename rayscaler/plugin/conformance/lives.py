@@ -10,8 +10,9 @@ from rayscaler.plugin.conformance.check import Breach, Check, Skipped, Want
 from rayscaler.plugin.conformance.identity import asked
 from rayscaler.plugin.conformance.lab import Lab, Refused
 from rayscaler.plugin.conformance.limits import secret
-from rayscaler.plugin.conformance.need import listed_as, need, reason_of
+from rayscaler.plugin.conformance.need import listed_as, need, reason_of, told_as_launched
 from rayscaler.plugin.conformance.subject import Command, How
+from rayscaler.plugin.conformance.told import HOSTS
 
 KILL_AFTER_S = (0.0, 0.005, 0.05)
 """After the beginning of a Launch."""
@@ -63,6 +64,14 @@ async def knows_its_specs_after_a_crash(lab: Lab) -> None:
     other.head_address = "192.0.2.77:6399"
     reason = reason_of((await lab.launch(lab.request(other))).get(spec.instance_id))
     need("X8", reason == "CONFLICT", f"after a crash another spec is answered with {reason or 'success'}")
+
+
+async def knows_its_replicas_after_a_crash(lab: Lab) -> None:
+    """After SIGKILL hosts are told with their replica as before."""
+    specs = lab.hosts(HOSTS)
+    await lab.begin(*specs)
+    await lab.subject.restart(How.KILL)
+    told_as_launched(specs, (await lab.listed()).values(), "List, after a crash,")
 
 
 async def an_end_goes_on_after_a_crash(lab: Lab) -> None:
@@ -143,6 +152,7 @@ CHECKS = (
     Check(ends_with_sigterm, ("X47",), want=Want.STARTED),
     Check(instances_live_on, ("X1", "X47"), instances=1, want=Want.RESTART),
     Check(knows_its_specs_after_a_crash, ("X8", "X21"), instances=1, want=Want.RESTART),
+    Check(knows_its_replicas_after_a_crash, ("X8", "X55"), instances=HOSTS, want=Want.RESTART),
     Check(an_end_goes_on_after_a_crash, ("X18",), instances=1, want=Want.RESTART),
     Check(a_crash_in_a_launch_loses_nothing, ("X8", "X11"), instances=1, want=Want.RESTART),
     Check(an_old_bookmark_is_refused_or_kept, ("X31",), instances=1, want=Want.RESTART),

@@ -1,7 +1,7 @@
 """Small words that checks are written in."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 
 import grpc
 
@@ -47,3 +47,13 @@ async def listed_as(lab: Lab, rule: str, expected: dict[str, str], cluster: str 
     """Demand that exactly these are listed, with these external ids."""
     found = {key: each.external_id for key, each in (await lab.listed(cluster)).items()}
     need(rule, found == expected, f"List tells {found or 'nothing'}, Launch told {expected or 'nothing'}")
+
+
+def told_as_launched(specs: Iterable[pb.LaunchSpec], told: Iterable[pb.Observation], where: str) -> None:
+    """Demand that whatever is told of these is told as the host of the replica that it was launched as."""
+    asked = {each.instance_id: each for each in specs}
+    for seen in told:
+        spec = asked.get(seen.instance_id)
+        if spec is not None:
+            was, now = (f"host {each.replica_host} of {each.replica_id or 'no replica'}" for each in (spec, seen))
+            need("X55", was == now, f"{seen.instance_id} was launched as {was}, and {where} tells {now}")

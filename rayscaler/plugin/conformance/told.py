@@ -7,8 +7,11 @@ from rayscaler.api.executor.v1 import executor_pb2 as pb
 from rayscaler.plugin.conformance.check import Check
 from rayscaler.plugin.conformance.lab import Lab, Told
 from rayscaler.plugin.conformance.limits import secret
-from rayscaler.plugin.conformance.need import need
+from rayscaler.plugin.conformance.need import need, told_as_launched
 from rayscaler.rules import is_sayable
+
+HOSTS = 2
+"""Of a replica."""
 
 
 async def observations_are_whole(lab: Lab) -> None:
@@ -59,6 +62,18 @@ async def names_are_bounded(lab: Lab) -> None:
         need("X38", secret(lab) not in seen.detail + seen.error, f"{seen.instance_id} tells a secret")
 
 
+async def hosts_are_told_with_their_replica(lab: Lab) -> None:
+    """List and Watch tell the replica and the host as they were launched, and none for what is no part of one."""
+    alone, specs = lab.spec(), lab.hosts(HOSTS)
+    async with lab.watch() as watch:
+        await lab.begin(*specs)
+        await lab.begin(alone)
+        told_as_launched((alone, *specs), (await lab.listed()).values(), "List")
+        for each in (alone, *specs):
+            await watch.phase(each.instance_id, pb.PHASE_UNSCHEDULED, lab.patience.change_s)
+    told_as_launched((alone, *specs), (each.observation for each in watch.messages), "Watch")
+
+
 async def _one_life(lab: Lab) -> pb.LaunchSpec:
     """Have an instance live and end while it is watched and listed, so that there is something told."""
     spec = lab.spec()
@@ -85,5 +100,6 @@ CHECKS = (
     Check(observations_are_whole, ("X24",), instances=1),
     Check(phases_do_not_go_back, ("X25",), instances=1),
     Check(external_ids_never_change, ("X9",), instances=1),
+    Check(hosts_are_told_with_their_replica, ("X55",), instances=HOSTS + 1),
     Check(names_are_bounded, ("X38", "X41"), instances=1),
 )

@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 
+from rayscaler.model import replicas
 from rayscaler.model.demand import Reserve
 from rayscaler.model.explanation import Because, NodeExplanation
 from rayscaler.model.instance import ENDED, Instance, InstanceStatus, Reason
@@ -160,10 +161,22 @@ def _idle(scene: Scene, living: list[Instance], rows: Mapping[str, RayNode | Non
             found[each.instance_id] = (Reason.OUTDATED, TURN[policy], until)
         else:
             free[each.node_type].append((idle_until, each.instance_id))
+    _keep_replicas(living, free, found)
     staying = Counter(each.node_type for each in living if each.status is InstanceStatus.RUNNING)
     for node_type, waiting in free.items():
         found.update(_of_type(scene, node_type, sorted(waiting), staying[node_type]))
     return found
+
+
+def _keep_replicas(living: list[Instance], free: dict[str, list[tuple[float, str]]], found: dict[str, Kept]) -> None:
+    """Move hosts that stay only since others of their replica do from those that are free to what is found."""
+    names = {instance_id for waiting in free.values() for _, instance_id in waiting}
+    for unit in replicas.units(living):
+        kept = {each.instance_id for each in unit if each.instance_id in names}
+        if kept and len(kept) < len(unit):
+            text = f"idle; others of replica {unit[0].replica} are not, and its {len(unit)} hosts go together"
+            found.update(dict.fromkeys(kept, (Reason.REPLICA, text, None)))
+            free[unit[0].node_type] = [each for each in free[unit[0].node_type] if each[1] not in kept]
 
 
 def _needed(scene: Scene, use: Reason) -> Kept:

@@ -1,7 +1,7 @@
 """What is done about each shape that waits, or why not: on nodes that are there, on the way, refused for now or for ever."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from rayscaler.model.demand import Bundle, Gang
@@ -13,7 +13,7 @@ from rayscaler.reconciler import backlog
 from rayscaler.reconciler.explain import floor
 from rayscaler.reconciler.explain.scene import Scene, shape_key
 from rayscaler.reconciler.state import seen_at
-from rayscaler.reconciler.unfinished import instance_name
+from rayscaler.reconciler.unfinished import instance_names
 
 Key = tuple[DemandKind, Bundle | str]
 """Kind, and the bundle or a gang's id."""
@@ -42,9 +42,10 @@ def _tallies(scene: Scene) -> dict[Key, _Tally]:
     for each in scene.plan.infeasible:
         gang_or_bundle = each.what.gang_id if isinstance(each.what, Gang) else each.what
         tallies[_key(gang_or_bundle, is_gang=isinstance(each.what, Gang), is_constraint=each.is_constraint)].refused.append(each)
+    names = instance_names(scene.state.config, scene.plan, scene.memory.record.batch)
     for place in scene.plan.placements:
         tally = tallies[_key(place.gang_id or place.bundle, is_gang=bool(place.gang_id), is_constraint=place.is_constraint)]
-        _count(tally, place.node, _carrier(scene, place.node), place.count)
+        _count(tally, place.node, _carrier(scene, names, place.node), place.count)
     return tallies
 
 
@@ -52,11 +53,10 @@ def _key(what: Bundle | str, *, is_gang: bool, is_constraint: bool) -> Key:
     return (DemandKind.GANG if is_gang else DemandKind.CONSTRAINT if is_constraint else DemandKind.TASKS, what)
 
 
-def _carrier(scene: Scene, node: str) -> Instance | None:
-    """Return the instance that `node` of a placement names; of a launch, the instance that it has become."""
+def _carrier(scene: Scene, names: Sequence[str], node: str) -> Instance | None:
+    """Return the instance that `node` of a placement names; of a launch, the instance that it has become, by their `names`."""
     if node.startswith("new:"):
-        index = int(node.removeprefix("new:"))
-        node = instance_name(scene.memory, scene.plan.launches[index].node_type, scene.memory.record.batch, index)
+        node = names[int(node.removeprefix("new:"))]
     return scene.memory.instances.get(node)
 
 

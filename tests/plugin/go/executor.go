@@ -108,7 +108,12 @@ func (e *executor) launch(cluster string, spec *executorv1.LaunchSpec) *executor
 	if !name.MatchString(spec.InstanceId) || spec.NodeType.GetName() == "" || spec.HeadAddress == "" {
 		return refused("INVALID_REQUEST", "instance_id, node_type.name or head_address is not one")
 	}
-	same := &executorv1.LaunchSpec{NodeType: proto.Clone(spec.NodeType).(*executorv1.NodeType), HeadAddress: spec.HeadAddress}
+	if spec.ReplicaId != "" && (spec.ReplicaHost < 0 || spec.ReplicaHost >= spec.ReplicaSize) {
+		return refused("INVALID_REQUEST", fmt.Sprintf("replica_host %d is not from 0 to %d", spec.ReplicaHost, spec.ReplicaSize-1))
+	}
+	same := &executorv1.LaunchSpec{
+		NodeType: proto.Clone(spec.NodeType).(*executorv1.NodeType), HeadAddress: spec.HeadAddress, ReplicaId: spec.ReplicaId, ReplicaHost: spec.ReplicaHost,
+	}
 	same.NodeType.ProtoReflect().SetUnknown(nil) // what a newer caller adds makes no other spec
 	text, err := proto.MarshalOptions{Deterministic: true}.Marshal(same)
 	if err != nil {
@@ -124,10 +129,12 @@ func (e *executor) launch(cluster string, spec *executorv1.LaunchSpec) *executor
 	if known == nil {
 		e.externals++
 		known = &instance{spec: text, shown: &executorv1.Observation{
-			InstanceId: spec.InstanceId,
-			NodeType:   spec.NodeType.Name,
-			ExternalId: fmt.Sprintf("fake-%s-%d", e.life, e.externals),
-			MadeAs:     spec.NodeType,
+			InstanceId:  spec.InstanceId,
+			NodeType:    spec.NodeType.Name,
+			ExternalId:  fmt.Sprintf("fake-%s-%d", e.life, e.externals),
+			MadeAs:      spec.NodeType,
+			ReplicaId:   spec.ReplicaId,
+			ReplicaHost: spec.ReplicaHost,
 		}}
 		e.clusters[cluster][spec.InstanceId] = known
 		e.tell(cluster, known, executorv1.Phase_PHASE_REGISTERING, "")

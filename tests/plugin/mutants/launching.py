@@ -8,7 +8,7 @@ from rayscaler.api.executor.v1 import executor_pb2 as pb
 from rayscaler.errors import InvalidRequest
 from rayscaler.model.instance import Phase
 from rayscaler.plugin.service import ExecutorService
-from tests.plugin.mutants.honest import SLOW_S, Mutant, Row, ToldOtherwise, row
+from tests.plugin.mutants.honest import SLOW_S, Edited, Mutant, Row, ToldOtherwise, row
 
 
 class EachResultTwice(Mutant):
@@ -147,6 +147,20 @@ class ExternalIdsOfALife(ToldOtherwise):
         return f"vm-{instance_id}-{self.life}"
 
 
+class TellsNoReplica(Edited):
+    def edit(self, seen, cluster):
+        seen.ClearField("replica_id")
+        seen.ClearField("replica_host")
+
+
+class CountsHostsFromZeroAgain(Edited):
+    """Knows after a restart which replica a host is of, and not which host it is."""
+
+    def edit(self, seen, cluster):
+        if self.life:
+            seen.ClearField("replica_host")
+
+
 class AnyName(Mutant):
     """Answers success for an instance_id that none can have."""
 
@@ -248,6 +262,13 @@ ROWS: tuple[Row, ...] = (
     row(LosesInstances, "instances-live-on", "knows-its-specs-after-a-crash", why="both list after a restart"),
     row(OneExternalId, "external-ids-differ"),
     row(ExternalIdsOfALife, "instances-live-on", "knows-its-specs-after-a-crash", why="both compare external ids of two lives"),
+    row(
+        TellsNoReplica,
+        "hosts-are-told-with-their-replica",
+        "knows-its-replicas-after-a-crash",
+        why="both compare what is told with what was launched",
+    ),
+    row(CountsHostsFromZeroAgain, "knows-its-replicas-after-a-crash"),
     row(AnyName, "a-bad-spec-is-refused-by-itself"),
     row(OneBadSpoilsAll, "a-bad-spec-is-refused-by-itself"),
     row(LeavesWhatFailed, "a-bad-spec-is-refused-by-itself"),

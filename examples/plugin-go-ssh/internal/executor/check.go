@@ -65,8 +65,8 @@ func checkSpec(spec *executorv1.LaunchSpec) []*executorv1.Problem {
 	if len(spec.RayStart.GetArgv()) == 0 {
 		say("ray_start.argv", "", "is missing")
 	}
-	if spec.ReplicaId != "" || spec.ReplicaSize != 0 {
-		say("replica_id", spec.ReplicaId, "replicas are no capability of this plugin")
+	if spec.ReplicaId != "" && (spec.ReplicaHost < 0 || spec.ReplicaHost >= spec.ReplicaSize) {
+		say("replica_host", fmt.Sprint(spec.ReplicaHost), fmt.Sprintf("must be from 0 to %d", spec.ReplicaSize-1))
 	}
 	return problems
 }

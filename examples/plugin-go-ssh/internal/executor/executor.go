@@ -281,7 +281,9 @@ func order(cluster string, spec *executorv1.LaunchSpec, supervisor string, kept 
 
 // keep makes what is kept with a worker: what tells its spec from another one. How Ray is started is no part of it.
 func keep(spec *executorv1.LaunchSpec) ([]byte, error) {
-	return protojson.Marshal(&executorv1.LaunchSpec{InstanceId: spec.InstanceId, NodeType: spec.NodeType, HeadAddress: spec.HeadAddress})
+	return protojson.Marshal(&executorv1.LaunchSpec{
+		InstanceId: spec.InstanceId, NodeType: spec.NodeType, HeadAddress: spec.HeadAddress, ReplicaId: spec.ReplicaId, ReplicaHost: spec.ReplicaHost,
+	})
 }
 
 // isSame says whether two kept specs are the same, whatever wrote them.

@@ -124,7 +124,7 @@ func observation(on *fleet.Machine, view *machine.View, lastSeen string) *execut
 	return &executorv1.Observation{
 		InstanceId: view.InstanceID, NodeType: spec.GetNodeType().GetName(), ExternalId: externalID(on, view.InstanceID),
 		Phase: executorv1.Phase(executorv1.Phase_value["PHASE_"+view.Phase]), Detail: fmt.Sprintf("machine %s: %s", on.Name, detail),
-		Error: view.Error, MadeAs: spec.GetNodeType(), ObservedAt: timestamppb.New(time.Now()),
+		Error: view.Error, MadeAs: spec.GetNodeType(), ObservedAt: timestamppb.New(time.Now()), ReplicaId: spec.ReplicaId, ReplicaHost: spec.ReplicaHost,
 	}
 }
 

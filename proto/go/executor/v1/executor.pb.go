@@ -42,7 +42,7 @@ const (
 	Capability_CAPABILITY_RESIZE Capability = 2
 	// Serves GetOffers.
 	Capability_CAPABILITY_OFFERS Capability = 3
-	// Launches replicas of several hosts, all of them or none.
+	// Launches all hosts of a replica or none, where they stand in one call.
 	Capability_CAPABILITY_REPLICAS Capability = 4
 	// Serves Suspend and Resume.
 	Capability_CAPABILITY_SUSPEND Capability = 5
@@ -238,9 +238,11 @@ type NodeType struct {
 	IsSpot bool `protobuf:"varint,6,opt,name=is_spot,json=isSpot,proto3" json:"is_spot,omitempty"`
 	// OPTIONAL. What the definition says in the node type's `template`, as JSON: a pod template for whoever makes pods, otherwise what the plugin says
 	// it is. Empty: the definition says nothing.
-	Template      string `protobuf:"bytes,7,opt,name=template,proto3" json:"template,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Template string `protobuf:"bytes,7,opt,name=template,proto3" json:"template,omitempty"`
+	// OPTIONAL. How many nodes of the type come and go together, as hosts of one replica; 0 and 1: each comes and goes by itself.
+	HostsPerReplica int32 `protobuf:"varint,8,opt,name=hosts_per_replica,json=hostsPerReplica,proto3" json:"hosts_per_replica,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *NodeType) Reset() {
@@ -322,6 +324,13 @@ func (x *NodeType) GetTemplate() string {
 	return ""
 }
 
+func (x *NodeType) GetHostsPerReplica() int32 {
+	if x != nil {
+		return x.HostsPerReplica
+	}
+	return 0
+}
+
 // How Ray is started on an instance: made from the rest of its spec, for a plugin that runs commands. It is no part of what makes a spec
 // the same or another one, and another version of rayscaler may spell it otherwise.
 type RayStart struct {
@@ -398,10 +407,13 @@ type LaunchSpec struct {
 	HeadAddress string `protobuf:"bytes,3,opt,name=head_address,json=headAddress,proto3" json:"head_address,omitempty"`
 	// REQUIRED. How to start Ray there.
 	RayStart *RayStart `protobuf:"bytes,4,opt,name=ray_start,json=rayStart,proto3" json:"ray_start,omitempty"`
-	// OPTIONAL. The replica it is a host of; empty: it is no part of one. CAPABILITY_REPLICAS.
+	// OPTIONAL. The replica it is a host of: the same for all hosts that come and go together, never used again, and a name as instance_id is. Empty: it
+	// comes and goes by itself.
 	ReplicaId string `protobuf:"bytes,5,opt,name=replica_id,json=replicaId,proto3" json:"replica_id,omitempty"`
-	// OPTIONAL. How many hosts the replica has: that many specs of the call carry its id, and all of them are launched or none. 0: no replica.
-	ReplicaSize   int32 `protobuf:"varint,6,opt,name=replica_size,json=replicaSize,proto3" json:"replica_size,omitempty"`
+	// OPTIONAL. How many hosts the replica has, as its node type says. 0: no replica.
+	ReplicaSize int32 `protobuf:"varint,6,opt,name=replica_size,json=replicaSize,proto3" json:"replica_size,omitempty"`
+	// OPTIONAL. Which of the replica's hosts it is, from 0 on.
+	ReplicaHost   int32 `protobuf:"varint,7,opt,name=replica_host,json=replicaHost,proto3" json:"replica_host,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -474,6 +486,13 @@ func (x *LaunchSpec) GetReplicaId() string {
 func (x *LaunchSpec) GetReplicaSize() int32 {
 	if x != nil {
 		return x.ReplicaSize
+	}
+	return 0
+}
+
+func (x *LaunchSpec) GetReplicaHost() int32 {
+	if x != nil {
+		return x.ReplicaHost
 	}
 	return 0
 }
@@ -629,10 +648,12 @@ type Observation struct {
 	Trouble Trouble `protobuf:"varint,9,opt,name=trouble,proto3,enum=rayscaler.api.executor.v1.Trouble" json:"trouble,omitempty"`
 	// OPTIONAL. When somebody else will end it, if that was announced; `error` or `detail` says why. Absent: nobody said so.
 	EndsAt *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=ends_at,json=endsAt,proto3" json:"ends_at,omitempty"`
-	// OPTIONAL. The replica it is a host of.
+	// OPTIONAL. The replica that it was launched as a host of; REQUIRED where there is one.
 	ReplicaId string `protobuf:"bytes,11,opt,name=replica_id,json=replicaId,proto3" json:"replica_id,omitempty"`
 	// OPTIONAL. Whether it is suspended; only Resume brings it back.
-	IsSuspended   bool `protobuf:"varint,12,opt,name=is_suspended,json=isSuspended,proto3" json:"is_suspended,omitempty"`
+	IsSuspended bool `protobuf:"varint,12,opt,name=is_suspended,json=isSuspended,proto3" json:"is_suspended,omitempty"`
+	// OPTIONAL. Which of the replica's hosts it was launched as.
+	ReplicaHost   int32 `protobuf:"varint,13,opt,name=replica_host,json=replicaHost,proto3" json:"replica_host,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -749,6 +770,13 @@ func (x *Observation) GetIsSuspended() bool {
 		return x.IsSuspended
 	}
 	return false
+}
+
+func (x *Observation) GetReplicaHost() int32 {
+	if x != nil {
+		return x.ReplicaHost
+	}
+	return 0
 }
 
 // Asks who the plugin is.
@@ -2346,7 +2374,7 @@ var File_rayscaler_api_executor_v1_executor_proto protoreflect.FileDescriptor
 
 const file_rayscaler_api_executor_v1_executor_proto_rawDesc = "" +
 	"\n" +
-	"(rayscaler/api/executor/v1/executor.proto\x12\x19rayscaler.api.executor.v1\x1a google/protobuf/descriptor.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x84\x05\n" +
+	"(rayscaler/api/executor/v1/executor.proto\x12\x19rayscaler.api.executor.v1\x1a google/protobuf/descriptor.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb0\x05\n" +
 	"\bNodeType\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12P\n" +
 	"\tresources\x18\x02 \x03(\v22.rayscaler.api.executor.v1.NodeType.ResourcesEntryR\tresources\x12G\n" +
@@ -2354,7 +2382,8 @@ const file_rayscaler_api_executor_v1_executor_proto_rawDesc = "" +
 	"\x03env\x18\x04 \x03(\v2,.rayscaler.api.executor.v1.NodeType.EnvEntryB\x04\x88\xe7\x18\x01R\x03env\x12W\n" +
 	"\fstart_params\x18\x05 \x03(\v24.rayscaler.api.executor.v1.NodeType.StartParamsEntryR\vstartParams\x12\x17\n" +
 	"\ais_spot\x18\x06 \x01(\bR\x06isSpot\x12 \n" +
-	"\btemplate\x18\a \x01(\tB\x04\x88\xe7\x18\x01R\btemplate\x1a<\n" +
+	"\btemplate\x18\a \x01(\tB\x04\x88\xe7\x18\x01R\btemplate\x12*\n" +
+	"\x11hosts_per_replica\x18\b \x01(\x05R\x0fhostsPerReplica\x1a<\n" +
 	"\x0eResourcesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\x1a9\n" +
@@ -2373,17 +2402,18 @@ const file_rayscaler_api_executor_v1_executor_proto_rawDesc = "" +
 	"\rnot_inherited\x18\x03 \x03(\tR\fnotInherited\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa2\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb9\x02\n" +
 	"\n" +
 	"LaunchSpec\x12\x1f\n" +
 	"\vinstance_id\x18\x01 \x01(\tR\n" +
 	"instanceId\x12@\n" +
 	"\tnode_type\x18\x02 \x01(\v2#.rayscaler.api.executor.v1.NodeTypeR\bnodeType\x12!\n" +
 	"\fhead_address\x18\x03 \x01(\tR\vheadAddress\x12@\n" +
-	"\tray_start\x18\x04 \x01(\v2#.rayscaler.api.executor.v1.RayStartR\brayStart\x12#\n" +
+	"\tray_start\x18\x04 \x01(\v2#.rayscaler.api.executor.v1.RayStartR\brayStart\x12\x1d\n" +
 	"\n" +
-	"replica_id\x18\x05 \x01(\tB\x04\x90\xe7\x18\x01R\treplicaId\x12'\n" +
-	"\freplica_size\x18\x06 \x01(\x05B\x04\x90\xe7\x18\x01R\vreplicaSize\"G\n" +
+	"replica_id\x18\x05 \x01(\tR\treplicaId\x12!\n" +
+	"\freplica_size\x18\x06 \x01(\x05R\vreplicaSize\x12!\n" +
+	"\freplica_host\x18\a \x01(\x05R\vreplicaHost\"G\n" +
 	"\aProblem\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value\x12\x12\n" +
@@ -2391,7 +2421,7 @@ const file_rayscaler_api_executor_v1_executor_proto_rawDesc = "" +
 	"\x05Error\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12>\n" +
-	"\bproblems\x18\x03 \x03(\v2\".rayscaler.api.executor.v1.ProblemR\bproblems\"\x8e\x04\n" +
+	"\bproblems\x18\x03 \x03(\v2\".rayscaler.api.executor.v1.ProblemR\bproblems\"\xab\x04\n" +
 	"\vObservation\x12\x1f\n" +
 	"\vinstance_id\x18\x01 \x01(\tR\n" +
 	"instanceId\x12\x1b\n" +
@@ -2406,10 +2436,11 @@ const file_rayscaler_api_executor_v1_executor_proto_rawDesc = "" +
 	"\amade_as\x18\b \x01(\v2#.rayscaler.api.executor.v1.NodeTypeR\x06madeAs\x12<\n" +
 	"\atrouble\x18\t \x01(\x0e2\".rayscaler.api.executor.v1.TroubleR\atrouble\x123\n" +
 	"\aends_at\x18\n" +
-	" \x01(\v2\x1a.google.protobuf.TimestampR\x06endsAt\x12#\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\x06endsAt\x12\x1d\n" +
 	"\n" +
-	"replica_id\x18\v \x01(\tB\x04\x90\xe7\x18\x01R\treplicaId\x12'\n" +
-	"\fis_suspended\x18\f \x01(\bB\x04\x90\xe7\x18\x01R\visSuspended\"h\n" +
+	"replica_id\x18\v \x01(\tR\treplicaId\x12'\n" +
+	"\fis_suspended\x18\f \x01(\bB\x04\x90\xe7\x18\x01R\visSuspended\x12!\n" +
+	"\freplica_host\x18\r \x01(\x05R\vreplicaHost\"h\n" +
 	"\x0eGetInfoRequest\x12+\n" +
 	"\x11rayscaler_version\x18\x01 \x01(\tR\x10rayscalerVersion\x12)\n" +
 	"\x10protocol_version\x18\x02 \x01(\x05R\x0fprotocolVersion\"\xfd\x01\n" +

@@ -64,7 +64,7 @@ ALPHA_VALUE_FIELD_NUMBER: _ClassVar[int]
 alpha_value: _descriptor.FieldDescriptor
 
 class NodeType(_message.Message):
-    __slots__ = ("name", "resources", "labels", "env", "start_params", "is_spot", "template")
+    __slots__ = ("name", "resources", "labels", "env", "start_params", "is_spot", "template", "hosts_per_replica")
     class ResourcesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -100,6 +100,7 @@ class NodeType(_message.Message):
     START_PARAMS_FIELD_NUMBER: _ClassVar[int]
     IS_SPOT_FIELD_NUMBER: _ClassVar[int]
     TEMPLATE_FIELD_NUMBER: _ClassVar[int]
+    HOSTS_PER_REPLICA_FIELD_NUMBER: _ClassVar[int]
     name: str
     resources: _containers.ScalarMap[str, int]
     labels: _containers.ScalarMap[str, str]
@@ -107,7 +108,8 @@ class NodeType(_message.Message):
     start_params: _containers.ScalarMap[str, str]
     is_spot: bool
     template: str
-    def __init__(self, name: _Optional[str] = ..., resources: _Optional[_Mapping[str, int]] = ..., labels: _Optional[_Mapping[str, str]] = ..., env: _Optional[_Mapping[str, str]] = ..., start_params: _Optional[_Mapping[str, str]] = ..., is_spot: bool = ..., template: _Optional[str] = ...) -> None: ...
+    hosts_per_replica: int
+    def __init__(self, name: _Optional[str] = ..., resources: _Optional[_Mapping[str, int]] = ..., labels: _Optional[_Mapping[str, str]] = ..., env: _Optional[_Mapping[str, str]] = ..., start_params: _Optional[_Mapping[str, str]] = ..., is_spot: bool = ..., template: _Optional[str] = ..., hosts_per_replica: _Optional[int] = ...) -> None: ...
 
 class RayStart(_message.Message):
     __slots__ = ("argv", "env", "not_inherited")
@@ -127,20 +129,22 @@ class RayStart(_message.Message):
     def __init__(self, argv: _Optional[_Iterable[str]] = ..., env: _Optional[_Mapping[str, str]] = ..., not_inherited: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class LaunchSpec(_message.Message):
-    __slots__ = ("instance_id", "node_type", "head_address", "ray_start", "replica_id", "replica_size")
+    __slots__ = ("instance_id", "node_type", "head_address", "ray_start", "replica_id", "replica_size", "replica_host")
     INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
     NODE_TYPE_FIELD_NUMBER: _ClassVar[int]
     HEAD_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     RAY_START_FIELD_NUMBER: _ClassVar[int]
     REPLICA_ID_FIELD_NUMBER: _ClassVar[int]
     REPLICA_SIZE_FIELD_NUMBER: _ClassVar[int]
+    REPLICA_HOST_FIELD_NUMBER: _ClassVar[int]
     instance_id: str
     node_type: NodeType
     head_address: str
     ray_start: RayStart
     replica_id: str
     replica_size: int
-    def __init__(self, instance_id: _Optional[str] = ..., node_type: _Optional[_Union[NodeType, _Mapping]] = ..., head_address: _Optional[str] = ..., ray_start: _Optional[_Union[RayStart, _Mapping]] = ..., replica_id: _Optional[str] = ..., replica_size: _Optional[int] = ...) -> None: ...
+    replica_host: int
+    def __init__(self, instance_id: _Optional[str] = ..., node_type: _Optional[_Union[NodeType, _Mapping]] = ..., head_address: _Optional[str] = ..., ray_start: _Optional[_Union[RayStart, _Mapping]] = ..., replica_id: _Optional[str] = ..., replica_size: _Optional[int] = ..., replica_host: _Optional[int] = ...) -> None: ...
 
 class Problem(_message.Message):
     __slots__ = ("path", "value", "rule")
@@ -163,7 +167,7 @@ class Error(_message.Message):
     def __init__(self, reason: _Optional[str] = ..., message: _Optional[str] = ..., problems: _Optional[_Iterable[_Union[Problem, _Mapping]]] = ...) -> None: ...
 
 class Observation(_message.Message):
-    __slots__ = ("instance_id", "node_type", "external_id", "phase", "detail", "observed_at", "error", "made_as", "trouble", "ends_at", "replica_id", "is_suspended")
+    __slots__ = ("instance_id", "node_type", "external_id", "phase", "detail", "observed_at", "error", "made_as", "trouble", "ends_at", "replica_id", "is_suspended", "replica_host")
     INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
     NODE_TYPE_FIELD_NUMBER: _ClassVar[int]
     EXTERNAL_ID_FIELD_NUMBER: _ClassVar[int]
@@ -176,6 +180,7 @@ class Observation(_message.Message):
     ENDS_AT_FIELD_NUMBER: _ClassVar[int]
     REPLICA_ID_FIELD_NUMBER: _ClassVar[int]
     IS_SUSPENDED_FIELD_NUMBER: _ClassVar[int]
+    REPLICA_HOST_FIELD_NUMBER: _ClassVar[int]
     instance_id: str
     node_type: str
     external_id: str
@@ -188,7 +193,8 @@ class Observation(_message.Message):
     ends_at: _timestamp_pb2.Timestamp
     replica_id: str
     is_suspended: bool
-    def __init__(self, instance_id: _Optional[str] = ..., node_type: _Optional[str] = ..., external_id: _Optional[str] = ..., phase: _Optional[_Union[Phase, str]] = ..., detail: _Optional[str] = ..., observed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., error: _Optional[str] = ..., made_as: _Optional[_Union[NodeType, _Mapping]] = ..., trouble: _Optional[_Union[Trouble, str]] = ..., ends_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., replica_id: _Optional[str] = ..., is_suspended: bool = ...) -> None: ...
+    replica_host: int
+    def __init__(self, instance_id: _Optional[str] = ..., node_type: _Optional[str] = ..., external_id: _Optional[str] = ..., phase: _Optional[_Union[Phase, str]] = ..., detail: _Optional[str] = ..., observed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., error: _Optional[str] = ..., made_as: _Optional[_Union[NodeType, _Mapping]] = ..., trouble: _Optional[_Union[Trouble, str]] = ..., ends_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., replica_id: _Optional[str] = ..., is_suspended: bool = ..., replica_host: _Optional[int] = ...) -> None: ...
 
 class GetInfoRequest(_message.Message):
     __slots__ = ("rayscaler_version", "protocol_version")
