@@ -5,12 +5,24 @@ Any driver can name a resource as it likes: for one odd name the service must no
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from operator import attrgetter
 
 from rayscaler.api.gcs.v1 import gcs_pb2 as ray
 from rayscaler.api.head.v1 import head_pb2 as pb
-from rayscaler.model.demand import Bundle, Constraint, Demand, Gang, LabelCondition, LabelSelector, Operator, Snapshot, Strategy
+from rayscaler.model.demand import (
+    Bundle,
+    Constraint,
+    Demand,
+    Gang,
+    LabelCondition,
+    LabelSelector,
+    Operator,
+    Snapshot,
+    Strategy,
+    are_parts_mixed,
+)
 from rayscaler.model.node import DeathReason, NodeStatus, RayNode
 from rayscaler.model.raynames import GROUP_BYTES, HEAD_RESOURCE, INTERNAL_NAMESPACE, JOB_BYTES, SYNTHETIC_WITHIN, is_synthetic
 from rayscaler.model.resources import UNIT, Resources, from_float
@@ -146,8 +158,8 @@ class _Reader:
         requests = request.bundle_selectors[0].resource_requests if request.bundle_selectors else request.requests
         details = DETAILS.fullmatch(request.details)
         gang_id = details["id"] if details else request.details or "unnamed"
-        alike = Counter(each.SerializeToString(deterministic=True) for each in requests)  # hundreds of one shape, as a rule
-        shapes = {key: ray.ResourceRequest.FromString(key) for key in alike}
+        keys = [each.SerializeToString(deterministic=True) for each in requests]
+        shapes = {key: ray.ResourceRequest.FromString(key) for key in dict.fromkeys(keys)}  # one of hundreds, as a rule
         if (
             not requests
             or not is_sayable(gang_id)
@@ -155,13 +167,10 @@ class _Reader:
         ):
             return None
         self._rules.need(path, len(requests) <= MAX_GANG, f"{len(requests)} bundles are more than {MAX_GANG}")
-        counts: Counter[Bundle] = Counter()
-        for key, count in alike.items():
-            counts[self._bundle(path, shapes[key])] += count
         return Gang(
             gang_id,
             _strategy(details["strategy"] if details else "", requests[0]),
-            _sorted(counts),
+            _in_order(keys, {key: self._bundle(path, each) for key, each in shapes.items()}),
             is_rescheduling=details is not None and details["state"] == "RESCHEDULING",
             is_orphaned=self._is_orphaned(gang_id),
         )
@@ -184,6 +193,16 @@ def _selector(selector: ray.LabelSelector) -> LabelSelector:
         values = tuple(sorted(each.label_values)) if each.operator in _OPERATOR else ()
         conditions.append(LabelCondition(key, _OPERATOR.get(each.operator, Operator.IN), values))
     return LabelSelector(tuple(sorted(conditions)))
+
+
+def _in_order(keys: Sequence[bytes], bundles: Mapping[bytes, Bundle]) -> tuple[Demand, ...]:
+    """Return a gang's bundles, equal ones as one demand; where their order decides what has room, only neighbours, in Ray's order."""
+    if are_parts_mixed(bundles.values()):
+        return tuple(Demand(bundle, len(list(alike))) for bundle, alike in groupby(bundles[key] for key in keys))
+    counts: Counter[Bundle] = Counter()
+    for key, count in Counter(keys).items():
+        counts[bundles[key]] += count
+    return _sorted(counts)
 
 
 def _sorted(counts: Mapping[Bundle, int]) -> tuple[Demand, ...]:
