@@ -11,6 +11,7 @@ from rayscaler.model.instance import IN_FLIGHT, LAUNCHING, STANDING, Reason
 from rayscaler.model.plan import Infeasible, Plan
 from rayscaler.model.state import ClusterState
 from tests.properties.ends import ends
+from tests.properties.giving import fits_in_order, out_of_order
 from tests.properties.headroom import wrongly_ready
 from tests.properties.spending import is_too_dear, overspent
 from tests.properties.world import Rest, World, label_ok, lacking, most_workers
@@ -22,6 +23,7 @@ def check(state: ClusterState, plan: Plan) -> list[str]:
         *_rooms(world),
         *_counts(world),
         *_gangs(world),
+        *out_of_order(world),
         *_limits(world),
         *overspent(world),
         *wrongly_ready(world),
@@ -201,6 +203,8 @@ def _false_never(world: World, each: Infeasible) -> list[str]:
 
 def _false_wait(world: World, each: Infeasible) -> list[str]:
     homes = [_homes(world, group) for group in _wholes(each.what)]
+    if each.reason is Reason.BUNDLE_ORDER:
+        return _false_order(world, each.what)
     if each.reason is Reason.NODES_SMALLER:
         told = [_is_defined_so(world, group) and not types for group, (types, _) in zip(_wholes(each.what), homes, strict=True)]
         return [] if any(told) else [f"{each.what} waits for larger nodes, but {homes} hold it"]
@@ -211,6 +215,16 @@ def _false_wait(world: World, each: Infeasible) -> list[str]:
     more = each.what.size if isinstance(each.what, Gang) else 0
     types = {name for found, _ in homes for name in found}
     return [] if any(_binds(world, each.reason, name, more) for name in types) else [f"{each.what}: {each.reason} does not bind"]
+
+
+def _false_order(world: World, gang: Gang) -> list[str]:
+    """The order may be in the way only of what could lie on one node, and on none as Ray gives it out."""
+    together = _homes(world, tuple(each.bundle for each in gang.bundles for _ in range(each.count)))
+    if gang.strategy not in (Strategy.PACK, Strategy.STRICT_PACK) or not together[0]:
+        return [f"{gang} waits for its order, but no node would hold all of it"]
+    found = [name for name in together[0] if fits_in_order(gang, world.brings(name))]
+    found += [name for name in together[1] if fits_in_order(gang, world.total[name])]
+    return [f"{gang} waits for its order, but an empty node of {found} holds it so"] if found else []
 
 
 def _binds(world: World, reason: Reason, name: str, more: int) -> bool:
