@@ -10,14 +10,14 @@ pytestmark = pytest.mark.tier("ray")
 
 DRIVER = """
 from ray._raylet import GcsClient
-from ray.core.generated.autoscaler_pb2 import ClusterResourceState
+from ray.core.generated.autoscaler_pb2 import GetClusterResourceStateReply
 from ray.util.placement_group import placement_group, remove_placement_group
 
 gcs = GcsClient(address=ray.get_runtime_context().gcs_address)
 for parts in (7, 7, 2, 2), (7, 2, 7, 2), (2, 7, 2, 7), (2, 7, 7, 2), (7, 2, 2, 7), (2, 2, 7, 7):
     group = placement_group([{"GPU": part / 10} for part in parts], strategy="STRICT_PACK")
     made = group.wait(2.0)
-    state = ClusterResourceState.FromString(gcs.get_cluster_resource_state())
+    state = GetClusterResourceStateReply.FromString(gcs.get_cluster_resource_state()).cluster_resource_state
     waits = [[round(10 * part.resources_bundle["GPU"]) for part in each.bundle_selectors[0].resource_requests] for each in state.pending_gang_resource_requests]
     print("".join(map(str, parts)), "made" if made else f"waits as {waits} of {len(state.pending_gang_resource_requests[0].bundle_selectors)}", flush=True)
     remove_placement_group(group)
