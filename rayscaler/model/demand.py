@@ -93,6 +93,14 @@ class Strategy(StrEnum):
 
 
 @dataclass(frozen=True)
+class Locality:
+    """All of a gang within one value of a label (Ray's topology_strategy); `selector` is met where the rest of it lies already."""
+
+    label: str
+    selector: LabelSelector = LabelSelector()
+
+
+@dataclass(frozen=True)
 class Gang:
     """Bundles placed all or none. `gang_id` is Ray's placement group id; of a gang that lost bundles only those are here.
 
@@ -105,6 +113,7 @@ class Gang:
     bundles: tuple[Demand, ...]
     is_rescheduling: bool = False
     is_orphaned: bool = False
+    locality: Locality | None = None
 
     @property
     def label(self) -> str:
@@ -117,7 +126,8 @@ class Gang:
         return sum(demand.count for demand in self.bundles)
 
     def __str__(self) -> str:
-        return f"{self.strategy.value} of {', '.join(map(str, self.bundles))}"
+        within = f" within one {self.locality.label}" if self.locality else ""
+        return f"{self.strategy.value}{within} of {', '.join(map(str, self.bundles))}"
 
 
 def are_parts_mixed(bundles: Iterable[Bundle], names: Collection[str] | None = None) -> bool:

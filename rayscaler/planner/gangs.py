@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from rayscaler.model.demand import Gang, Strategy
 from rayscaler.model.instance import Reason
 from rayscaler.model.words import counted
-from rayscaler.planner import matching, order, refuse
+from rayscaler.planner import matching, order, refuse, within
 from rayscaler.planner.choose import Memo, Wanted, choose
 from rayscaler.planner.packing import filled, gang_counts, launch_for, place
 from rayscaler.planner.sim import HEAD, SETTLED, Draft, Load, Needs, NodeRun, Room, Shape, least_of, less, loaded, sizes, times
@@ -39,7 +39,8 @@ def place_all(draft: Draft) -> None:
     many = FEW
     for position, gang in enumerate(draft.gangs):
         rest = sizes(draft.gang_left[position].items())
-        found = (_placed_in_order if gang.gang_id in draft.ordered else _placed)(draft, gang, rest)
+        place = _placed_in_order if gang.gang_id in draft.ordered else _placed
+        found = place(draft, gang, rest) if gang.locality is None else _placed_within(draft, gang, rest, place)
         if found is not None:
             draft.infeasible.append(refuse.gang(gang, found))
         if len(draft.runs) > many:
@@ -56,6 +57,23 @@ def _placed(draft: Draft, gang: Gang, rest: Wanted) -> refuse.Verdict | None:
         _release(draft, gang)
         found = _try(draft, gang, whole)
     return None if found is None else _worst(draft, gang, whole, found)
+
+
+def _placed_within(draft: Draft, gang: Gang, rest: Wanted, place: Attempt) -> refuse.Verdict | None:
+    """Place a gang within the one value of its label where that costs least; what promises keep elsewhere is placed anew."""
+    kept, before = within.values_of(draft, gang), draft.mark()
+    _release(draft, gang)
+    anew, whole = draft.mark(), sizes(gang_counts(draft, gang).items())
+
+    def placed(value: str) -> refuse.Verdict | None:
+        is_kept = kept == {value}
+        draft.reset(before if is_kept else anew)
+        return place(draft, gang, rest if is_kept else whole)
+
+    found = within.best(draft, gang, kept, placed)
+    if found is not None:
+        draft.reset(anew)
+    return found
 
 
 def _placed_in_order(draft: Draft, gang: Gang, rest: Wanted) -> refuse.Verdict | None:

@@ -223,6 +223,8 @@ class Draft:
     ranks: dict[tuple[Shape, Labels], int | None] = field(default_factory=dict)
     merged: dict[tuple[tuple[Shape, int], ...], Shape] = field(default_factory=dict)
     """What gangs want at once on one node, as one shape."""
+    only: tuple[str, str] | None = None
+    """The label with its value that a node must have while a gang is placed within one."""
 
     @property
     def device_names(self) -> frozenset[str]:
@@ -231,6 +233,8 @@ class Draft:
 
     def rank(self, shape: Shape, labels: Labels) -> int | None:
         """Return which alternative of the shape's label wishes these labels meet; None is none."""
+        if self.only is not None and self.only not in labels:
+            return None
         if shape.parts:
             ranks = [self.rank(part, labels) for part in shape.parts]
             known = [rank for rank in ranks if rank is not None]

@@ -18,6 +18,7 @@ from rayscaler.model.demand import (
     Gang,
     LabelCondition,
     LabelSelector,
+    Locality,
     Operator,
     Snapshot,
     Strategy,
@@ -30,6 +31,9 @@ from rayscaler.rules import MAX_AMOUNT, MAX_AT, MAX_COUNT, MAX_DETAIL, MAX_GANG,
 
 DETAILS = re.compile(r"(?P<id>[0-9a-f]+):(?P<strategy>[A-Z_]+)\|(?P<state>[A-Z]+)")
 """Form of a gang's `details`; the only place where PACK and SPREAD are told."""
+
+STRICT_PACK = 2
+"""Ray's number for it among its placement strategies."""
 
 _STATUS = {
     ray.NODE_STATUS_RUNNING: NodeStatus.RUNNING,
@@ -173,6 +177,7 @@ class _Reader:
             _in_order(keys, {key: self._bundle(path, each) for key, each in shapes.items()}),
             is_rescheduling=details is not None and details["state"] == "RESCHEDULING",
             is_orphaned=self._is_orphaned(gang_id),
+            locality=_locality(request.bundle_selectors[0].locality_requirement) if request.bundle_selectors else None,
         )
 
     def _is_orphaned(self, gang_id: str) -> bool:
@@ -187,12 +192,23 @@ class _Reader:
 def _selector(selector: ray.LabelSelector) -> LabelSelector:
     conditions = []
     for each in selector.label_constraints:
-        # No node has a label called so: in quotes it is none that could be, and can be said.
-        key = each.label_key if is_sayable(each.label_key) else repr(each.label_key)[:MAX_NAME]
+        key = _key(each.label_key)
         # An operator that a newer Ray has: nothing is launched on a guess, the condition holds nowhere.
         values = tuple(sorted(each.label_values)) if each.operator in _OPERATOR else ()
         conditions.append(LabelCondition(key, _OPERATOR.get(each.operator, Operator.IN), values))
     return LabelSelector(tuple(sorted(conditions)))
+
+
+def _key(told: str) -> str:
+    """Return a label's name. No node has a label with an odd one: in quotes it is none that could be, and can be said."""
+    return told if is_sayable(told) else repr(told)[:MAX_NAME]
+
+
+def _locality(found: ray.LocalityRequirement) -> Locality | None:
+    constraint = found.locality_constraint
+    if not constraint.label_name or constraint.placement_strategy != STRICT_PACK:
+        return None
+    return Locality(_key(constraint.label_name), _selector(found.label_selector))
 
 
 def _in_order(keys: Sequence[bytes], bundles: Mapping[bytes, Bundle]) -> tuple[Demand, ...]:
