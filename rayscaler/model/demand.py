@@ -1,10 +1,11 @@
 """What a Ray head asks for: bundles, demands, gangs, constraints, and the report that carries them."""
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from rayscaler.model.node import RayNode
-from rayscaler.model.resources import Resources
+from rayscaler.model.resources import UNIT, Resources
 
 
 class Operator(StrEnum):
@@ -92,9 +93,18 @@ class Strategy(StrEnum):
 
 
 @dataclass(frozen=True)
+class Locality:
+    """All of a gang within one value of a label (Ray's topology_strategy); `selector` is met where the rest of it lies already."""
+
+    label: str
+    selector: LabelSelector = LabelSelector()
+
+
+@dataclass(frozen=True)
 class Gang:
     """Bundles placed all or none. `gang_id` is Ray's placement group id; of a gang that lost bundles only those are here.
 
+    `bundles` are in Ray's order where that decides what has room (are_parts_mixed), and the same one may come again later then.
     `is_orphaned`: its job has ended and it is not detached, so nobody waits for it.
     """
 
@@ -103,6 +113,7 @@ class Gang:
     bundles: tuple[Demand, ...]
     is_rescheduling: bool = False
     is_orphaned: bool = False
+    locality: Locality | None = None
 
     @property
     def label(self) -> str:
@@ -115,7 +126,22 @@ class Gang:
         return sum(demand.count for demand in self.bundles)
 
     def __str__(self) -> str:
-        return f"{self.strategy.value} of {', '.join(map(str, self.bundles))}"
+        within = f" within one {self.locality.label}" if self.locality else ""
+        return f"{self.strategy.value}{within} of {', '.join(map(str, self.bundles))}"
+
+
+def are_parts_mixed(bundles: Iterable[Bundle], names: Collection[str] | None = None) -> bool:
+    """Whether of one of `names` (None: of anything) parts of different size are wanted.
+
+    A raylet gives them out in the order of a gang's bundles, each from the device where it fits closest. Only among such does the order
+    decide: parts of one size touch as few devices as can be, and so do whole devices, whichever come first.
+    """
+    parts: dict[str, int] = {}
+    for bundle in bundles:
+        for name, amount in bundle.resources.items():
+            if amount < UNIT and (names is None or name in names) and parts.setdefault(name, amount) != amount:
+                return True
+    return False
 
 
 @dataclass(frozen=True)

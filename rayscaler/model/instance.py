@@ -88,6 +88,7 @@ class Reason(StrEnum):
     BACKED_OFF = "BACKED_OFF"
     NO_ROOM = "NO_ROOM"
     NODES_SMALLER = "NODES_SMALLER"
+    BUNDLE_ORDER = "BUNDLE_ORDER"
     # refusals for ever, as the definition stands
     NO_TYPE_FITS = "NO_TYPE_FITS"
     NO_TYPE_HAS_LABELS = "NO_TYPE_HAS_LABELS"

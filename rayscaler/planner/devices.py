@@ -12,15 +12,15 @@ from rayscaler.model.resources import UNIT
 class Several(int):
     """Amounts wanted at once of one node, each from devices of its own; as a number it is their sum.
 
-    `parts` are (amount, count), the largest first.
+    `parts` are (amount, count), in the order in which they are given out.
     """
 
     parts: tuple[tuple[int, int], ...]
 
     @classmethod
     def of(cls, parts: Iterable[tuple[int, int]]) -> "Several":
-        """Make from (amount, count) in any order."""
-        found = tuple(sorted(parts, reverse=True))
+        """Make from (amount, count) in the order in which they are given out."""
+        found = tuple(parts)
         made = cls(sum(amount * count for amount, count in found))
         made.parts = found
         return made
@@ -80,7 +80,7 @@ class Devices(tuple[tuple[int, int], ...]):
         return _counted((min(free, amount - 1), number) for free, number in self)
 
     def _without_all(self, wanted: int) -> "Devices | None":
-        """Return what is left after each part was given, the largest first; None where one of them finds no room."""
+        """Return what is left after each part was given in its order; None where one of them finds no room."""
         left = self
         for amount, count in wanted.parts if isinstance(wanted, Several) else ():
             if left // amount < count:

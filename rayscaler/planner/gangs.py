@@ -5,17 +5,18 @@ will do; else room that is on its way; else one new node; else room and launches
 existing room shared; else new nodes, one each as far as limits allow; else as PACK.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
-from rayscaler.model.demand import Bundle, Gang, Strategy
+from rayscaler.model.demand import Gang, Strategy
 from rayscaler.model.instance import Reason
-from rayscaler.model.resources import Resources
 from rayscaler.model.words import counted
-from rayscaler.planner import matching, refuse, replicas
+from rayscaler.planner import matching, order, refuse, replicas, within
 from rayscaler.planner.choose import Memo, Wanted, choose
-from rayscaler.planner.devices import Several
 from rayscaler.planner.packing import filled, gang_counts, launch_for, place
 from rayscaler.planner.sim import HEAD, SETTLED, Draft, Load, Needs, NodeRun, Room, Shape, least_of, less, loaded, sizes, times
+
+CLOSE = frozenset({Strategy.PACK, Strategy.STRICT_PACK})
+"""Strategies by which Ray puts all on one node where the sum of it has room."""
 
 JOINED = frozenset({HEAD, SETTLED})
 """Tiers that can take work now. The others change from one plan to the next; choosing freely among these only keeps plans steady."""
@@ -37,18 +38,65 @@ def place_all(draft: Draft) -> None:
     full: list[NodeRun] = []
     many = FEW
     for position, gang in enumerate(draft.gangs):
-        whole = sizes(gang_counts(draft, gang).items())
         rest = sizes(draft.gang_left[position].items())
-        found = _try(draft, gang, rest)
-        if found is not None and rest != whole:
-            _release(draft, gang)
-            found = _try(draft, gang, whole)
+        place = _placed_in_order if gang.gang_id in draft.ordered else _placed
+        found = place(draft, gang, rest) if gang.locality is None else _placed_within(draft, gang, rest, place)
         if found is not None:
-            draft.infeasible.append(refuse.gang(gang, _worst(draft, gang, whole, found)))
+            draft.infeasible.append(refuse.gang(gang, found))
         if len(draft.runs) > many:
             _set_aside(draft, least, full)
             many = FEW + 2 * len(draft.runs)
     draft.runs = full + draft.runs
+
+
+def _placed(draft: Draft, gang: Gang, rest: Wanted) -> refuse.Verdict | None:
+    """Place a gang of which promises have left `rest`; return None, or why it cannot be had."""
+    whole = sizes(gang_counts(draft, gang).items())
+    found = _try(draft, gang, rest)
+    if found is not None and rest != whole:
+        _release(draft, gang)
+        found = _try(draft, gang, whole)
+    return None if found is None else _worst(draft, gang, whole, found)
+
+
+def _placed_within(draft: Draft, gang: Gang, rest: Wanted, place: Attempt) -> refuse.Verdict | None:
+    """Place a gang within the one value of its label where that costs least; what promises keep elsewhere is placed anew."""
+    kept, before = within.values_of(draft, gang), draft.mark()
+    _release(draft, gang)
+    anew, whole = draft.mark(), sizes(gang_counts(draft, gang).items())
+
+    def placed(value: str) -> refuse.Verdict | None:
+        is_kept = kept == {value}
+        draft.reset(before if is_kept else anew)
+        return place(draft, gang, rest if is_kept else whole)
+
+    found = within.best(draft, gang, kept, placed)
+    if found is not None:
+        draft.reset(anew)
+    return found
+
+
+def _placed_in_order(draft: Draft, gang: Gang, rest: Wanted) -> refuse.Verdict | None:
+    """Place a gang whose order decides; kept promises count where they hold all of it in order, else all is placed anew."""
+    wanted = order.wanted_of(draft, gang)
+    is_plain, is_strict = order.is_plain(wanted), gang.strategy is Strategy.STRICT_PACK
+    if is_plain and not rest and not (is_strict and _nodes_of(draft, gang) > 1):
+        return None
+    _release(draft, gang)
+    in_the_way = order.in_the_way(draft, wanted) if gang.strategy in CLOSE else None
+    attempts = [each for each in ATTEMPTS[gang.strategy] if in_the_way is None or each is not _close_launches]
+    found = _try(draft, gang, wanted, attempts) if is_plain or is_strict else _try_mixed(draft, gang, wanted, attempts)
+    return None if found is None else in_the_way or _worst(draft, gang, wanted, found)
+
+
+def _try_mixed(draft: Draft, gang: Gang, wanted: Wanted, attempts: Sequence[Attempt]) -> refuse.Verdict | None:
+    """Place a gang of which nobody can tell in which order a part of it comes to a node: all on one, or so that any order will do."""
+    if gang.strategy is Strategy.PACK and _try(draft, gang, wanted, [_one_node]) is None:
+        return None
+    found = _try(draft, gang, order.safe(draft, wanted), attempts)
+    if found is None:
+        draft.runs = [order.as_asked(draft, run, gang) for run in draft.runs]
+    return found
 
 
 def _set_aside(draft: Draft, least: Needs, full: list[NodeRun]) -> None:
@@ -62,11 +110,11 @@ def _set_aside(draft: Draft, least: Needs, full: list[NodeRun]) -> None:
     draft.runs = open_runs
 
 
-def _try(draft: Draft, gang: Gang, wanted: Wanted) -> refuse.Verdict | None:
+def _try(draft: Draft, gang: Gang, wanted: Wanted, attempts: Sequence[Attempt] = ()) -> refuse.Verdict | None:
     if not wanted:
         return FULL if gang.strategy is Strategy.STRICT_PACK and _nodes_of(draft, gang) > 1 else None
     found: refuse.Verdict | None = FULL
-    for attempt in ATTEMPTS[gang.strategy]:
+    for attempt in attempts or ATTEMPTS[gang.strategy]:
         mark = draft.mark()
         found = attempt(draft, gang, wanted)
         if found is None:
@@ -94,9 +142,9 @@ def _release(draft: Draft, gang: Gang) -> None:
 
 
 def _room_of(run: NodeRun, loads: Iterable[Load]) -> Room:
-    """Return the run's room with these of its loads alone; as it is where devices cannot be shared out anew."""
+    """Return the run's room with these of its loads alone, in their order; as it is where devices cannot be shared out anew."""
     room = run.bare
-    for load in sorted(loads, key=lambda each: each.shape.order):
+    for load in loads:
         if times(room, load.shape.needs) < load.each:
             return run.room
         room = less(room, load.shape.needs, load.each)
@@ -105,34 +153,14 @@ def _room_of(run: NodeRun, loads: Iterable[Load]) -> Room:
 
 def _worst(draft: Draft, gang: Gang, whole: Wanted, found: refuse.Verdict) -> refuse.Verdict:
     """Return the verdict that matters most: what can never be had, before what only larger nodes would hold, before what waits."""
-    shapes = [_merged(draft, whole)] if gang.strategy is Strategy.STRICT_PACK else [shape for shape, _ in whole]
+    shapes = [order.merged(draft, whole)] if gang.strategy is Strategy.STRICT_PACK else [shape for shape, _ in whole]
     worst = (each for why in (refuse.never, refuse.smaller) for shape in shapes if (each := why(draft, shape)) is not None)
     return next(worst, found)
 
 
-def _merged(draft: Draft, wanted: Wanted) -> Shape:
-    """Return all of `wanted` as one shape, the same for the same: amounts added up, but of devices each by itself."""
-    key = tuple(wanted)
-    if key not in draft.merged:
-        draft.merged[key] = _made_merged(draft, wanted)
-    return draft.merged[key]
-
-
-def _made_merged(draft: Draft, wanted: Wanted) -> Shape:
-    amounts, needs = Resources(), dict[int, list[tuple[int, int]]]()
-    for shape, count in wanted:
-        amounts = amounts.add(shape.bundle.resources, count)
-        for index, amount in shape.needs:
-            needs.setdefault(index, []).append((amount, count))
-    merged = [
-        (i, Several.of(each) if draft.names[i] in draft.device_names else sum(a * n for a, n in each)) for i, each in sorted(needs.items())
-    ]
-    return Shape(Bundle(amounts), tuple(merged), (), tuple(shape for shape, _ in wanted))
-
-
 def _one_node(draft: Draft, gang: Gang, wanted: Wanted) -> refuse.Verdict | None:
     """Put all on one node that is there or on its way, else on a new one."""
-    whole = _merged(draft, wanted)
+    whole = order.merged(draft, wanted)
     fitting = [
         (rank, position)
         for position, run in enumerate(draft.runs)
@@ -172,7 +200,7 @@ def _at_once(run: NodeRun, whole: Shape, wanted: Wanted, gang: Gang) -> NodeRun:
 
 
 def _new_node(draft: Draft, gang: Gang, wanted: Wanted) -> refuse.Verdict | None:
-    whole = _merged(draft, wanted)
+    whole = order.merged(draft, wanted)
     pick = choose(draft, {whole: 1}, Memo([whole], draft.device_kinds), is_speed_bound=False)
     if pick is None:
         return _refusal(draft, whole)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from rayscaler.model.demand import Gang, Strategy
 from rayscaler.model.instance import Reason
 from rayscaler.model.resources import MANY
-from rayscaler.planner import refuse, replicas
+from rayscaler.planner import order, refuse, replicas
 from rayscaler.planner.choose import Memo, Wanted, choose
 from rayscaler.planner.sim import Draft, Load, NodeRun, Shape, amounts, loaded, put, sizes, times
 
@@ -151,7 +151,7 @@ def keep_promises(draft: Draft) -> None:
     kept: list[NodeRun] = []
     for run in draft.runs:
         parts = [run]
-        for promise in run.promises:
+        for promise in order.in_turn(draft, run.promises):
             if promise.is_constraint:
                 continue
             if promise.gang_id and promise.gang_id not in position_of:

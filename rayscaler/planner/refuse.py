@@ -54,7 +54,7 @@ def verdict(draft: Draft, shape: Shape, *, is_speed_bound: bool) -> Verdict:
 
 def never(draft: Draft, shape: Shape) -> Verdict | None:
     """Return why no definition of today can hold `shape`; None when it could run some time. Blind, nothing is said to be impossible."""
-    if draft.state.no_launch is not None or _fits_a_node(draft, shape):
+    if draft.state.no_launch is not None or fits_a_node(draft, shape):
         return None
     if any(draft.can_hold(view, shape) or _is_defined_to_hold(draft, view, shape) for view in draft.views):
         return None
@@ -63,7 +63,7 @@ def never(draft: Draft, shape: Shape) -> Verdict | None:
 
 def smaller(draft: Draft, shape: Shape) -> Verdict | None:
     """Return which types would hold `shape` as defined, and with what their nodes join. Never for ever: the next one may have more."""
-    if not draft.state.learned or any(draft.can_hold(view, shape) for view in draft.views) or _fits_a_node(draft, shape):
+    if not draft.state.learned or any(draft.can_hold(view, shape) for view in draft.views) or fits_a_node(draft, shape):
         return None
     texts = [
         f"{view.name} would hold it as defined, but its nodes join with {_short(shape, learned)}"
@@ -97,7 +97,8 @@ def _waiting(draft: Draft, able: Sequence[TypeView], *, is_speed_bound: bool) ->
     return Verdict(reason, f"waits: {'; '.join(dict.fromkeys(text for _, text in found))}", until)
 
 
-def _fits_a_node(draft: Draft, shape: Shape) -> bool:
+def fits_a_node(draft: Draft, shape: Shape) -> bool:
+    """Whether a node that is there would have room for the shape if it were empty."""
     return any(times(room, shape.needs) and draft.rank(shape, labels) is not None for labels, room in draft.totals)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from rayscaler.model.demand import Bundle, Gang
+from rayscaler.model.demand import Bundle, Gang, Strategy, are_parts_mixed
 from rayscaler.model.instance import Instance, Reason
 from rayscaler.model.node import RayNode
 from rayscaler.model.nodetype import NodeType
@@ -124,7 +124,7 @@ def least_of(needs: Sequence[Needs], device_kinds: frozenset[int]) -> Needs:
 
 def _least(amount: int) -> int:
     """Return an amount of devices that has room wherever this or more has: one and a half have none where two have, several where their sum has."""
-    amount = amount.parts[0][0] if isinstance(amount, Several) else amount
+    amount = max(amount.parts)[0] if isinstance(amount, Several) else amount
     return amount if amount <= UNIT else amount - amount % UNIT
 
 
@@ -223,6 +223,8 @@ class Draft:
     ranks: dict[tuple[Shape, Labels], int | None] = field(default_factory=dict)
     merged: dict[tuple[tuple[Shape, int], ...], Shape] = field(default_factory=dict)
     """What gangs want at once on one node, as one shape."""
+    only: tuple[str, str] | None = None
+    """The label with its value that a node must have while a gang is placed within one."""
 
     @property
     def device_names(self) -> frozenset[str]:
@@ -231,6 +233,8 @@ class Draft:
 
     def rank(self, shape: Shape, labels: Labels) -> int | None:
         """Return which alternative of the shape's label wishes these labels meet; None is none."""
+        if self.only is not None and self.only not in labels:
+            return None
         if shape.parts:
             ranks = [self.rank(part, labels) for part in shape.parts]
             known = [rank for rank in ranks if rank is not None]
@@ -258,6 +262,13 @@ class Draft:
     def device_kinds(self) -> frozenset[int]:
         """The indices of `device_names`."""
         return frozenset(index for index, name in enumerate(self.names) if name in self.device_names)
+
+    @cached_property
+    def ordered(self) -> frozenset[str]:
+        """Ids of gangs whose bundles have room in one order and not in another: parts of devices differ, and a node may get several."""
+        names = self.device_names if self.device_kinds else frozenset()
+        mixed = (gang for gang in self.gangs if len(gang.bundles) > 1 and are_parts_mixed((each.bundle for each in gang.bundles), names))
+        return frozenset(gang.gang_id for gang in mixed if gang.strategy is not Strategy.STRICT_SPREAD) if names else frozenset()
 
     @cached_property
     def biggest(self) -> tuple[int, ...]:

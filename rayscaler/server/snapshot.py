@@ -5,12 +5,25 @@ Any driver can name a resource as it likes: for one odd name the service must no
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from operator import attrgetter
 
 from rayscaler.api.gcs.v1 import gcs_pb2 as ray
 from rayscaler.api.head.v1 import head_pb2 as pb
-from rayscaler.model.demand import Bundle, Constraint, Demand, Gang, LabelCondition, LabelSelector, Operator, Snapshot, Strategy
+from rayscaler.model.demand import (
+    Bundle,
+    Constraint,
+    Demand,
+    Gang,
+    LabelCondition,
+    LabelSelector,
+    Locality,
+    Operator,
+    Snapshot,
+    Strategy,
+    are_parts_mixed,
+)
 from rayscaler.model.node import DeathReason, NodeStatus, RayNode
 from rayscaler.model.raynames import GROUP_BYTES, HEAD_RESOURCE, INTERNAL_NAMESPACE, JOB_BYTES, SYNTHETIC_WITHIN, is_synthetic
 from rayscaler.model.resources import UNIT, Resources, from_float
@@ -18,6 +31,9 @@ from rayscaler.rules import MAX_AMOUNT, MAX_AT, MAX_COUNT, MAX_DETAIL, MAX_GANG,
 
 DETAILS = re.compile(r"(?P<id>[0-9a-f]+):(?P<strategy>[A-Z_]+)\|(?P<state>[A-Z]+)")
 """Form of a gang's `details`; the only place where PACK and SPREAD are told."""
+
+STRICT_PACK = 2
+"""Ray's number for it among its placement strategies."""
 
 _STATUS = {
     ray.NODE_STATUS_RUNNING: NodeStatus.RUNNING,
@@ -146,8 +162,8 @@ class _Reader:
         requests = request.bundle_selectors[0].resource_requests if request.bundle_selectors else request.requests
         details = DETAILS.fullmatch(request.details)
         gang_id = details["id"] if details else request.details or "unnamed"
-        alike = Counter(each.SerializeToString(deterministic=True) for each in requests)  # hundreds of one shape, as a rule
-        shapes = {key: ray.ResourceRequest.FromString(key) for key in alike}
+        keys = [each.SerializeToString(deterministic=True) for each in requests]
+        shapes = {key: ray.ResourceRequest.FromString(key) for key in dict.fromkeys(keys)}  # one of hundreds, as a rule
         if (
             not requests
             or not is_sayable(gang_id)
@@ -155,15 +171,13 @@ class _Reader:
         ):
             return None
         self._rules.need(path, len(requests) <= MAX_GANG, f"{len(requests)} bundles are more than {MAX_GANG}")
-        counts: Counter[Bundle] = Counter()
-        for key, count in alike.items():
-            counts[self._bundle(path, shapes[key])] += count
         return Gang(
             gang_id,
             _strategy(details["strategy"] if details else "", requests[0]),
-            _sorted(counts),
+            _in_order(keys, {key: self._bundle(path, each) for key, each in shapes.items()}),
             is_rescheduling=details is not None and details["state"] == "RESCHEDULING",
             is_orphaned=self._is_orphaned(gang_id),
+            locality=_locality(request.bundle_selectors[0].locality_requirement) if request.bundle_selectors else None,
         )
 
     def _is_orphaned(self, gang_id: str) -> bool:
@@ -178,12 +192,33 @@ class _Reader:
 def _selector(selector: ray.LabelSelector) -> LabelSelector:
     conditions = []
     for each in selector.label_constraints:
-        # No node has a label called so: in quotes it is none that could be, and can be said.
-        key = each.label_key if is_sayable(each.label_key) else repr(each.label_key)[:MAX_NAME]
+        key = _key(each.label_key)
         # An operator that a newer Ray has: nothing is launched on a guess, the condition holds nowhere.
         values = tuple(sorted(each.label_values)) if each.operator in _OPERATOR else ()
         conditions.append(LabelCondition(key, _OPERATOR.get(each.operator, Operator.IN), values))
     return LabelSelector(tuple(sorted(conditions)))
+
+
+def _key(told: str) -> str:
+    """Return a label's name. No node has a label with an odd one: in quotes it is none that could be, and can be said."""
+    return told if is_sayable(told) else repr(told)[:MAX_NAME]
+
+
+def _locality(found: ray.LocalityRequirement) -> Locality | None:
+    constraint = found.locality_constraint
+    if not constraint.label_name or constraint.placement_strategy != STRICT_PACK:
+        return None
+    return Locality(_key(constraint.label_name), _selector(found.label_selector))
+
+
+def _in_order(keys: Sequence[bytes], bundles: Mapping[bytes, Bundle]) -> tuple[Demand, ...]:
+    """Return a gang's bundles, equal ones as one demand; where their order decides what has room, only neighbours, in Ray's order."""
+    if are_parts_mixed(bundles.values()):
+        return tuple(Demand(bundle, len(list(alike))) for bundle, alike in groupby(bundles[key] for key in keys))
+    counts: Counter[Bundle] = Counter()
+    for key, count in Counter(keys).items():
+        counts[bundles[key]] += count
+    return _sorted(counts)
 
 
 def _sorted(counts: Mapping[Bundle, int]) -> tuple[Demand, ...]:

@@ -52,7 +52,9 @@ def autoscaling_state(state: AutoscalingState) -> ray.AutoscalingState:
         ],
         infeasible_resource_requests=[_request(bundle) for bundle in state.infeasible if _may_be_cancelled(bundle)],
         infeasible_gang_resource_requests=[
-            _gang(gang) for gang in state.infeasible_gangs if not any(_names_a_group(each.bundle) for each in gang.bundles)
+            _gang(gang)
+            for gang in state.infeasible_gangs
+            if gang.locality is None and not any(_names_a_group(each.bundle) for each in gang.bundles)
         ],
     )
 

@@ -5,6 +5,7 @@ from google.protobuf import text_format
 
 from rayscaler.api.gcs.v1 import gcs_pb2
 from rayscaler.api.head.v1 import head_pb2
+from rayscaler.model.demand import Locality
 from rayscaler.monitor import convert
 from rayscaler.monitor.gcs import GcsReading
 from rayscaler.rules import Rules
@@ -63,6 +64,14 @@ def test_what_ray_cut_out_for_placed_groups_and_what_is_said_twice_is_spared():
         len(first.bundle_selectors[0].resource_requests),
         [len(each.placement_constraints) for each in second.requests],
     ) == (0, 1, [1, 0])
+
+
+def test_the_order_of_a_groups_bundles_and_within_which_value_it_shall_lie_reach_the_service():
+    parts = " ".join(f'resource_requests {{ resources_bundle {{ key: "GPU" value: {part} }} }}' for part in (0.25, 0.7, 0.25))
+    within = 'locality_requirement { locality_constraint { label_name: "zone" placement_strategy: 2 } }'
+    taken = snapshot(f'pending_gang_resource_requests {{ details: "ab:PACK|PENDING" bundle_selectors {{ {parts} {within} }} }}')
+    (gang,) = read(Rules(), head_pb2.Snapshot.FromString(taken.SerializeToString())).gangs
+    assert ([each.bundle.resources["GPU"] for each in gang.bundles], gang.locality) == ([2_500, 7_000, 2_500], Locality("zone"))
 
 
 def test_jobs_ended_draining_and_left_groups_of_a_reading_go_along():

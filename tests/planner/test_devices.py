@@ -81,7 +81,9 @@ def test_of_sums_alone_what_follows_is_exact_and_the_rest_cautious(total, free, 
     ("number", "parts", "expected"),
     [
         pytest.param(2, [(6000, 3)], 0, id="three of 0.6 need three devices"),
-        pytest.param(2, [(4000, 2), (6000, 2)], 1, id="large ones first leaves room for small ones"),
+        pytest.param(2, [(6000, 2), (4000, 2)], 1, id="large ones first leaves room for small ones"),
+        pytest.param(2, [(4000, 2), (6000, 2)], 0, id="small ones first may leave none for large ones"),
+        pytest.param(2, [(4000, 1), (6000, 1), (4000, 1), (6000, 1)], 1, id="in turn each finds the device where it fits closest"),
         pytest.param(2, [(3000, 2), (UNIT, 1)], 1, id="a whole one beside fractions"),
         pytest.param(2, [(3000, 4), (UNIT, 1)], 0, id="a whole one and more than one of fractions"),
         pytest.param(2, [(15_000, 1)], 0, id="one and a half is none"),
@@ -171,9 +173,9 @@ def test_what_ray_never_gives_is_refused_for_ever_and_says_why():
     assert "never 1.5 GPU" in refused[0].detail
 
 
-def test_a_gang_on_one_node_takes_its_large_parts_first_and_leaves_no_more_than_is_there():
+def test_a_gang_on_one_node_takes_its_parts_in_their_order_and_leaves_no_more_than_is_there():
     """In the order of the demand pass 0.2 would come first, for it asks for CPU too, and leave no device for the last 0.75."""
-    gang = Gang("pg", Strategy.STRICT_PACK, (want(2, CPU=0.5, GPU=0.2), want(1, GPU=1), want(3, GPU=0.75)))
+    gang = Gang("pg", Strategy.STRICT_PACK, (want(3, GPU=0.75), want(1, GPU=1), want(2, CPU=0.5, GPU=0.2)))
     four = NodeType("four", R(CPU=8, GPU=4), max_workers=1)
     found = plan(ClusterState(now=1000.0, config=ClusterConfig("c", (four,)), gangs=(gang,), demands=(want(3, GPU=0.2),)))
     assert [each.node_type for each in found.launches] == ["four"]

@@ -9,9 +9,11 @@ from itertools import permutations
 from rayscaler.model.demand import Bundle, Gang, Strategy
 from rayscaler.model.instance import IN_FLIGHT, LAUNCHING, STANDING, Reason
 from rayscaler.model.plan import Infeasible, Plan
+from rayscaler.model.resources import Resources
 from rayscaler.model.state import ClusterState
 from tests.properties import wholes
 from tests.properties.ends import ends
+from tests.properties.giving import fits_in_order, out_of_order
 from tests.properties.headroom import wrongly_ready
 from tests.properties.spending import is_too_dear, overspent
 from tests.properties.world import Rest, World, label_ok, lacking, most_workers
@@ -23,6 +25,7 @@ def check(state: ClusterState, plan: Plan) -> list[str]:
         *_rooms(world),
         *_counts(world),
         *_gangs(world),
+        *out_of_order(world),
         *_limits(world),
         *wholes.parts(state, plan),
         *overspent(world),
@@ -92,6 +95,8 @@ def _gangs(world: World) -> list[str]:
         if refused[gang.gang_id] + (1 if placed else 0) != 1 or (placed and want != got):
             wrong.append(f"gang {gang.gang_id}: wanted {want}, got {got}, refused {refused[gang.gang_id]} times")
         nodes = [each.node for each in placed for _ in range(each.count)]
+        if gang.locality and nodes and not any(set(nodes) <= inside for inside in _places(world, gang)):
+            wrong.append(f"gang {gang.gang_id} shall lie within one {gang.locality}, and is on {nodes}")
         if gang.strategy is Strategy.STRICT_PACK and len(set(nodes)) > 1:
             wrong.append(f"gang {gang.gang_id} is packed on {set(nodes)}")
         if gang.strategy is Strategy.STRICT_SPREAD:
@@ -175,6 +180,17 @@ def _wholes(what: Bundle | Gang) -> list[tuple[Bundle, ...]]:
     return [bundles] if what.strategy is Strategy.STRICT_PACK else [(bundle,) for bundle in dict.fromkeys(bundles)]
 
 
+def _places(world: World, gang: Gang) -> list[set[str]]:
+    """Return the nodes and types within each value of a gang's label."""
+    found: dict[str, set[str]] = defaultdict(set)
+    everything = [*world.labels.items(), *((name, each.node_labels()) for name, each in world.types.items())]
+    for name, labels in everything:
+        value = labels.get(gang.locality.label)
+        if value and label_ok(Bundle(Resources({}), (gang.locality.selector,)), labels):
+            found[value].add(name)
+    return list(found.values())
+
+
 def _holds(group: tuple[Bundle, ...], total: dict[str, int], labels: dict[str, str]) -> bool:
     return not lacking([(bundle, 1) for bundle in group], total, total) and all(label_ok(bundle, labels) for bundle in group)
 
@@ -196,14 +212,35 @@ def _is_defined_so(world: World, group: tuple[Bundle, ...]) -> bool:
     return any(_holds(group, dict(each.resources), each.node_labels()) for each in world.types.values())
 
 
+def _homes_by_place(world: World, what: Bundle | Gang) -> list[list[tuple[list[str], list[str]]]]:
+    """Return the homes of each group of bundles, once for each value within which all of them may lie."""
+    homes = [_homes(world, group) for group in _wholes(what)]
+    if isinstance(what, Bundle) or what.locality is None:
+        return [homes]
+    return [
+        [([n for n in types if n in inside], [n for n in nodes if n in inside]) for types, nodes in homes]
+        for inside in _places(world, what)
+    ]
+
+
 def _false_never(world: World, each: Infeasible) -> list[str]:
-    if all(any(_homes(world, group)) or _is_defined_so(world, group) for group in _wholes(each.what)):
+    homes = _homes_by_place(world, each.what)
+    is_free = isinstance(each.what, Bundle) or each.what.locality is None
+    if is_free and all(any(home) or _is_defined_so(world, group) for home, group in zip(homes[0], _wholes(each.what), strict=True)):
         return [f"{each.what} is refused for ever ({each.reason}), but could be had"]
+    if not is_free and any(all(any(home) for home in found) for found in homes):
+        return [f"{each.what} is refused for ever ({each.reason}), but could be had within one value"]
     return []
 
 
 def _false_wait(world: World, each: Infeasible) -> list[str]:
-    homes = [_homes(world, group) for group in _wholes(each.what)]
+    if each.reason is Reason.BUNDLE_ORDER:
+        return _false_order(world, each.what)
+    wrong = [_false_wait_at(world, each, homes) for homes in _homes_by_place(world, each.what)]
+    return [] if [] in wrong else next(iter(wrong), [f"{each.what} waits ({each.reason}), but nothing has its label"])
+
+
+def _false_wait_at(world: World, each: Infeasible, homes: list[tuple[list[str], list[str]]]) -> list[str]:
     if each.reason is Reason.NODES_SMALLER:
         told = [_is_defined_so(world, group) and not types for group, (types, _) in zip(_wholes(each.what), homes, strict=True)]
         return [] if any(told) else [f"{each.what} waits for larger nodes, but {homes} hold it"]
@@ -214,6 +251,16 @@ def _false_wait(world: World, each: Infeasible) -> list[str]:
     more = each.what.size if isinstance(each.what, Gang) else 0
     types = {name for found, _ in homes for name in found}
     return [] if any(_binds(world, each.reason, name, more) for name in types) else [f"{each.what}: {each.reason} does not bind"]
+
+
+def _false_order(world: World, gang: Gang) -> list[str]:
+    """The order may be in the way only of what could lie on one node, and on none as Ray gives it out."""
+    together = _homes(world, tuple(each.bundle for each in gang.bundles for _ in range(each.count)))
+    if gang.strategy not in (Strategy.PACK, Strategy.STRICT_PACK) or not together[0]:
+        return [f"{gang} waits for its order, but no node would hold all of it"]
+    found = [name for name in together[0] if fits_in_order(gang, world.brings(name))]
+    found += [name for name in together[1] if fits_in_order(gang, world.total[name])]
+    return [f"{gang} waits for its order, but an empty node of {found} holds it so"] if found else []
 
 
 def _binds(world: World, reason: Reason, name: str, more: int) -> bool:
@@ -254,6 +301,15 @@ def _left_out_gang(world: World, gang: Gang) -> list[str]:
     """A strict gang that the free rest alone could hold must not be refused; tried by brute force on small cases."""
     rest = _rest(world)
     bundles = [each.bundle for each in gang.bundles for _ in range(each.count)]
+    if gang.locality:
+        inside = _places(world, gang)
+        return next(
+            (wrong for names in inside if (wrong := _left_out_of(world, gang, {n: e for n, e in rest.items() if n in names}, bundles))), []
+        )
+    return _left_out_of(world, gang, rest, bundles)
+
+
+def _left_out_of(world: World, gang: Gang, rest: dict[str, Rest], bundles: list[Bundle]) -> list[str]:
     if gang.strategy is Strategy.STRICT_PACK:
         found = [name for name, each in rest.items() if _holds_more(world, name, each, bundles)]
         return [f"gang {gang.gang_id} is refused though {found} have room"] if found else []

@@ -81,7 +81,7 @@ class Case:
                 gangs[each.gang_id] += [on] * each.count
             else:
                 singles += [Held((on,))] * each.count
-        whole = [_largest_first(gangs[each.gang_id], each.strategy) for each in self.state.gangs if gangs[each.gang_id]]
+        whole = [_as_asked(gangs[each.gang_id], each) for each in self.state.gangs if gangs[each.gang_id]]
         return sorted([*whole, *singles], key=lambda each: each.rank)
 
     @property
@@ -183,12 +183,18 @@ def as_ray_reads(resources: Mapping[str, int]) -> dict[str, float]:
     return {name: units / UNIT if units % UNIT else units // UNIT for name, units in resources.items()}
 
 
-def _largest_first(bundles: Sequence[tuple[Bundle, int]], strategy: Strategy) -> Held:
-    """Return a gang as plans take it to be asked for: a raylet gives its bundles their devices in the order in which they were asked for.
+def _as_asked(bundles: Sequence[tuple[Bundle, int]], gang: Gang) -> Held:
+    """Return a gang with its bundles in the order in which they are asked for: a raylet gives them their devices in that order.
 
-    Two of 0.25 and two of 0.7 GPUs have room on two GPUs so, but not the other way round; a plan knows nothing of that order.
+    Two of 0.7 and two of 0.25 GPUs have room on two GPUs so, but not the other way round.
     """
-    return Held(tuple(sorted(bundles, key=lambda on: Held((on,)).rank)), strategy)
+    left = list(bundles)
+    asked = []
+    for wanted in (each.bundle for each in gang.bundles for _ in range(each.count)):
+        on = next(each for each in left if each[0] == wanted)
+        left.remove(on)
+        asked.append(on)
+    return Held(tuple(asked), gang.strategy)
 
 
 def _state(dice: random.Random, number: int, device: str, *, has_gangs: bool) -> ClusterState:
@@ -200,7 +206,7 @@ def _state(dice: random.Random, number: int, device: str, *, has_gangs: bool) ->
         Gang(
             f"g{i}",
             dice.choice(list(Strategy)),
-            tuple(Demand(each, dice.randint(1, 2)) for each in dice.sample(shapes, dice.randint(1, 2))),
+            tuple(Demand(each, dice.randint(1, 2)) for each in dice.choices(shapes, k=dice.randint(1, 3))),
         )
         for i in range(dice.randint(1, 2) if has_gangs else 0)
     )

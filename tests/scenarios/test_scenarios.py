@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from rayscaler.config import native
-from rayscaler.model.demand import Bundle, Constraint, Demand, Gang, LabelCondition, LabelSelector, Operator, Strategy
+from rayscaler.model.demand import Bundle, Constraint, Demand, Gang, LabelCondition, LabelSelector, Locality, Operator, Strategy
 from rayscaler.model.instance import IN_FLIGHT, Instance, InstanceStatus, Reason
 from rayscaler.model.node import DeathReason, NodeStatus, RayNode
 from rayscaler.model.nodetype import NodeType
@@ -82,7 +82,10 @@ def node(given: dict) -> RayNode:
 
 
 def gang(given: dict) -> Gang:
-    return Gang(given["id"], Strategy(given["strategy"]), tuple(map(demand, given["bundles"])), "carriers" in given)
+    within = given.get("within")
+    where = LabelSelector(tuple(map(condition, given.get("where", []))))
+    locality = Locality(within, where) if within else None
+    return Gang(given["id"], Strategy(given["strategy"]), tuple(map(demand, given["bundles"])), "carriers" in given, locality=locality)
 
 
 def state(story: dict) -> ClusterState:

@@ -5,7 +5,7 @@ from google.protobuf import text_format
 
 from rayscaler.api.gcs.v1 import gcs_pb2
 from rayscaler.api.head.v1 import head_pb2
-from rayscaler.model.demand import Constraint, Gang, Operator, Snapshot, Strategy
+from rayscaler.model.demand import Constraint, Gang, LabelCondition, LabelSelector, Locality, Operator, Snapshot, Strategy
 from rayscaler.model.node import DeathReason, NodeStatus
 from rayscaler.rules import Rules, is_sayable
 from rayscaler.server import snapshot as taken_from
@@ -269,3 +269,41 @@ def test_h22_jobs_are_counted_without_rays_own_and_dead_ones():
 def test_h58_more_than_a_thousand_jobs_are_counted_and_not_named(count, named):
     made = snapshot("", jobs=[gcs_pb2.JobTableData(job_id=each.to_bytes(4, "little")) for each in (*range(count), 0)])
     assert (made.live_jobs, len(made.live_job_ids)) == (count, named)
+
+
+@pytest.mark.parametrize(
+    ("constraint", "expected"),
+    [
+        ('locality_constraint { label_name: "zone" placement_strategy: 2 }', Locality("zone")),
+        (
+            'locality_constraint { label_name: "zone" placement_strategy: 2 } label_selector { label_constraints { label_key: "zone" operator: 1 label_values: "b" } }',
+            Locality("zone", LabelSelector((LabelCondition("zone", Operator.IN, ("b",)),))),
+        ),
+        ('locality_constraint { label_name: "zone" placement_strategy: 1 }', None),
+        ('locality_constraint { label_name: "zo\\tne" placement_strategy: 2 }', Locality("'zo\\tne'")),
+        ("", None),
+    ],
+)
+def test_h43_a_gang_that_shall_lie_within_one_value_of_a_label_says_so(constraint, expected):
+    (made,) = snapshot(f"""
+        pending_gang_resource_requests {{
+            details: "ab:PACK|PENDING"
+            bundle_selectors {{
+                resource_requests {{ resources_bundle {{ key: "CPU" value: 1 }} }}
+                locality_requirement {{ {constraint} }}
+            }}
+        }}""").gangs
+    assert made.locality == expected
+
+
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [
+        ((0.25, 0.7, 0.7, 0.25), [(2_500, 1), (7_000, 2), (2_500, 1)]),
+        ((1, 0.7, 1, 0.7), [(7_000, 2), (10_000, 2)]),
+    ],
+)
+def test_h43_bundles_keep_their_order_where_parts_of_different_size_are_among_them(parts, expected):
+    requests = " ".join(f'resource_requests {{ resources_bundle {{ key: "GPU" value: {part} }} }}' for part in parts)
+    (made,) = snapshot(f'pending_gang_resource_requests {{ details: "ab:PACK|PENDING" bundle_selectors {{ {requests} }} }}').gangs
+    assert [(each.bundle.resources["GPU"], each.count) for each in made.bundles] == expected

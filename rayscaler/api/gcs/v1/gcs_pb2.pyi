@@ -94,11 +94,29 @@ class ResourceRequestByCount(_message.Message):
     count: int
     def __init__(self, request: _Optional[_Union[ResourceRequest, _Mapping]] = ..., count: _Optional[int] = ...) -> None: ...
 
+class LocalityConstraint(_message.Message):
+    __slots__ = ("label_name", "placement_strategy")
+    LABEL_NAME_FIELD_NUMBER: _ClassVar[int]
+    PLACEMENT_STRATEGY_FIELD_NUMBER: _ClassVar[int]
+    label_name: str
+    placement_strategy: int
+    def __init__(self, label_name: _Optional[str] = ..., placement_strategy: _Optional[int] = ...) -> None: ...
+
+class LocalityRequirement(_message.Message):
+    __slots__ = ("locality_constraint", "label_selector")
+    LOCALITY_CONSTRAINT_FIELD_NUMBER: _ClassVar[int]
+    LABEL_SELECTOR_FIELD_NUMBER: _ClassVar[int]
+    locality_constraint: LocalityConstraint
+    label_selector: LabelSelector
+    def __init__(self, locality_constraint: _Optional[_Union[LocalityConstraint, _Mapping]] = ..., label_selector: _Optional[_Union[LabelSelector, _Mapping]] = ...) -> None: ...
+
 class BundleSelector(_message.Message):
-    __slots__ = ("resource_requests",)
+    __slots__ = ("resource_requests", "locality_requirement")
     RESOURCE_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    LOCALITY_REQUIREMENT_FIELD_NUMBER: _ClassVar[int]
     resource_requests: _containers.RepeatedCompositeFieldContainer[ResourceRequest]
-    def __init__(self, resource_requests: _Optional[_Iterable[_Union[ResourceRequest, _Mapping]]] = ...) -> None: ...
+    locality_requirement: LocalityRequirement
+    def __init__(self, resource_requests: _Optional[_Iterable[_Union[ResourceRequest, _Mapping]]] = ..., locality_requirement: _Optional[_Union[LocalityRequirement, _Mapping]] = ...) -> None: ...
 
 class GangResourceRequest(_message.Message):
     __slots__ = ("requests", "details", "bundle_selectors")

@@ -1,0 +1,108 @@
+"""The order in which a gang gets parts of devices: that of its bundles' index, each from the device where it fits closest.
+
+Owns what a gang wants in that order, and what is said where the order alone is in the way. Ray's GCS chooses nodes by sums and sends a node
+all bundles of a gang that it shall hold, by index; the raylet gives out one after the other, or takes none.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+
+from rayscaler.model.demand import Bundle, Gang
+from rayscaler.model.instance import Reason
+from rayscaler.model.resources import UNIT, Resources
+from rayscaler.planner import refuse
+from rayscaler.planner.choose import Wanted
+from rayscaler.planner.devices import Several
+from rayscaler.planner.sim import Draft, NodeRun, Promise, Shape, less
+
+
+def wanted_of(draft: Draft, gang: Gang) -> Wanted:
+    """Return what a gang wants in Ray's order; the same shape may come again later."""
+    wanted = ((draft.shapes[each.bundle], each.count) for each in gang.bundles if each.count > 0)
+    return [(shape, sum(count for _, count in alike)) for shape, alike in groupby(wanted, key=lambda each: each[0])]
+
+
+def merged(draft: Draft, wanted: Wanted) -> Shape:
+    """Return all of `wanted` as one shape, the same for the same: amounts added up, but of devices each by itself, in this order."""
+    key = tuple(wanted)
+    if key not in draft.merged:
+        draft.merged[key] = _merged(draft, wanted)
+    return draft.merged[key]
+
+
+def _merged(draft: Draft, wanted: Wanted, *, is_largest_first: bool = False) -> Shape:
+    sums, needs = Resources(), dict[int, list[tuple[int, int]]]()
+    for shape, count in wanted:
+        sums = sums.add(shape.bundle.resources, count)
+        for index, amount in shape.needs:
+            needs.setdefault(index, []).append((amount, count))
+    devices = draft.device_kinds
+    at_once = [
+        (index, Several.of(sorted(each, reverse=True) if is_largest_first else each) if index in devices else sum(a * n for a, n in each))
+        for index, each in sorted(needs.items())
+    ]
+    return Shape(Bundle(sums), tuple(at_once), (), tuple(shape for shape, _ in wanted))
+
+
+def is_plain(wanted: Wanted) -> bool:
+    """Whether each shape comes once: then any part of what is wanted comes in the same order."""
+    return len({shape for shape, _ in wanted}) == len(wanted)
+
+
+def safe(draft: Draft, wanted: Wanted) -> Wanted:
+    """Return what is wanted, each shape once, as if all parts of a device were as large as the largest: so they have room in any order.
+
+    Wherever that many large ones have room, a smaller one finds too little only where as many have been given out already.
+    """
+    largest: dict[int, int] = {}
+    for index, amount in (need for shape, _ in wanted for need in shape.needs):
+        if index in draft.device_kinds and amount < UNIT:
+            largest[index] = max(amount, largest.get(index, 0))
+    counts: dict[Shape, int] = {}
+    for shape, count in wanted:
+        counts[shape] = counts.get(shape, 0) + count
+    return [(_safe(shape, largest), count) for shape, count in counts.items()]
+
+
+def _safe(shape: Shape, largest: Mapping[int, int]) -> Shape:
+    needs = tuple((index, max(amount, largest.get(index, 0)) if amount < UNIT else amount) for index, amount in shape.needs)
+    return Shape(shape.bundle, needs, shape.order)
+
+
+def as_asked(draft: Draft, run: NodeRun, gang: Gang) -> NodeRun:
+    """Return the run with what was put there of `gang` as if it were larger taken as it is."""
+    if not any(load.gang_id == gang.gang_id for load in run.load):
+        return run
+    room, loads = run.bare, [load._replace(shape=draft.shapes[load.shape.bundle]) for load in run.load]
+    for load in loads:
+        room = less(room, load.shape.needs, load.each)
+    return run._replace(room=room, load=tuple(loads))
+
+
+def in_the_way(draft: Draft, wanted: Wanted) -> refuse.Verdict | None:
+    """Return what is said where a node holds all of a gang in another order only; None where the order is not what is in the way.
+
+    It may still be had: what else runs on a node can leave its devices so that this order does. So Ray is not told that it never will.
+    """
+    if draft.state.no_launch is not None:
+        return None
+    whole, at_best = merged(draft, wanted), _merged(draft, wanted, is_largest_first=True)
+    able = [view.name for view in draft.views if draft.can_hold(view, at_best)]
+    if not able or refuse.fits_a_node(draft, whole) or any(draft.can_hold(view, whole) for view in draft.views):
+        return None
+    return refuse.Verdict(
+        Reason.BUNDLE_ORDER,
+        f"waits: a node of {', '.join(able)} has devices enough, but not in the order of its bundles, in which Ray gives out parts of devices; "
+        "with the largest parts first it would fit",
+    )
+
+
+def in_turn(draft: Draft, promises: Sequence[Promise]) -> Sequence[Promise]:
+    """Return what a node was launched for in the order in which Ray will give it out, as far as that is known."""
+    if not draft.ordered:
+        return promises
+    turns: dict[tuple[str, Shape], int] = {}
+    for gang in (each for each in draft.gangs if each.gang_id in draft.ordered):
+        for turn, each in enumerate(gang.bundles):
+            turns.setdefault((gang.gang_id, draft.shapes[each.bundle]), turn)
+    return sorted(promises, key=lambda each: (each.is_constraint, not each.gang_id, each.gang_id, turns.get((each.gang_id, each.shape), 0)))
