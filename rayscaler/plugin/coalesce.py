@@ -11,9 +11,18 @@ Outcome = TypeVar("Outcome")
 
 
 class Coalesced(Generic[Item, Outcome]):
-    """Sends items by cluster with `send`, which returns the outcome of each, by its key; one that is an error is raised at its caller."""
+    """Sends items by cluster with `send`, which returns the outcome of each, by its key; one that is an error is raised at its caller.
 
-    def __init__(self, send: Callable[[str, Mapping[str, Item]], Awaitable[Mapping[str, Outcome | RayscalerError]]], name: str) -> None:
+    Each call waits for `ready` first; who has given up by then is not sent.
+    """
+
+    def __init__(
+        self,
+        ready: Callable[[str], Awaitable[None]],
+        send: Callable[[str, Mapping[str, Item]], Awaitable[Mapping[str, Outcome | RayscalerError]]],
+        name: str,
+    ) -> None:
+        self._ready = ready
         self._send = send
         self._name = name
         self._waiting: dict[str, dict[str, tuple[Item, asyncio.Future[Outcome]]]] = {}
@@ -40,8 +49,7 @@ class Coalesced(Generic[Item, Outcome]):
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _flush(self, cluster: str) -> None:
-        waiting = {key: each for key, each in self._waiting.pop(cluster, {}).items() if not each[1].done()}
-        if waiting:
+        if waiting := self._waiting.pop(cluster, {}):
             task = asyncio.create_task(self._settle(cluster, waiting), name=f"{self._name} of {len(waiting)} in {cluster}")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -49,9 +57,11 @@ class Coalesced(Generic[Item, Outcome]):
     async def _settle(self, cluster: str, waiting: Mapping[str, tuple[Item, asyncio.Future[Outcome]]]) -> None:
         """Have every future done, whatever happens."""
         try:
-            outcomes = await self._send(cluster, {key: item for key, (item, _) in waiting.items()})
-            for key, (_, future) in waiting.items():
-                outcome = outcomes[key]
+            await self._ready(cluster)
+            wanted = {key: item for key, (item, future) in waiting.items() if not future.done()}
+            outcomes = await self._send(cluster, wanted) if wanted else {}
+            for key in wanted:
+                outcome, future = outcomes[key], waiting[key][1]
                 if future.done():
                     continue
                 if isinstance(outcome, RayscalerError):

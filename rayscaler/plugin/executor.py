@@ -13,7 +13,7 @@ from typing import TypeVar
 from rayscaler import rejoin
 from rayscaler.api.executor.v1 import executor_pb2 as pb
 from rayscaler.clock import Clock, SystemClock
-from rayscaler.errors import BrokenPlugin, NotFound, RayscalerError, Retry, Unavailable
+from rayscaler.errors import BrokenPlugin, NotFound, RayscalerError, Unavailable
 from rayscaler.executor.base import LaunchSpec
 from rayscaler.model.instance import InstanceObservation, Phase
 from rayscaler.plugin import convert
@@ -54,8 +54,8 @@ class PluginExecutor:
         self._clock = clock or SystemClock()
         self._limited = _Limited()
         self.pace: Pace = self._limited
-        self._launches = Coalesced(self._send_launches, "launch")
-        self._ends = Coalesced(self._send_ends, "terminate")
+        self._launches = Coalesced(self._ready, self._send_launches, "launch")
+        self._ends = Coalesced(self._ready, self._send_ends, "terminate")
         self._streams: dict[str, Stream] = {}
         self._ledgers: dict[str, Ledger] = {}
         self._introductions = 0
@@ -63,23 +63,10 @@ class PluginExecutor:
 
     async def launch(self, spec: LaunchSpec) -> str:
         """Have an instance begun, together with whatever else begins now."""
-        made = convert.outgoing(spec)
-        await self._ready(spec.cluster)
-        ledger = self._ledger(spec.cluster)
-        ledger.launching(spec)
-        try:
-            external_id = await self._launches.call(spec.cluster, spec.instance_id, made)
-        except RayscalerError as error:
-            if error.retry is not Retry.BACKOFF:
-                ledger.refused(spec.instance_id)
-            raise
-        ledger.launched(spec.instance_id, external_id)
-        return external_id
+        return await self._launches.call(spec.cluster, spec.instance_id, convert.outgoing(spec))
 
     async def terminate(self, cluster: str, instance_id: str) -> None:
         """Have an instance ended, together with whatever else ends now."""
-        await self._ready(cluster)
-        self._ledger(cluster).ending(instance_id)
         with contextlib.suppress(NotFound):
             await self._ends.call(cluster, instance_id, instance_id)
 
@@ -136,21 +123,24 @@ class PluginExecutor:
             await stream.opened.wait()
 
     async def _send_launches(self, cluster: str, specs: Mapping[str, convert.Outgoing]) -> dict[str, str | RayscalerError]:
-        who, peer = await self._session.who(), self._session.peer
+        who, peer, ledger = await self._session.who(), self._session.peer, self._ledger(cluster)
 
         async def send(ids: list[str]) -> dict[str, str | RayscalerError]:
             self._may_write()
+            ledger.launching(specs[each].spec for each in ids)
             request = convert.launch_request(cluster, (specs[each] for each in ids), self._supervisor)
             answer = await self._session.call("Launch", request, pb.LaunchResponse)
             return convert.outcomes(answer.results, ids, peer)
 
-        return await _in_parts(_parts(specs, who.batch, lambda made: made.size), send)
+        outcomes = await _in_parts(_parts(specs, who.batch, lambda made: made.size), send)
+        return {key: ledger.answered(key, outcome) for key, outcome in outcomes.items()}
 
     async def _send_ends(self, cluster: str, ids: Mapping[str, str]) -> dict[str, RayscalerError | None]:
-        who, peer = await self._session.who(), self._session.peer
+        who, peer, ledger = await self._session.who(), self._session.peer, self._ledger(cluster)
 
         async def send(ids: list[str]) -> dict[str, RayscalerError | None]:
             self._may_write()
+            ledger.ending(ids)
             request = pb.TerminateRequest(cluster=cluster, instance_ids=ids)
             answer = await self._session.call("Terminate", request, pb.TerminateResponse)
             return convert.ends(answer.results, ids, peer)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from rayscaler.errors import BrokenPlugin
+from rayscaler.errors import BrokenPlugin, RayscalerError, Retry
 from rayscaler.executor.base import LaunchSpec
 from rayscaler.model.instance import InstanceObservation, Phase
 
@@ -22,24 +22,29 @@ class Ledger:
     """Ids that were to be launched here, or stood in the first list: no others can be there; each with its replica, and which host of it it is."""
     has_first_list: bool = False
 
-    def launching(self, spec: LaunchSpec) -> None:
-        """Note that an instance is asked for."""
-        self.asked[spec.instance_id] = (spec.replica, spec.host)
+    def launching(self, specs: Iterable[LaunchSpec]) -> None:
+        """Note that instances are asked for."""
+        self.asked.update((each.instance_id, (each.replica, each.host)) for each in specs)
 
-    def launched(self, instance_id: str, external_id: str) -> None:
-        """Note that an instance is said to be begun; raises BrokenPlugin for another external id than before."""
+    def answered(self, instance_id: str, outcome: str | RayscalerError) -> str | RayscalerError:
+        """Note what became of a launch, an external id or why not; return it, or BrokenPlugin for another external id than before."""
+        if isinstance(outcome, RayscalerError):
+            if outcome.retry is not Retry.BACKOFF:  # surely nothing was begun
+                self.asked.pop(instance_id, None)
+            return outcome
         is_new = instance_id not in self.external_ids
-        self._same(instance_id, external_id)
+        try:
+            self._same(instance_id, outcome)
+        except BrokenPlugin as error:
+            return error
         if is_new:
             self.promised[instance_id] = 0
+        return outcome
 
-    def refused(self, instance_id: str) -> None:
-        """Note that an instance was surely not begun."""
-        self.asked.pop(instance_id, None)
-
-    def ending(self, instance_id: str) -> None:
-        """Note that an instance may be gone from now on without being seen."""
-        self.promised.pop(instance_id, None)
+    def ending(self, instance_ids: Iterable[str]) -> None:
+        """Note that instances may be gone from now on without being seen."""
+        for each in instance_ids:
+            self.promised.pop(each, None)
 
     def seen(self, seen: InstanceObservation) -> InstanceObservation:
         """Note what is told of an instance; return it, marked if nobody ever asked for it. Raises BrokenPlugin for another external id or replica."""

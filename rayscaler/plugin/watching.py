@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from weakref import WeakSet
 
 import structlog
@@ -44,9 +44,9 @@ class Stream:
         try:
             await self._follow()
         except RayscalerError as error:
-            self._tell(error)
+            self._tell([error])
         except Exception as error:  # noqa: BLE001 - told to whoever reads, who would wait for ever otherwise
-            self._tell(Unavailable(f"{self._session.peer}: its watch cannot be read: {type(error).__name__}: {error}"))
+            self._tell([Unavailable(f"{self._session.peer}: its watch cannot be read: {type(error).__name__}: {error}")])
         finally:
             self.has_ended = True
             self.opened.set()
@@ -82,12 +82,14 @@ class Stream:
                 if not self._bookmark:
                     raise BrokenPlugin(f"{self._session.peer}: X28: its watch began without a bookmark")
                 self.opened.set()
-                for each in convert.changes(told):
-                    self._tell(self._take(each))
+                self._tell(map(self._take, convert.changes(told)))
                 if not self._readers:
                     return False
         return True
 
-    def _tell(self, told: InstanceObservation | RayscalerError) -> None:
-        for each in tuple(self._readers):
-            each.tell(told)
+    def _tell(self, told: Iterable[InstanceObservation | RayscalerError]) -> None:
+        """Tell one after the other: what comes before a lie is told."""
+        readers = tuple(self._readers)
+        for each in told:
+            for reader in readers:
+                reader.tell(each)

@@ -47,7 +47,7 @@ def main() -> int:
     parser.add_argument(
         "--pairs",
         type=int,
-        help="interleaved pairs of first-task (default 10), of plugin-thousand (default 5); runs of head-loss's anchor (default 2)",
+        help="interleaved pairs of first-task (default 10), of plugin-thousand (default 9); runs of head-loss's anchor (default 2)",
     )
     parser.add_argument("--samples", type=int, help="samples of our side in the other cases")
     parser.add_argument(

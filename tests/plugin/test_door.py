@@ -115,6 +115,26 @@ async def test_one_that_gives_up_takes_nobody_with_it(short_path):
         second.cancel()
 
 
+async def test_one_that_gives_up_before_the_plugin_is_ready_is_never_sent(short_path):
+    is_asked, may_answer = asyncio.Event(), asyncio.Event()
+
+    class Late(Recorded):
+        async def Probe(self, request, context):  # noqa: N802 - gRPC's form
+            is_asked.set()
+            await may_answer.wait()
+            return await super().Probe(request, context)
+
+    made = Late()
+    async with lying(made, short_path, QUICK) as executor:
+        first, second = asyncio.create_task(executor.launch(spec("a"))), asyncio.create_task(executor.launch(spec("b")))
+        await is_asked.wait()
+        first.cancel()
+        await asyncio.wait({first})
+        may_answer.set()
+        assert await second == "fake-b"
+    assert [[each.instance_id for each in call.specs] for call in made.asked] == [["b"]]
+
+
 async def test_what_has_no_turn_in_time_is_busy_and_the_others_outcomes_are_not_lost(short_path):
     class Slow(FakeExecutor):
         async def launch(self, spec):
