@@ -31,8 +31,9 @@ def _is_undecided(instance: Instance) -> bool:
 
 
 def _let_go(draft: Draft, instance: Instance, text: str, *, is_sure: bool) -> None:
-    is_gone = instance.node_dead_since is not None or instance.drain_not_before > draft.state.now
-    if is_sure and not is_gone and draft.state.no_end is None and instance.status is not InstanceStatus.REJOINING:
+    is_gone = instance.node_dead_since is not None
+    is_late = not instance.is_in_flight and instance.drain_not_before > draft.state.now
+    if is_sure and not is_gone and not is_late and draft.state.no_end is None and instance.status is not InstanceStatus.REJOINING:
         shrink.end_or_drain(draft, instance, Reason.REPLICA_BROKEN, text, is_idle_enough=False)
     else:
         draft.leave(instance)

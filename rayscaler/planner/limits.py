@@ -77,12 +77,12 @@ def speed_room(draft: Draft, view: TypeView) -> int:
     if speed is None:
         return MANY
     most = max(SPEED_FLOOR, int(speed * max(draft.standing[view.name], 1)))
-    return replicas.one_or_more(view.node_type, most - draft.launches[view.name])
+    return replicas.begun(view.node_type, max(0, most - draft.launches[view.name]))
 
 
 def _room_of(draft: Draft, view: TypeView) -> int:
     left = min(_left(view.node_type.max_workers, draft.live[view.name]), total_room(draft), _affordable(draft, view))
-    return max(0, min(replicas.whole(view.node_type, left), replicas.one_or_more(view.node_type, _probes(draft, view))))
+    return max(0, min(replicas.whole(view.node_type, left), replicas.begun(view.node_type, _probes(draft, view))))
 
 
 def _most(config: ClusterConfig) -> int:

@@ -104,7 +104,7 @@ def launch_for(draft: Draft, wanted: Wanted, reason: Reason, *, layer: list[Node
         run = draft.launch(pick.view, count, reason, *_both(draft, layer))
         rest = layer[begun:]
         if layer is not draft.runs:
-            draft.runs.append(run)
+            draft.runs.insert(len(draft.runs) - len(rest), run)  # used before the rest of its replica
         layer[begun:] = [filled(run, pick.content, gang)]
         taken = {shape: left[shape] - each * count for shape, each in pick.content}
         if rest:

@@ -16,9 +16,9 @@ def whole(node_type: NodeType, room: int) -> int:
     return room if room >= MANY else room - room % node_type.hosts_per_replica
 
 
-def one_or_more(node_type: NodeType, room: int) -> int:
-    """Return the same for what only holds launches up: where it allows a node, it allows a replica."""
-    return 0 if room <= 0 else max(whole(node_type, room), node_type.hosts_per_replica)
+def begun(node_type: NodeType, room: int) -> int:
+    """Return how many nodes are of replicas that `room` nodes begin: what a limit leaves that only holds launches up."""
+    return room if room >= MANY else room + -room % node_type.hosts_per_replica
 
 
 def at_once(node_type: NodeType, count: int) -> int:
