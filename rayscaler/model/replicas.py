@@ -1,6 +1,6 @@
 """Replicas: hosts of one node type that come and go together. What makes one whole, and which launches of a plan are one."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -55,7 +55,13 @@ def lacking(config: ClusterConfig, hosts: Iterable[Instance]) -> list[int]:
 
 def units(instances: Iterable[Instance]) -> list[tuple[Instance, ...]]:
     """Return what of these instances comes and goes together, in the order of the first of each: replicas, and all others by themselves."""
-    found: dict[tuple[str, str], list[Instance]] = defaultdict(list)
+    found: list[list[Instance]] = []
+    begun: dict[str, list[Instance]] = {}
     for each in instances:
-        found[(each.replica, "") if each.replica else ("", each.instance_id)].append(each)
-    return [tuple(each) for each in found.values()]
+        if each.replica in begun:
+            begun[each.replica].append(each)
+            continue
+        found.append([each])
+        if each.replica:
+            begun[each.replica] = found[-1]
+    return [tuple(each) for each in found]

@@ -117,12 +117,23 @@ def _roll(draft: Draft, old: Iterable[Instance]) -> None:
 def _idle_units(draft: Draft, instances: Iterable[Instance]) -> list[tuple[float, str, tuple[Instance, ...]]]:
     """Return what could go now, all of it idle: for how long, as less than nothing, so that the longest comes first, the first name, and all."""
     found: list[tuple[float, str, tuple[Instance, ...]]] = []
-    for unit in replicas.units(instances):
-        idle_s = [_idle_s(draft, each) for each in unit if (row := draft.rows.get(each.instance_id)) is not None and row.takes_work]
-        known = [each for each in idle_s if each is not None]
+    hosts: list[Instance] = []
+    for each in instances:
+        if each.replica:
+            hosts.append(each)
+        elif (idle_s := _free_s(draft, each)) is not None:
+            found.append((-idle_s, each.instance_id, (each,)))
+    for unit in replicas.units(hosts):
+        known = [idle_s for each in unit if (idle_s := _free_s(draft, each)) is not None]
         if len(known) == len(unit):
             found.append((-min(known), unit[0].instance_id, unit))
     return found
+
+
+def _free_s(draft: Draft, instance: Instance) -> float | None:
+    """Return how long the instance's node has been idle, if it still takes work."""
+    idle_s = _idle_s(draft, instance)
+    return idle_s if idle_s is not None and draft.rows[instance.instance_id].takes_work else None
 
 
 def _is_wanted(row: RayNode, wanted: Iterable[Bundle]) -> bool:
@@ -210,8 +221,10 @@ def unneeded(draft: Draft) -> None:
     since = dict(draft.state.unneeded_since)
     spare = _above_headroom(draft, _above_least(draft, draft.staying))
     needed = loaded_members(draft.runs, draft.floor) | _still_promised(draft) | stuck.kept(draft)
+    launched = [each for each in _staying(draft) if each.is_launching]
+    mates = [each for each in _staying(draft) if each.replica and not each.is_launching] if launched else []
     flying = [
-        unit for unit in replicas.units(_staying(draft)) if all(each.is_launching and each.instance_id not in needed for each in unit)
+        unit for unit in replicas.units([*launched, *mates]) if all(each.is_launching and each.instance_id not in needed for each in unit)
     ]
     coming = sorted(
         (unit for unit in flying if all(each.trouble is None and each.stuck_since is None for each in unit)),

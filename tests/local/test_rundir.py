@@ -8,7 +8,7 @@ import pytest
 
 from rayscaler.errors import InvalidRequest, Unavailable
 from rayscaler.executor.base import LaunchSpec
-from rayscaler.executor.record import spec_hash
+from rayscaler.executor.record import spec_document, spec_hash
 from rayscaler.local.rundir import LOGS_KEPT, Record, RunDir
 from rayscaler.model.nodetype import NodeType
 from rayscaler.model.resources import Resources
@@ -70,6 +70,16 @@ def test_the_hash_is_of_what_makes_the_instance(rundir):
     same = replace(SPEC, node_type=replace(NODE_TYPE, max_workers=9, cost=1.0))
     other = replace(SPEC, node_type=replace(NODE_TYPE, labels=(("zone", "b"),)))
     assert spec_hash(same) == spec_hash(SPEC) != spec_hash(other)
+
+
+def test_a_host_of_a_replica_is_read_as_it_was_written_and_one_of_none_is_hashed_as_ever(rundir):
+    host = replace(SPEC, node_type=replace(NODE_TYPE, hosts_per_replica=4), replica="c-slice-1-r0", host=3)
+    rundir.write(Record(host, rundir.log_path("c", host.instance_id)))
+    (found,) = rundir.read("c")
+    assert (found.spec.replica, found.spec.host, found.spec.node_type.hosts_per_replica) == ("c-slice-1-r0", 3, 4)
+    assert found.spec_hash == spec_hash(host) != spec_hash(replace(host, host=2))
+    assert not {"replica", "host"} & spec_document(SPEC).keys()
+    assert "hosts_per_replica" not in spec_document(SPEC)["node_type"]
 
 
 def test_only_the_newest_logs_of_the_dead_stay(rundir):
