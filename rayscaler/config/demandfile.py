@@ -11,7 +11,7 @@ from typing import Any
 from rayscaler.config import quantity, shown
 from rayscaler.config.reader import Reader, near
 from rayscaler.errors import InvalidRequest
-from rayscaler.model.demand import Bundle, Demand, Gang, LabelCondition, LabelSelector, Operator, Strategy
+from rayscaler.model.demand import Bundle, Demand, Gang, LabelCondition, LabelSelector, Locality, Operator, Strategy
 from rayscaler.model.nodetype import ClusterConfig, NodeType
 from rayscaler.model.resources import Resources, to_text
 
@@ -24,7 +24,7 @@ _WISH = re.compile(rf"(?P<not>!?)(?:in\((?P<many>{_VALUE}(?:, ?{_VALUE})*)\)|(?P
 _KEY = re.compile(rf"(?:[A-Za-z0-9][A-Za-z0-9.-]{{0,252}}/)?{_VALUE}")
 _ROOT = {"demands", "gangs", "constraints", "nodes"}
 _DEMAND = {"resources", "count", "labelSelectors"}
-_GANG = {"strategy", "count", "bundles"}
+_GANG = {"strategy", "count", "bundles", "within"}
 _NODES = {"type", "count", "used"}
 _SYNTHETIC = "bundle_group_"
 """What Ray calls the room of a placed group; the planner leaves tasks that ask for it out, since the group is the demand."""
@@ -138,7 +138,17 @@ def _gangs(read: Reader, path: str, value: object) -> tuple[Gang, ...]:
     if not bundles and not raw.get("bundles"):
         read.problem(f"{path}.bundles", raw.get("bundles"), "must have at least one bundle")
     count = _at_most(read, f"{path}.count", raw.get("count"), MOST_GANGS)
-    return tuple(Gang(f"{path} #{number + 1}", strategy, bundles) for number in range(count))
+    within = _within(read, f"{path}.within", raw.get("within"))
+    return tuple(Gang(f"{path} #{number + 1}", strategy, bundles, locality=within) for number in range(count))
+
+
+def _within(read: Reader, path: str, value: object) -> Locality | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or not _KEY.fullmatch(value):
+        read.problem(path, value, "must be a label's key, such as zone, within one value of which all bundles shall lie")
+        return None
+    return Locality(value)
 
 
 def _nodes(read: Reader, path: str, value: object, config: ClusterConfig | None) -> Nodes:

@@ -13,7 +13,8 @@ selectors = st.lists(st.dictionaries(st.sampled_from(["zone", "ray.io/node-group
 counts = st.integers(1, 6)
 bundles = st.fixed_dictionaries({"resources": asked}, optional={"count": counts, "labelSelectors": selectors})
 gangs = st.fixed_dictionaries(
-    {"bundles": st.lists(bundles, min_size=1, max_size=3)}, optional={"count": st.integers(1, 3), "strategy": st.sampled_from(STRATEGIES)}
+    {"bundles": st.lists(bundles, min_size=1, max_size=3)},
+    optional={"count": st.integers(1, 3), "strategy": st.sampled_from(STRATEGIES), "within": st.sampled_from(["zone", "rack"])},
 )
 whole = {"CPU": st.sampled_from([1, 2, 4, 8]), "GPU": st.sampled_from([1, 2]), "memory": st.just("16"), "blob": st.sampled_from([3, 0.5])}
 

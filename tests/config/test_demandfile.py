@@ -10,7 +10,7 @@ import yaml
 from rayscaler.config import demandfile, load, native
 from rayscaler.config.demandfile import Nodes, Wanted
 from rayscaler.errors import InvalidRequest
-from rayscaler.model.demand import Bundle, Demand, Gang, LabelCondition, LabelSelector, Operator, Strategy
+from rayscaler.model.demand import Bundle, Demand, Gang, LabelCondition, LabelSelector, Locality, Operator, Strategy
 from rayscaler.model.resources import Resources
 
 pytestmark = pytest.mark.tier("unit")
@@ -35,7 +35,7 @@ demands:
 - {resources: {CPU: 4, GPU: 0.5, memory: 2Gi}, count: 100, labelSelectors: [{zone: a}, {zone: "!in(b,c)", ray.io/market-type: "!spot"}]}
 - {resources: {}}
 gangs:
-- {strategy: STRICT_SPREAD, count: 2, bundles: [{resources: {CPU: 1}, count: 3}, {resources: {CPU: "2"}}]}
+- {strategy: STRICT_SPREAD, count: 2, within: zone, bundles: [{resources: {CPU: 1}, count: 3}, {resources: {CPU: "2"}}]}
 - {bundles: [{resources: {GPU: 1}, labelSelectors: [{zone: "in(b, a)"}]}]}
 constraints: [{resources: {CPU: 1}, count: 32}]
 nodes: [{type: cpu-large, count: 2, used: {CPU: 3}}, {type: gpu}]
@@ -75,7 +75,7 @@ def test_a_good_file_becomes_what_it_says():
     assert demandfile.wanted(good(), CONFIG) == Wanted(
         demands=(Demand(Bundle(Resources.of(CPU=4, GPU=0.5, memory=2 << 30), selectors), 100), Demand(Bundle(Resources()), 1)),
         gangs=(
-            (Gang("gangs[0] #1", Strategy.STRICT_SPREAD, spread), Gang("gangs[0] #2", Strategy.STRICT_SPREAD, spread)),
+            tuple(Gang(f"gangs[0] #{number}", Strategy.STRICT_SPREAD, spread, locality=Locality("zone")) for number in (1, 2)),
             (Gang("gangs[1] #1", Strategy.PACK, (Demand(in_zones, 1),)),),
         ),
         constraints=(Demand(Bundle(Resources.of(CPU=1)), 32),),
@@ -151,6 +151,8 @@ BAD = [
     ((*ZONE, "-zone"), "a", "demands[0].labelSelectors[1].-zone: '-zone': a label's key is a name"),
     (G, [1], "gangs[0]: [1]: must be a mapping"),
     ((*G, "strategy"), "STRICT_SPRED", "gangs[0].strategy: 'STRICT_SPRED': did you mean STRICT_SPREAD?"),
+    ((*G, "within"), "a zone", "gangs[0].within: 'a zone': must be a label's key, such as zone"),
+    ((*G, "within"), 7, "gangs[0].within: 7: must be a label's key, such as zone"),
     ((*G, "strategy"), 7, "gangs[0].strategy: 7: one of: PACK, SPREAD, STRICT_PACK, STRICT_SPREAD"),
     ((*G, "count"), 10_001, "gangs[0].count: 10001: must be 10000 at most in one entry"),
     ((*G, "count"), -1, "gangs[0].count: -1: must be a whole number from 1"),
