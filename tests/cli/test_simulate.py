@@ -335,3 +335,11 @@ def test_tables_show_the_same(tmp_path):
     assert "churn 2 launches, 0 cancelled (0 of these relaunched of the same type), 2 nodes ended" in said
     assert "box 2 2 2 0 0 0.4 1.51" in said
     assert "all work got a place; cost 1.51; a node is taken to start in 60.0 s" in said
+
+
+def test_replicas_of_several_hosts_come_and_go_whole(tmp_path):
+    spec = {"idleTimeout": "60s", "nodeTypes": [{"name": "slice", "resources": {"TPU": 4}, "hostsPerReplica": 4, "cost": 3600}]}
+    found = simulated(tmp_path, "arrival_s,duration_s,count,TPU\n0,100,5,4\n", spec)
+    assert (found["node_types"][0]["launches"], found["node_types"][0]["ends"]) == (8, 8)
+    assert found["churn"]["launch_reasons"] == {"DEMAND": 5, "REPLICA": 3}
+    assert found["churn"]["end_reasons"] == {"IDLE": 8}

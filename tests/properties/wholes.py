@@ -41,7 +41,8 @@ def size(state: ClusterState, hosts: list) -> int:
 def _is_lost(state: ClusterState, host) -> bool:
     is_dead = host.node_dead_since is not None and state.now - host.node_dead_since >= state.node_dead_grace_s
     drained = {row.ray_node_id for row in state.nodes if row.death is not None and row.death.name.startswith("DRAINED")}
-    return host.status in LEAVING or host.ends_at is not None or is_dead or host.ray_node_id in drained
+    is_ending = host.ends_at is not None and host.node_dead_since is None  # a node that may be dead is waited for first
+    return host.status in LEAVING or is_ending or is_dead or host.ray_node_id in drained
 
 
 def broken(state: ClusterState) -> set[str]:
