@@ -16,6 +16,7 @@ import traceback
 from rayscaler.model.plan import Plan
 from rayscaler.model.state import ClusterState
 from rayscaler.planner.plan import plan
+from rayscaler.tasks import calm_collector
 
 LENGTH = struct.Struct("!Q")
 NICENESS = 10
@@ -31,6 +32,7 @@ def main() -> None:
     os.nice(NICENESS)
     resource.setrlimit(resource.RLIMIT_DATA, (MOST_BYTES, MOST_BYTES))
     importlib.import_module("rayscaler.planner.mix.solve")  # or the first question's budget would go into loading the solver
+    calm_collector()
     with socket.socket(fileno=0) as door, door.makefile("rwb") as stream:
         while head := stream.read(LENGTH.size):
             asked = stream.read(LENGTH.unpack(head)[0])

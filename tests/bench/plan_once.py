@@ -20,6 +20,7 @@ from rayscaler.model.plan import Plan
 from rayscaler.model.state import ClusterState
 from rayscaler.planner.plan import plan
 from rayscaler.reconciler.improve import STEPS_PER_S
+from rayscaler.tasks import calm_collector
 from tests.bench.plan_cases import CASES, POOL, Case, renamed
 from tests.bench.plan_judge import Verdict, judge, verdict
 from tests.bench.workload import Workload
@@ -31,6 +32,7 @@ ENOUGH_S = 10.0
 def main(case: Case, size: int, seed: int, warm: int, more: str) -> dict[str, Any]:
     """Measure a case and say what was seen."""
     state = case.state(seed, size)
+    calm_collector()  # as the service does
     before = peak_mib(is_new=True)
     if more == "anchor":
         return _anchor(state, before)

@@ -8,16 +8,18 @@ import pytest
 
 from deploy.native import LIBRARY, ROOT, compile_native
 from rayscaler.model.resources import UNIT
-from rayscaler.planner.devices import Devices, Several
+from rayscaler.planner.devices import Devices
 from rayscaler.planner.mix import native
 from rayscaler.planner.mix.fill import Filler
 from rayscaler.planner.mix.library import SOURCE
 from rayscaler.planner.mix.library import library as library_in
+from rayscaler.planner.mix.mend import Mender
 from rayscaler.planner.mix.problem import Column, Problem, Used, judged
 from rayscaler.planner.mix.search import Ask, Search
 from rayscaler.planner.mix.shares import Shares
 from rayscaler.planner.mix.solve import solve
 from tests.counts import counted
+from tests.planner.mixes import some_broken, some_problem
 
 pytestmark = pytest.mark.tier("unit")
 
@@ -30,38 +32,6 @@ def library(tmp_path_factory):
     folder = tmp_path_factory.mktemp("native")
     assert compile_native(folder=folder) == ""
     return library_in(folder)
-
-
-def some_needs(chance, kinds):
-    """Return what a shape needs of some kinds; the last is of devices: a share of one, whole ones, or several at once."""
-    needs = [(kind, chance.choice([1, 3, 10, 25]) * UNIT // 10) for kind in range(kinds) if chance.random() < 0.7]
-    if chance.random() < 0.5:
-        some = [(chance.choice([1_000, 3_000, 5_000]), chance.randint(1, 2)), (UNIT, chance.randint(1, 2))]
-        one = chance.choice([1_000, 2_500, 3_300, 5_000, UNIT, 2 * UNIT])
-        needs.append((kinds, Several.of(some[: chance.randint(1, 2)]) if chance.random() < 0.3 else one))
-    return tuple(needs)
-
-
-def some_room(chance, kinds):
-    """Return a room: amounts, some of them none, and devices, some of them in use; or none of such."""
-    amounts = [chance.choice([0, 1, 4, 16, 50]) * UNIT for _ in range(kinds)]
-    free = sorted({chance.randint(1, UNIT - 1) for _ in range(chance.randint(0, 2))})
-    held = Devices([*((each, chance.randint(1, 2)) for each in free), (UNIT, chance.randint(1, 8))])
-    return (*amounts, held if chance.random() < 0.7 else Devices() if chance.random() < 0.5 else 0)
-
-
-def some_problem(chance):
-    kinds, shapes, types = chance.randint(1, 3), chance.randint(1, 12), chance.randint(1, 3)
-    needs = tuple(some_needs(chance, kinds) for _ in range(shapes))
-    return Problem(
-        needs=needs,
-        counts=tuple(chance.choice([0, 1, 2, 7, 50, 10_000]) for _ in needs),
-        rooms=tuple(some_room(chance, kinds) for _ in range(types)),
-        prices=tuple(chance.randint(1, 9) * 1_000_000 for _ in range(types)),
-        limits=(5,) * types,
-        allowed=tuple(frozenset(each for each in range(shapes) if needs[each] and chance.random() < 0.9) for _ in range(types)),
-        total=100,
-    )
 
 
 def some_ask(chance, problem):
@@ -180,3 +150,16 @@ def test_a_changed_source_is_another_file_and_the_old_one_goes(tmp_path):
             source.write("/* changed */\n")
     assert [len(each) for each in names] == [1, 1]
     assert names[0] != names[1]
+
+
+def test_both_mend_a_mix_in_the_same_way(library):
+    changed = 0
+    for seed in range(CASES // 3):
+        chance = random.Random(seed)
+        problem = some_problem(chance)
+        types = [Shares(problem, kind) for kind in range(len(problem.rooms))]
+        broken = some_broken(chance, problem)
+        mine = Mender(problem, types, broken).run()
+        assert mine == native.of(problem, types, library).mend(broken), f"seed {seed}"
+        changed += sorted(mine.nodes) != sorted(broken.nodes)
+    assert changed > CASES / 9

@@ -48,37 +48,30 @@ class _Program:
         self._shapes, self._kinds = len(problem.counts), len(problem.rooms[0]) if problem.rooms else 0
         self._scale = [max(each) or 1 for each in zip(*map(amounts, problem.rooms), strict=True)]
         self._all = self._shapes + len(problem.rooms) * self._kinds
-        for count in problem.counts:
-            self._row(float(count), lp.INFINITY)
-        for _ in range(self._all - self._shapes):
-            self._row(-lp.INFINITY, 0.0)
-        self._row(-lp.INFINITY, float(problem.total))
-        self._row(-lp.INFINITY, lp.INFINITY if problem.money is None else float(problem.money))
-        for shape in range(self._shapes):
-            self._column(penalty, lp.INFINITY, {shape: 1.0})
-        at = self._shapes
+        money = lp.INFINITY if problem.money is None else float(problem.money)
+        lp.add_rows(
+            self.highs,
+            [*((float(count), lp.INFINITY) for count in problem.counts)]
+            + [(-lp.INFINITY, 0.0)] * (self._all - self._shapes)
+            + [(-lp.INFINITY, float(problem.total)), (-lp.INFINITY, money)],
+        )
+        columns = [lp.Added(penalty, lp.INFINITY, {shape: 1.0}) for shape in range(self._shapes)]
         for kind in range(len(problem.rooms)):
-            self.nodes.append(at)
-            at += self._type(kind)
+            self.nodes.append(len(columns))
+            columns += self._type(kind)
+        lp.add_columns(self.highs, columns)
 
-    def _type(self, kind: int) -> int:
-        """Add a type's columns and return how many."""
+    def _type(self, kind: int) -> list[lp.Added]:
+        """Return a type's columns, that of its nodes first."""
         room, price = self._problem.rooms[kind], self._problem.prices[kind]
         rows = [self._shapes + kind * self._kinds + index for index in range(self._kinds)]
         brings = {row: -amount / scale for row, amount, scale in zip(rows, amounts(room), self._scale, strict=True)}
-        self._column(
-            float(price),
-            float(self._problem.limits[kind]),
-            {**brings, self._all: float(self._problem.is_new(kind)), self._all + 1: float(price)},
-        )
+        limits = {self._all: float(self._problem.is_new(kind)), self._all + 1: float(price)}
         able = [each for each in sorted(self._problem.allowed[kind]) if times(room, self._problem.needs[each])]
-        for shape in able:
-            takes = {rows[index]: amount / self._scale[index] for index, amount in self._problem.needs[shape]}
-            self._column(0.0, lp.INFINITY, {shape: 1.0, **takes})
-        return 1 + len(able)
-
-    def _row(self, least: float, most: float) -> None:
-        self.highs.addRow(least, most, 0, lp.ints(()), lp.floats(()))
-
-    def _column(self, price: float, most: float, rows: dict[int, float]) -> None:
-        self.highs.addCol(price, 0.0, most, len(rows), lp.ints(tuple(rows)), lp.floats(tuple(rows.values())))
+        takes = [
+            {shape: 1.0, **{rows[index]: amount / self._scale[index] for index, amount in self._problem.needs[shape]}} for shape in able
+        ]
+        return [
+            lp.Added(float(price), float(self._problem.limits[kind]), {**brings, **limits}),
+            *(lp.Added(0.0, lp.INFINITY, each) for each in takes),
+        ]

@@ -1,11 +1,13 @@
 """Fills of one node as columns: for which types, with what to begin, and which are the best. How one is made is for `search`, or `native`."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from rayscaler.planner.mix import native
-from rayscaler.planner.mix.problem import Column, Content, Problem
+from rayscaler.planner.mix.mend import MOST_MADE, Broken, Mender
+from rayscaler.planner.mix.problem import Column, Content, Problem, Used
 from rayscaler.planner.mix.search import PROMISING, Ask, Search
-from rayscaler.planner.mix.shares import Shares
+from rayscaler.planner.mix.shares import SLIGHT, Shares
 from rayscaler.planner.sim import Room, less, times
 
 REST = 4
@@ -15,6 +17,9 @@ BEST = 2
 LOOKS_PER_FILL = 20
 """Shapes looked at for each fill that may be found, before all of them are too many."""
 
+MOST_NODES, MOST_CELLS = 4_096, 1 << 20
+"""Nodes that are mended at once, and these times the shapes."""
+
 
 class Filler:
     """Makes columns for prices of shapes. `work` counts the shapes looked at, the measure of its effort."""
@@ -22,10 +27,11 @@ class Filler:
     def __init__(self, problem: Problem) -> None:
         self.work = 0
         self._round = 0
-        self._needs = problem.needs
+        self._problem, self._needs = problem, problem.needs
         self._types = [Shares(problem, index) for index in range(len(problem.rooms))]
         self._able = [frozenset(each.shapes) for each in self._types]
-        self._search = native.of(problem, self._types) or Search(problem, self._types)
+        self._native = native.of(problem, self._types)
+        self._search = self._native or Search(problem, self._types)
         self._rests_until = [0] * len(self._types)
 
     def columns(self, ask: Ask) -> list[Column]:
@@ -55,6 +61,33 @@ class Filler:
             for shape, (value, content) in zip(self._types[kind].shapes, made.fills, strict=True):
                 best.setdefault(shape, []).append((-value / (floors[kind] or 1.0), Column(kind, content)))
         return [column for found in best.values() for _, column in sorted(found)[:BEST]]
+
+    def mended(self, recipe: Sequence[Used], worth: Sequence[float], looks: int, *, turn: int) -> tuple[Used, ...]:
+        """Return a mix that is no worse, found by taking nodes apart, so many looks long; each turn otherwise. Of many nodes alike only some are."""
+        broken, rest = self._broken(recipe, worth, looks, turn)
+        made = self._native.mend(broken) if self._native else Mender(self._problem, self._types, broken).run()
+        self.work += made.work
+        rest.update(made.nodes)
+        return tuple(Used(column, nodes) for column, nodes in sorted(rest.items()) if nodes and column.content)
+
+    def _broken(self, recipe: Sequence[Used], worth: Sequence[float], looks: int, turn: int) -> tuple[Broken, Counter[Column]]:
+        problem = self._problem
+        left, spare, total, money = list(problem.counts), list(problem.limits), problem.total, problem.money
+        most = max(MOST_MADE, min(MOST_NODES, MOST_CELLS // len(left)))
+        each = max(1, most // (2 * len(recipe) or 1))
+        nodes: list[Column] = []
+        rest: Counter[Column] = Counter()
+        for column, count in recipe:
+            for shape, pieces in column.content:
+                left[shape] = max(0, left[shape] - pieces * count)
+            spare[column.type] -= count
+            total -= count if problem.is_new(column.type) else 0
+            money = None if money is None else money - count * problem.prices[column.type]
+            taken = min(count, each, most // 2 - len(nodes))
+            nodes += [column] * taken
+            rest[column] = count - taken
+        least = max(worth, default=0.0) * SLIGHT or 1.0
+        return Broken(nodes, left, spare, total, money, [max(value, least) for value in worth], looks, most, turn), rest
 
     def every(self, kind: int, counts: Sequence[int], most: int) -> list[Column] | None:
         """Return every fill of a type that nothing can be added to; None where there are more than `most`."""

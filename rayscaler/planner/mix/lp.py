@@ -3,8 +3,9 @@
 The only module that knows it; it is imported when a plan is improved, not before.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from typing import Any, NamedTuple
 
 import highspy
 import numpy as np
@@ -44,6 +45,29 @@ def run(highs: Any, *, is_feasible: bool = False) -> tuple[Any, int]:
     if highs.run() == highspy.HighsStatus.kError or not highs.getSolution().value_valid:
         raise Unsolved
     return highs.getSolution(), max(0, highs.getInfo().simplex_iteration_count)
+
+
+class Added(NamedTuple):
+    """A column: what one of it costs, how much of it there may be, and what it adds to rows."""
+
+    cost: float
+    most: float
+    rows: Mapping[int, float]
+
+
+def add_rows(highs: Any, limits: Sequence[tuple[float, float]]) -> None:
+    """Add rows, with nothing in them yet, by the least and the most that they may come to."""
+    least, most = zip(*limits, strict=True)
+    highs.addRows(len(limits), floats(least), floats(most), 0, ints(()), ints(()), floats(()))
+
+
+def add_columns(highs: Any, columns: Sequence[Added]) -> None:
+    """Add columns all at once, which for many takes a fraction of the time that one after another does."""
+    begin = list(accumulate((len(each.rows) for each in columns), initial=0))
+    rows = [row for each in columns for row in each.rows]
+    amounts = [amount for each in columns for amount in each.rows.values()]
+    costs, most = floats([each.cost for each in columns]), floats([each.most for each in columns])
+    highs.addCols(len(columns), costs, floats([0.0] * len(columns)), most, len(rows), ints(begin[:-1]), ints(rows), floats(amounts))
 
 
 def ints(values: Sequence[int]) -> "np.ndarray[tuple[int], np.dtype[np.int32]]":

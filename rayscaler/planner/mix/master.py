@@ -1,7 +1,6 @@
 """The linear program over columns: how often to use which, and what that makes shapes worth."""
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from rayscaler.planner.mix import lp
@@ -32,14 +31,14 @@ class Master:
         self._problem = problem
         self._shapes, self._types = len(problem.counts), len(problem.rooms)
         self._highs = lp.solver()
-        for count in problem.counts:
-            self._highs.addRow(float(count), lp.INFINITY, 0, lp.ints(()), lp.floats(()))
-        for limit in problem.limits:
-            self._highs.addRow(-lp.INFINITY, float(limit), 0, lp.ints(()), lp.floats(()))
-        self._highs.addRow(-lp.INFINITY, float(problem.total), 0, lp.ints(()), lp.floats(()))
-        self._highs.addRow(-lp.INFINITY, lp.INFINITY if problem.money is None else float(problem.money), 0, lp.ints(()), lp.floats(()))
-        for shape in range(self._shapes):
-            self._highs.addCol(penalty, 0.0, lp.INFINITY, 1, lp.ints((shape,)), lp.floats((1.0,)))
+        money = lp.INFINITY if problem.money is None else float(problem.money)
+        lp.add_rows(
+            self._highs,
+            [*((float(count), lp.INFINITY) for count in problem.counts)]
+            + [(-lp.INFINITY, float(limit)) for limit in problem.limits]
+            + [(-lp.INFINITY, float(problem.total)), (-lp.INFINITY, money)],
+        )
+        lp.add_columns(self._highs, [lp.Added(penalty, lp.INFINITY, {shape: 1.0}) for shape in range(self._shapes)])
 
     def add(self, column: Column) -> bool:
         """Add a column unless it is there."""
@@ -48,28 +47,14 @@ class Master:
         self._known.add(column)
         self.columns.append(column)
         price = float(self._problem.prices[column.type])
-        rows = [
-            *(shape for shape, _ in column.content),
-            self._shapes + column.type,
-            self._shapes + self._types,
-            self._shapes + self._types + 1,
-        ]
-        amounts = [*(float(each) for _, each in column.content), 1.0, float(self._problem.is_new(column.type)), price]
-        self._highs.addCol(price, 0.0, lp.INFINITY, len(rows), lp.ints(rows), lp.floats(amounts))
+        limits = {self._shapes + column.type: 1.0, self._shapes + self._types: float(self._problem.is_new(column.type))}
+        rows = {**{shape: float(each) for shape, each in column.content}, **limits, self._shapes + self._types + 1: price}
+        lp.add_columns(self._highs, [lp.Added(price, lp.INFINITY, rows)])
         return True
 
-    def want(self, counts: Sequence[int], limits: Sequence[int], total: int, money: int | None) -> None:
-        """Ask for what is left instead."""
-        for shape, count in enumerate(counts):
-            self._highs.changeRowBounds(shape, float(count), lp.INFINITY)
-        for kind, limit in enumerate(limits):
-            self._highs.changeRowBounds(self._shapes + kind, -lp.INFINITY, float(limit))
-        self._highs.changeRowBounds(self._shapes + self._types, -lp.INFINITY, float(total))
-        self._highs.changeRowBounds(self._shapes + self._types + 1, -lp.INFINITY, lp.INFINITY if money is None else float(money))
-
-    def solve(self, *, has_more: bool = False) -> tuple[list[float], Prices]:
-        """Return how often each column is used, and the prices; `has_more` if there are only more columns than the last time."""
-        solution, iterations = lp.run(self._highs, is_feasible=has_more)
+    def solve(self) -> tuple[list[float], Prices]:
+        """Return how often each column is used, and the prices."""
+        solution, iterations = lp.run(self._highs, is_feasible=self.cost < math.inf)  # there are only more columns than the last time
         self.iterations += iterations + SET_UP
         self.cost = self._highs.getObjectiveValue()
         used, dual = list(solution.col_value), list(solution.row_dual)

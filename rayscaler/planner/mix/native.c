@@ -1,4 +1,5 @@
-/* Fills of one node, compiled: the twin of search.py, rule by rule, where each is explained. native.py hands everything in and reads what comes out.
+/* Fills of one node, and mending, compiled: the twin of search.py and mend.py, rule by rule, where each is explained. native.py hands everything in
+ * and reads what comes out.
  *
  * Nothing is allocated here. Whoever calls owns all memory; what does not go into `out` is an error.
  */
@@ -14,6 +15,11 @@
 #define MOST_EXCHANGES 8
 #define CANDIDATES 2
 #define BETTER (1 + 1e-9)
+#define LEAST_TAKEN 2
+#define MOST_TAKEN 6
+#define TRIES 3
+#define NEAR_BY 32
+#define MOST_MADE 16
 
 enum { OUT_IS_FULL = -1 };
 
@@ -374,6 +380,241 @@ static int improve(struct search *search, struct exchange *exchange)
     return 0;
 }
 
+/* ---- mending */
+
+struct mix { /* `pieces` has a row of all shapes for each node, `made` one for each of MOST_MADE and one to try in; `orders` of a type begin at order[type] */
+    int32_t types, nodes, most_nodes;
+    const struct type *const *type;
+    const int64_t *price;
+    const int32_t *is_new;
+    int64_t *spare; /* how many nodes of a type there may be more; `total` is how many of those that are new, `money` what they may cost, -1: anything */
+    int64_t total, money;
+    const double *worth;
+    int32_t *orders;
+    const int32_t *order;
+    int32_t *kind;
+    int64_t *pieces, *left, *made, *log; /* of `log` each entry is a node, a shape and how many of it were put there */
+    int64_t work, most_work;
+    uint32_t chance;
+};
+
+struct turn { /* nodes taken apart, what was put on others (`logged` entries), and nodes made for the rest */
+    int32_t taken[MOST_TAKEN], takes, made[MOST_MADE], makes;
+    int64_t logged, before, after, out_before, out, total;
+};
+
+static int32_t drawn(struct mix *mix, int64_t of)
+{
+    mix->chance = mix->chance * 1664525u + 1013904223u;
+    return (int32_t)((uint64_t)mix->chance * (uint64_t)of >> 32);
+}
+
+static double per_price(const struct mix *mix, double worth, int32_t kind)
+{
+    return worth / (double)(mix->price[kind] ? mix->price[kind] : 1);
+}
+
+/* Leave in `room` what such a content leaves of an empty node; return 0 if it does not go in, by shape. */
+static int holds(const struct search *search, const int64_t *pieces, struct room *room)
+{
+    empty_room(search->type, room);
+    for (int32_t shape = 0; shape < search->shapes->count; shape++) {
+        if (!pieces[shape]) continue;
+        if (times(search, room, shape) < pieces[shape]) return 0;
+        subtract(search, room, shape, pieces[shape]);
+    }
+    return 1;
+}
+
+/* Fill what is left into the room in this order, as `put`; return what that is worth. */
+static double fill_left(const struct search *search, struct mix *mix, struct room *room, const int32_t *order, int64_t *put)
+{
+    double worth = 0;
+    mix->work++;
+    for (int32_t at = 0; at < search->type->shapes; at++) {
+        int32_t shape = order[at];
+        if (!mix->left[shape]) continue;
+        mix->work++;
+        int64_t most = times(search, room, shape);
+        if (mix->left[shape] < most) most = mix->left[shape];
+        if (most <= 0) continue;
+        subtract(search, room, shape, most);
+        put[shape] = most;
+        worth += mix->worth[shape] * (double)most;
+    }
+    return worth;
+}
+
+static int is_taken(const struct turn *turn, int32_t node)
+{
+    for (int32_t at = 0; at < turn->takes; at++)
+        if (turn->taken[at] == node) return 1;
+    return 0;
+}
+
+static void take_apart(const struct shapes *shapes, struct mix *mix, struct turn *turn, int32_t count)
+{
+    for (int32_t next = 0; next < count; next++) {
+        int32_t poorest = -1;
+        double least = 0;
+        for (int32_t tried = 0; tried < TRIES; tried++) {
+            int32_t node = drawn(mix, mix->nodes);
+            if (is_taken(turn, node)) continue;
+            const int64_t *pieces = mix->pieces + (int64_t)node * shapes->count;
+            double worth = 0;
+            for (int32_t shape = 0; shape < shapes->count; shape++)
+                if (pieces[shape]) worth += mix->worth[shape] * (double)pieces[shape];
+            worth = per_price(mix, worth, mix->kind[node]);
+            if (poorest >= 0 && worth >= least) continue;
+            poorest = node;
+            least = worth;
+        }
+        if (poorest >= 0) turn->taken[turn->takes++] = poorest;
+    }
+    for (int32_t at = 0; at < turn->takes; at++) {
+        int32_t kind = mix->kind[turn->taken[at]];
+        const int64_t *pieces = mix->pieces + (int64_t)turn->taken[at] * shapes->count;
+        mix->spare[kind]++;
+        turn->total += mix->is_new[kind];
+        turn->before += mix->price[kind];
+        for (int32_t shape = 0; shape < shapes->count; shape++) mix->left[shape] += pieces[shape];
+    }
+}
+
+/* Put what is left on nodes that are not taken apart. */
+static void put_near(const struct shapes *shapes, struct mix *mix, struct turn *turn)
+{
+    int64_t *put = mix->made + (int64_t)MOST_MADE * shapes->count;
+    int32_t near = mix->nodes < NEAR_BY ? mix->nodes : NEAR_BY, node = mix->nodes ? drawn(mix, mix->nodes) : 0;
+    for (; near > 0; near--, node = node + 1 == mix->nodes ? 0 : node + 1) {
+        if (is_taken(turn, node)) continue;
+        struct search search = {shapes, mix->type[mix->kind[node]], 0, 0, 0, 0, 0};
+        int64_t *pieces = mix->pieces + (int64_t)node * shapes->count;
+        struct room room;
+        if (!holds(&search, pieces, &room)) continue;
+        memset(put, 0, (size_t)shapes->count * sizeof *put);
+        fill_left(&search, mix, &room, mix->orders + mix->order[mix->kind[node]] + search.type->orders * search.type->shapes, put);
+        for (int32_t shape = 0; shape < shapes->count; shape++) pieces[shape] += put[shape];
+        int is_held = !search.type->pools || holds(&search, pieces, &room);
+        for (int32_t shape = 0; shape < shapes->count; shape++) {
+            if (!put[shape]) continue;
+            if (!is_held) {
+                pieces[shape] -= put[shape];
+                continue;
+            }
+            int64_t *entry = mix->log + 3 * turn->logged++;
+            entry[0] = node;
+            entry[1] = shape;
+            entry[2] = put[shape];
+            mix->left[shape] -= put[shape];
+        }
+    }
+}
+
+/* Find the node to make that is worth most for its price; return its type or -1. */
+static int32_t best_made(const struct shapes *shapes, struct mix *mix, const struct turn *turn, int64_t *best)
+{
+    int64_t *put = mix->made + (int64_t)MOST_MADE * shapes->count;
+    int32_t found = -1;
+    double most = 0;
+    for (int32_t kind = 0; kind < mix->types; kind++) {
+        int64_t price = turn->after + mix->price[kind];
+        if (mix->spare[kind] <= 0 || (mix->is_new[kind] && turn->total <= 0) || (mix->money >= 0 && price - turn->before > mix->money)) continue;
+        if (!turn->out_before && price > turn->before) continue;
+        struct search search = {shapes, mix->type[kind], 0, 0, 0, 0, 0};
+        for (int32_t way = 0; way <= search.type->orders; way++) {
+            struct room room;
+            empty_room(search.type, &room);
+            memset(put, 0, (size_t)shapes->count * sizeof *put);
+            double worth = per_price(mix, fill_left(&search, mix, &room, mix->orders + mix->order[kind] + way * search.type->shapes, put), kind);
+            if (worth <= most * BETTER || (search.type->pools && !holds(&search, put, &room))) continue;
+            most = worth;
+            found = kind;
+            memcpy(best, put, (size_t)shapes->count * sizeof *put);
+        }
+    }
+    return found;
+}
+
+static int64_t all_left(const struct shapes *shapes, const struct mix *mix)
+{
+    int64_t all = 0;
+    for (int32_t shape = 0; shape < shapes->count; shape++) all += mix->left[shape];
+    return all;
+}
+
+static void make_nodes(const struct shapes *shapes, struct mix *mix, struct turn *turn)
+{
+    for (turn->out = all_left(shapes, mix); turn->out && turn->makes < MOST_MADE; turn->makes++) {
+        int64_t *best = mix->made + (int64_t)turn->makes * shapes->count;
+        int32_t kind = best_made(shapes, mix, turn, best);
+        if (kind < 0) return;
+        turn->made[turn->makes] = kind;
+        mix->spare[kind]--;
+        turn->total -= mix->is_new[kind];
+        turn->after += mix->price[kind];
+        for (int32_t shape = 0; shape < shapes->count; shape++) {
+            mix->left[shape] -= best[shape];
+            turn->out -= best[shape];
+        }
+    }
+}
+
+static void set_node(const struct shapes *shapes, struct mix *mix, int32_t node, int32_t kind, const int64_t *pieces)
+{
+    mix->kind[node] = kind;
+    memmove(mix->pieces + (int64_t)node * shapes->count, pieces, (size_t)shapes->count * sizeof *pieces);
+}
+
+/* What was made takes the places of what was taken apart; the last nodes move to places that are left over, the highest first. */
+static void accept(const struct shapes *shapes, struct mix *mix, struct turn *turn)
+{
+    mix->total = turn->total;
+    if (mix->money >= 0) mix->money -= turn->after - turn->before;
+    for (int32_t at = 0; at < turn->makes; at++)
+        set_node(shapes, mix, at < turn->takes ? turn->taken[at] : mix->nodes++, turn->made[at], mix->made + (int64_t)at * shapes->count);
+    for (int32_t at = turn->makes; at < turn->takes; at++) {
+        int32_t high = at;
+        for (int32_t other = at + 1; other < turn->takes; other++)
+            if (turn->taken[other] > turn->taken[high]) high = other;
+        int32_t node = turn->taken[high], last = --mix->nodes;
+        turn->taken[high] = turn->taken[at];
+        set_node(shapes, mix, node, mix->kind[last], mix->pieces + (int64_t)last * shapes->count);
+    }
+}
+
+static void undo(const struct shapes *shapes, struct mix *mix, struct turn *turn)
+{
+    for (int32_t at = 0; at < turn->makes; at++) {
+        mix->spare[turn->made[at]]++;
+        for (int32_t shape = 0; shape < shapes->count; shape++) mix->left[shape] += mix->made[(int64_t)at * shapes->count + shape];
+    }
+    for (int64_t at = 0; at < turn->logged; at++) {
+        const int64_t *entry = mix->log + 3 * at;
+        mix->pieces[entry[0] * shapes->count + entry[1]] -= entry[2];
+        mix->left[entry[1]] += entry[2];
+    }
+    for (int32_t at = 0; at < turn->takes; at++) {
+        mix->spare[mix->kind[turn->taken[at]]]--;
+        for (int32_t shape = 0; shape < shapes->count; shape++) mix->left[shape] -= mix->pieces[(int64_t)turn->taken[at] * shapes->count + shape];
+    }
+}
+
+/* Take so many nodes apart and put what lay there elsewhere; keep that if it is no worse, and return whether it places more. */
+static int mend(const struct shapes *shapes, struct mix *mix, int32_t take)
+{
+    struct turn turn = {{0}, 0, {0}, 0, 0, 0, 0, all_left(shapes, mix), 0, mix->total};
+    mix->work++;
+    take_apart(shapes, mix, &turn, take);
+    put_near(shapes, mix, &turn);
+    make_nodes(shapes, mix, &turn);
+    int is_good = turn.out < turn.out_before;
+    if (turn.out == turn.out_before) is_good = turn.after < turn.before || (turn.after == turn.before && turn.makes <= turn.takes);
+    if (mix->nodes - turn.takes + turn.makes > mix->most_nodes) is_good = 0;
+    (is_good ? accept : undo)(shapes, mix, &turn);
+    return is_good && turn.out < turn.out_before;
+}
+
 /* ---- what native.py calls; `places` has 7, `pieces` 3 and `keys` 1 for each shape; they return 0 or OUT_IS_FULL */
 
 static struct search begin(const struct shapes *shapes, const struct type *type, const struct ask *ask, struct out *out, int32_t *places, int64_t *pieces)
@@ -445,4 +686,21 @@ int rayscaler_led(
         if (index < 0) out->fills = 0; /* the plain one is only measured */
     }
     return 0;
+}
+
+/* `keys` has one for each shape, `places` two. */
+void rayscaler_mend(const struct shapes *shapes, struct mix *mix, int32_t *places, struct keyed *keys)
+{
+    struct ask ask = {mix->worth, mix->worth, 0, 0, 0, 0};
+    for (int32_t kind = 0; kind < mix->types; kind++) {
+        const struct type *type = mix->type[kind];
+        struct search search = {shapes, type, &ask, 0, 0, 0, 0};
+        for (int32_t index = 0; index < type->shapes; index++) places[index] = index;
+        for (int32_t way = 0; way <= type->orders; way++) {
+            const double *weight = way < type->orders ? type->weight + (int64_t)way * type->shapes : 0;
+            order_by(&search, weight, places, type->shapes, mix->orders + mix->order[kind] + way * type->shapes, keys);
+        }
+    }
+    while (mend(shapes, mix, 0) && mix->work < mix->most_work) continue;
+    while (mix->nodes && mix->work < mix->most_work) mend(shapes, mix, LEAST_TAKEN + drawn(mix, MOST_TAKEN - LEAST_TAKEN + 1));
 }

@@ -1,4 +1,4 @@
-"""Fills of one node by compiled code (native.c), which does what `search` does in Python, where it was compiled and can be used."""
+"""Fills of one node, and mending, by compiled code (native.c), which does what `search` and `mend` do in Python, where it was compiled and can be used."""
 
 import ctypes
 from collections.abc import Sequence
@@ -11,7 +11,8 @@ import numpy as np
 from rayscaler.model.resources import MANY, UNIT
 from rayscaler.planner.devices import Devices, Several
 from rayscaler.planner.mix.library import library
-from rayscaler.planner.mix.problem import Content, Problem
+from rayscaler.planner.mix.mend import MOST_MADE, NEAR_BY, Broken, Mended
+from rayscaler.planner.mix.problem import Column, Content, Problem
 from rayscaler.planner.mix.search import Ask, Found, by_worth
 from rayscaler.planner.mix.shares import Shares
 from rayscaler.planner.sim import Needs
@@ -69,6 +70,17 @@ class _Out(_Struct):
     ]
 
 
+class _Mix(_Struct):
+    _fields_ = [
+        *((name, ctypes.c_int32) for name in ("types", "nodes", "most_nodes")),
+        *((name, _POINTER) for name in ("type", "price", "is_new", "spare")),
+        *((name, ctypes.c_int64) for name in ("total", "money")),
+        *((name, _POINTER) for name in ("worth", "orders", "order", "kind", "pieces", "left", "made", "log")),
+        *((name, ctypes.c_int64) for name in ("work", "most_work")),
+        ("chance", ctypes.c_uint32),
+    ]  # fmt: skip
+
+
 @cache
 def _library(path: Path) -> Any:
     """Return the compiled code, or None where there is none that this machine can load."""
@@ -93,7 +105,7 @@ class Native:
     """Makes fills of the types of one problem, as `Search` does."""
 
     def __init__(self, problem: Problem, types: Sequence[Shares], code: Any) -> None:
-        self._code = code
+        self._code, self._problem = code, problem
         self._shapes, self._types = _shapes(problem.needs), [_type(each) for each in types]
         self._shapes_at, self._types_at = ctypes.byref(self._shapes), [ctypes.byref(each) for each in self._types]
         count = len(problem.needs)
@@ -115,6 +127,39 @@ class Native:
         """Return, for each shape of a type, a fill that begins with it; the rest by density."""
         self._call(self._code.rayscaler_led, kind, _asked(worth, worth, counts))
         return self._out.found(self._out.all())
+
+    def mend(self, broken: Broken) -> Mended:
+        """Mend a mix."""
+        shapes, types = len(broken.left), len(self._types)
+        kinds, pieces = np.zeros(broken.most_nodes, np.int32), np.zeros((broken.most_nodes, shapes), np.int64)
+        for node, (kind, content) in enumerate(broken.nodes):
+            kinds[node] = kind
+            for shape, count in content:
+                pieces[node, shape] = count
+        orders = [each.shapes * (each.orders + 1) for each in self._types]
+        mix = _Mix.of(
+            types=types,
+            nodes=len(broken.nodes),
+            most_nodes=broken.most_nodes,
+            type=np.array([ctypes.addressof(each) for each in self._types], np.uintp),
+            price=np.array(self._problem.prices, np.int64),
+            is_new=np.array([self._problem.is_new(kind) for kind in range(types)], np.int32),
+            spare=np.array(broken.spare, np.int64),
+            total=broken.total,
+            money=-1 if broken.money is None else broken.money,
+            worth=np.array(broken.worth, np.float64),
+            orders=np.zeros(sum(orders), np.int32),
+            order=np.cumsum([0, *orders[:-1]], dtype=np.int32),
+            kind=kinds,
+            pieces=pieces,
+            left=np.array(broken.left, np.int64),
+            made=np.zeros((MOST_MADE + 1, shapes), np.int64),
+            log=np.zeros(3 * NEAR_BY * shapes, np.int64),
+            most_work=broken.looks,
+            chance=broken.chance,
+        )
+        self._code.rayscaler_mend(self._shapes_at, ctypes.byref(mix), self._scratch_at[0], self._scratch_at[2])
+        return Mended([_column(kind, row) for kind, row in zip(kinds[: mix.nodes].tolist(), pieces, strict=False)], mix.work)
 
     def _call(self, function: Any, kind: int, asked: _Ask) -> None:
         while function(self._shapes_at, self._types_at[kind], ctypes.byref(asked), ctypes.byref(self._out.told), *self._scratch_at):
@@ -159,6 +204,11 @@ class _Buffer:
     def _read(self, index: int) -> tuple[float, Content]:
         part = slice(self._begin[index], self._begin[index + 1])
         return float(self._value[index]), tuple(zip(self._shape[part].tolist(), self._count[part].tolist(), strict=True))
+
+
+def _column(kind: int, row: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> Column:
+    (there,) = np.nonzero(row)
+    return Column(kind, tuple(zip(there.tolist(), row[there].tolist(), strict=True)))
 
 
 def _shapes(needs: Sequence[Needs]) -> _Shapes:

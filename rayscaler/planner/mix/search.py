@@ -77,7 +77,7 @@ class Search:
         at = [index for index, shape in enumerate(shares.shapes) if ask.worth[shape] > 0 and ask.counts[shape] > 0]
         dense = _by(shares, at, ask.worth, shares.weights[0])
         made: dict[Content, float] = {}
-        fills = [self._note(made, self._fill(shares.room, order, ask.counts, {}), ask.worth) for order in _orders(shares, at, ask.worth)]
+        fills = [self._note(made, self._fill(shares.room, order, ask.counts, {}), ask.worth) for order in by_ways(shares, at, ask.worth)]
         best = max(fills, key=itemgetter(1))
         if ask.effort and best[0] and best[1] >= PROMISING * ask.floors[kind]:
             leads = dense if ask.effort > 1 else ()
@@ -162,7 +162,7 @@ def _sum(content: Content, worth: Sequence[float]) -> float:
     return value
 
 
-def _orders(shares: Shares, at: Sequence[int], worth: Sequence[float]) -> Iterator[list[int]]:
+def by_ways(shares: Shares, at: Sequence[int], worth: Sequence[float]) -> Iterator[list[int]]:
     """Yield orders in which to fill: by worth for each kind of weight, and by worth itself."""
     for weights in shares.weights:
         yield _by(shares, at, worth, weights)
