@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rayscaler.model.demand import Bundle, Demand, Gang, Strategy
+from rayscaler.model.demand import Bundle, Demand, Gang, Locality, Strategy
 from rayscaler.model.instance import Reason
 from rayscaler.model.nodetype import ClusterConfig, NodeType
 from rayscaler.model.resources import UNIT, Resources
@@ -43,6 +43,16 @@ def states(draw):
 @given(states())
 def test_an_independent_judge_finds_no_breach(state):
     assert check(state, plan(state)) == []
+
+
+@examples
+@given(states(), st.data())
+def test_nor_where_gangs_lie_within_one_zone_too(state, data):
+    zones = st.sampled_from([None, Locality("zone"), Locality("zone")])
+    state = replace(state, gangs=tuple(replace(each, locality=data.draw(zones)) for each in state.gangs))
+    first = plan(state)
+    assert check(state, first) == []
+    assert plan(carried_out(state, first)).launches == ()
 
 
 @examples
