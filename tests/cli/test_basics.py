@@ -109,7 +109,7 @@ def test_validate_json_has_path_value_and_rule_apart():
     (file,) = json.loads(result.output)["files"]
     assert file["cluster"] is None
     assert file["problems"][0] == {"path": "spec.upscalingSpeed", "value": "-1", "rule": "must be a number from 0 to 1000000"}
-    assert len(file["problems"]) == 5
+    assert len(file["problems"]) == 7
 
 
 def test_version_names_all_four_without_importing_ray():
@@ -157,7 +157,7 @@ def test_each_exit_code_is_what_a_shell_sees(tmp_path):
     assert (away.returncode, away.stdout) == (Exit.FAILED, "")
     assert away.stderr.startswith("error: no service answers at 127.0.0.1:1")
     refused = run("serve", "-f", str(FAULTY / "limits.yaml"), "--state-dir", str(tmp_path))
-    assert (refused.returncode, len(refused.stderr.splitlines())) == (Exit.USAGE, 5)
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (Exit.USAGE, 7)
     assert run("validate", "--jsn", str(GOOD)).returncode == Exit.USAGE
 
 
