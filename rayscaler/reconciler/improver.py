@@ -14,7 +14,7 @@ from rayscaler.errors import RayscalerError, Unavailable
 from rayscaler.model.plan import Plan
 from rayscaler.model.state import ClusterState
 from rayscaler.processes import Identity, SystemProcesses, end
-from rayscaler.reconciler.improving import HANG_S, LENGTH
+from rayscaler.reconciler.improving import HANG_S, HANG_STEPS_PER_S, LENGTH
 
 log = structlog.get_logger(__name__)
 
@@ -95,7 +95,7 @@ class ImproverProcess:
         if loop.time() < self._not_before:
             raise Unavailable("the process that improves plans has ended, and is started again later")
         try:
-            async with asyncio.timeout(self._hang_s):
+            async with asyncio.timeout(self._hang_s + question.steps / HANG_STEPS_PER_S):
                 told = await self._exchange(pickle.dumps((question.state, question.steps), pickle.HIGHEST_PROTOCOL))
         except (TimeoutError, OSError, EOFError, pickle.UnpicklingError, RayscalerError) as error:
             self._not_before = loop.time() + self._rest_s

@@ -23,8 +23,8 @@ NICENESS = 10
 """The service, and all that it serves, comes first."""
 MOST_BYTES = 512 << 20
 """Of memory: a plan that needs more is not worth the pod's end."""
-HANG_S = 5
-"""A question that takes so long ends the process, even if the service is gone. Budgets are far shorter."""
+HANG_S, HANG_STEPS_PER_S = 5, 100
+"""A question that takes so long, and longer by what its steps may take at most, ends the process, even if the service is gone."""
 
 
 def main() -> None:
@@ -47,6 +47,7 @@ def _answer(asked: bytes) -> Plan | str:
     """Return the plan, or what went wrong."""
     try:
         state, steps = _question(asked)
+        signal.alarm(HANG_S + steps // HANG_STEPS_PER_S)
         return plan(state, steps)
     except Exception:  # noqa: BLE001 - it is told, with all that is known of it
         # One cluster's state that the planner cannot take must not cost the others their improvements.

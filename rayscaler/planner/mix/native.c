@@ -86,14 +86,17 @@ struct search {
 
 /* ---- what a room holds: sim.py and devices.py */
 
+static void copy_devices(struct devices *to, const struct devices *from)
+{
+    to->count = from->count;
+    memcpy(to->free, from->free, (size_t)from->count * sizeof *to->free);
+    memcpy(to->number, from->number, (size_t)from->count * sizeof *to->number);
+}
+
 static void copy_room(const struct type *type, struct room *to, const struct room *from)
 {
     memcpy(to->amount, from->amount, (size_t)type->kinds * sizeof *to->amount);
-    for (int pool = 0; pool < type->pools; pool++) {
-        int32_t count = to->pool[pool].count = from->pool[pool].count;
-        memcpy(to->pool[pool].free, from->pool[pool].free, (size_t)count * sizeof(int64_t));
-        memcpy(to->pool[pool].number, from->pool[pool].number, (size_t)count * sizeof(int64_t));
-    }
+    for (int pool = 0; pool < type->pools; pool++) copy_devices(&to->pool[pool], &from->pool[pool]);
 }
 
 static void empty_room(const struct type *type, struct room *room)
@@ -143,7 +146,8 @@ static void take(struct devices *held, int64_t amount, int64_t count, int64_t un
         if (!held->number[last]) held->count--;
         return;
     }
-    struct devices before = *held;
+    struct devices before;
+    copy_devices(&before, held);
     held->count = 0;
     for (int at = 0; at < before.count; at++) {
         int64_t free = before.free[at], number = before.number[at], each = free / amount;
@@ -177,7 +181,8 @@ static int64_t times(const struct search *search, const struct room *room, int32
         if (pool < 0) {
             held = room->amount[kind] < 0 ? 0 : room->amount[kind] / shapes->amount[need];
         } else if (shapes->part[need] < shapes->part[need + 1]) {
-            struct devices trial = room->pool[pool];
+            struct devices trial;
+            copy_devices(&trial, &room->pool[pool]);
             held = take_parts(shapes, need, &trial);
         } else {
             held = times_of(&room->pool[pool], shapes->amount[need], shapes->unit);
@@ -198,8 +203,9 @@ static void subtract(const struct search *search, struct room *room, int32_t sha
         if (pool < 0) {
             room->amount[kind] -= shapes->amount[need] * count;
         } else if (shapes->part[need] < shapes->part[need + 1]) {
-            struct devices trial = room->pool[pool];
-            if (take_parts(shapes, need, &trial)) room->pool[pool] = trial;
+            struct devices trial;
+            copy_devices(&trial, &room->pool[pool]);
+            if (take_parts(shapes, need, &trial)) copy_devices(&room->pool[pool], &trial);
         } else {
             take(&room->pool[pool], shapes->amount[need], count, shapes->unit);
         }
