@@ -368,8 +368,10 @@ class Memory:
 
     def _has_whole_replica(self, instance: Instance) -> bool:
         """Whether all hosts of its replica have joined: where some are refused, the type is not well though others come."""
+        if not instance.replica:
+            return True
         hosts = [each for each in self.live() if each.replica == instance.replica and each.status is InstanceStatus.RUNNING]
-        return not instance.replica or not replicas.lacking(self.config, hosts)
+        return not replicas.lacking(self.config, hosts)
 
     def _leaves(self, asked: AskedDrain, now: float) -> None:
         instance = self.instances[asked.instance_id]
