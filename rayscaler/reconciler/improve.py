@@ -16,7 +16,7 @@ from rayscaler.model.state import ClusterState
 from rayscaler.planner.mix.library import library
 from rayscaler.planner.mix.problem import NEAR
 
-STEPS_PER_S = 800 if library().exists() else 60
+STEPS_PER_S = 700 if library().exists() else 60
 """Steps of the planner that fit into a second of the budget, with compiled code (a step is about a millisecond) and without; a fifth of the time
 is for the way there and back."""
 
