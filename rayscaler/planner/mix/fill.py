@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from rayscaler.planner.mix import native
 from rayscaler.planner.mix.mend import MOST_MADE, Broken, Mender
-from rayscaler.planner.mix.problem import Column, Content, Problem, Used
+from rayscaler.planner.mix.problem import Column, Content, Left, Problem, Used
 from rayscaler.planner.mix.search import PROMISING, Ask, Search
 from rayscaler.planner.mix.shares import SLIGHT, Shares
 from rayscaler.planner.sim import Room, less, times
@@ -71,23 +71,19 @@ class Filler:
         return tuple(Used(column, nodes) for column, nodes in sorted(rest.items()) if nodes and column.content)
 
     def _broken(self, recipe: Sequence[Used], worth: Sequence[float], looks: int, turn: int) -> tuple[Broken, Counter[Column]]:
-        problem = self._problem
-        left, spare, total, money = list(problem.counts), list(problem.limits), problem.total, problem.money
-        most = max(MOST_MADE, min(MOST_NODES, MOST_CELLS // len(left)))
+        left = Left(self._problem)
+        most = max(MOST_MADE, min(MOST_NODES, MOST_CELLS // len(worth)))
         each = max(1, most // (2 * len(recipe) or 1))
         nodes: list[Column] = []
         rest: Counter[Column] = Counter()
         for column, count in recipe:
-            for shape, pieces in column.content:
-                left[shape] = max(0, left[shape] - pieces * count)
-            spare[column.type] -= count
-            total -= count if problem.is_new(column.type) else 0
-            money = None if money is None else money - count * problem.prices[column.type]
+            left.keep(column, count)
             taken = min(count, each, most // 2 - len(nodes))
             nodes += [column] * taken
             rest[column] = count - taken
+        out = [max(0, count) for count in left.counts]
         least = max(worth, default=0.0) * SLIGHT or 1.0
-        return Broken(nodes, left, spare, total, money, [max(value, least) for value in worth], looks, most, turn), rest
+        return Broken(nodes, out, left.limits, left.total, left.money, [max(value, least) for value in worth], looks, most, turn), rest
 
     def every(self, kind: int, counts: Sequence[int], most: int) -> list[Column] | None:
         """Return every fill of a type that nothing can be added to; None where there are more than `most`."""

@@ -49,6 +49,38 @@ class Used(NamedTuple):
     nodes: int
 
 
+class Left:
+    """What of a problem is still to be placed and may still be launched, and what has been taken."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.recipe: dict[Column, int] = {}
+        self.counts, self.limits = list(problem.counts), list(problem.limits)
+        self.total, self.money = problem.total, problem.money
+        self._problem = problem
+
+    def take(self, column: Column, nodes: int) -> None:
+        """Take so many nodes of a column, as far as limits and what is left allow; the last of them with what is left for it."""
+        price, is_new = self._problem.prices[column.type], self._problem.is_new(column.type)
+        nodes = min(nodes, self.limits[column.type], self.total if is_new else nodes)
+        if self.money is not None and price:
+            nodes = min(nodes, self.money // price)
+        whole = min([nodes, *(self.counts[shape] // each for shape, each in column.content)])
+        if whole > 0:
+            self.keep(column, whole)
+        rest = tuple((shape, min(each, self.counts[shape])) for shape, each in column.content if self.counts[shape])
+        if whole < nodes and rest:
+            self.keep(Column(column.type, rest), 1)
+
+    def keep(self, column: Column, nodes: int) -> None:
+        """Take so many nodes of a column, which are known to fit."""
+        for shape, each in column.content:
+            self.counts[shape] -= each * nodes
+        self.limits[column.type] -= nodes
+        self.total -= nodes if self._problem.is_new(column.type) else 0
+        self.money = None if self.money is None else self.money - self._problem.prices[column.type] * nodes
+        self.recipe[column] = self.recipe.get(column, 0) + nodes
+
+
 @dataclass(frozen=True)
 class Solution:
     """Nodes to launch, and how good they are. `bound` is what no mix that places all is cheaper than; None: not all can be placed."""

@@ -15,7 +15,7 @@ from rayscaler.planner.mix.bound import Bound, bound
 from rayscaler.planner.mix.fill import Filler
 from rayscaler.planner.mix.lp import Unsolved
 from rayscaler.planner.mix.master import Master, Prices
-from rayscaler.planner.mix.problem import NEAR, Column, Problem, Solution, Used, judged
+from rayscaler.planner.mix.problem import NEAR, Column, Left, Problem, Solution, Used, judged
 from rayscaler.planner.mix.search import Ask
 
 LOOKS_PER_STEP = 30_000
@@ -125,7 +125,7 @@ class _Search:
 
     def _rounded(self, used: Sequence[float], up: float) -> tuple[Used, ...]:
         """Return how many whole nodes of each column: what is used of it, rounded up where the part is at least 1 - `up`; nothing is placed twice."""
-        left = _Left(self.problem)
+        left = Left(self.problem)
         for amount, column in sorted(zip(used, self.master.columns, strict=True), key=lambda each: (-each[0], each[1])):
             left.take(column, math.floor(amount + up))
         return tuple(Used(column, nodes) for column, nodes in sorted(left.recipe.items()))
@@ -201,35 +201,3 @@ class _Pricing:
     def swing(self, newest: Sequence[float]) -> None:
         """Follow the newest prices."""
         self.worth = [(1 - SWING) * lately + SWING * now for lately, now in zip(self.worth, newest, strict=True)]
-
-
-class _Left:
-    """What is still to be placed, and what has been."""
-
-    def __init__(self, problem: Problem) -> None:
-        self.recipe: dict[Column, int] = {}
-        self._problem = problem
-        self._counts, self._limits = list(problem.counts), list(problem.limits)
-        self._total, self._money = problem.total, problem.money
-
-    def take(self, column: Column, nodes: int) -> None:
-        """Take so many nodes of a column, as far as limits and what is left allow; the last of them with what is left for it."""
-        price, is_new = self._problem.prices[column.type], self._problem.is_new(column.type)
-        nodes = min(nodes, self._limits[column.type], self._total if is_new else nodes)
-        if self._money is not None and price:
-            nodes = min(nodes, self._money // price)
-        whole = min([nodes, *(self._counts[shape] // each for shape, each in column.content)])
-        self._keep(column, whole)
-        rest = tuple((shape, min(each, self._counts[shape])) for shape, each in column.content if self._counts[shape])
-        if whole < nodes and rest:
-            self._keep(Column(column.type, rest), 1)
-
-    def _keep(self, column: Column, nodes: int) -> None:
-        if nodes <= 0:
-            return
-        for shape, each in column.content:
-            self._counts[shape] -= each * nodes
-        self._limits[column.type] -= nodes
-        self._total -= nodes if self._problem.is_new(column.type) else 0
-        self._money = None if self._money is None else self._money - self._problem.prices[column.type] * nodes
-        self.recipe[column] = self.recipe.get(column, 0) + nodes
