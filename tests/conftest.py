@@ -1,7 +1,6 @@
 """Fixtures for all tests, and the tier of each printed with its result."""
 
 import asyncio
-import os
 import signal
 from collections.abc import Iterator
 
@@ -12,12 +11,19 @@ from hypothesis import HealthCheck, settings
 from tests import counts
 
 # A busy machine is no bug; every test has a limit of its own.
-settings.register_profile("rayscaler", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "rayscaler",
+    deadline=None,
+    derandomize=not counts.is_drawn_anew(),
+    database=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
 settings.load_profile("rayscaler")
 
 pytest_plugins = ["tests.cluster_tier", "tests.e2e_tier", "tests.ray_tier"]
 
-PROPERTY_S = 3600 if os.environ.get("HYPOTHESIS_PROFILE") == "long" or os.environ.get(counts.IN_FULL) else 300
+PROPERTY_S = 3600 if counts.is_drawn_anew() else 300
 """Limit of a property: a long run, or one in full, has twenty or thirty times the examples (tests/properties/conftest.py)."""
 TIERS = ("unit", "property", "protocol", "ray", "cluster", "e2e")
 

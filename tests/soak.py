@@ -95,13 +95,13 @@ async def _kill(seed: int, *, victim: str, is_between: bool, is_stored: bool) ->
 
 async def random_reports(seed: int) -> list[Any]:
     """Run the tests of random reports, in a process of their own, with as many examples as F5 asks for."""
-    await _pytest(f"--hypothesis-seed={seed}", "tests/server/test_garbage.py", **{test_garbage.EXAMPLES: str(REPORTS)})
+    await _pytest(f"--hypothesis-seed={seed}", "tests/server/test_garbage.py", **{test_garbage.EXAMPLES: str(REPORTS), counts.IN_FULL: "1"})
     return [Garbage(REPORTS)]
 
 
 async def in_full(seed: int, *, path: Path) -> list[Any]:
     """Run a file of tests, in a process of its own, that does all that was asked for."""
-    await _pytest(f"--randomly-seed={seed}", str(path), **{counts.IN_FULL: "1"})
+    await _pytest(f"--randomly-seed={seed}", f"--hypothesis-seed={seed}", str(path), **{counts.IN_FULL: "1"})
     return [InFull(str(path))]
 
 

@@ -172,7 +172,8 @@ def spec_from(rules: Rules, path: str, cluster: str, told: pb.LaunchSpec) -> Lau
         rules.need(f"{path}.replica_id", is_instance_id(told.replica_id), "must be letters, digits, '-', '_' and '.', at most 128")
         rules.need(f"{path}.replica_size", size == made.hosts_per_replica, rule)
         rules.need(f"{path}.replica_host", 0 <= told.replica_host < size, f"{told.replica_host} is not from 0 to {size - 1}")
-    return LaunchSpec(cluster, instance_id, made, head_address, told.replica_id, told.replica_host)
+    host = told.replica_host if told.replica_id else 0  # of no replica it says nothing
+    return LaunchSpec(cluster, instance_id, made, head_address, told.replica_id, host)
 
 
 def is_instance_id(name: str) -> bool:

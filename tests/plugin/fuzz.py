@@ -8,7 +8,7 @@ import grpc
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
 
 from rayscaler.api.executor.v1 import executor_pb2 as pb
@@ -36,14 +36,7 @@ METHODS = tuple(SERVICE.methods_by_name)
 def examples(quick: int) -> settings:
     """Return settings of a property with so many examples, more in a long run; a failure prints what runs it again."""
     count = quick * (LONG if os.environ.get("HYPOTHESIS_PROFILE") == "long" else 1)
-    return settings(
-        max_examples=count,
-        deadline=None,
-        database=None,
-        print_blob=True,
-        phases=[Phase.generate, Phase.shrink],
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-    )
+    return settings(max_examples=count, phases=[Phase.explicit, Phase.generate, Phase.shrink])
 
 
 @st.composite

@@ -4,7 +4,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rayscaler.api.executor.v1 import executor_pb2 as pb
@@ -71,7 +71,12 @@ def test_any_observation_is_read_or_refused(told):
     assert alike(convert.observation_from(convert.observation(seen), NOW), seen)
 
 
+ALONE = pb.LaunchSpec(instance_id="a", node_type=pb.NodeType(name="a"), head_address="a", replica_host=1)
+"""Of no replica, yet some host of it."""
+
+
 @examples(100)
+@example(ALONE)
 @given(messages(pb.LaunchSpec.DESCRIPTOR))
 def test_any_spec_is_read_or_refused_and_a_good_one_stays_the_same(told):
     rules = Rules()
