@@ -43,24 +43,31 @@ class Fill(NamedTuple):
 
 
 class Block:
-    """Neighbours in the order of what is wanted: shapes, or blocks of them. `least` is what all of it need: where that has no room, none has."""
+    """Neighbours in the order of what is wanted: shapes, or blocks of them."""
 
     def __init__(self, parts: Sequence[Shape], device_kinds: frozenset[int]) -> None:
         self._device_kinds = device_kinds
         self.shapes = dict.fromkeys(parts)
         size = max(BLOCK, -(-len(parts) // BLOCK))
         self.blocks = [Block(parts[at : at + size], device_kinds) for at in range(0, len(parts), size)] if len(parts) > BLOCK else []
-        self.least = self._least()
+        self._least: Needs = ()
+        self._is_old = True
 
-    def _least(self) -> Needs:
-        return least_of([block.least for block in self.blocks] or [shape.needs for shape in self.shapes], self._device_kinds)
+    def _renewed(self) -> Needs:
+        if self._is_old:
+            needs = [block._renewed() for block in self.blocks] or [shape.needs for shape in self.shapes]
+            self._least, self._is_old = least_of(needs, self._device_kinds), False
+        return self._least
 
     def drop(self, shape: Shape) -> None:
-        """Take out a shape, which must be here. The least is looked for anew only where it was this shape's; till then it is true of the rest."""
+        """Take out a shape, which must be here. What all need is true of the rest still, and looked for anew where that may say more."""
         del self.shapes[shape]
         _drop(self.blocks, shape)
-        if any(need in self.least for need in shape.needs):
-            self.least = self._least()
+        self._is_old = self._is_old or any(need in self._least for need in shape.needs)
+
+    def has_room(self, room: Room) -> bool:
+        """Whether there is room for what all of it need: where there is none, none of it has."""
+        return times(room, self._least) > 0 and (not self._is_old or times(room, self._renewed()) > 0)
 
 
 class Memo:
@@ -102,9 +109,10 @@ def choose(
     """
     lead = next(iter(wanted))
     found: list[tuple[tuple[int, int, int], TypeView]] = []
+    left = limits.shared(draft)
     for view in draft.views:
         rank = draft.rank(lead, view.labels)
-        if rank is not None and times(view.room, lead.needs) and limits.room(draft, view):
+        if rank is not None and times(view.room, lead.needs) and limits.room(draft, view, left):
             found.append(((rank, -view.node_type.priority, _special(view, lead)), view))
     if not found:
         return None
@@ -113,7 +121,7 @@ def choose(
     biggest = draft.biggest if all(view.node_type.cost is not None for view in views) else None
     fills = _filled(draft, views, wanted, memo, biggest=biggest, is_close=is_close, nodes=nodes)
     view, filled = min(fills, key=lambda each: each[1].order)
-    room = limits.room(draft, view)
+    room = limits.room(draft, view, left)
     return Pick(view, filled.content, min(room, limits.speed_room(draft, view)) if is_speed_bound else room)
 
 
@@ -157,7 +165,7 @@ def fill(draft: Draft, view: TypeView, wanted: Mapping[Shape, int], memo: Memo, 
     blocks = [memo.whole]
     while blocks:
         block = blocks.pop()
-        if not times(room, block.least):
+        if not block.has_room(room):
             continue
         if block.blocks:
             blocks += block.blocks[::-1]
@@ -170,7 +178,7 @@ def fill(draft: Draft, view: TypeView, wanted: Mapping[Shape, int], memo: Memo, 
                 content.append((shape, taken))
                 if taken < most:
                     exact.add(shape)
-        if not times(room, memo.whole.least):
+        if not memo.whole.has_room(room):
             break
     return Fill(content, frozenset(exact), _order(view, content, room, biggest=biggest, is_close=is_close))
 

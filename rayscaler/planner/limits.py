@@ -4,6 +4,7 @@ Owns minimums, headroom, maxima, back-offs, the upscaling speed and the spend li
 """
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from rayscaler.model.instance import Reason
 from rayscaler.model.node import NodeStatus
@@ -66,9 +67,21 @@ def _is_ready(draft: Draft, member: str | int) -> bool:
     return row is None or row.status is NodeStatus.IDLE
 
 
-def room(draft: Draft, view: TypeView) -> int:
-    """Return how many nodes of the type may be launched now on demand, the upscaling speed apart."""
-    return 0 if draft.state.no_launch is not None else _room_of(draft, view)
+class Shared(NamedTuple):
+    """What is left now of what all types share: nodes, and money per hour in millionths, None: any."""
+
+    nodes: int
+    money: int | None
+
+
+def shared(draft: Draft) -> Shared:
+    """Return what is left of what all types share; the next launch changes it."""
+    return Shared(total_room(draft), money(draft))
+
+
+def room(draft: Draft, view: TypeView, left: Shared | None = None) -> int:
+    """Return how many nodes of the type may be launched now on demand, the upscaling speed apart; `left` spares to add it up for each type."""
+    return 0 if draft.state.no_launch is not None else _room_of(draft, view, left)
 
 
 def speed_room(draft: Draft, view: TypeView) -> int:
@@ -80,9 +93,10 @@ def speed_room(draft: Draft, view: TypeView) -> int:
     return replicas.begun(view.node_type, max(0, most - draft.launches[view.name]))
 
 
-def _room_of(draft: Draft, view: TypeView) -> int:
-    left = min(_left(view.node_type.max_workers, draft.live[view.name]), total_room(draft), _affordable(draft, view))
-    return max(0, min(replicas.whole(view.node_type, left), replicas.begun(view.node_type, _probes(draft, view))))
+def _room_of(draft: Draft, view: TypeView, left: Shared | None = None) -> int:
+    left = left or shared(draft)
+    most = min(_left(view.node_type.max_workers, draft.live[view.name]), left.nodes, _affordable(draft, view, left.money))
+    return max(0, min(replicas.whole(view.node_type, most), replicas.begun(view.node_type, _probes(draft, view))))
 
 
 def _most(config: ClusterConfig) -> int:
@@ -101,9 +115,9 @@ def _probes(draft: Draft, view: TypeView) -> int:
     return 0 if backoff.until > draft.state.now else backoff.probe - draft.launches[view.name]
 
 
-def _affordable(draft: Draft, view: TypeView) -> int:
-    """Return how many more the spend limit pays for. Whatever exists is paid for until it is gone."""
-    left, price = money(draft), draft.prices[view.name]
+def _affordable(draft: Draft, view: TypeView, left: int | None) -> int:
+    """Return how many more are paid for by what is left to spend. Whatever exists is paid for until it is gone."""
+    price = draft.prices[view.name]
     return MANY if left is None or not price else left // price
 
 
@@ -168,7 +182,7 @@ def _shared_obstacle(draft: Draft, view: TypeView) -> tuple[Reason, str] | None:
         tail = replicas.of_replica(view.node_type) if left > 0 else ""
         hint = "; set spec.maxWorkers to have more" if config.max_workers == UNLIMITED else ""
         return Reason.MAX_WORKERS, f"the cluster has {live} of at most {counted(_most(config), 'worker')}{tail}{hint}"
-    if replicas.whole(view.node_type, _affordable(draft, view)) <= 0:
+    if replicas.whole(view.node_type, _affordable(draft, view, money(draft))) <= 0:
         spent, price = _spent(draft) / MILLION, draft.prices[view.name] / MILLION
         tail = replicas.of_replica(view.node_type)
         return (
