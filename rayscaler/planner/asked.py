@@ -14,7 +14,7 @@ from rayscaler.planner.sim import Draft, Mark, NodeRun, Shape, TypeView, times
 
 
 class Limits(NamedTuple):
-    """How many nodes of each type, and of all together, may be launched, and what they may cost."""
+    """How many nodes of each type, and of all together, may be launched, and what may be spent on them."""
 
     rooms: tuple[int, ...]
     total: int
@@ -22,9 +22,9 @@ class Limits(NamedTuple):
 
     @classmethod
     def of(cls, draft: Draft) -> "Limits":
-        """Return those of a draft as it is now. The mix knows one price of a type: where that is weighed, money is for the first plan to count."""
-        money = limits.money(draft) if draft.prices == draft.weighed else None
-        return cls(tuple(min(limits.room(draft, view), MANY) for view in draft.views), limits.total_room(draft), money)
+        """Return those of a draft as it is now."""
+        shared = limits.shared(draft)
+        return cls(tuple(min(limits.room(draft, view, shared), MANY) for view in draft.views), *shared)
 
     def of_one_host(self, draft: Draft) -> "Limits":
         """Return these limits with no room for types whose replicas have several hosts."""
@@ -58,6 +58,7 @@ class Asked:
             total=limited.total,
             money=limited.money,
             there=len(self.views),
+            spends=(*(draft.prices[view.name] for view in self.views), *(0 for _ in there)),
         )
 
     def _able(self, draft: Draft, shape: Shape, limited: Limits) -> list[int]:

@@ -53,9 +53,10 @@ class Block:
         self._least: Needs = ()
         self._is_old = True
 
-    def _renewed(self) -> Needs:
+    def renewed(self) -> Needs:
+        """Return what all of it need, looked for anew where a shape that said so has gone."""
         if self._is_old:
-            needs = [block._renewed() for block in self.blocks] or [shape.needs for shape in self.shapes]
+            needs = [block.renewed() for block in self.blocks] or [shape.needs for shape in self.shapes]
             self._least, self._is_old = least_of(needs, self._device_kinds), False
         return self._least
 
@@ -67,7 +68,7 @@ class Block:
 
     def has_room(self, room: Room) -> bool:
         """Whether there is room for what all of it need: where there is none, none of it has."""
-        return times(room, self._least) > 0 and (not self._is_old or times(room, self._renewed()) > 0)
+        return times(room, self._least) > 0 and (not self._is_old or times(room, self.renewed()) > 0)
 
 
 class Memo:

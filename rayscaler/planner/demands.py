@@ -45,14 +45,14 @@ def serve(draft: Draft, steps: int = 0) -> None:
 
 
 def _is_mixed(draft: Draft, placed: Mark) -> bool:
-    """Whether the mix knows every limit: not the upscaling speed, nor what may be spent where types are compared by something else.
+    """Whether the mix knows every limit.
 
-    Nor whole replicas: where the first plan launched some, it stands; where not, the mix leaves types with several hosts alone.
+    It knows no upscaling speed, nor whole replicas: where the first plan launched some, it stands; where not, the mix leaves such types alone.
     """
     config = draft.state.config
     if any(hosts_of(config, each.node_type) > 1 for each in draft.launching[placed.launching :]):
         return False
-    return config.upscaling_speed is None and (config.spend_limit is None or draft.prices == draft.weighed)
+    return config.upscaling_speed is None
 
 
 def _improved(draft: Draft, asked: Asked, begun: Mark, refused: Wanted, steps: int) -> Wanted:

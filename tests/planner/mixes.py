@@ -1,5 +1,7 @@
 """Random problems of the mix, and random mixes to mend."""
 
+from dataclasses import replace
+
 from rayscaler.model.resources import UNIT
 from rayscaler.planner.devices import Devices, Several
 from rayscaler.planner.mix.fill import Filler
@@ -37,6 +39,12 @@ def some_problem(chance):
         allowed=tuple(frozenset(each for each in range(shapes) if needs[each] and chance.random() < 0.9) for _ in range(types)),
         total=100,
     )
+
+
+def some_spends(chance, problem):
+    """Return the problem with prices that are weighed, half of the time: what is spent is something else."""
+    spends = tuple(chance.randint(1, 9) * 1_000_000 for _ in problem.prices)
+    return replace(problem, spends=chance.choice([(), spends]))
 
 
 def some_broken(chance, problem):

@@ -51,3 +51,28 @@ def test_no_mix_spends_more_than_the_limit(factor, limit):
     count = Counter(each.node_type for each in found.launches)
     assert 2 * count["big"] + count["small"] <= limit
     assert found.launches
+
+
+@pytest.mark.parametrize("factor", [0.4, 3.0])
+def test_a_limit_that_leaves_room_changes_no_mix(factor):
+    """Both are looked for by weighed costs, and the limit goes by what is spent."""
+    free, limited = plan(asked(factor=factor), 50), plan(asked(factor=factor, spend_limit=100.0), 50)
+    assert limited.launches == free.launches
+    assert limited.mix == free.mix
+
+
+def test_the_mix_is_improved_within_the_limit_though_costs_are_weighed():
+    """Of three types the first plan takes the best filled; the mix finds one cheaper by weighed costs that the limit still pays for."""
+    types = (
+        NodeType("big", R(CPU=16), cost=2.0, cost_factor=0.9),
+        NodeType("mid", R(CPU=11), cost=1.2, cost_factor=1.1),
+        NodeType("small", R(CPU=8), cost=1.0),
+    )
+    demands = tuple(Demand(Bundle(R(CPU=cpus)), count) for cpus, count in ((7, 9), (6, 9), (5, 9), (3, 5), (2, 7)))
+    state = ClusterState(0.0, ClusterConfig("c", types, spend_limit=27.0), demands=demands)
+    first, found = plan(state), plan(state, 200)
+    assert found.mix is not None and first.mix is not None  # noqa: PT018 - for mypy too
+    assert not first.infeasible and not found.infeasible  # noqa: PT018
+    assert found.mix.cost < first.mix.cost
+    paid = {each.name: each.cost for each in types}
+    assert sum(paid[each.node_type] for each in found.launches) <= 27.0

@@ -19,7 +19,7 @@ from rayscaler.planner.mix.search import Ask, Search
 from rayscaler.planner.mix.shares import Shares
 from rayscaler.planner.mix.solve import solve
 from tests.counts import counted
-from tests.planner.mixes import some_broken, some_problem
+from tests.planner.mixes import some_broken, some_problem, some_spends
 
 pytestmark = pytest.mark.tier("unit")
 
@@ -159,6 +159,7 @@ def test_both_mend_a_mix_in_the_same_way(library):
         problem = some_problem(chance)
         types = [Shares(problem, kind) for kind in range(len(problem.rooms))]
         broken = some_broken(chance, problem)
+        problem = some_spends(chance, problem)
         mine = Mender(problem, types, broken).run()
         assert mine == native.of(problem, types, library).mend(broken), f"seed {seed}"
         changed += sorted(mine.nodes) != sorted(broken.nodes)

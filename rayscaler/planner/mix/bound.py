@@ -38,7 +38,7 @@ def bound(problem: Problem, penalty: float) -> Bound:
 
 
 class _Program:
-    """Rows: each shape, each kind of resource of each type, all nodes, their cost. Columns: what is left out, nodes of each type, shapes on each type."""
+    """Rows: each shape, each kind of resource of each type, all nodes, what is spent. Columns: what is left out, nodes of each type, shapes on each type."""
 
     def __init__(self, problem: Problem, penalty: float) -> None:
         self.highs = lp.solver()
@@ -66,7 +66,7 @@ class _Program:
         room, price = self._problem.rooms[kind], self._problem.prices[kind]
         rows = [self._shapes + kind * self._kinds + index for index in range(self._kinds)]
         brings = {row: -amount / scale for row, amount, scale in zip(rows, amounts(room), self._scale, strict=True)}
-        limits = {self._all: float(self._problem.is_new(kind)), self._all + 1: float(price)}
+        limits = {self._all: float(self._problem.is_new(kind)), self._all + 1: float(self._problem.spend(kind))}
         able = [each for each in sorted(self._problem.allowed[kind]) if times(room, self._problem.needs[each])]
         takes = [
             {shape: 1.0, **{rows[index]: amount / self._scale[index] for index, amount in self._problem.needs[shape]}} for shape in able

@@ -48,7 +48,11 @@ class Master:
         self.columns.append(column)
         price = float(self._problem.prices[column.type])
         limits = {self._shapes + column.type: 1.0, self._shapes + self._types: float(self._problem.is_new(column.type))}
-        rows = {**{shape: float(each) for shape, each in column.content}, **limits, self._shapes + self._types + 1: price}
+        rows = {
+            **{shape: float(each) for shape, each in column.content},
+            **limits,
+            self._shapes + self._types + 1: float(self._problem.spend(column.type)),
+        }
         lp.add_columns(self._highs, [lp.Added(price, lp.INFINITY, rows)])
         return True
 

@@ -30,7 +30,7 @@ Pieces = dict[int, int]
 class Broken(NamedTuple):
     """A mix to mend, a node at a time, and what it leaves out by shape.
 
-    `spare` is how many nodes there may be more by type, `total` how many of these new ones, `money` what they may cost (None: anything), `most_nodes` how
+    `spare` is how many nodes there may be more by type, `total` how many of these new ones, `money` what may be spent on them (None: anything), `most_nodes` how
     many nodes there may be in the end, `worth` what shapes are worth (all above 0), `looks` when to end, `chance` where the draw begins.
     """
 
@@ -61,6 +61,7 @@ class _Turn:
     after: int = 0
     out_before: int = 0
     total: int = 0
+    spent: int = 0
 
 
 class Mender:
@@ -117,6 +118,7 @@ class Mender:
             self._spare[kind] += 1
             turn.total += self._problem.is_new(kind)
             turn.before += self._problem.prices[kind]
+            turn.spent -= self._problem.spend(kind)
             self._count(pieces, 1)
 
     def _yield(self, node: int) -> float:
@@ -183,14 +185,15 @@ class Mender:
             self._spare[kind] -= 1
             turn.total -= self._problem.is_new(kind)
             turn.after += self._problem.prices[kind]
+            turn.spent += self._problem.spend(kind)
             self._count(put, -1)
 
     def _makings(self, turn: _Turn) -> Iterator[tuple[float, int, Pieces]]:
         """Yield nodes that may be made: what they are worth for their price, their type, and what lies there."""
         for kind, price in enumerate(self._problem.prices):
-            more = turn.after + price - turn.before
             is_open = self._spare[kind] > 0 and (turn.total > 0 or not self._problem.is_new(kind))
-            if not is_open or (self._money is not None and more > self._money) or (not turn.out_before and more > 0):
+            is_paid = self._money is None or turn.spent + self._problem.spend(kind) <= self._money
+            if not is_open or not is_paid or (not turn.out_before and turn.after + price > turn.before):
                 continue
             for order in self._orders[kind]:
                 worth, put = self._fill(self._types[kind].room, order)
@@ -200,7 +203,7 @@ class Mender:
         """Keep what was made, in the places of what was taken apart; the last nodes move to places that are left over, the highest first."""
         self._total = turn.total
         if self._money is not None:
-            self._money -= turn.after - turn.before
+            self._money -= turn.spent
         made = [(kind, dict(content)) for kind, content in turn.made]
         for node, one in zip(turn.taken, made, strict=False):
             self._nodes[node] = one

@@ -391,9 +391,9 @@ static int improve(struct search *search, struct exchange *exchange)
 struct mix { /* `pieces` has a row of all shapes for each node, `made` one for each of MOST_MADE and one to try in; `orders` of a type begin at order[type] */
     int32_t types, nodes, most_nodes;
     const struct type *const *type;
-    const int64_t *price;
+    const int64_t *price, *spend;
     const int32_t *is_new;
-    int64_t *spare; /* how many nodes of a type there may be more; `total` is how many of those that are new, `money` what they may cost, -1: anything */
+    int64_t *spare; /* how many nodes of a type there may be more; `total` is how many of those that are new, `money` what may be spent, -1: anything */
     int64_t total, money;
     const double *worth;
     int32_t *orders;
@@ -406,7 +406,7 @@ struct mix { /* `pieces` has a row of all shapes for each node, `made` one for e
 
 struct turn { /* nodes taken apart, what was put on others (`logged` entries), and nodes made for the rest */
     int32_t taken[MOST_TAKEN], takes, made[MOST_MADE], makes;
-    int64_t logged, before, after, out_before, out, total;
+    int64_t logged, before, after, out_before, out, total, spent;
 };
 
 static int32_t drawn(struct mix *mix, int64_t of)
@@ -483,6 +483,7 @@ static void take_apart(const struct shapes *shapes, struct mix *mix, struct turn
         mix->spare[kind]++;
         turn->total += mix->is_new[kind];
         turn->before += mix->price[kind];
+        turn->spent -= mix->spend[kind];
         for (int32_t shape = 0; shape < shapes->count; shape++) mix->left[shape] += pieces[shape];
     }
 }
@@ -524,9 +525,9 @@ static int32_t best_made(const struct shapes *shapes, struct mix *mix, const str
     int32_t found = -1;
     double most = 0;
     for (int32_t kind = 0; kind < mix->types; kind++) {
-        int64_t price = turn->after + mix->price[kind];
-        if (mix->spare[kind] <= 0 || (mix->is_new[kind] && turn->total <= 0) || (mix->money >= 0 && price - turn->before > mix->money)) continue;
-        if (!turn->out_before && price > turn->before) continue;
+        if (mix->spare[kind] <= 0 || (mix->is_new[kind] && turn->total <= 0)) continue;
+        if (mix->money >= 0 && turn->spent + mix->spend[kind] > mix->money) continue;
+        if (!turn->out_before && turn->after + mix->price[kind] > turn->before) continue;
         struct search search = {shapes, mix->type[kind], 0, 0, 0, 0, 0};
         for (int32_t way = 0; way <= search.type->orders; way++) {
             struct room room;
@@ -559,6 +560,7 @@ static void make_nodes(const struct shapes *shapes, struct mix *mix, struct turn
         mix->spare[kind]--;
         turn->total -= mix->is_new[kind];
         turn->after += mix->price[kind];
+        turn->spent += mix->spend[kind];
         for (int32_t shape = 0; shape < shapes->count; shape++) {
             mix->left[shape] -= best[shape];
             turn->out -= best[shape];
@@ -576,7 +578,7 @@ static void set_node(const struct shapes *shapes, struct mix *mix, int32_t node,
 static void accept(const struct shapes *shapes, struct mix *mix, struct turn *turn)
 {
     mix->total = turn->total;
-    if (mix->money >= 0) mix->money -= turn->after - turn->before;
+    if (mix->money >= 0) mix->money -= turn->spent;
     for (int32_t at = 0; at < turn->makes; at++)
         set_node(shapes, mix, at < turn->takes ? turn->taken[at] : mix->nodes++, turn->made[at], mix->made + (int64_t)at * shapes->count);
     for (int32_t at = turn->makes; at < turn->takes; at++) {
@@ -609,7 +611,7 @@ static void undo(const struct shapes *shapes, struct mix *mix, struct turn *turn
 /* Take so many nodes apart and put what lay there elsewhere; keep that if it is no worse, and return whether it places more. */
 static int mend(const struct shapes *shapes, struct mix *mix, int32_t take)
 {
-    struct turn turn = {{0}, 0, {0}, 0, 0, 0, 0, all_left(shapes, mix), 0, mix->total};
+    struct turn turn = {{0}, 0, {0}, 0, 0, 0, 0, all_left(shapes, mix), 0, mix->total, 0};
     mix->work++;
     take_apart(shapes, mix, &turn, take);
     put_near(shapes, mix, &turn);

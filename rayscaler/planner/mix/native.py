@@ -73,7 +73,7 @@ class _Out(_Struct):
 class _Mix(_Struct):
     _fields_ = [
         *((name, ctypes.c_int32) for name in ("types", "nodes", "most_nodes")),
-        *((name, _POINTER) for name in ("type", "price", "is_new", "spare")),
+        *((name, _POINTER) for name in ("type", "price", "spend", "is_new", "spare")),
         *((name, ctypes.c_int64) for name in ("total", "money")),
         *((name, _POINTER) for name in ("worth", "orders", "order", "kind", "pieces", "left", "made", "log")),
         *((name, ctypes.c_int64) for name in ("work", "most_work")),
@@ -143,6 +143,7 @@ class Native:
             most_nodes=broken.most_nodes,
             type=np.array([ctypes.addressof(each) for each in self._types], np.uintp),
             price=np.array(self._problem.prices, np.int64),
+            spend=np.array([self._problem.spend(kind) for kind in range(types)], np.int64),
             is_new=np.array([self._problem.is_new(kind) for kind in range(types)], np.int32),
             spare=np.array(broken.spare, np.int64),
             total=broken.total,

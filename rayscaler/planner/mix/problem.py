@@ -16,7 +16,8 @@ class Problem:
     """Shapes with counts, and types with empty rooms.
 
     `needs` and `counts` go by shape; `rooms`, `prices` (millionths per hour), `limits` (nodes that may be launched) and `allowed` (the shapes
-    that may lie there) by type. `total` is how many nodes all types together may be, `money` what they may cost (None: anything).
+    that may lie there) by type. `total` is how many nodes all types together may be, `money` what may be spent on them (None: anything), a node's
+    `spends` at a time (none: its price), where prices are weighed.
     The types from index `there` on are nodes that exist: they cost nothing and are none of the total; None: there are no such.
     """
 
@@ -29,6 +30,11 @@ class Problem:
     total: int
     money: int | None = None
     there: int | None = None
+    spends: tuple[int, ...] = ()
+
+    def spend(self, kind: int) -> int:
+        """Return what a node of a type takes of the money, in millionths per hour."""
+        return (self.spends or self.prices)[kind]
 
     def is_new(self, kind: int) -> bool:
         """Whether nodes of a type would be launched."""
@@ -60,10 +66,10 @@ class Left:
 
     def take(self, column: Column, nodes: int) -> None:
         """Take so many nodes of a column, as far as limits and what is left allow; the last of them with what is left for it."""
-        price, is_new = self._problem.prices[column.type], self._problem.is_new(column.type)
+        spend, is_new = self._problem.spend(column.type), self._problem.is_new(column.type)
         nodes = min(nodes, self.limits[column.type], self.total if is_new else nodes)
-        if self.money is not None and price:
-            nodes = min(nodes, self.money // price)
+        if self.money is not None and spend:
+            nodes = min(nodes, self.money // spend)
         whole = min([nodes, *(self.counts[shape] // each for shape, each in column.content)])
         if whole > 0:
             self.keep(column, whole)
@@ -77,7 +83,7 @@ class Left:
             self.counts[shape] -= each * nodes
         self.limits[column.type] -= nodes
         self.total -= nodes if self._problem.is_new(column.type) else 0
-        self.money = None if self.money is None else self.money - self._problem.prices[column.type] * nodes
+        self.money = None if self.money is None else self.money - self._problem.spend(column.type) * nodes
         self.recipe[column] = self.recipe.get(column, 0) + nodes
 
 

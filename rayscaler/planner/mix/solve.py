@@ -170,7 +170,7 @@ class _Search:
         """Add columns filled by `worth` that pay at `prices`; return how many were new."""
         limits, most, least = self.problem.limits, *((PER_TYPE_SMALL, -1.0) if self.is_small else (PER_TYPE, 1e-7))
         floors = {
-            kind: price * (1 - prices.money) - at_most - (prices.place if self.problem.is_new(kind) else 0.0)
+            kind: price - self.problem.spend(kind) * prices.money - at_most - (prices.place if self.problem.is_new(kind) else 0.0)
             for kind, (price, at_most) in enumerate(zip(self.problem.prices, prices.types, strict=True))
             if limits[kind] > 0
         }
