@@ -80,7 +80,7 @@ def _placed_in_order(draft: Draft, gang: Gang, rest: Wanted) -> refuse.Verdict |
     """Place a gang whose order decides; kept promises count where they hold all of it in order, else all is placed anew."""
     wanted = order.wanted_of(draft, gang)
     is_plain, is_strict = order.is_plain(wanted), gang.strategy is Strategy.STRICT_PACK
-    if is_plain and not rest and not (is_strict and _nodes_of(draft, gang) > 1):
+    if (is_plain or _is_alike_on_each(draft, gang)) and not rest and not (is_strict and _nodes_of(draft, gang) > 1):
         return None
     _release(draft, gang)
     in_the_way = order.in_the_way(draft, wanted) if gang.strategy in CLOSE else None
@@ -129,6 +129,12 @@ def _try(draft: Draft, gang: Gang, wanted: Wanted, attempts: Sequence[Attempt] =
 def _nodes_of(draft: Draft, gang: Gang) -> int:
     """Return on how many nodes promises have put the gang."""
     return sum(len(run.members) for run in draft.runs if any(load.gang_id == gang.gang_id for load in run.load))
+
+
+def _is_alike_on_each(draft: Draft, gang: Gang) -> bool:
+    """Whether promises have put one shape of the gang on a node at most, so that no order is to be told."""
+    shapes = ({load.shape for load in run.load if load.gang_id == gang.gang_id} for run in draft.runs)
+    return all(len(each) < 2 for each in shapes)
 
 
 def _release(draft: Draft, gang: Gang) -> None:

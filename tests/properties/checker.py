@@ -13,7 +13,7 @@ from rayscaler.model.resources import Resources
 from rayscaler.model.state import ClusterState
 from tests.properties import wholes
 from tests.properties.ends import ends
-from tests.properties.giving import fits_in_order, out_of_order
+from tests.properties.giving import fits_in_order, has_mixed_parts, out_of_order
 from tests.properties.headroom import wrongly_ready
 from tests.properties.spending import is_too_dear, overspent
 from tests.properties.world import Rest, World, label_ok, lacking, most_workers
@@ -113,8 +113,11 @@ def _speed_limit(world: World, name: str) -> int:
 
 
 def _launches(world: World, name: str) -> int:
-    """Return how many launches of a type are on their way after the plan; who rejoins was launched long ago, who is to be ended by others never comes."""
-    off = {each.instance_id for each in world.plan.terminations}
+    """Return how many launches of a type are on their way after the plan.
+
+    Who rejoins was launched long ago; who is to be ended by others never comes, nor is a host of a broken replica of use to anybody.
+    """
+    off = {each.instance_id for each in world.plan.terminations} | wholes.broken(world.state)
     own = [each for each in world.instances.values() if each.node_type == name and each.status in LAUNCHING and each.ends_at is None]
     return sum(each.instance_id not in off for each in own) + world.launched[name]
 
@@ -260,6 +263,8 @@ def _false_order(world: World, gang: Gang) -> list[str]:
         return [f"{gang} waits for its order, but no node would hold all of it"]
     found = [name for name in together[0] if fits_in_order(gang, world.brings(name))]
     found += [name for name in together[1] if fits_in_order(gang, world.total[name])]
+    if gang.locality:
+        found = [name for name in found if any(name in inside for inside in _places(world, gang))]
     return [f"{gang} waits for its order, but an empty node of {found} holds it so"] if found else []
 
 
@@ -280,7 +285,7 @@ def _binds(world: World, reason: Reason, name: str, more: int) -> bool:
 
 def _rest(world: World) -> dict[str, Rest]:
     """Return what the plan leaves free on nodes that stay."""
-    going = {each.instance_id for each in (*world.plan.drains, *world.plan.terminations)}
+    going = {each.instance_id for each in (*world.plan.drains, *world.plan.terminations)} | wholes.parted(world.state, world.plan)
     rest = {name: Rest(free, world.total[name]) for name, free in world.free.items() if name not in going and _stays(world, name)}
     for each in world.plan.placements:
         if not each.is_constraint and each.node in rest:
@@ -311,7 +316,7 @@ def _left_out_gang(world: World, gang: Gang) -> list[str]:
 
 def _left_out_of(world: World, gang: Gang, rest: dict[str, Rest], bundles: list[Bundle]) -> list[str]:
     if gang.strategy is Strategy.STRICT_PACK:
-        found = [name for name, each in rest.items() if _holds_more(world, name, each, bundles)]
+        found = [name for name, each in rest.items() if _holds_more(world, name, each, bundles) and _has_order(world, name, each, gang)]
         return [f"gang {gang.gang_id} is refused though {found} have room"] if found else []
     if gang.strategy is not Strategy.STRICT_SPREAD or len(bundles) > 4:
         return []
@@ -320,6 +325,12 @@ def _left_out_of(world: World, gang: Gang, rest: dict[str, Rest], bundles: list[
         if all(_holds_more(world, name, rest[name], [bundle]) for bundle, name in zip(bundles, chosen, strict=True)):
             return [f"gang {gang.gang_id} is refused though {chosen} have room"]
     return []
+
+
+def _has_order(world: World, name: str, rest: Rest, gang: Gang) -> bool:
+    """Whether devices surely suffice in the gang's order: where parts of them differ, only an empty node can tell."""
+    is_empty = not rest.placed and world.free[name] == world.total[name]
+    return not has_mixed_parts(gang) or (is_empty and fits_in_order(gang, world.total[name]))
 
 
 def _holds_more(world: World, name: str, rest: Rest, bundles: list[Bundle]) -> bool:

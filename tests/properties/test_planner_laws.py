@@ -120,11 +120,16 @@ def assert_nothing_to_do(state: ClusterState, after: ClusterState, first: Plan, 
 
 
 def taken(state: ClusterState, after: ClusterState, found: Plan) -> Counter[str]:
-    """Return how many of the nodes that are new after a plan hold, by another, what may go elsewhere: gangs, and who has a choice of labels."""
+    """Return how many of the nodes that are new after a plan hold, by another, what may go elsewhere: gangs, and who has a choice of labels.
+
+    Of a replica that holds some, all hosts are taken.
+    """
     before = {each.instance_id for each in state.instances}
-    types = {each.instance_id: each.node_type for each in after.instances if each.instance_id not in before}
-    movable = {each.node for each in found.placements if each.gang_id or len(each.bundle.selectors) > 1}
-    return Counter(types[node] for node in movable if node in types)
+    new = {each.instance_id: each for each in after.instances if each.instance_id not in before}
+    movable = [new[each.node] for each in found.placements if each.node in new and (each.gang_id or len(each.bundle.selectors) > 1)]
+    units = {each.replica or each.instance_id: each.node_type for each in movable}
+    hosts = {each.name: each.hosts_per_replica for each in state.config.node_types}
+    return sum((Counter({name: hosts[name]}) for name in units.values()), Counter())
 
 
 @examples

@@ -55,6 +55,12 @@ def broken(state: ClusterState) -> set[str]:
     return found
 
 
+def parted(state: ClusterState, plan: Plan) -> set[str]:
+    """Return the instances of replicas of which a host goes with the plan: the others go too, now or later."""
+    going = {each.instance_id for each in (*plan.drains, *plan.terminations)}
+    return {each.instance_id for hosts in replicas(state).values() if any(one.instance_id in going for one in hosts) for each in hosts}
+
+
 def parts(state: ClusterState, plan: Plan) -> list[str]:
     return [*_launched_parts(state, plan), *_ended_parts(state, plan)]
 

@@ -1,0 +1,30 @@
+"""A gang whose order is not told for parts of it stays where its launches were planned, whatever else was put there since."""
+
+import pytest
+
+from rayscaler.model.demand import Bundle, Demand, Gang, Strategy
+from rayscaler.model.nodetype import ClusterConfig, NodeType
+from rayscaler.model.resources import Resources
+from rayscaler.model.state import ClusterState
+from rayscaler.planner.plan import plan
+from tests.properties.checker import check
+from tests.properties.test_planner_laws import carried_out
+
+pytestmark = pytest.mark.tier("unit")
+
+
+def gang(name: str, *parts: float) -> Gang:
+    return Gang(name, Strategy.PACK, tuple(Demand(Bundle(Resources.of(GPU=part)), 1) for part in parts))
+
+
+def test_a_gang_with_one_shape_on_each_node_is_not_placed_anew():
+    """Placed anew, it had to keep clear of what others got on its nodes, as if its small parts were large, and a node more was launched."""
+    config = ClusterConfig("c", (NodeType("ant", Resources.of(CPU=1, GPU=1)),))
+    gangs = gang("g0", 0.25, 0.25), gang("g1", 0.25, 0.25), gang("g2", 0.25, 0.6, 0.25)
+    state = ClusterState(1000.0, config, gangs=gangs)
+    first = plan(state)
+    after = carried_out(state, first)
+    second = plan(after)
+    assert second.is_empty
+    assert not second.infeasible
+    assert check(after, second) == []
