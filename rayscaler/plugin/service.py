@@ -42,8 +42,8 @@ class Limits:
 class ExecutorService(executor_pb2_grpc.ExecutorServiceServicer):
     """Answers for one executor. Errors of ours leave as statuses by `wire.ErrorInterceptor`."""
 
-    at_once = 100
-    """Changes of a watch that are told in one message at most: more would save nothing."""
+    at_once = MAX_BATCH
+    """Changes of a watch that are told in one message at most: as many as a call begins."""
 
     def __init__(self, executor: Executor, *, name: str, version: str = __version__, limits: Limits | None = None) -> None:
         self._executor = executor
