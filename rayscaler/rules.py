@@ -44,7 +44,12 @@ class Rules:
 
     def need(self, path: str, holds: bool, rule: str) -> None:
         """Note a problem unless it holds."""
-        if not holds and len(self.problems) < MAX_PROBLEMS:
+        if not holds:
+            self.broken(path, rule)
+
+    def broken(self, path: str, rule: str) -> None:
+        """Note a problem: for who asks first, where the text of a rule costs more than the question."""
+        if len(self.problems) < MAX_PROBLEMS:
             self.problems.append(f"{path}: {rule}")
 
     def check(self) -> None:

@@ -90,7 +90,9 @@ def launch_request(cluster: str, specs: Iterable[Outgoing], supervisor: str = ""
         made.instance_id = spec.instance_id
         if spec.replica:
             made.replica_id, made.replica_size, made.replica_host = spec.replica, spec.node_type.hosts_per_replica, spec.host
-        made.ray_start.env.update(raystart.identity(spec))
+        env = made.ray_start.env
+        for name, value in raystart.identity(spec).items():
+            env[name] = value
     return request
 
 
@@ -113,25 +115,32 @@ def node_type(made: NodeType) -> pb.NodeType:
 
 def observation(seen: InstanceObservation) -> pb.Observation:
     """Return an observation."""
-    told = pb.Observation(
-        instance_id=seen.instance_id,
-        node_type=seen.node_type,
-        external_id=seen.external_id,
-        phase=_PHASE_NUMBERS[seen.phase],
-        detail=_sayable(seen.detail),
-        error=_sayable(seen.error),
-        trouble=pb.TROUBLE_UNSPECIFIED if seen.trouble is None else _TROUBLE_NUMBERS[seen.trouble],
-        replica_id=seen.replica,
-        replica_host=seen.host,
-    )
-    # What is a message itself is filled in its place: passed to the constructor it takes as long again.
+    told = pb.Observation()
+    tell(told, seen)
+    return told
+
+
+def tell(told: pb.Observation, seen: InstanceObservation) -> None:
+    """Fill an observation in its place, field by field: made elsewhere, or by its constructor, it takes as long again."""
+    told.instance_id = seen.instance_id
+    told.node_type = seen.node_type
+    told.external_id = seen.external_id
+    told.phase = _PHASE_NUMBERS[seen.phase]
+    told.detail = _sayable(seen.detail)
+    if seen.error:
+        told.error = _sayable(seen.error)
+    if seen.trouble is not None:
+        told.trouble = _TROUBLE_NUMBERS[seen.trouble]
+    if seen.replica:
+        told.replica_id = seen.replica
+    if seen.host:
+        told.replica_host = seen.host
     if seen.observed_at:
         _set(told.observed_at, seen.observed_at)
     if seen.made_as is not None:
         told.made_as.CopyFrom(node_type(seen.made_as))
     if seen.ends_at is not None:
         _set(told.ends_at, seen.ends_at)
-    return told
 
 
 def error(raised: RayscalerError) -> pb.Error:
@@ -163,7 +172,8 @@ def error_from(told: pb.Error, peer: str) -> RayscalerError:
 def spec_from(rules: Rules, path: str, cluster: str, told: pb.LaunchSpec) -> LaunchSpec:
     """Return the spec that a caller sends; problems go to `rules`."""
     instance_id, head_address = told.instance_id, told.head_address
-    rules.need(f"{path}.instance_id", is_instance_id(instance_id), "must be letters, digits, '-', '_' and '.', at most 128")
+    if not is_instance_id(instance_id):
+        rules.broken(f"{path}.instance_id", "must be letters, digits, '-', '_' and '.', at most 128")
     rules.name(f"{path}.head_address", head_address, required=True)
     rules.need(f"{path}.node_type", told.HasField("node_type"), "is required")
     made = node_type_from(rules, f"{path}.node_type", told.node_type)
@@ -185,7 +195,7 @@ def node_type_from(rules: Rules, path: str, told: pb.NodeType) -> NodeType:
     """Return the node type that somebody sends; problems go to `rules`. Pairs are sorted, so that the same type is the same again."""
     made, problems = _node_type_of(told.SerializeToString(deterministic=True))
     for each in problems:
-        rules.need(f"{path}.{each.path}", False, each.rule)
+        rules.broken(f"{path}.{each.path}", each.rule)
     return made
 
 
@@ -220,32 +230,39 @@ def changes(told: pb.WatchResponse) -> list[pb.Observation]:
 def observation_from(told: pb.Observation, now: float) -> InstanceObservation:
     """Return what a plugin has seen; raises BrokenPlugin with every breach of X24. What was seen later than `now` was seen now."""
     rules = Rules()
-    rules.need("instance_id", is_instance_id(told.instance_id), f"{told.instance_id[:64]!r} is no instance's")
-    rules.name("node_type", told.node_type, required=True)
-    rules.name("external_id", told.external_id, required=True)
-    rules.need("phase", told.phase in PHASES, f"{told.phase} is no phase")
-    is_trouble = told.trouble == pb.TROUBLE_UNSPECIFIED or told.trouble in TROUBLES
-    rules.need("trouble", is_trouble, f"{told.trouble} is no trouble")
-    rules.need("replica_id", not told.replica_id or is_instance_id(told.replica_id), f"{told.replica_id[:64]!r} is no replica's")
-    rules.natural("replica_host", told.replica_host)
+    instance_id, node_type, external_id, replica = told.instance_id, told.node_type, told.external_id, told.replica_id
+    phase, trouble, host = PHASES.get(told.phase), TROUBLES.get(told.trouble), told.replica_host
+    if not is_instance_id(instance_id):
+        rules.broken("instance_id", f"{instance_id[:64]!r} is no instance's")
+    rules.name("node_type", node_type, required=True)
+    rules.name("external_id", external_id, required=True)
+    if phase is None:
+        rules.broken("phase", f"{told.phase} is no phase")
+    if trouble is None and told.trouble != pb.TROUBLE_UNSPECIFIED:
+        rules.broken("trouble", f"{told.trouble} is no trouble")
+    if replica and not is_instance_id(replica):
+        rules.broken("replica_id", f"{replica[:64]!r} is no replica's")
+    if host < 0:
+        rules.natural("replica_host", host)
     observed_at = _at(rules, "observed_at", told.observed_at) if told.HasField("observed_at") else now
     seen = InstanceObservation(
-        instance_id=told.instance_id,
-        node_type=told.node_type,
-        external_id=told.external_id,
-        phase=PHASES.get(told.phase, Phase.UNSCHEDULED),
+        instance_id=instance_id,
+        node_type=node_type,
+        external_id=external_id,
+        phase=phase or Phase.UNSCHEDULED,
         detail=_text(told.detail),
         observed_at=min(observed_at, now),
         error=_text(told.error),
         made_as=node_type_from(rules, "made_as", told.made_as) if told.HasField("made_as") else None,
-        trouble=TROUBLES.get(told.trouble),
+        trouble=trouble,
         ends_at=_at(rules, "ends_at", told.ends_at) if told.HasField("ends_at") else None,
-        replica=told.replica_id,
-        host=told.replica_host if told.replica_id else 0,
+        replica=replica,
+        host=host if replica else 0,
     )
-    rules.need("made_as.name", seen.made_as is None or seen.made_as.name == seen.node_type, "is not node_type")
+    if seen.made_as is not None and seen.made_as.name != node_type:
+        rules.broken("made_as.name", "is not node_type")
     if rules.problems:
-        raise BrokenPlugin(f"X24: observation of {told.instance_id[:64]!r}: {'; '.join(rules.problems)}")
+        raise BrokenPlugin(f"X24: observation of {instance_id[:64]!r}: {'; '.join(rules.problems)}")
     return seen
 
 
@@ -291,7 +308,8 @@ def _pairs(rules: Rules, path: str, told: Mapping[str, str]) -> tuple[tuple[str,
 
 def _at(rules: Rules, path: str, told: Timestamp) -> float:
     at = told.seconds + told.nanos / 1e9  # protobuf's own conversions raise on some that the wire can carry
-    rules.need(path, 0 <= at <= MAX_AT, f"{at} is no time from 1970 to 9999")
+    if not 0 <= at <= MAX_AT:
+        rules.broken(path, f"{at} is no time from 1970 to 9999")
     return at
 
 

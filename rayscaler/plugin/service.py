@@ -42,8 +42,8 @@ class Limits:
 class ExecutorService(executor_pb2_grpc.ExecutorServiceServicer):
     """Answers for one executor. Errors of ours leave as statuses by `wire.ErrorInterceptor`."""
 
-    at_once = 100
-    """Changes of a watch that are told in one message at most: more would save nothing."""
+    at_once = MAX_BATCH
+    """Changes of a watch that are told in one message at most: as many as a call begins."""
 
     def __init__(self, executor: Executor, *, name: str, version: str = __version__, limits: Limits | None = None) -> None:
         self._executor = executor
@@ -211,15 +211,15 @@ def _messages(seen: list[InstanceObservation]) -> Iterator[tuple[pb.WatchRespons
     """Yield messages that tell the changes, at least one, each with how many come after it."""
     message, bytes_left = pb.WatchResponse(), PAGE_BYTES
     for index, each in enumerate(seen):
-        told = convert.observation(each)
-        bytes_left -= told.ByteSize()
-        if not message.HasField("observation"):
-            message.observation.CopyFrom(told)
-        elif bytes_left >= 0:
-            message.further.append(told)
-        else:
+        told = message.further.add() if message.HasField("observation") else message.observation
+        convert.tell(told, each)
+        size = told.ByteSize()
+        bytes_left -= size
+        if bytes_left < 0 and message.further:
+            after = pb.WatchResponse(observation=told)
+            del message.further[-1]
             yield message, len(seen) - index
-            message, bytes_left = pb.WatchResponse(observation=told), PAGE_BYTES - told.ByteSize()
+            message, bytes_left = after, PAGE_BYTES - size
     yield message, 0
 
 

@@ -81,6 +81,7 @@ async def test_a_watch_goes_on_where_it_broke_off_and_nothing_is_lost(short_path
 @pytest.mark.parametrize(("page_bytes", "most"), [(service.PAGE_BYTES, 12), (500, 400)])
 async def test_a_burst_is_told_in_few_messages_of_bounded_size_and_each_of_their_bookmarks_holds(short_path, monkeypatch, page_bytes, most):
     monkeypatch.setattr(service, "PAGE_BYTES", page_bytes)
+    monkeypatch.setattr(service.ExecutorService, "at_once", 100)  # or all of it might be one message, which no bookmark divides
     machines = FakeMachines(SystemClock(), delays_s=dict.fromkeys(Phase, 0.0))
     async with served(FakeExecutor(machines), short_path) as executor, grpc.aio.insecure_channel(f"unix:{short_path / 's'}") as channel:
         stub = executor_pb2_grpc.ExecutorServiceStub(channel)
