@@ -11,6 +11,7 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,6 +22,7 @@ from rayscaler.executor import raystart
 from rayscaler.executor.base import LaunchSpec
 from rayscaler.executor.record import make_document, spec_hash
 from rayscaler.k8s import labels
+from rayscaler.model.nodetype import NodeType
 from rayscaler.model.resources import OBJECT_STORE_BYTES, UNIT, Resources
 
 Manifest = dict[str, Any]
@@ -38,6 +40,8 @@ OVERWRITE = "ray.io/overwrite-container-cmd"
 SUPERVISED_VARIABLE, START_VARIABLE = "RAYSCALER_START_COMMAND", "KUBERAY_GEN_RAY_START_CMD"
 HOST_NAMES_VARIABLE = "RAYSCALER_HOST_NAMES"
 """Where the hosts of a replica are found, in their order, with commas between."""
+KEPT = 256
+"""Of what pods have in common, such as a type's template, so many are kept: a thousand launches of a burst look at it once."""
 PORTS = {"metrics-export-port": "8080", "dashboard-agent-listen-port": "52365"}
 """Each pod has its own address, so ports are constant, as KubeRay has them (NW-9)."""
 
@@ -57,8 +61,9 @@ def entry_text() -> str:
     return Path(rejoin.__file__).read_text(encoding="utf-8")
 
 
+@lru_cache(maxsize=KEPT)
 def entry_config_map(cluster: str, text: str, owner: Owner | None) -> Manifest:
-    """Return the ConfigMap that brings the supervisor into pods; its name has the hash of content and owner, so it never changes."""
+    """Return the ConfigMap that brings the supervisor into pods, not to be changed; its name has the hash of content and owner."""
     digest = hashlib.sha256(f"{owner.uid if owner else ''}\n{text}".encode()).hexdigest()[:10]
     return {
         "apiVersion": "v1",
@@ -83,8 +88,9 @@ class Template:
     """Of Ray's container."""
 
     @classmethod
+    @lru_cache(maxsize=KEPT)
     def read(cls, path: str, text: str) -> Self:
-        """Read a template that was checked with its definition; raises InvalidRequest if there is none."""
+        """Read a template that was checked with its definition, not to be changed; raises InvalidRequest if there is none."""
         if not text:
             raise InvalidRequest(f"{path}: is missing; a pod needs at least an image with Ray")
         found = json.loads(text)
@@ -247,8 +253,13 @@ def _annotations(spec: LaunchSpec) -> dict[str, str]:
         **replica,
         labels.INSTANCE_ID: spec.instance_id,
         labels.SPEC_HASH: spec_hash(spec),
-        labels.MADE_AS: json.dumps(make_document(spec.node_type), sort_keys=True, separators=(",", ":")),
+        labels.MADE_AS: _made_as(spec.node_type),
     }
+
+
+@lru_cache(maxsize=KEPT)
+def _made_as(node_type: NodeType) -> str:
+    return json.dumps(make_document(node_type), sort_keys=True, separators=(",", ":"))
 
 
 def _prelude(template: Template) -> list[str]:
