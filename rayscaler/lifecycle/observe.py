@@ -23,29 +23,36 @@ def observation(known: Instance | None, seen: InstanceObservation, now: float) -
     after = move(known, Fact.EXISTS, now)
     if seen.phase is not after.phase:
         after = replace(after, phase=seen.phase, phase_since=now)
-    after = replace(after, external_id=seen.external_id or after.external_id, made_as=after.made_as or seen.made_as)
+    after = _with(after, external_id=seen.external_id or after.external_id, made_as=after.made_as or seen.made_as)
     if seen.replica and not after.replica:
         after = replace(after, replica=seen.replica, host=seen.host)
     return _with_trouble(known, _with_notice(after, seen), seen, now)
 
 
+def _with(instance: Instance, **news: object) -> Instance:
+    """Return an instance with news, itself where they are none: of a burst, most observations bring one or two."""
+    if all((had := getattr(instance, name)) is value or had == value for name, value in news.items()):
+        return instance
+    return replace(instance, **news)  # type: ignore[arg-type]
+
+
 def _with_notice(after: Instance, seen: InstanceObservation) -> Instance:
     """Return an instance with the end that others have announced for it, if it is not our own doing."""
     if seen.ends_at is None or after.status is InstanceStatus.TERMINATING:
-        return replace(after, ends_at=None, ends_why="")
-    return replace(after, ends_at=seen.ends_at, ends_why=seen.error or seen.detail)
+        return _with(after, ends_at=None, ends_why="")
+    return _with(after, ends_at=seen.ends_at, ends_why=seen.error or seen.detail)
 
 
 def _with_trouble(known: Instance, after: Instance, seen: InstanceObservation, now: float) -> Instance:
     """Return a launch with what holds it up, in the executor's words. A trouble of another kind, or in another phase, begins anew."""
     if after.status is not InstanceStatus.ALLOCATED:
-        return replace(after, trouble=None, stuck_since=None)
+        return _with(after, trouble=None, stuck_since=None)
     detail = seen.error or seen.detail or after.detail
     if seen.trouble is None:
-        return replace(after, detail=detail, trouble=None, stuck_since=None)
+        return _with(after, detail=detail, trouble=None, stuck_since=None)
     if seen.trouble is known.trouble and seen.phase is known.phase:
-        return replace(after, detail=detail)
-    return replace(after, detail=detail, trouble=seen.trouble, trouble_since=now, stuck_since=None)
+        return _with(after, detail=detail)
+    return _with(after, detail=detail, trouble=seen.trouble, trouble_since=now, stuck_since=None)
 
 
 def _adopt(seen: InstanceObservation, now: float) -> Instance:

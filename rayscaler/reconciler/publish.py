@@ -165,7 +165,7 @@ def _instances(memory: Memory) -> tuple[Instance, ...]:
             detail = f"others end it: {each.ends_why}; {detail}"
         if is_running and memory.config.is_outdated(each.made_as):
             detail = "; ".join(filter(None, (OUTDATED[memory.config.update_policy_of(each.node_type)], detail)))
-        told.append(replace(each, detail=detail))
+        told.append(each if detail == each.detail else replace(each, detail=detail))
     return tuple(sorted(told, key=lambda each: each.instance_id))
 
 

@@ -125,6 +125,11 @@ def test_a_phase_begins_when_it_is_first_seen_and_a_repetition_does_not_begin_it
     assert again.phase_since == NOW + 1
 
 
+def test_an_observation_without_news_leaves_the_instance_itself():
+    before = observe.observation(instance(S.ALLOCATED), seen(Phase.PULLING), NOW)
+    assert observe.observation(before, seen(Phase.PULLING), NOW + 5) is before
+
+
 def test_an_observation_without_an_external_id_does_not_wipe_the_known_one():
     after = observe.observation(instance(external_id="known"), seen(Phase.STARTING, external_id=""), NOW)
     assert after is not None
