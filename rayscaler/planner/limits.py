@@ -76,7 +76,9 @@ class Shared(NamedTuple):
 
 def shared(draft: Draft) -> Shared:
     """Return what is left of what all types share; the next launch changes it."""
-    return Shared(total_room(draft), money(draft))
+    limit = draft.state.config.spend_limit
+    money = None if limit is None else max(0, round(limit * MILLION) - _spent(draft))
+    return Shared(max(0, _left(_most(draft.state.config), draft.live.total())), money)
 
 
 def room(draft: Draft, view: TypeView, left: Shared | None = None) -> int:
@@ -125,17 +127,6 @@ def _spent(draft: Draft) -> int:
     return sum(count * draft.prices.get(name, 0) for name, count in draft.live.items())
 
 
-def total_room(draft: Draft) -> int:
-    """Return how many nodes of all types together may be launched."""
-    return max(0, _left(_most(draft.state.config), draft.live.total()))
-
-
-def money(draft: Draft) -> int | None:
-    """Return what nodes that are launched may cost per hour, in millionths; None: anything."""
-    limit = draft.state.config.spend_limit
-    return None if limit is None else max(0, round(limit * MILLION) - _spent(draft))
-
-
 def is_free(draft: Draft, view: TypeView) -> bool:
     """Whether nothing of the type's own keeps it from being launched now."""
     return replicas.whole(view.node_type, _left(view.node_type.max_workers, draft.live[view.name])) > 0 and _probes(draft, view) > 0
@@ -177,12 +168,12 @@ def obstacle(draft: Draft, view: TypeView, *, is_speed_bound: bool) -> tuple[Rea
 
 def _shared_obstacle(draft: Draft, view: TypeView) -> tuple[Reason, str] | None:
     """Return what of that which all types share is used up."""
-    config, live, left = draft.state.config, draft.live.total(), total_room(draft)
-    if replicas.whole(view.node_type, left) <= 0:
-        tail = replicas.of_replica(view.node_type) if left > 0 else ""
+    config, live, left = draft.state.config, draft.live.total(), shared(draft)
+    if replicas.whole(view.node_type, left.nodes) <= 0:
+        tail = replicas.of_replica(view.node_type) if left.nodes > 0 else ""
         hint = "; set spec.maxWorkers to have more" if config.max_workers == UNLIMITED else ""
         return Reason.MAX_WORKERS, f"the cluster has {live} of at most {counted(_most(config), 'worker')}{tail}{hint}"
-    if replicas.whole(view.node_type, _affordable(draft, view, money(draft))) <= 0:
+    if replicas.whole(view.node_type, _affordable(draft, view, left.money)) <= 0:
         spent, price = _spent(draft) / MILLION, draft.prices[view.name] / MILLION
         tail = replicas.of_replica(view.node_type)
         return (
