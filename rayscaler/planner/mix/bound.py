@@ -48,12 +48,11 @@ class _Program:
         self._shapes, self._kinds = len(problem.counts), len(problem.rooms[0]) if problem.rooms else 0
         self._scale = [max(each) or 1 for each in zip(*map(amounts, problem.rooms), strict=True)]
         self._all = self._shapes + len(problem.rooms) * self._kinds
-        money = lp.INFINITY if problem.money is None else float(problem.money)
         lp.add_rows(
             self.highs,
             [*((float(count), lp.INFINITY) for count in problem.counts)]
             + [(-lp.INFINITY, 0.0)] * (self._all - self._shapes)
-            + [(-lp.INFINITY, float(problem.total)), (-lp.INFINITY, money)],
+            + [(-lp.INFINITY, most) for most in problem.shared],
         )
         columns = [lp.Added(penalty, lp.INFINITY, {shape: 1.0}) for shape in range(self._shapes)]
         for kind in range(len(problem.rooms)):
@@ -66,7 +65,7 @@ class _Program:
         room, price = self._problem.rooms[kind], self._problem.prices[kind]
         rows = [self._shapes + kind * self._kinds + index for index in range(self._kinds)]
         brings = {row: -amount / scale for row, amount, scale in zip(rows, amounts(room), self._scale, strict=True)}
-        limits = {self._all: float(self._problem.is_new(kind)), self._all + 1: float(self._problem.spend(kind))}
+        limits = dict(enumerate(self._problem.takes(kind), self._all))
         able = [each for each in sorted(self._problem.allowed[kind]) if times(room, self._problem.needs[each])]
         takes = [
             {shape: 1.0, **{rows[index]: amount / self._scale[index] for index, amount in self._problem.needs[shape]}} for shape in able

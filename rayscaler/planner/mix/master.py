@@ -31,12 +31,11 @@ class Master:
         self._problem = problem
         self._shapes, self._types = len(problem.counts), len(problem.rooms)
         self._highs = lp.solver()
-        money = lp.INFINITY if problem.money is None else float(problem.money)
         lp.add_rows(
             self._highs,
             [*((float(count), lp.INFINITY) for count in problem.counts)]
             + [(-lp.INFINITY, float(limit)) for limit in problem.limits]
-            + [(-lp.INFINITY, float(problem.total)), (-lp.INFINITY, money)],
+            + [(-lp.INFINITY, most) for most in problem.shared],
         )
         lp.add_columns(self._highs, [lp.Added(penalty, lp.INFINITY, {shape: 1.0}) for shape in range(self._shapes)])
 
@@ -47,12 +46,8 @@ class Master:
         self._known.add(column)
         self.columns.append(column)
         price = float(self._problem.prices[column.type])
-        limits = {self._shapes + column.type: 1.0, self._shapes + self._types: float(self._problem.is_new(column.type))}
-        rows = {
-            **{shape: float(each) for shape, each in column.content},
-            **limits,
-            self._shapes + self._types + 1: float(self._problem.spend(column.type)),
-        }
+        limits = {self._shapes + column.type: 1.0, **dict(enumerate(self._problem.takes(column.type), self._shapes + self._types))}
+        rows = {**{shape: float(each) for shape, each in column.content}, **limits}
         lp.add_columns(self._highs, [lp.Added(price, lp.INFINITY, rows)])
         return True
 

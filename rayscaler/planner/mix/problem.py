@@ -1,5 +1,6 @@
 """What is asked of the mix, in plain numbers, and what comes back."""
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -35,6 +36,15 @@ class Problem:
     def spend(self, kind: int) -> int:
         """Return what a node of a type takes of the money, in millionths per hour."""
         return (self.spends or self.prices)[kind]
+
+    @property
+    def shared(self) -> tuple[float, float]:
+        """What all types share: nodes, and money."""
+        return float(self.total), math.inf if self.money is None else float(self.money)
+
+    def takes(self, kind: int) -> tuple[float, float]:
+        """Return how much of that which all types share a node of a type takes."""
+        return float(self.is_new(kind)), float(self.spend(kind))
 
     def is_new(self, kind: int) -> bool:
         """Whether nodes of a type would be launched."""
