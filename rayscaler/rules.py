@@ -67,7 +67,8 @@ class Rules:
 
     def natural(self, path: str, value: int) -> int:
         """Return a number of 0 or more."""
-        self.need(path, value >= 0, f"{value} is negative")
+        if value < 0:
+            self.broken(path, f"{value} is negative")
         return value
 
     def duration(self, path: str, value: Duration) -> float:

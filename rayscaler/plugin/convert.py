@@ -90,9 +90,7 @@ def launch_request(cluster: str, specs: Iterable[Outgoing], supervisor: str = ""
         made.instance_id = spec.instance_id
         if spec.replica:
             made.replica_id, made.replica_size, made.replica_host = spec.replica, spec.node_type.hosts_per_replica, spec.host
-        env = made.ray_start.env
-        for name, value in raystart.identity(spec).items():
-            env[name] = value
+        made.ray_start.env.update(raystart.identity(spec))
     return request
 
 
@@ -242,8 +240,7 @@ def observation_from(told: pb.Observation, now: float) -> InstanceObservation:
         rules.broken("trouble", f"{told.trouble} is no trouble")
     if replica and not is_instance_id(replica):
         rules.broken("replica_id", f"{replica[:64]!r} is no replica's")
-    if host < 0:
-        rules.natural("replica_host", host)
+    rules.natural("replica_host", host)
     observed_at = _at(rules, "observed_at", told.observed_at) if told.HasField("observed_at") else now
     seen = InstanceObservation(
         instance_id=instance_id,
