@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from rayscaler.lifecycle.table import Fact, can, move
 from rayscaler.model.instance import ENDED, Instance, InstanceObservation, InstanceStatus, Phase, Reason
@@ -29,11 +30,9 @@ def observation(known: Instance | None, seen: InstanceObservation, now: float) -
     return _with_trouble(known, _with_notice(after, seen), seen, now)
 
 
-def _with(instance: Instance, **news: object) -> Instance:
+def _with(instance: Instance, **news: Any) -> Instance:
     """Return an instance with news, itself where they are none: of a burst, most observations bring one or two."""
-    if all((had := getattr(instance, name)) is value or had == value for name, value in news.items()):
-        return instance
-    return replace(instance, **news)  # type: ignore[arg-type]
+    return instance if all(getattr(instance, name) == value for name, value in news.items()) else replace(instance, **news)
 
 
 def _with_notice(after: Instance, seen: InstanceObservation) -> Instance:
