@@ -129,7 +129,7 @@ def taken(state: ClusterState, after: ClusterState, found: Plan) -> Counter[str]
     movable = [new[each.node] for each in found.placements if each.node in new and (each.gang_id or len(each.bundle.selectors) > 1)]
     units = {each.replica or each.instance_id: each.node_type for each in movable}
     hosts = {each.name: each.hosts_per_replica for each in state.config.node_types}
-    return sum((Counter({name: hosts[name]}) for name in units.values()), Counter())
+    return Counter(name for name in units.values() for _ in range(hosts[name]))
 
 
 @examples
