@@ -34,6 +34,13 @@ QUICK_LOSS = (("RAY_health_check_initial_delay_ms", "500"), ("RAY_health_check_p
 QUIET = (("include-log-monitor", "false"),)
 """Of every head here: no driver asks for its workers' logs, and who looks for them all the time takes a second to start."""
 
+ITS_OWN_PRINT = """
+import functools, os
+print = functools.partial(print, file=os.fdopen(os.dup(1), "w"), flush=True)
+os.dup2(2, 1)
+"""
+"""Ahead of a driver: Ray prints to a driver's stdout too, of nodes that died say, and a test would take that for the driver's answer."""
+
 
 @dataclass
 class Worker:
@@ -118,8 +125,8 @@ class Driver:
 
     @classmethod
     async def start(cls, address: str, code: str, log_path: Path) -> "Driver":
-        """Start `code` after ray.init(address); its stderr goes to a log."""
-        prelude = f"import ray\nray.init(address={address!r}, log_to_driver=False)\n"
+        """Start `code` after ray.init(address); what it prints is read here, what Ray prints there goes to a log, as its stderr does."""
+        prelude = f"{ITS_OWN_PRINT}\nimport ray\nray.init(address={address!r}, log_to_driver=False)\n"
         with log_path.open("wb") as log:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,

@@ -57,7 +57,7 @@ def hold(index):
     note("end", index)
 
 ray.get(hold.remote(INDEX))
-say("finished")
+print("finished")
 """
 
 

@@ -32,7 +32,7 @@ def hold(index):
     note("end", index)
 
 ray.get([hold.remote(index) for index in range(FIRST, FIRST + COUNT)])
-say("finished")
+print("finished")
 """
 
 

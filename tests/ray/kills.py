@@ -36,7 +36,7 @@ def hold(index):
     note("end", index)
 
 ray.get([hold.remote(index) for index in INDICES])
-say("finished")
+print("finished")
 """
 
 

@@ -35,8 +35,6 @@ CLUSTER = "whole"
 SERVICE = ("-m", "rayscaler")
 MARK = "RAYSCALER_WHOLE"
 """Stands in the environment of all that a stack starts, with the stack's own value."""
-SAID = "said: "
-"""Begins each line that is a driver's own, not Ray's."""
 LOOK_S = 0.1
 PATIENCE_S = 150.0
 """Nothing here takes so long, however loaded the machine is; what does never happens."""
@@ -116,28 +114,25 @@ class Stack:
         return startup.text(self.base / f"{name}.log")
 
     async def start_driver(self, code: str) -> Driver:
-        """Start a driver; `code` finds `ray`, and `say(...)` to tell the test, and the ledger's `note(kind, index)` for its tasks."""
+        """Start a driver; `code` finds `ray`, and the ledger's `note(kind, index)` for its tasks."""
         log_path = self.base / f"driver{len(self._drivers)}.log"
         driver = await Driver.start(self.head.address, self.ledger.prelude + code, log_path)
         self._drivers.append(driver)
         return driver
 
     async def driver(self, code: str, patience_s: float = PATIENCE_S) -> str:
-        """Run a driver to its end and return what it said."""
-        printed = await (await self.start_driver(code)).output(patience_s)
-        return "\n".join(line.removeprefix(SAID) for line in printed.splitlines() if line.startswith(SAID))
+        """Run a driver to its end and return what it printed."""
+        return await (await self.start_driver(code)).output(patience_s)
 
     async def line(self, driver: Driver, patience_s: float = PATIENCE_S) -> str:
-        """Return the next line that a driver says; one that has ended, or says nothing, fails with what was seen."""
-        line = ""
+        """Return the next line that a driver prints; one that has ended, or prints nothing, fails with what was seen."""
         try:
-            while not line.startswith(SAID):  # Ray prints there too, on nodes that died
-                line = await driver.line(patience_s)
-                if not line and driver.process.stdout.at_eof():
-                    pytest.fail(f"the driver ended:\n{startup.tail(driver.log_path)}\n{self.told()}")
+            line = await driver.line(patience_s)
         except TimeoutError:
-            pytest.fail(f"the driver says nothing in {patience_s:g} s:\n{self.told()}")
-        return line.removeprefix(SAID)
+            pytest.fail(f"the driver prints nothing in {patience_s:g} s:\n{self.told()}")
+        if not line and driver.process.stdout.at_eof():
+            pytest.fail(f"the driver ended:\n{startup.tail(driver.log_path)}\n{self.told()}")
+        return line
 
     async def until(self, is_so: Callable[[], bool], what: str, patience_s: float = PATIENCE_S) -> None:
         """Wait until something is so; a stack whose parts have died, or that takes too long, fails with what was seen last."""
@@ -256,8 +251,6 @@ class Ledger:
         self._path = path
         self.prelude = f"""
 import os, sys, threading, time
-def say(*words):
-    print({SAID.strip()!r}, *words, flush=True)
 def note(kind, index):
     line = f"{{kind}} {{index}} {{ray.get_runtime_context().get_node_id()}} {{time.time()}}\\n"
     fd = os.open({str(path)!r}, os.O_WRONLY | os.O_APPEND | os.O_CREAT)

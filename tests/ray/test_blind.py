@@ -30,13 +30,13 @@ def until(path, index):
     note("end", index)
 
 refs = [until.remote(f"{{BASE}}/task{{index}}", index) for index in range({WORKERS})]
-say("submitted")
+print("submitted")
 more = f"{{BASE}}/more"
 while not os.path.exists(more):
     time.sleep(0.2)
 refs += [until.remote(f"{{BASE}}/task{{index}}", index) for index in range({WORKERS}, {WORKERS + MORE})]
 ray.get(refs)
-say("finished")
+print("finished")
 while True:
     time.sleep(1)
 """

@@ -55,14 +55,14 @@ object_ref = big.options(**at(nodes["object"])).remote()
 ray.wait([object_ref], fetch_local=False)
 for holder in holders.values():
     ray.kill(holder)
-say(*(nodes[kind] for kind in KINDS))
+print(*(nodes[kind] for kind in KINDS))
 while not os.path.exists(BASE + "/release"):
     time.sleep(0.05)
 released = time.time()
 ray.kill(actor)
 del object_ref
 open(BASE + "/go", "w").close()
-say(ray.get(answer), released)
+print(ray.get(answer), released)
 while True:
     time.sleep(1)
 """

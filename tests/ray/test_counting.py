@@ -18,7 +18,7 @@ def task(index, hold_s):
 
 def job(count, hold_s, first):
     ray.get([task.remote(first + index, hold_s) for index in range(count)])
-    say("job of", count)
+    print("job of", count)
 """
 
 
@@ -64,7 +64,7 @@ class Actor:
 for run, count in enumerate(COUNTS):
     actors = [Actor.remote() for _ in range(count)]
     nodes = set(ray.get([actor.here.remote() for actor in actors]))
-    say("run", run, len(nodes))
+    print("run", run, len(nodes))
     while not os.path.exists(BASE + f"/next{run}"):
         time.sleep(0.1)
     for actor in actors:
@@ -72,7 +72,7 @@ for run, count in enumerate(COUNTS):
     del actors
     while sum(node["Alive"] for node in ray.nodes()) > 1:
         time.sleep(0.2)
-    say("down", run)
+    print("down", run)
 """
 
 

@@ -58,8 +58,8 @@ for ref in refs:
         ray.get(ref)
     except ray.exceptions.RayError as error:
         failed += 1
-        say("failed", repr(error)[:300].replace(chr(10), " "))
-say("submitted", len(refs), "failed", failed)
+        print("failed", repr(error)[:300].replace(chr(10), " "))
+print("submitted", len(refs), "failed", failed)
 """
 
 

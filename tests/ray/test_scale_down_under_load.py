@@ -63,7 +63,7 @@ for cycle in range(CYCLES):
     ray.wait(burst, num_returns=WIDTH)
     while workers() >= WIDTH:
         time.sleep(0.1)
-    say("cycle", cycle, "down to", workers())
+    print("cycle", cycle, "down to", workers())
 stop.set()
 thread.join()
 failed = 0
@@ -72,8 +72,8 @@ for index, ref in enumerate(refs):
         ray.get(ref)
     except ray.exceptions.RayError as error:
         failed += 1
-        say("failed", index, repr(error)[:300].replace(chr(10), " "))
-say("submitted", len(refs), "failed", failed)
+        print("failed", index, repr(error)[:300].replace(chr(10), " "))
+print("submitted", len(refs), "failed", failed)
 """
 
 

@@ -29,7 +29,7 @@ def gang(strategy, bundles):
     at = [PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=i) for i in range(len(bundles))]
     nodes = ray.get([here.options(scheduling_strategy=each).remote() for each in at])
     remove_placement_group(group)
-    say(strategy, len(nodes), len(set(nodes)))
+    print(strategy, len(nodes), len(set(nodes)))
 
 @ray.remote(num_cpus=0, resources={"disk": 0.5}, max_retries=0)
 def half(index):
@@ -41,15 +41,15 @@ def half(index):
 gang("STRICT_SPREAD", [{"CPU": 1, "disk": 0.25}] * 3)
 gang("PACK", [{"CPU": 1}] * 4)
 request_resources(num_cpus=8)
-say("asked")
+print("asked")
 while not os.path.exists(BASE + "/down"):
     time.sleep(0.1)
 request_resources(bundles=[])
-say("taken back")
+print("taken back")
 while not os.path.exists(BASE + "/halves"):
     time.sleep(0.1)
 halves = ray.get([half.remote(0), half.remote(1)])
-say("halves", len(set(halves)), *[each["Resources"]["disk"] for each in ray.nodes() if each["NodeID"] in halves])
+print("halves", len(set(halves)), *[each["Resources"]["disk"] for each in ray.nodes() if each["NodeID"] in halves])
 """
 
 
@@ -99,8 +99,8 @@ while not os.path.exists(BASE + "/more"):
 second = told(until_go, label_selector={"zone": "b"})
 impossible = told(until_go, num_cpus=64)
 nowhere = told(until_go, label_selector={"zone": "c"})
-say("submitted")
-say(*ray.get([else_b, second]))
+print("submitted")
+print(*ray.get([else_b, second]))
 while True:
     time.sleep(1)
 """
@@ -143,10 +143,10 @@ class Actor:
         return ray.get_runtime_context().get_node_id()
 
 actor = Actor.remote()
-say(ray.get(actor.here.remote()))
+print(ray.get(actor.here.remote()))
 while not os.path.exists(BASE + "/again"):
     time.sleep(0.1)
-say(ray.get(actor.here.remote()))
+print(ray.get(actor.here.remote()))
 while True:
     time.sleep(1)
 """
@@ -192,7 +192,7 @@ async def test_a_type_whose_workers_crash_is_backed_off_with_the_reason_while_an
 @ray.remote(num_cpus=1, max_retries=0)
 def task():
     return ray.get_runtime_context().get_node_id()
-say(ray.get(task.remote()))
+print(ray.get(task.remote()))
 """
         node_id = await stack.driver(code)
         assert stack.nodes[node_id].node_type == "sound"

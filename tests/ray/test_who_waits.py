@@ -39,7 +39,7 @@ while True:
         if os.path.exists(path):
             os.remove(path)
             request_resources(**wanted.get(cpus, dict(num_cpus=cpus)))
-            say("asked for", cpus)
+            print("asked for", cpus)
     time.sleep(0.1)
 """
 
@@ -96,7 +96,7 @@ async def test_e2_9e_a_floor_goes_with_its_killed_driver_stays_for_a_living_one_
         print(f"gone {gone_s:.1f} s after its driver was killed, while another lived")
 
         await ask(base, second, 1)  # just as the first one did
-        await stack.driver("say('here')")  # one that comes and goes takes nothing with it
+        await stack.driver("print('here')")  # one that comes and goes takes nothing with it
         await stack.until(lambda: len(stack.alive()) == 1, "a node for the second driver's CPU")
         kept = {each.node_id for each in stack.alive()}
         await asyncio.sleep(AFTER_DRIVER_S + IDLE_TIMEOUT_S)
