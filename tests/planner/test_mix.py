@@ -14,7 +14,7 @@ from rayscaler.model.node import NodeStatus, RayNode
 from rayscaler.model.nodetype import ClusterConfig, NodeType
 from rayscaler.model.resources import Resources
 from rayscaler.model.state import ClusterState
-from rayscaler.planner.mix.problem import Column, Problem, Used, judged
+from rayscaler.planner.mix.problem import Column, Left, Problem, Used, judged
 from rayscaler.planner.mix.solve import solve
 from rayscaler.planner.plan import plan
 from tests.optimum.small import state_of
@@ -81,6 +81,15 @@ PAIRS = (({"CPU": 4}, 10), ({"CPU": 3}, 20))
             {"a": 2},
             id="the earlier label alternative",
         ),
+        pytest.param(
+            asked(
+                kind("cow", 4.55, most=1, CPU=8, memory=8),
+                kind("dog", 9.13, most=4, CPU=16, memory=16),
+                demands=[({"CPU": 3}, 1), ({"CPU": 6, "memory": 8}, 3), ({"CPU": 2, "memory": 8}, 3)],
+            ),
+            {"dog": 3},
+            id="nodes alike but for a piece of which there is one only",
+        ),
     ],
 )
 def test_the_best_is_found_where_it_is_known(state, best):
@@ -89,6 +98,17 @@ def test_the_best_is_found_where_it_is_known(state, best):
     assert check(state, found) == []
     assert found.mix.cost == pytest.approx(sum(state.config.node_type(name).cost * count for name, count in best.items()))
     assert found.mix.bound <= found.mix.cost + 1e-9
+
+
+def test_nodes_of_a_column_take_less_where_less_is_left_for_them():
+    """There were as many as could be whole, and one more: the others were lost."""
+    problem = Problem(((), (), ()), (1, 3, 3), ((),), (1,), (9,), (frozenset(range(3)),), 9)
+    left = Left(problem)
+    left.take(Column(0, ((0, 1), (1, 1), (2, 1))), 3)
+    assert left.recipe == {Column(0, ((0, 1), (1, 1), (2, 1))): 1, Column(0, ((1, 1), (2, 1))): 2}
+    assert (left.counts, left.limits, left.total) == ([0, 0, 0], [6], 6)
+    left.take(Column(0, ((0, 1),)), 5)
+    assert left.limits == [6]
 
 
 def test_a_first_plan_of_work_all_alike_knows_that_it_cannot_be_cheaper():

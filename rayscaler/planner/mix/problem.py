@@ -75,7 +75,7 @@ class Left:
         self._problem = problem
 
     def take(self, column: Column, nodes: int) -> None:
-        """Take so many nodes of a column, as far as limits and what is left allow; the last of them with what is left for it."""
+        """Take so many nodes of a column, as far as limits and what is left allow; the last of them with less, where less is left for them."""
         spend, is_new = self._problem.spend(column.type), self._problem.is_new(column.type)
         nodes = min(nodes, self.limits[column.type], self.total if is_new else nodes)
         if self.money is not None and spend:
@@ -85,7 +85,7 @@ class Left:
             self.keep(column, whole)
         rest = tuple((shape, min(each, self.counts[shape])) for shape, each in column.content if self.counts[shape])
         if whole < nodes and rest:
-            self.keep(Column(column.type, rest), 1)
+            self.take(Column(column.type, rest), nodes - whole)
 
     def keep(self, column: Column, nodes: int) -> None:
         """Take so many nodes of a column, which are known to fit."""
