@@ -3,6 +3,7 @@
 import pytest
 
 from rayscaler.model.demand import Bundle, Demand, Gang, Strategy
+from rayscaler.model.node import NodeStatus, RayNode
 from rayscaler.model.nodetype import ClusterConfig, NodeType
 from rayscaler.model.resources import Resources
 from rayscaler.model.state import ClusterState
@@ -23,6 +24,23 @@ def test_a_gang_with_one_shape_on_each_node_is_not_placed_anew():
     gangs = gang("g0", 0.25, 0.25), gang("g1", 0.25, 0.25), gang("g2", 0.25, 0.6, 0.25)
     state = ClusterState(1000.0, config, gangs=gangs)
     first = plan(state)
+    after = carried_out(state, first)
+    second = plan(after)
+    assert second.is_empty
+    assert not second.infeasible
+    assert check(after, second) == []
+
+
+def test_what_promises_have_left_of_a_gang_is_placed_beside_them():
+    """Two thirds of it lie on nodes that are there, one third was launched for: placed anew, its small part was taken for a large one."""
+    config = ClusterConfig("c", (NodeType("ant", Resources.of(GPU=1)),))
+    one = Resources.of(GPU=1)
+    nodes = tuple(RayNode(f"x{i}", "", "", NodeStatus.RUNNING, one, one) for i in range(3))
+    gangs = gang("g0", 0.25, 0.25), gang("g1", 0.25, 0.25, 0.25), gang("g2", 0.6, 0.25, 0.6)
+    demands = Demand(Bundle(one), 1), Demand(Bundle(Resources.of(GPU=0.6)), 1)
+    state = ClusterState(1000.0, config, nodes=nodes, gangs=gangs, demands=demands)
+    first = plan(state)
+    assert len(first.launches) == 2
     after = carried_out(state, first)
     second = plan(after)
     assert second.is_empty
