@@ -250,10 +250,18 @@ def _false_wait_at(world: World, each: Infeasible, homes: list[tuple[list[str], 
     if not all(any(home) for home in homes):
         return [f"{each.what} waits ({each.reason}), but can never be had"]
     if each.reason is Reason.NO_ROOM:
-        return [] if any(not types for types, _ in homes) else [f"{each.what} waits for room, but could be launched for"]
+        able = [_in_order(world, each.what, types) for types, _ in homes]
+        return [] if [] in able else [f"{each.what} waits for room, but could be launched for"]
     more = each.what.size if isinstance(each.what, Gang) else 0
     types = {name for found, _ in homes for name in found}
     return [] if any(_binds(world, each.reason, name, more) for name in types) else [f"{each.what}: {each.reason} does not bind"]
+
+
+def _in_order(world: World, what: object, names: list[str]) -> list[str]:
+    """Return the node types among `names` that hold what waits also in the order in which Ray gives out parts of devices."""
+    if not isinstance(what, Gang) or what.strategy is not Strategy.STRICT_PACK or not has_mixed_parts(what):
+        return names
+    return [name for name in names if fits_in_order(what, world.brings(name))]
 
 
 def _false_order(world: World, gang: Gang) -> list[str]:
