@@ -45,7 +45,7 @@ def some_ask(chance, problem):
         floors,
         dict.fromkeys(floors, chance.choice([-1e9, 0.0])),
         chance.randint(0, 2),
-        chance.choice([1, 3, 100]),
+        chance.choice([1, 3, 100, 100]),
     )
 
 
