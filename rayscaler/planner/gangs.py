@@ -82,22 +82,24 @@ def _placed_in_order(draft: Draft, gang: Gang, rest: Wanted) -> refuse.Verdict |
     is_plain, is_strict = order.is_plain(wanted), gang.strategy is Strategy.STRICT_PACK
     if (is_plain or _is_alike_on_each(draft, gang)) and not rest and not (is_strict and _nodes_of(draft, gang) > 1):
         return None
-    if not is_strict and rest and _is_completed(draft, gang, rest):
+    if not is_strict and rest and _is_completed(draft, gang, order.rest_of(wanted, rest)):
         return None
     _release(draft, gang)
-    in_the_way = order.in_the_way(draft, wanted) if gang.strategy in CLOSE else None
+    in_the_way = order.in_the_way(draft, gang, wanted) if gang.strategy in CLOSE else None
     attempts = [each for each in ATTEMPTS[gang.strategy] if in_the_way is None or each is not _close_launches]
     found = _try(draft, gang, wanted, attempts) if is_plain or is_strict else _try_mixed(draft, gang, wanted, attempts)
     return None if found is None else in_the_way or _worst(draft, gang, wanted, found)
 
 
 def _is_completed(draft: Draft, gang: Gang, rest: Wanted) -> bool:
-    """Place what promises have left of a gang so that no order is to be told on any node; change nothing where that can't be."""
-    mark, is_kept = draft.mark(), _nodes_of(draft, gang) > 0
-    for wanted in (order.safe(draft, rest), rest) if is_kept else ():
+    """Place what promises have left of a gang where the order on each node can be told; change nothing where that can't be."""
+    mark, safe = draft.mark(), order.safe(draft, rest)
+    if not _nodes_of(draft, gang):
+        return False
+    for wanted in (rest, safe) if order.is_plain(rest) else (safe,):
         if _try(draft, gang, wanted) is None:
             draft.runs = [order.as_asked(draft, run, gang) for run in draft.runs]
-            if _is_alike_on_each(draft, gang):
+            if _is_alike_on_each(draft, gang) or order.is_in_turn(draft, gang):
                 return True
             draft.reset(mark)
     return False

@@ -4,10 +4,10 @@ Owns what a gang wants in that order, and what is said where the order alone is 
 all bundles of a gang that it shall hold, by index; the raylet gives out one after the other, or takes none.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 
-from rayscaler.model.demand import Bundle, Gang
+from rayscaler.model.demand import Bundle, Gang, Strategy
 from rayscaler.model.instance import Reason
 from rayscaler.model.resources import UNIT, Resources
 from rayscaler.planner import refuse
@@ -18,7 +18,21 @@ from rayscaler.planner.sim import Draft, NodeRun, Promise, Shape, less
 
 def wanted_of(draft: Draft, gang: Gang) -> Wanted:
     """Return what a gang wants in Ray's order; the same shape may come again later."""
-    wanted = ((draft.shapes[each.bundle], each.count) for each in gang.bundles if each.count > 0)
+    return _joined((draft.shapes[each.bundle], each.count) for each in gang.bundles if each.count > 0)
+
+
+def rest_of(wanted: Wanted, rest: Wanted) -> Wanted:
+    """Return of what is wanted in Ray's order as much as is left, in that order."""
+    left, found = dict(rest), Wanted()
+    for shape, count in wanted:
+        taken = min(count, left.get(shape, 0))
+        if taken:
+            left[shape] -= taken
+            found.append((shape, taken))
+    return _joined(found)
+
+
+def _joined(wanted: Iterable[tuple[Shape, int]]) -> Wanted:
     return [(shape, sum(count for _, count in alike)) for shape, alike in groupby(wanted, key=lambda each: each[0])]
 
 
@@ -79,7 +93,7 @@ def as_asked(draft: Draft, run: NodeRun, gang: Gang) -> NodeRun:
     return run._replace(room=room, load=tuple(loads))
 
 
-def in_the_way(draft: Draft, wanted: Wanted) -> refuse.Verdict | None:
+def in_the_way(draft: Draft, gang: Gang, wanted: Wanted) -> refuse.Verdict | None:
     """Return what is said where a node holds all of a gang in another order only; None where the order is not what is in the way.
 
     It may still be had: what else runs on a node can leave its devices so that this order does. So Ray is not told that it never will.
@@ -88,13 +102,22 @@ def in_the_way(draft: Draft, wanted: Wanted) -> refuse.Verdict | None:
         return None
     whole, at_best = merged(draft, wanted), _merged(draft, wanted, is_largest_first=True)
     able = [view.name for view in draft.views if draft.can_hold(view, at_best)]
-    if not able or refuse.fits_a_node(draft, whole) or any(draft.can_hold(view, whole) for view in draft.views):
+    is_there = gang.strategy is Strategy.STRICT_PACK and refuse.fits_a_node(draft, at_best)  # elsewhere than there it can't be had then
+    if not (able or is_there) or refuse.fits_a_node(draft, whole) or any(draft.can_hold(view, whole) for view in draft.views):
         return None
+    where = f"of {', '.join(able)}" if able else "that is there"
     return refuse.Verdict(
         Reason.BUNDLE_ORDER,
-        f"waits: a node of {', '.join(able)} has devices enough, but not in the order of its bundles, in which Ray gives out parts of devices; "
+        f"waits: a node {where} has devices enough, but not in the order of its bundles, in which Ray gives out parts of devices; "
         "with the largest parts first it would fit",
     )
+
+
+def is_in_turn(draft: Draft, gang: Gang) -> bool:
+    """Whether on each node the parts of a gang come in Ray's order, which is known where each shape comes once."""
+    turns = {shape: turn for turn, (shape, _) in enumerate(wanted_of(draft, gang))}
+    on_each = ([turns.get(load.shape, 0) for load in run.load if load.gang_id == gang.gang_id] for run in draft.runs)
+    return is_plain(wanted_of(draft, gang)) and all(each == sorted(each) for each in on_each)
 
 
 def in_turn(draft: Draft, promises: Sequence[Promise]) -> Sequence[Promise]:

@@ -1,5 +1,7 @@
 """A gang whose order is not told for parts of it stays where its launches were planned, whatever else was put there since."""
 
+import itertools
+
 import pytest
 
 from rayscaler.model.demand import Bundle, Demand, Gang, Strategy
@@ -31,16 +33,27 @@ def test_a_gang_with_one_shape_on_each_node_is_not_placed_anew():
     assert check(after, second) == []
 
 
-def test_what_promises_have_left_of_a_gang_is_placed_beside_them():
-    """Two thirds of it lie on nodes that are there, one third was launched for: placed anew, its small part was taken for a large one."""
+# Two thirds of it lie on nodes that are there, one third was launched for: placed anew, its small part was taken for a large one.
+SCATTERED = (1, 1, 1), ((0.25, 0.25), (0.25, 0.25, 0.25), (0.6, 0.25, 0.6)), (1, 0.6)
+SMALL = itertools.product(
+    [(1,), (1, 1), (1, 1, 1), (2,), (2, 1), (2, 2)],
+    [((0.25, 0.6, 0.6),), ((0.25, 0.25, 0.6, 0.6),), ((0.25, 0.6, 0.6, 0.6),), ((0.25, 0.25, 0.6, 0.6, 0.6),), ((0.6, 0.25, 0.6),)],
+    [(), (1,), (1, 1), (0.6,), (1, 0.6)],
+)
+
+
+@pytest.mark.parametrize(("rooms", "gangs", "demands"), [SCATTERED, *SMALL])
+def test_what_promises_have_left_of_a_gang_is_placed_beside_them(rooms, gangs, demands):
     config = ClusterConfig("c", (NodeType("ant", Resources.of(GPU=1)),))
-    one = Resources.of(GPU=1)
-    nodes = tuple(RayNode(f"x{i}", "", "", NodeStatus.RUNNING, one, one) for i in range(3))
-    gangs = gang("g0", 0.25, 0.25), gang("g1", 0.25, 0.25, 0.25), gang("g2", 0.6, 0.25, 0.6)
-    demands = Demand(Bundle(one), 1), Demand(Bundle(Resources.of(GPU=0.6)), 1)
-    state = ClusterState(1000.0, config, nodes=nodes, gangs=gangs, demands=demands)
+    there = (Resources.of(GPU=room) for room in rooms)
+    state = ClusterState(
+        1000.0,
+        config,
+        nodes=tuple(RayNode(f"x{i}", "", "", NodeStatus.RUNNING, total, total) for i, total in enumerate(there)),
+        gangs=tuple(gang(f"g{i}", *parts) for i, parts in enumerate(gangs)),
+        demands=tuple(Demand(Bundle(Resources.of(GPU=each)), 1) for each in demands),
+    )
     first = plan(state)
-    assert len(first.launches) == 2
     after = carried_out(state, first)
     second = plan(after)
     assert second.is_empty

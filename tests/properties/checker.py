@@ -267,7 +267,7 @@ def _in_order(world: World, what: object, names: list[str]) -> list[str]:
 def _false_order(world: World, gang: Gang) -> list[str]:
     """The order may be in the way only of what could lie on one node, and on none as Ray gives it out."""
     together = _homes(world, tuple(each.bundle for each in gang.bundles for _ in range(each.count)))
-    if gang.strategy not in (Strategy.PACK, Strategy.STRICT_PACK) or not together[0]:
+    if gang.strategy not in (Strategy.PACK, Strategy.STRICT_PACK) or not any(together):
         return [f"{gang} waits for its order, but no node would hold all of it"]
     found = [name for name in together[0] if fits_in_order(gang, world.brings(name))]
     found += [name for name in together[1] if fits_in_order(gang, world.total[name])]
