@@ -27,18 +27,19 @@ class Effort(NamedTuple):
     """What is asked of plans of so many steps.
 
     `mean` and `worst` are shares by which they may be dearer than need be, `missed` the share of cases in which something may be left out
-    though all could be placed.
+    though all could be placed, and `more` that of cases too small for all of it in which more may be left out than need be.
     """
 
     steps: int
     mean: float
     worst: float
     missed: float
+    more: float
 
 
 EFFORTS = {
-    "first": Effort(steps=0, mean=0.06, worst=math.inf, missed=0.03),
-    "improved": Effort(steps=1_000, mean=0.01, worst=0.10, missed=0.0),
+    "first": Effort(steps=0, mean=0.06, worst=math.inf, missed=0.03, more=0.3),
+    "improved": Effort(steps=1_000, mean=0.01, worst=0.10, missed=0.0, more=0.01),
 }
 """The steps are far more than so small a case can use."""
 
@@ -105,6 +106,14 @@ def told(cases: list[Case]) -> str:
 def test_what_can_all_be_placed_is_all_placed(effort, cases):
     wrong = [each for each in cases if each.unplaced > each.best.unplaced == 0]
     assert len(wrong) <= effort.missed * len(cases), f"{len(wrong)} of {len(cases)}:\n{told(wrong)}"
+
+
+def test_where_not_all_can_be_placed_hardly_more_is_left_out_than_need_be(effort, cases):
+    """Parts of devices are packed so that the order of shapes holds them; the solver takes any order."""
+    small = [each for each in cases if each.best.unplaced]
+    wrong = [each for each in small if each.unplaced > each.best.unplaced]
+    assert len(small) > len(cases) / 10
+    assert len(wrong) <= effort.more * len(small), f"{len(wrong)} of {len(small)}:\n{told(wrong)}"
 
 
 def test_nothing_is_better_than_the_best(cases):
