@@ -80,7 +80,7 @@ def _placed_in_order(draft: Draft, gang: Gang, rest: Wanted) -> refuse.Verdict |
     """Place a gang whose order decides; kept promises count where they hold all of it in order, else all is placed anew."""
     wanted = order.wanted_of(draft, gang)
     is_plain, is_strict = order.is_plain(wanted), gang.strategy is Strategy.STRICT_PACK
-    if (is_plain or _is_alike_on_each(draft, gang)) and not rest and not (is_strict and _nodes_of(draft, gang) > 1):
+    if (is_plain or _is_alike_on_each(draft.runs, gang)) and not rest and not (is_strict and _nodes_of(draft, gang) > 1):
         return None
     if not is_strict and rest and _is_completed(draft, gang, order.rest_of(wanted, rest)):
         return None
@@ -92,14 +92,14 @@ def _placed_in_order(draft: Draft, gang: Gang, rest: Wanted) -> refuse.Verdict |
 
 
 def _is_completed(draft: Draft, gang: Gang, rest: Wanted) -> bool:
-    """Place what promises have left of a gang where the order on each node can be told; change nothing where that can't be."""
+    """Place what promises have left of a gang where the order on each node can be told, or does not matter; change nothing where that can't be."""
     mark, safe = draft.mark(), order.safe(draft, rest)
-    if not _nodes_of(draft, gang):
-        return False
+    kept = {member for run in _runs_of(draft, gang) for member in run.members}
     for wanted in (rest, safe) if order.is_plain(rest) else (safe,):
-        if _try(draft, gang, wanted) is None:
+        if kept and _try(draft, gang, wanted) is None:
             draft.runs = [order.as_asked(draft, run, gang) for run in draft.runs]
-            if _is_alike_on_each(draft, gang) or order.is_in_turn(draft, gang):
+            mixed = [run for run in _runs_of(draft, gang) if wanted is rest or not kept.isdisjoint(run.members)]
+            if _is_alike_on_each(mixed, gang) or order.is_in_turn(draft, gang):
                 return True
             draft.reset(mark)
     return False
@@ -144,12 +144,16 @@ def _try(draft: Draft, gang: Gang, wanted: Wanted, attempts: Sequence[Attempt] =
 
 def _nodes_of(draft: Draft, gang: Gang) -> int:
     """Return on how many nodes promises have put the gang."""
-    return sum(len(run.members) for run in draft.runs if any(load.gang_id == gang.gang_id for load in run.load))
+    return sum(len(run.members) for run in _runs_of(draft, gang))
 
 
-def _is_alike_on_each(draft: Draft, gang: Gang) -> bool:
-    """Whether promises have put one shape of the gang on a node at most, so that no order is to be told."""
-    shapes = ({load.shape for load in run.load if load.gang_id == gang.gang_id} for run in draft.runs)
+def _runs_of(draft: Draft, gang: Gang) -> list[NodeRun]:
+    return [run for run in draft.runs if any(load.gang_id == gang.gang_id for load in run.load)]
+
+
+def _is_alike_on_each(runs: Sequence[NodeRun], gang: Gang) -> bool:
+    """Whether there is one shape of the gang on a node at most, so that no order is to be told."""
+    shapes = ({load.shape for load in run.load if load.gang_id == gang.gang_id} for run in runs)
     return all(len(each) < 2 for each in shapes)
 
 

@@ -36,8 +36,15 @@ def test_a_gang_with_one_shape_on_each_node_is_not_placed_anew():
 # Two thirds of it lie on nodes that are there, one third was launched for: placed anew, its small part was taken for a large one.
 SCATTERED = (1, 1, 1), ((0.25, 0.25), (0.25, 0.25, 0.25), (0.6, 0.25, 0.6)), (1, 0.6)
 SMALL = itertools.product(
-    [(1,), (1, 1), (1, 1, 1), (2,), (2, 1), (2, 2)],
-    [((0.25, 0.6, 0.6),), ((0.25, 0.25, 0.6, 0.6),), ((0.25, 0.6, 0.6, 0.6),), ((0.25, 0.25, 0.6, 0.6, 0.6),), ((0.6, 0.25, 0.6),)],
+    [(1,), (1, 1), (1, 1, 1), (2,), (2, 1), (2, 2), (2, 1, 1)],
+    [
+        ((0.25, 0.6, 0.6),),
+        ((0.25, 0.25, 0.6, 0.6),),
+        ((0.25, 0.6, 0.6, 0.6),),
+        ((0.25, 0.25, 0.6, 0.6, 0.6),),
+        ((0.6, 0.25, 0.6),),
+        ((0.25, 0.6, 0.3, 0.6),),
+    ],
     [(), (1,), (1, 1), (0.6,), (1, 0.6)],
 )
 
@@ -58,4 +65,21 @@ def test_what_promises_have_left_of_a_gang_is_placed_beside_them(rooms, gangs, d
     second = plan(after)
     assert second.is_empty
     assert not second.infeasible
+    assert check(after, second) == []
+
+
+def test_what_is_placed_beside_promises_may_be_mixed_on_a_node_of_its_own():
+    """As if all its parts were large, as it was at first; only what needs the new node was launched for."""
+    config = ClusterConfig("c", (NodeType("ant", Resources.of(GPU=1, CPU=1)),))
+    nodes = tuple(
+        RayNode(f"x{i}", "", "", NodeStatus.RUNNING, Resources.of(GPU=room), Resources.of(GPU=room), is_head=not i)
+        for i, room in enumerate((2, 1, 1, 1))
+    )
+    bundles = ({"GPU": 0.25}, {"GPU": 0.6}, {"GPU": 0.25, "CPU": 0.5}, {"GPU": 0.6})
+    wanted = Gang("g", Strategy.PACK, tuple(Demand(Bundle(Resources.of(**each)), 1) for each in bundles))
+    demands = Demand(Bundle(Resources.of(GPU=1)), 1), Demand(Bundle(Resources.of(GPU=0.6)), 3)
+    state = ClusterState(1000.0, config, nodes=nodes, gangs=(wanted,), demands=demands)
+    after = carried_out(state, plan(state))
+    second = plan(after)
+    assert second.is_empty
     assert check(after, second) == []
