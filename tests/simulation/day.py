@@ -50,6 +50,8 @@ class Day:
     """What happened, for the test to judge."""
 
     seed: int
+    steps: int = 0
+    """Each plan is improved for."""
     now: float = 0.0
     nodes: dict[str, Node] = field(default_factory=dict)
     pending: list[Resources] = field(default_factory=list)
@@ -82,7 +84,7 @@ class Day:
         self._place()
         seen = (len(self.running), self.tasks, len(self.pending), sum(each.instance.is_in_flight for each in self.nodes.values()))
         if seen != self.seen or self.unneeded_since or self._is_idle_over():
-            self._carry_out(plan(self.state()))
+            self._carry_out(plan(self.state(), self.steps))
         self.seen = seen
 
     def _finish(self) -> None:

@@ -2,15 +2,20 @@
 
 import pytest
 
+from tests.counts import counted
 from tests.simulation.day import CONFIG, Day
 
 pytestmark = pytest.mark.tier("unit")
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_no_launch_is_called_off_over_a_day_and_launched_again(seed):
-    print(f"seed {seed}")
-    day = Day(seed)
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    ("seed", "steps"),
+    [*((seed, 0) for seed in range(counted(gate=4, full=40))), *((seed, 100) for seed in range(counted(gate=2, full=40)))],
+)
+def test_no_launch_is_called_off_over_a_day_and_launched_again(seed, steps):
+    print(f"seed {seed}, plans improved for {steps} steps")
+    day = Day(seed, steps)
     day.run(2000)
     assert len(day.launched) > 100
     assert len({name for _, name in day.launched}) == len(CONFIG.node_types)
