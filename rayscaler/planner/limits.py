@@ -1,14 +1,13 @@
-"""How many nodes of a type may be launched now, and what is in the way; the minimums, and what is kept ready.
+"""How many nodes of a type may be launched now, and what is in the way; and the minimums.
 
-Owns minimums, headroom, maxima, back-offs, the upscaling speed and the spend limit. Knows nothing of demand.
+Owns minimums, maxima, back-offs, the upscaling speed and the spend limit. Knows nothing of demand.
 """
 
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from rayscaler.model.instance import Reason
-from rayscaler.model.node import NodeStatus
-from rayscaler.model.nodetype import UNLIMITED, ClusterConfig, NodeType
+from rayscaler.model.nodetype import UNLIMITED, ClusterConfig
 from rayscaler.model.resources import MANY
 from rayscaler.model.words import counted
 from rayscaler.planner import replicas
@@ -33,38 +32,9 @@ def minimums(draft: Draft) -> None:
         for least, reason in ((view.node_type.min_workers, Reason.MIN_WORKERS), (draft.least[view.name], Reason.HELD)):
             if reason is Reason.HELD and draft.state.no_launch is not None:
                 continue
-            count = min(least - draft.staying[view.name], _room_of(draft, view))
+            count = min(least - draft.staying[view.name], room_of(draft, view))
             if count > 0:
                 draft.prepared.append(draft.launch(view, count, reason, draft.prepared))
-
-
-def headroom(draft: Draft) -> None:
-    """Launch what each type lacks of the nodes that are to be ready beside those that something is put on: at the speed of demand, and after it."""
-    if draft.state.no_launch is not None:
-        return
-    for view in (each for each in draft.views if each.node_type.headroom):
-        count = min(view.node_type.headroom - ready(draft, view.node_type), _room_of(draft, view), speed_room(draft, view))
-        if count > 0:
-            draft.runs.append(draft.launch(view, count, Reason.HEADROOM))
-
-
-def ready(draft: Draft, node_type: NodeType) -> int:
-    """Return how many nodes of the type, in whole replicas, are idle or on their way with nothing put on them; one that does not get on counts too."""
-    name = node_type.name
-    used = {member for layer in (draft.runs, draft.floor) for run in layer if run.load for member in run.members}
-    members = [member for run in draft.runs if run.node_type == name and not run.load for member in run.members if member not in used]
-    stuck = [
-        each.instance_id
-        for each in draft.instances
-        if each.node_type == name and each.stuck_since is not None and each.is_in_flight and each.instance_id not in draft.leaving
-    ]
-    found = [each for each in members if each not in draft.leaving and _is_ready(draft, each)]
-    return replicas.in_whole(draft, node_type, [*stuck, *found])
-
-
-def _is_ready(draft: Draft, member: str | int) -> bool:
-    row = draft.rows.get(member) if isinstance(member, str) else None  # else a launch of this plan
-    return row is None or row.status is NodeStatus.IDLE
 
 
 class Shared(NamedTuple):
@@ -83,7 +53,7 @@ def shared(draft: Draft) -> Shared:
 
 def room(draft: Draft, view: TypeView, left: Shared | None = None) -> int:
     """Return how many nodes of the type may be launched now on demand, the upscaling speed apart; `left` spares to add it up for each type."""
-    return 0 if draft.state.no_launch is not None else _room_of(draft, view, left)
+    return 0 if draft.state.no_launch is not None else room_of(draft, view, left)
 
 
 def speed_room(draft: Draft, view: TypeView) -> int:
@@ -95,7 +65,8 @@ def speed_room(draft: Draft, view: TypeView) -> int:
     return replicas.begun(view.node_type, max(0, most - draft.launches[view.name]))
 
 
-def _room_of(draft: Draft, view: TypeView, left: Shared | None = None) -> int:
+def room_of(draft: Draft, view: TypeView, left: Shared | None = None) -> int:
+    """Return how many nodes of the type may be launched now for anything, the upscaling speed apart."""
     left = left or shared(draft)
     most = min(_left(view.node_type.max_workers, draft.live[view.name]), left.nodes, _affordable(draft, view, left.money))
     return max(0, min(replicas.whole(view.node_type, most), replicas.begun(view.node_type, _probes(draft, view))))

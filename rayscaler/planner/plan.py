@@ -2,7 +2,7 @@
 
 from rayscaler.model.plan import Plan
 from rayscaler.model.state import ClusterState
-from rayscaler.planner import answer, broken, demands, door, gangs, limits, packing, shrink, stuck
+from rayscaler.planner import answer, broken, demands, door, gangs, headroom, limits, packing, shrink, stuck
 
 
 def plan(state: ClusterState, steps: int = 0) -> Plan:
@@ -24,7 +24,7 @@ def plan(state: ClusterState, steps: int = 0) -> Plan:
     packing.keep_promises(draft)
     gangs.place_all(draft)
     demands.serve(draft, steps)
-    limits.headroom(draft)
+    headroom.launch(draft)
     stuck.make_way(draft)
     shrink.unneeded(draft)
     shrink.idle(draft)

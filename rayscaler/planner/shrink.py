@@ -14,7 +14,7 @@ from rayscaler.model.node import DRAINED, NodeStatus, RayNode
 from rayscaler.model.nodetype import UNLIMITED, UpdatePolicy
 from rayscaler.model.plan import Drain, Termination
 from rayscaler.model.words import counted
-from rayscaler.planner import limits, stuck
+from rayscaler.planner import headroom, stuck
 from rayscaler.planner.sim import Draft, loaded_members
 from rayscaler.planner.spare import Hosts, Place
 
@@ -331,7 +331,7 @@ def _above_headroom(draft: Draft, spare: Counter[str]) -> Counter[str]:
     """Return `spare` without what is to stay ready; launches that are named as unneeded are on their way out."""
     wanted = {view.name: view.node_type for view in draft.views if view.node_type.headroom}
     named = Counter(each.node_type for each in _staying(draft) if each.instance_id in draft.unneeded) if wanted else Counter[str]()
-    left = {name: limits.ready(draft, each) - named[name] - each.headroom for name, each in wanted.items()}
+    left = {name: headroom.ready(draft, each) - named[name] - each.headroom for name, each in wanted.items()}
     return Counter({name: min(count, left.get(name, count)) for name, count in spare.items()})
 
 

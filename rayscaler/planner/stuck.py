@@ -36,9 +36,7 @@ def make_way(draft: Draft) -> None:
     found = _all(draft)
     if draft.state.no_end is not None or not found:
         return
-    blocked = sum(each.count for each in draft.infeasible if _is_blocked(draft, each))
-    coming = draft.live.total() - draft.staying.total()  # the places of those that are ending
-    needed = blocked - coming
+    needed = blocked(draft) - coming(draft)
     for unit in sorted(_units(draft, found), key=lambda unit: (-unit[0].requested_at, unit[0].instance_id)):
         detail = next(each.detail for each in unit if each.stuck_since is not None)
         for instance in unit if needed > 0 else ():
@@ -46,6 +44,16 @@ def make_way(draft: Draft) -> None:
             text = f"{detail}; another node type can have its place"
             draft.terminations.append(Termination(instance.instance_id, Reason.MAKES_WAY, text))
         needed -= len(unit)
+
+
+def blocked(draft: Draft) -> int:
+    """Return how much waits that only the cluster's maximum or its spend limit keeps from being launched for."""
+    return sum(each.count for each in draft.infeasible if _is_blocked(draft, each))
+
+
+def coming(draft: Draft) -> int:
+    """Return how many places those have that are ending."""
+    return draft.live.total() - draft.staying.total()
 
 
 def _units(draft: Draft, found: list[Instance]) -> Iterator[tuple[Instance, ...]]:
