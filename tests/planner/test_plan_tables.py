@@ -276,6 +276,27 @@ def test_i1_a_gang_that_lost_one_of_its_launches_for_good_gives_up_the_others():
     assert (found.placements, found.unneeded) == ((), ("f",))
 
 
+@pytest.mark.parametrize(("strategy", "launched"), [(Strategy.STRICT_SPREAD, ["u"]), (Strategy.STRICT_PACK, ["u"])])
+def test_dk_23_a_gang_of_which_a_launch_failed_gets_another_type(strategy, launched):
+    bundle = Bundle(R(CPU=2))
+    gang = Gang("g", strategy, (want(2, CPU=2),))
+    at_first = plan(state(NodeType("t", R(CPU=4), cost=1.0), NodeType("u", R(CPU=8), cost=3.0), gangs=(gang,)))
+    assert {each.node_type for each in at_first.launches} == {"t"}
+    one_is_left = strategy is Strategy.STRICT_SPREAD
+    found = plan(
+        state(
+            NodeType("t", R(CPU=4), cost=1.0),
+            NodeType("u", R(CPU=8), cost=3.0),
+            instances=(requested("f"),) if one_is_left else (),
+            gangs=(gang,),
+            expectations=(Expectation("f", "t", NOW + 60, (Reserve(bundle, 1, "g"),), ("g",)),) if one_is_left else (),
+            backoffs=(Backoff("t", 1, NOW + 60, "no quota"),),
+        )
+    )
+    assert [each.node_type for each in found.launches] == launched
+    assert (found.infeasible, found.unneeded) == ((), ())
+
+
 def test_dk_12_a_strict_spread_is_found_where_first_fit_would_miss_it():
     # The bundle of two kinds comes first, and the busier node a before b; but only a can hold the other bundle.
     tagged, large = want(1, CPU=1, tag=1), want(1, CPU=3)
