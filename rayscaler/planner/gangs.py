@@ -10,13 +10,16 @@ from collections.abc import Callable, Iterable, Sequence
 from rayscaler.model.demand import Gang, Strategy
 from rayscaler.model.instance import Reason
 from rayscaler.model.words import counted
-from rayscaler.planner import matching, order, refuse, replicas, within
+from rayscaler.planner import matching, order, refuse, replicas, trying, within
 from rayscaler.planner.choose import Memo, Wanted, choose
 from rayscaler.planner.packing import filled, gang_counts, launch_for, place
 from rayscaler.planner.sim import HEAD, SETTLED, Draft, Load, Needs, NodeRun, Room, Shape, least_of, less, loaded, sizes, times
 
 CLOSE = frozenset({Strategy.PACK, Strategy.STRICT_PACK})
 """Strategies by which Ray puts all on one node where the sum of it has room."""
+
+ANYWHERE = frozenset({Strategy.PACK, Strategy.SPREAD})
+"""Strategies that are wishes only: where Ray has no other room it puts bundles anywhere."""
 
 JOINED = frozenset({HEAD, SETTLED})
 """Tiers that can take work now. The others change from one plan to the next; choosing freely among these only keeps plans steady."""
@@ -56,6 +59,8 @@ def _placed(draft: Draft, gang: Gang, rest: Wanted) -> refuse.Verdict | None:
     if found is not None and rest != whole:
         _release(draft, gang)
         found = _try(draft, gang, whole)
+    if found is not None and gang.strategy in ANYWHERE and trying.place(draft, gang, whole):
+        return None
     return None if found is None else _worst(draft, gang, whole, found)
 
 
