@@ -227,20 +227,29 @@ class Large(Raw):
 
 
 @contextlib.asynccontextmanager
-async def lying(service: Honest, directory: Path, timings: PluginTimings = SHORT) -> AsyncIterator[PluginExecutor]:
-    """Serve a liar and call it."""
+async def served(service: Honest, socket: Path) -> AsyncIterator[None]:
+    """Serve a liar at a socket."""
     server = grpc.aio.server(interceptors=[wire.ErrorInterceptor()], options=[("grpc.max_send_message_length", -1)])
     if isinstance(service, Raw):
         server.add_generic_rpc_handlers((service.handler(),))
     else:
         add_to(server, service)
-    server.add_insecure_port(f"unix:{directory / 's'}")
+    server.add_insecure_port(f"unix:{socket}")
     await server.start()
-    executor = dialled(directory / "s", timings)
     try:
-        yield executor
+        yield
     finally:
-        await executor.close()
         await server.stop(0)
         await service.close()
         await service.machines.close()
+
+
+@contextlib.asynccontextmanager
+async def lying(service: Honest, directory: Path, timings: PluginTimings = SHORT) -> AsyncIterator[PluginExecutor]:
+    """Serve a liar and call it."""
+    async with served(service, directory / "s"):
+        executor = dialled(directory / "s", timings)
+        try:
+            yield executor
+        finally:
+            await executor.close()

@@ -1,7 +1,10 @@
-"""`rayscaler serve` with definitions whose executors are plugins: one at an address, one by its command, and a broken one, which delays neither."""
+"""`rayscaler serve` with definitions whose executors are plugins: one at an address, one by its command, broken ones, which delay neither, and liars."""
 
 import asyncio
+import contextlib
 import json
+import os
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -10,10 +13,13 @@ from pathlib import Path
 import grpc
 import pytest
 import yaml
+from rich.console import Console
 
 from rayscaler.api.head.v1 import head_pb2 as pb
 from rayscaler.api.head.v1 import head_pb2_grpc
+from rayscaler.cli.status import render
 from rayscaler.processes import Identity, SystemProcesses
+from tests.plugin import liars
 from tests.server.sockets import report
 
 pytestmark = [pytest.mark.tier("protocol"), pytest.mark.timeout(120)]
@@ -36,7 +42,7 @@ class Service:
         self._sequence = 0
         self.address = f"unix:{base / 'service'}"
 
-    async def start(self, executors: dict[str, object]) -> None:
+    async def start(self, executors: dict[str, object], **env: str) -> None:
         flags = []
         for name, executor in executors.items():
             path = self._base / f"{name}.yaml"
@@ -44,7 +50,9 @@ class Service:
             flags += ["-f", str(path)]
         argv = ["-m", "rayscaler", "serve", *flags, "--listen", self.address, "--state-dir", str(self._base / "state")]
         with (self._base / "log").open("ab") as log:
-            self.process = await asyncio.create_subprocess_exec(sys.executable, *argv, stdout=asyncio.subprocess.PIPE, stderr=log)
+            self.process = await asyncio.create_subprocess_exec(
+                sys.executable, *argv, stdout=asyncio.subprocess.PIPE, stderr=log, env={**os.environ, **env}
+            )
         assert b"listens" in await self.process.stdout.readline()
 
     async def until(self, holds: Callable[[dict[str, pb.ClusterStatus]], bool], clusters: tuple[str, ...]) -> dict[str, pb.ClusterStatus]:
@@ -100,6 +108,41 @@ async def test_clusters_are_launched_by_plugins_at_an_address_and_by_a_command_a
     finally:
         sidecar.terminate()
         await sidecar.wait()
+
+
+async def test_a_plugin_that_lies_is_called_broken_and_the_rule_stands_in_the_status(service, short_path):
+    made = {"forgets": liars.Forgets(), "changes": liars.ChangesIds(), "invents": liars.Invents(), "honest": liars.Honest()}
+    rules = {"forgets": "X11: it has begun forgets-small-", "changes": "X9: changes-small-"}
+    names, told = tuple(made), dict.fromkeys(rules, "")
+
+    def are_named(found: dict[str, pb.ClusterStatus]) -> bool:
+        """One that forgets is blind in between only: what it has lost is taken for gone at last."""
+        for name in rules:
+            if found[name].blind == "EXECUTOR_BROKEN":
+                told[name] = shown(found[name])
+        return all(told[name] for name in rules) and any(each.instance_id == "nobodys" for each in found["invents"].instances)
+
+    async with contextlib.AsyncExitStack() as serving:
+        for name, liar in made.items():
+            await serving.enter_async_context(liars.served(liar, short_path / name))
+        await service.start({name: f"unix://{short_path / name}" for name in names}, RAYSCALER_TIME_FACTOR="10")
+        await service.until(lambda found: all(len(external_ids(found[name])) == 2 for name in names), names)
+        for liar in made.values():
+            liar.lies = True
+        found = await service.until(are_named, names)
+        await service.end(signal.SIGTERM)
+    for name, rule in rules.items():
+        assert re.search(rf"blind since .*: EXECUTOR_BROKEN; .*\n.* the executor: BROKEN_PLUGIN: .*/{name}: {rule}", told[name]), told[name]
+    assert "X21: nobody here has asked for it" in shown(found["invents"])
+    assert (found["invents"].blind, found["honest"].blind, len(external_ids(found["honest"]))) == ("", "", 2)
+
+
+def shown(status: pb.ClusterStatus) -> str:
+    """Return what `rayscaler status` prints of a cluster."""
+    console = Console(width=500)
+    with console.capture() as capture:
+        console.print(render(status))
+    return capture.get()
 
 
 async def test_a_plugin_lives_over_a_kill_of_the_service_and_ends_with_its_orderly_end(service, short_path):
