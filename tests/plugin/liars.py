@@ -4,6 +4,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -167,6 +168,31 @@ class NeverAnswers(Honest):
         if request.cluster == "held":
             await asyncio.Event().wait()
         return await super().List(request, context)
+
+
+class Stalls(Honest):
+    """Takes launches from some moment on and says nothing."""
+
+    lies = False
+    held = 0
+
+    async def Launch(self, request, context):
+        if self.lies:
+            self.held += 1
+            await asyncio.Event().wait()
+        return await super().Launch(request, context)
+
+
+class Notes(Honest):
+    """Notes when each cluster's first instance was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked_at: dict[str, float] = {}
+
+    async def Launch(self, request, context):
+        self.asked_at.setdefault(request.cluster, time.monotonic())
+        return await super().Launch(request, context)
 
 
 class SilentWatch(Honest):

@@ -7,20 +7,29 @@ import os
 import re
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from statistics import median
 
 import grpc
 import pytest
 import yaml
 from rich.console import Console
 
+from rayscaler.api.gcs.v1 import gcs_pb2
 from rayscaler.api.head.v1 import head_pb2 as pb
 from rayscaler.api.head.v1 import head_pb2_grpc
 from rayscaler.cli.status import render
+from rayscaler.model.demand import Bundle
+from rayscaler.model.resources import Resources
 from rayscaler.plugin import service as plugin_service
+from rayscaler.plugin.session import PluginTimings
 from rayscaler.processes import Identity, SystemProcesses
+from rayscaler.testing.fake_ray import by_count
 from tests.plugin import liars, loris
+from tests.plugin.door import dialled
+from tests.plugin.stage import until
 from tests.server.sockets import report
 
 pytestmark = [pytest.mark.tier("protocol"), pytest.mark.timeout(120)]
@@ -30,8 +39,8 @@ REPORT_S = 0.2
 """Between two reports, as a monitor sends them."""
 
 
-def definition(name: str, executor: object) -> str:
-    spec = {"executor": executor, "nodeTypes": [{"name": "small", "resources": {"CPU": 1}, "minWorkers": 2}]}
+def definition(name: str, executor: object, min_workers: int) -> str:
+    spec = {"executor": executor, "nodeTypes": [{"name": "small", "resources": {"CPU": 1}, "minWorkers": min_workers}]}
     return yaml.safe_dump({"apiVersion": "rayscaler.io/v1", "kind": "Cluster", "metadata": {"name": name}, "spec": spec})
 
 
@@ -43,11 +52,11 @@ class Service:
         self._sequence = 0
         self.address = f"unix:{base / 'service'}"
 
-    async def start(self, executors: dict[str, object], **env: str) -> None:
+    async def start(self, executors: dict[str, object], *, min_workers: int = 2, **env: str) -> None:
         flags = []
         for name, executor in executors.items():
             path = self._base / f"{name}.yaml"
-            path.write_text(definition(name, executor))
+            path.write_text(definition(name, executor, min_workers))
             flags += ["-f", str(path)]
         argv = ["-m", "rayscaler", "serve", *flags, "--listen", self.address, "--state-dir", str(self._base / "state")]
         with (self._base / "log").open("ab") as log:
@@ -71,6 +80,23 @@ class Service:
                 if holds(found):
                     return found
                 await asyncio.sleep(REPORT_S)
+
+    async def want(self, cluster: str) -> None:
+        """Report a task of one cluster that waits."""
+        self._sequence += 1
+        waiting = pb.Snapshot(
+            state=gcs_pb2.ClusterResourceState(pending_resource_requests=[by_count(Bundle(Resources.of(CPU=1)), 1)]),
+            jobs=[gcs_pb2.JobTableData(job_id=b"job1")],
+        )
+        async with grpc.aio.insecure_channel(self.address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+            await head_pb2_grpc.HeadServiceStub(channel).ReportDemand(report(self._sequence, cluster=cluster, snapshot=waiting))
+
+    async def asked_within_s(self, cluster: str, asked_at: dict[str, float]) -> float:
+        """Report a task of one cluster; return how long after that its plugin was asked for an instance."""
+        began = time.monotonic()
+        await self.want(cluster)
+        await until(lambda: cluster in asked_at)
+        return asked_at[cluster] - began
 
     async def end(self, number: int) -> None:
         self.process.send_signal(number)
@@ -104,7 +130,12 @@ async def test_clusters_are_launched_by_plugins_at_an_address_and_by_a_command_a
         found = await service.until(lambda told: all(len(external_ids(told[name])) == 2 for name in names[:2]), names)
         for name in names[:2]:
             assert all(each.startswith(f"fake-{name}-small-") for each in external_ids(found[name])), found[name]
+        executor = dialled(short_path / "sidecar")
+        assert [each.external_id for each in await executor.list("beside")] == external_ids(found["beside"])
+        await executor.close()
         found = await service.until(lambda told: all(told[name].blind == "EXECUTOR_SILENT" for name in names[2:]), names)
+        assert re.search("executor: UNAVAILABLE: the plugin python.* is .*: GARBAGE: ", shown(found["broken"]))
+        assert re.search("executor: UNAVAILABLE: .*/nobody: ", shown(found["absent"]))
         assert [len(found[name].instances) for name in names] == [2, 2, 0, 0]
     finally:
         sidecar.terminate()
@@ -154,6 +185,35 @@ def shown(status: pb.ClusterStatus) -> str:
     with console.capture() as capture:
         console.print(render(status))
     return capture.get()
+
+
+async def test_a_launch_is_asked_for_as_soon_beside_plugins_that_stall_drip_or_are_gone(service, short_path):
+    good, stalls, broken = liars.Notes(), liars.Stalls(), ("stalls", "drips", "gone")
+    before, beside = ([f"{when}-{number}" for number in range(5)] for when in ("before", "beside"))
+    async with contextlib.AsyncExitStack() as serving, contextlib.AsyncExitStack() as leaving:
+        for each, name in ((good, "good"), (stalls, "stalls"), (liars.Honest(), "slow")):
+            await serving.enter_async_context(liars.served(each, short_path / name))
+        await leaving.enter_async_context(liars.served(liars.Honest(), short_path / "gone"))
+        slow = await serving.enter_async_context(loris.before(short_path / "slow", short_path / "drips"))
+        where = {**{name: name for name in broken}, **dict.fromkeys((*before, *beside), "good")}
+        await service.start({name: f"unix://{short_path / path}" for name, path in where.items()}, min_workers=0)
+        await service.until(lambda found: not any(found[name].blind for name in where), (*where,))
+        alone_s = [await service.asked_within_s(name, good.asked_at) for name in before]
+        stalls.lies = slow.drips = True
+        await leaving.aclose()
+        for name in broken:
+            await service.want(name)
+        await until(lambda: stalls.held and slow.dripped)
+        beside_s = [await service.asked_within_s(name, good.asked_at) for name in beside]
+        assert stalls.held == 1, "its first call is still under way"
+        executor = dialled(short_path / "good")
+        assert [len(await executor.list(name)) for name in (*before, *beside)] == [1] * 10
+        await executor.close()
+        await service.end(signal.SIGTERM)
+    print(
+        f"asked for after {median(alone_s):.3f} s alone, {median(beside_s):.3f} s beside them; at most {max(alone_s):.3f} and {max(beside_s):.3f}"
+    )
+    assert max(beside_s) < max(alone_s) + PluginTimings().call_s / 10
 
 
 async def test_a_plugin_lives_over_a_kill_of_the_service_and_ends_with_its_orderly_end(service, short_path):
