@@ -21,13 +21,18 @@ from rayscaler.api.gcs.v1 import gcs_pb2
 from rayscaler.api.head.v1 import head_pb2 as pb
 from rayscaler.api.head.v1 import head_pb2_grpc
 from rayscaler.cli.status import render
+from rayscaler.clock import SystemClock
 from rayscaler.model.demand import Bundle
 from rayscaler.model.resources import Resources
 from rayscaler.plugin import service as plugin_service
+from rayscaler.plugin.serve import PluginServer, _credentials
 from rayscaler.plugin.session import PluginTimings
 from rayscaler.processes import Identity, SystemProcesses
+from rayscaler.settings import PluginSettings, TlsFiles
+from rayscaler.testing.fake_executor import FakeExecutor, FakeMachines
 from rayscaler.testing.fake_ray import by_count
 from tests.plugin import liars, loris
+from tests.plugin.certificates import certificate, written
 from tests.plugin.door import dialled
 from tests.plugin.stage import until
 from tests.server.sockets import report
@@ -140,6 +145,30 @@ async def test_clusters_are_launched_by_plugins_at_an_address_and_by_a_command_a
     finally:
         sidecar.terminate()
         await sidecar.wait()
+
+
+async def test_a_plugin_at_a_name_is_dialled_over_tls_and_launches(service, short_path):
+    ca = certificate(["authority"])
+    (ca_file, _), plugins, own = (
+        written(short_path, name, made)
+        for name, made in (("ca", ca), ("plugin", certificate(["localhost"], ca)), ("own", certificate(["rayscaler"], ca)))
+    )
+    server = PluginServer(FakeExecutor(machines := FakeMachines(SystemClock())), name="tls.rayscaler.io")
+    port = await server.start("127.0.0.1:0", _credentials(PluginSettings(tls=TlsFiles(ca_file, *plugins))))
+    executors = {"named": f"dns:///localhost:{port}"}
+    try:
+        await service.start(executors)  # it is told of no authority
+        found = await service.until(lambda told: told["named"].blind == "EXECUTOR_SILENT", ("named",))
+        assert f"DENIED: plugin at {executors['named']}: RAYSCALER_EXECUTOR_CA is not set" in shown(found["named"])
+        await service.end(signal.SIGTERM)
+        files = {"CA": ca_file, "CERT": own[0], "KEY": own[1]}
+        await service.start(executors, **{f"RAYSCALER_EXECUTOR_{name}": str(path) for name, path in files.items()})
+        found = await service.until(lambda told: len(external_ids(told["named"])) == 2, ("named",))
+        assert sorted(each.external_id for each in await FakeExecutor(machines).list("named")) == external_ids(found["named"])
+        await service.end(signal.SIGTERM)
+    finally:
+        await server.stop()
+        await machines.close()
 
 
 SAID = {
