@@ -1,5 +1,6 @@
 """The examples in Python keep the protocol's rules, their crashes in the middle included."""
 
+import ast
 import shlex
 import sys
 from pathlib import Path
@@ -11,6 +12,15 @@ from tests.plugin.judged import NAMES_NOTHING, OVER_TLS, failures, skipped, told
 pytestmark = [pytest.mark.tier("protocol"), pytest.mark.timeout(300)]
 
 EXAMPLES = Path(__file__).parents[2] / "examples/plugin-python"
+
+
+def test_the_smallest_has_30_lines_besides_its_imports():
+    text = (EXAMPLES / "smallest.py").read_text()
+    body = ast.parse(text).body
+    beside = [each for each in body if isinstance(each, ast.Import | ast.ImportFrom) or (isinstance(each, ast.Expr) and each is body[0])]
+    left_out = {number for each in beside for number in range(each.lineno, each.end_lineno + 1)}
+    lines = [line.strip() for number, line in enumerate(text.splitlines(), 1) if number not in left_out]
+    assert len([line for line in lines if line and not line.startswith("#")]) <= 30
 
 
 KILL = """for each in /proc/[0-9]*; do
