@@ -175,6 +175,7 @@ SAID = {
     "forgets": "blind since .*: EXECUTOR_BROKEN; .*\n.* the executor: BROKEN_PLUGIN: .*/forgets: X11: it has begun forgets-small-",
     "changes": "blind since .*: EXECUTOR_BROKEN; .*\n.* the executor: BROKEN_PLUGIN: .*/changes: X9: changes-small-",
     "drips": "blind since .*: EXECUTOR_SILENT; .*\n.* the executor: UNAVAILABLE: .*/drips: .*(Deadline Exceeded|no end within 2.5 s|has said nothing for)",
+    "silent-launch": "LAUNCH_ERROR .*BROKEN_PLUGIN: .*/silent-launch: X5: no result of silent-launch-small-",
     "invents": "nobodys .*X21: nobody here has asked for it",
 }
 """What is said of plugins that lie, or answer a byte now and then."""
@@ -183,7 +184,9 @@ SAID = {
 async def test_a_plugin_that_lies_or_drips_has_a_status_of_its_own_and_others_go_on(service, short_path, monkeypatch):
     monkeypatch.setattr(plugin_service, "BEAT_S", 1.0)  # as much faster as the service below
     made = {"forgets": liars.Forgets(), "changes": liars.ChangesIds(), "invents": liars.Invents(), "honest": liars.Honest()}
-    names, told = (*made, "drips"), dict.fromkeys(SAID, "")
+    launching = (*made, "drips")
+    made["silent-launch"] = liars.NoResult()
+    names, told = (*launching, "silent-launch"), dict.fromkeys(SAID, "")
 
     def are_seen(found: dict[str, pb.ClusterStatus]) -> bool:
         """Some are seen in between only: what one has lost is taken for gone at last, and what nobody needs is ended."""
@@ -197,7 +200,7 @@ async def test_a_plugin_that_lies_or_drips_has_a_status_of_its_own_and_others_go
         await serving.enter_async_context(liars.served(liars.Honest(), short_path / "slow"))
         slow = await serving.enter_async_context(loris.before(short_path / "slow", short_path / "drips"))
         await service.start({name: f"unix://{short_path / name}" for name in names}, RAYSCALER_TIME_FACTOR="10")
-        await service.until(lambda found: all(len(external_ids(found[name])) == 2 for name in names), names)
+        await service.until(lambda found: all(len(external_ids(found[name])) == 2 for name in launching), names)
         for each in (*made.values(), slow):
             each.lies = each.drips = True
         try:
