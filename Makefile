@@ -16,7 +16,7 @@ LOCK_PART := $(VENV)/bin/uv pip compile --generate-hashes --no-emit-index-url --
 export RAY_USAGE_STATS_ENABLED = 0
 export PYTHONHASHSEED = 0
 
-.PHONY: help demo test cluster-up cluster-down e2e e2e-up e2e-down image lint fmt gen gen-check docs manifests lock bench bench-k8s bench-plan soak verify deflake clean
+.PHONY: help demo test cluster-up cluster-down e2e e2e-up e2e-down image lint fmt gen gen-check baseline docs manifests lock bench bench-k8s bench-plan soak verify deflake clean
 help:            ## print this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
@@ -70,9 +70,7 @@ lint: $(STAMP)   ## ruff, mypy strict, import contracts, buf lint and breaking
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/buf lint
-	@if git rev-parse -q --verify "$$(git describe --tags --abbrev=0 2>/dev/null)" >/dev/null; then \
-	  $(VENV)/bin/buf breaking --against ".git#tag=$$(git describe --tags --abbrev=0)"; \
-	else echo "buf breaking: no release tag yet, nothing to compare with"; fi
+	$(VENV)/bin/buf breaking --against proto/baseline.binpb
 
 fmt: $(STAMP)    ## format the code
 	$(VENV)/bin/ruff format .
@@ -86,6 +84,9 @@ gen: $(STAMP) $(GO_STAMP) ## generate rayscaler/api and proto/go from proto/
 gen-check: gen   ## fail when the committed generated code is stale
 	@git diff --exit-code --stat -- rayscaler/api proto/go || { echo "rayscaler/api or proto/go is stale: run make gen and commit"; exit 1; }
 	@test -z "$$(git ls-files --others --exclude-standard rayscaler/api proto/go)" || { echo "rayscaler/api or proto/go has uncommitted files"; exit 1; }
+
+baseline: $(STAMP) ## take proto/ as it is now for what `make lint` compares it with later: at a release
+	$(VENV)/bin/buf build --exclude-source-info -o proto/baseline.binpb
 
 docs: $(STAMP)   ## write docs/reference.md from schema and code
 	$(PY) docs/generate.py

@@ -7,7 +7,6 @@ import shelve
 import sys
 import time
 from collections.abc import AsyncIterator
-from dataclasses import replace
 
 from rayscaler.errors import Conflict
 from rayscaler.executor.base import LaunchSpec
@@ -31,9 +30,8 @@ class Example:
         return self.tell(spec, Phase.REGISTERING)  # say STARTING first, where it takes time
 
     async def terminate(self, cluster: str, instance_id: str) -> None:
-        spec = self.machines.pop(f"{cluster}/{instance_id}", None)
-        self.machines.sync()
-        if spec is not None:  # an unknown one is success
+        if spec := self.machines.pop(f"{cluster}/{instance_id}", None):  # an unknown one is success
+            self.machines.sync()
             self.tell(spec, Phase.GONE)
 
     async def list(self, cluster: str) -> list[InstanceObservation]:
@@ -52,9 +50,8 @@ class Example:
 
 
 def seen(spec: LaunchSpec, phase: Phase) -> InstanceObservation:
-    name, made = f"machine-{spec.instance_id}", spec.node_type
-    told = InstanceObservation(spec.instance_id, made.name, name, phase, observed_at=time.time(), made_as=made)
-    return replace(told, replica=spec.replica, host=spec.host)  # what comes and goes together
+    told = {"observed_at": time.time(), "made_as": spec.node_type, "replica": spec.replica, "host": spec.host}
+    return InstanceObservation(spec.instance_id, spec.node_type.name, f"machine-{spec.instance_id}", phase, **told)
 
 
 if __name__ == "__main__":

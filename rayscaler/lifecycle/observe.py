@@ -66,7 +66,7 @@ def _adopt(seen: InstanceObservation, now: float) -> Instance:
         phase=seen.phase,
         phase_since=now,
         reason=Reason.ALLOCATED,
-        detail=seen.error or "found at the executor",
+        detail=seen.error or seen.detail or "found at the executor",
         made_as=seen.made_as,
         replica=seen.replica,
         host=seen.host,

@@ -99,6 +99,10 @@ MEANINGS: Mapping[Reason, Meaning] = {
     ),
     Reason.GCS_UNREADABLE: Meaning("the monitor cannot read the head's GCS; nothing is launched or ended without sight", Mover.OPERATOR),
     Reason.EXECUTOR_SILENT: Meaning("the executor does not answer; nothing is launched or ended without sight", Mover.OPERATOR),
+    Reason.EXECUTOR_BROKEN: Meaning(
+        "the executor contradicts itself or breaks its protocol, and is not believed; nothing is launched or ended without sight",
+        Mover.OPERATOR,
+    ),
     Reason.DEFINITION_WITHHELD: Meaning(
         "whether the definition still stands cannot be told; nothing is launched or ended until it can", Mover.OPERATOR
     ),

@@ -7,7 +7,7 @@ from functools import partial
 
 import structlog
 
-from rayscaler.errors import Conflict, RayscalerError, Retry, Unavailable
+from rayscaler.errors import BrokenPlugin, Conflict, RayscalerError, Retry, Unavailable
 from rayscaler.executor.base import Executor, LaunchSpec
 from rayscaler.model.instance import InstanceObservation
 from rayscaler.reconciler.memory import Memory
@@ -132,7 +132,7 @@ class Calls:
                 wait_s = self._timings.executor_retry_s
             except RayscalerError as error:
                 log.warning("executor.silent", cluster=self._cluster, error=str(error))
-                self._tell(partial(_silent, f"{error.name}: {error}"))
+                self._tell(partial(_silent, error))
                 await asyncio.sleep(wait_s)
                 wait_s = min(wait_s * 2, self._timings.executor_retry_max_s)
 
@@ -179,5 +179,5 @@ def _without_outcome(instance_id: str, error: RayscalerError, memory: Memory, no
     memory.take_without_outcome(instance_id, error, now)
 
 
-def _silent(error: str, memory: Memory, now: float) -> None:  # noqa: ARG001 - the form of a Fact
-    memory.take_silence(error)
+def _silent(error: RayscalerError, memory: Memory, now: float) -> None:  # noqa: ARG001 - the form of a Fact
+    memory.take_silence(f"{error.name}: {error}", is_broken=isinstance(error, BrokenPlugin))

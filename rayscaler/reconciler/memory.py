@@ -70,6 +70,7 @@ class Memory:
     unfinished: tuple[OpenBatch, ...] | None = ()
     ends_due: dict[str, None] = field(default_factory=dict)
     executor_error: str = ""
+    is_executor_broken: bool = False
     withheld: str = ""
     instances: dict[str, Instance] = field(default_factory=dict)
     expectations: dict[str, Expectation] = field(default_factory=dict)
@@ -248,9 +249,9 @@ class Memory:
             rows = [row for row in self.snapshot.nodes if row.instance_id in adopted]
             self._replace_all(observe.nodes(self.instances, rows, now), now)
 
-    def take_silence(self, error: str) -> None:
-        """Note why the executor tells nothing."""
-        self.executor_error, self.worth = error, Worth.DECIDING
+    def take_silence(self, error: str, *, is_broken: bool) -> None:
+        """Note why the executor tells nothing, or nothing that can be believed."""
+        self.executor_error, self.is_executor_broken, self.worth = error, is_broken, Worth.DECIDING
 
     def take_launched(self, instance_id: str, external_id: str, now: float) -> None:
         """Take the executor's word that it has the instance."""

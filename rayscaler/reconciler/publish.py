@@ -128,12 +128,18 @@ def _notices(memory: Memory) -> tuple[str, ...]:
     orphans = sum(each.is_orphaned for each in snapshot.gangs)
     tasks = 0 if snapshot.live_jobs or snapshot.live_detached_actors else sum(each.count for each in snapshot.demands)
     told = [
+        (memory.executor_error, f"nothing is launched or ended: the executor: {_printable(memory.executor_error)}"),
         (memory.is_v1_mode, V1_MODE),
         (tasks, f"pending tasks and actors ({tasks}) are ignored: no job and no detached actor is alive to wait for them"),
         *_about_floor(memory),
         (orphans, f"pending placement groups ({orphans}) are ignored: their jobs have ended"),
     ]
     return (*_about_definition(memory), *(text for is_so, text in told if is_so))
+
+
+def _printable(text: str) -> str:
+    """Return others' words without what would break the lines of a table."""
+    return "".join(each if each.isprintable() else " " for each in text)
 
 
 def _about_floor(memory: Memory) -> list[tuple[bool, str]]:

@@ -99,7 +99,7 @@ def _blind(memory: Memory, now: float) -> Reason | None:
     silent_since = now - memory.timings.blind_after_s
     causes = (
         (bool(memory.withheld), Reason.DEFINITION_WITHHELD),
-        (bool(memory.executor_error), Reason.EXECUTOR_SILENT),
+        (bool(memory.executor_error), Reason.EXECUTOR_BROKEN if memory.is_executor_broken else Reason.EXECUTOR_SILENT),
         (not memory.is_listed, Reason.NO_FIRST_LIST),
         (bool(memory.gcs_error), Reason.GCS_UNREADABLE),
         (memory.fresh_at is None, Reason.NO_REPORT),

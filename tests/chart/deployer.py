@@ -24,6 +24,10 @@ class Deployer:
     async def kubectl(self, *arguments: str | Path) -> str:
         return await self._run("kubectl", *arguments)
 
+    def line(self, arguments: str) -> str:
+        """Return what runs kubectl in a shell; `arguments` may name its variables."""
+        return f"KUBECONFIG={self._env['KUBECONFIG']} {self._tools / 'kubectl'} -n {self._namespace} {arguments}"
+
     async def install(self, *arguments: str) -> str:
         """Install the chart and wait until its pods are there and ready."""
         return await self.helm("install", "any-name", tools.CHART, "--wait", "--timeout", f"{INSTALL_S}s", *arguments)

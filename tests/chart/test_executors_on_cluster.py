@@ -34,13 +34,14 @@ WITHIN_S = 60.0
 POD = template(image="ray", securityContext=RESTRICTED)
 
 
-async def keeps_every_rule(directory: Path) -> None:
+async def keeps_every_rule(directory: Path, kill: str) -> None:
     """Have the executor that serves there judged rule by rule."""
     node_type = {"name": "small", "resources": {"CPU": 1}, "template": json.loads(POD)}
     (directory / "type.yaml").write_text(json.dumps(node_type))
     what = ("--address", f"unix://{directory / 's'}", "--node-type", str(directory / "type.yaml"), "--end-timeout", str(WITHIN_S))
-    code, document = await judged.told(*what)
-    assert (judged.failures(document), code) == ({}, 0)
+    code, document = await judged.told(*what, "--kill", kill)
+    assert (judged.failures(document), code, document["left"]) == ({}, 0, [])
+    assert judged.skipped(document) == {judged.NAMES_NOTHING, *judged.OF_A_START, *judged.OVER_TLS}
 
 
 async def test_a_sidecar_is_admitted_where_pods_are_restricted(namespace, deployer):
@@ -85,7 +86,7 @@ async def test_the_example_has_the_rights_that_an_executor_needs_and_no_more(clu
             while (await anext(watch)).phase is not Phase.GONE:
                 pass
             assert await executor.list("c") == []
-        await keeps_every_rule(short_path)
+        await keeps_every_rule(short_path, deployer.line("delete pod $EXTERNAL_ID --grace-period 0 --force"))
     finally:
         await executor.close()
         process.terminate()

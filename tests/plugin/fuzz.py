@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 
 from rayscaler.api.executor.v1 import executor_pb2 as pb
 
-LONG = 10
-"""A long run has so many times the examples."""
+FULL = 10
+"""A soak and a long run have so many times the examples."""
+GATE = FULL if os.environ.get("HYPOTHESIS_PROFILE") == "long" else 1
+"""What the gate has of that."""
 NOW = 1_800_000_000.0
 IDS = ("a", "b-1", "c_2.x")
 """What requests are about, so that some answers fit them."""
@@ -33,9 +35,8 @@ SERVICE = pb.DESCRIPTOR.services_by_name["ExecutorService"]
 METHODS = tuple(SERVICE.methods_by_name)
 
 
-def examples(quick: int) -> settings:
-    """Return settings of a property with so many examples, more in a long run; a failure prints what runs it again."""
-    count = quick * (LONG if os.environ.get("HYPOTHESIS_PROFILE") == "long" else 1)
+def examples(count: int) -> settings:
+    """Return settings of a property with so many examples; a failure prints what runs it again."""
     return settings(max_examples=count, phases=[Phase.explicit, Phase.generate, Phase.shrink])
 
 

@@ -4,6 +4,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -169,6 +170,31 @@ class NeverAnswers(Honest):
         return await super().List(request, context)
 
 
+class Stalls(Honest):
+    """Takes launches from some moment on and says nothing."""
+
+    lies = False
+    held = 0
+
+    async def Launch(self, request, context):
+        if self.lies:
+            self.held += 1
+            await asyncio.Event().wait()
+        return await super().Launch(request, context)
+
+
+class Notes(Honest):
+    """Notes when each cluster's first instance was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked_at: dict[str, float] = {}
+
+    async def Launch(self, request, context):
+        self.asked_at.setdefault(request.cluster, time.monotonic())
+        return await super().Launch(request, context)
+
+
 class SilentWatch(Honest):
     async def Watch(self, request, context):
         await asyncio.Event().wait()
@@ -227,20 +253,29 @@ class Large(Raw):
 
 
 @contextlib.asynccontextmanager
-async def lying(service: Honest, directory: Path, timings: PluginTimings = SHORT) -> AsyncIterator[PluginExecutor]:
-    """Serve a liar and call it."""
+async def served(service: Honest, socket: Path) -> AsyncIterator[None]:
+    """Serve a liar at a socket."""
     server = grpc.aio.server(interceptors=[wire.ErrorInterceptor()], options=[("grpc.max_send_message_length", -1)])
     if isinstance(service, Raw):
         server.add_generic_rpc_handlers((service.handler(),))
     else:
         add_to(server, service)
-    server.add_insecure_port(f"unix:{directory / 's'}")
+    server.add_insecure_port(f"unix:{socket}")
     await server.start()
-    executor = dialled(directory / "s", timings)
     try:
-        yield executor
+        yield
     finally:
-        await executor.close()
         await server.stop(0)
         await service.close()
         await service.machines.close()
+
+
+@contextlib.asynccontextmanager
+async def lying(service: Honest, directory: Path, timings: PluginTimings = SHORT) -> AsyncIterator[PluginExecutor]:
+    """Serve a liar and call it."""
+    async with served(service, directory / "s"):
+        executor = dialled(directory / "s", timings)
+        try:
+            yield executor
+        finally:
+            await executor.close()

@@ -1,5 +1,6 @@
 """A plugin that misbehaves, as a program: python -m tests.plugin.rogue HOW. Each way is a function of its name."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from tests.plugin import loris
 
 EMPTY_SETTINGS = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 
@@ -147,6 +150,21 @@ def falls_ill() -> None:
         time.sleep(0.01)  # the test says when
     servicer.set("plugin", health_pb2.HealthCheckResponse.NOT_SERVING)
     server.wait_for_termination()
+
+
+def slows_down() -> None:
+    """Be healthy, and answer byte by byte once there is a file that says so."""
+    behind = Path(f"{path()}-behind")
+    _kept = served(address=f"unix:{behind}")
+    asyncio.run(_slow_down(behind))
+
+
+async def _slow_down(behind: Path) -> None:
+    async with loris.before(behind, Path(path())) as slow:
+        greet()
+        while True:
+            slow.drips = Path(os.environ["ROGUE_FILE"]).exists()  # noqa: ASYNC240 - a program of a test
+            await asyncio.sleep(0.01)  # the test says when
 
 
 def floods() -> None:

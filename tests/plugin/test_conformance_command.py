@@ -3,11 +3,11 @@
 import asyncio
 import contextlib
 import json
-import os
 import re
 import signal
 import sys
 import xml.etree.ElementTree as ET
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,8 +15,10 @@ import pytest
 from click.testing import CliRunner
 
 from rayscaler.__main__ import cli
+from rayscaler.clock import SystemClock
 from rayscaler.errors import RayscalerError
 from rayscaler.local.executor import terminate_all
+from rayscaler.model.instance import InstanceObservation, Phase
 from rayscaler.model.nodetype import NodeType
 from rayscaler.model.resources import Resources
 from rayscaler.plugin.conformance import suite
@@ -24,9 +26,12 @@ from rayscaler.plugin.conformance.check import Outcome, Patience, Want
 from rayscaler.plugin.conformance.lab import Lab
 from rayscaler.plugin.conformance.subject import Command
 from rayscaler.plugin.conformance.unseen import UNSEEN
+from rayscaler.plugin.serve import PluginServer
 from rayscaler.processes import SystemProcesses
-from tests.plugin import go_plugin, mutants
-from tests.plugin.judged import ROOT, command, failures, told
+from rayscaler.testing.fake_executor import FakeMachines
+from tests.plugin import fake_plugin, go_plugin, mutants
+from tests.plugin.door import dialled, spec
+from tests.plugin.judged import NAMES_NOTHING, OF_A_START, OVER_TLS, ROOT, command, failures, skipped, told
 from tests.plugin.mutants import Mutant
 from tests.plugin.stage import until
 
@@ -102,22 +107,61 @@ def test_a_node_type_is_read_from_a_file_of_its_own_or_from_a_definition(tmp_pat
     assert nodetype.chosen(ROOT / "examples/demo.yaml", "accel", {"exec": ["x"]}).name == "accel"
 
 
-def skipped(document: dict) -> set[str]:
-    return {each["name"] for each in document["checks"] if each["outcome"] == "skipped"}
+class Noting(fake_plugin.Mortal):
+    """Notes what it was asked to begin and to end."""
+
+    def __init__(self, machines: FakeMachines) -> None:
+        super().__init__(machines)
+        self.asked: set[tuple[str, str]] = set()
+
+    async def launch(self, spec):
+        self.asked.add((spec.cluster, spec.instance_id))
+        return await super().launch(spec)
+
+    async def terminate(self, cluster, instance_id):
+        self.asked.add((cluster, instance_id))
+        await super().terminate(cluster, instance_id)
 
 
-async def test_a_plugin_in_python_at_an_address_passes_and_writes_its_report(short_path):
-    address, junit = f"unix://{short_path / 's'}", short_path / "junit.xml"
-    plugin = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.plugin.fake_plugin", address, env={**os.environ, "PYTHONPATH": str(ROOT)}
-    )
+@contextlib.asynccontextmanager
+async def with_others(socket: Path) -> AsyncIterator[tuple[Noting, list[InstanceObservation]]]:
+    """Serve a plugin in Python that has instances of two clusters; gives it, and what it lists of them. In the end it lists the same."""
+    machines = FakeMachines(SystemClock(), delays_s=fake_plugin.QUICK_S)
+    plugin = Noting(machines)
+    server = PluginServer(plugin, name="fake.rayscaler.io")
+    await server.start(f"unix:{socket}")
+    caller = dialled(socket)
+
+    async def there() -> list[InstanceObservation]:
+        return [replace(each, observed_at=0.0) for cluster in ("theirs", "other") for each in await caller.list(cluster)]
+
     try:
-        await until((short_path / "s").exists)
-        code, document = await told(*HASTE, "--address", address, "--junit", str(junit))
+        for cluster, name in (("theirs", "a-1"), ("theirs", "mine-1"), ("other", "a-1")):
+            await caller.launch(spec(name, cluster))
+        await until(lambda: all(each.phase is Phase.REGISTERING for each in machines.machines.values()))
+        before = await there()
+        plugin.asked.clear()
+        yield plugin, before
+        assert await there() == before
     finally:
-        plugin.terminate()
-        await plugin.wait()
+        await caller.close()
+        await server.stop()
+        await machines.close()
+
+
+async def test_a_plugin_in_python_passes_beside_others_instances_and_everything_asked_of_it_has_the_prefix(short_path, monkeypatch):
+    address, junit, killed = f"unix://{short_path / 's'}", short_path / "junit.xml", short_path / "killed"
+    killed.mkdir()
+    monkeypatch.setenv("FAKE_KILLED", str(killed))
+    async with with_others(short_path / "s") as (plugin, theirs):
+        kill = f"touch {killed}/$INSTANCE_ID"
+        code, document = await told(*HASTE, "--address", address, "--junit", str(junit), "--prefix", "mine", "--kill", kill)
+        assert len(theirs) == 3
     assert (failures(document), code, document["left"]) == ({}, 0, [])
+    assert skipped(document) == {NAMES_NOTHING, *OF_A_START, *OVER_TLS}
+    clusters, ids = ({each[index] for each in plugin.asked} for index in (0, 1))
+    assert len(ids) > 20
+    assert [each for each in (*clusters, *ids) if not each.startswith("mine-")] == []
     assert document["passed"] + document["skipped"] == len(suite.CHECKS)
     written = ET.parse(junit).getroot()
     (tests,) = written.findall("testsuite")
@@ -131,18 +175,22 @@ async def test_the_plugin_in_go_fails_only_what_it_says_it_cannot(tmp_path):
     kill = f"touch {killed}/$INSTANCE_ID"
     code, document = await told(*HASTE, "--exec", str(go_plugin.build()), "--kill", kill, env={"FAKE_KILLED": str(killed)})
     assert (set(failures(document)), code, document["left"]) == (FORGETFUL, 1, []), failures(document)
-    assert skipped(document) == {"serves-what-it-names", "plain-text-has-no-answer", "strangers-have-no-answer"}
+    assert skipped(document) == {NAMES_NOTHING, *OVER_TLS}
+
+
+KILL_LOCAL = "import json, os, sys; os.killpg(json.load(open(sys.argv[1]))['identity']['pid'], 9)"
 
 
 async def test_the_local_executor_as_a_plugin_that_is_started_passes(short_path):
     """Its workers wait for a head that there is none of: nothing here needs one to join."""
     argv = f"{sys.executable} -m rayscaler executor serve local --state-dir {short_path}"
+    kill = f'{sys.executable} -c "{KILL_LOCAL}" {short_path}/executor/run/$CLUSTER/$INSTANCE_ID.json'
     try:
-        code, document = await told(*HASTE, "--exec", argv)
+        code, document = await told(*HASTE, "--exec", argv, "--kill", kill)
     finally:
         left = await terminate_all(SystemProcesses(), short_path / "executor/run", grace_s=0.0)
     assert (failures(document), code, document["left"], left) == ({}, 0, [], 0)
-    assert skipped(document) == {"serves-what-it-names", "a-death-is-told", "plain-text-has-no-answer", "strangers-have-no-answer"}
+    assert skipped(document) == {NAMES_NOTHING, *OVER_TLS}
 
 
 STARTED = [each for each in suite.CHECKS if each.want is Want.STARTED]

@@ -15,9 +15,12 @@ from rayscaler.model.nodetype import NodeType
 from rayscaler.model.resources import Resources
 from rayscaler.plugin import convert
 from rayscaler.rules import MAX_AT, Rules
-from tests.plugin.fuzz import IDS, NOW, TEXTS, examples, messages
+from tests.counts import counted
+from tests.plugin.fuzz import FULL, GATE, IDS, NOW, TEXTS, examples, messages
 
 pytestmark = pytest.mark.tier("property")
+
+MANY = counted(gate=GATE, full=FULL)
 
 GOOD = st.from_regex(r"[A-Za-z0-9_-]{1,8}", fullmatch=True)
 PEOPLE = st.text(max_size=30) | st.text(st.sampled_from("a\n\u2028\ud800\udcff\U0001f600"), max_size=1100)
@@ -34,7 +37,7 @@ def types(texts: st.SearchStrategy[str]) -> st.SearchStrategy[NodeType]:
     )
 
 
-TIMES = st.floats(0, MAX_AT) | st.sampled_from((0.0, NOW, float(MAX_AT)))
+MOMENTS = st.floats(0, MAX_AT) | st.sampled_from((0.0, NOW, float(MAX_AT)))
 SEEN = st.builds(
     InstanceObservation,
     instance_id=GOOD,
@@ -42,10 +45,10 @@ SEEN = st.builds(
     external_id=GOOD,
     phase=st.sampled_from(Phase),
     detail=PEOPLE,
-    observed_at=TIMES,
+    observed_at=MOMENTS,
     error=PEOPLE,
     trouble=st.none() | st.sampled_from(Trouble),
-    ends_at=st.none() | TIMES,
+    ends_at=st.none() | MOMENTS,
 )
 
 
@@ -58,7 +61,7 @@ def alike(one: InstanceObservation, other: InstanceObservation) -> bool:
     return near and replace(one, observed_at=0.0, ends_at=None) == replace(other, observed_at=0.0, ends_at=None)
 
 
-@examples(200)
+@examples(200 * MANY)
 @given(messages(pb.Observation.DESCRIPTOR))
 def test_any_observation_is_read_or_refused(told):
     try:
@@ -75,7 +78,7 @@ ALONE = pb.LaunchSpec(instance_id="a", node_type=pb.NodeType(name="a"), head_add
 """Of no replica, yet some host of it."""
 
 
-@examples(100)
+@examples(100 * MANY)
 @example(ALONE)
 @given(messages(pb.LaunchSpec.DESCRIPTOR))
 def test_any_spec_is_read_or_refused_and_a_good_one_stays_the_same(told):
@@ -85,7 +88,7 @@ def test_any_spec_is_read_or_refused_and_a_good_one_stays_the_same(told):
         assert_survives(spec)
 
 
-@examples(100)
+@examples(100 * MANY)
 @given(messages(pb.Error.DESCRIPTOR))
 def test_any_error_is_one_of_ours(told):
     found = convert.error_from(told, "peer")
@@ -94,7 +97,7 @@ def test_any_error_is_one_of_ours(told):
     assert again.name == found.name
 
 
-@examples(100)
+@examples(100 * MANY)
 @given(messages(pb.LaunchResponse.DESCRIPTOR), messages(pb.TerminateResponse.DESCRIPTOR), st.sets(st.sampled_from(IDS)))
 def test_any_results_are_those_of_what_was_asked_for_or_refused(launched, ended, asked):
     for read, results in ((convert.outcomes, launched.results), (convert.ends, ended.results)):
@@ -104,7 +107,7 @@ def test_any_results_are_those_of_what_was_asked_for_or_refused(launched, ended,
             assert str(refused).startswith("peer: X")  # noqa: PT017 - as above
 
 
-@examples(100)
+@examples(100 * MANY)
 @given(SEEN, st.none() | types(TEXTS))
 def test_what_an_executor_has_seen_survives(seen, made_as):
     if made_as is not None:
@@ -119,7 +122,7 @@ def test_what_an_executor_has_seen_survives(seen, made_as):
         assert came == text or len(text) > convert.MAX_DETAIL or any("\ud800" <= each <= "\udfff" for each in text)
 
 
-@examples(100)
+@examples(100 * MANY)
 @given(
     types(TEXTS | st.just("\ud800")),
     GOOD,  # a definition can say even that
@@ -129,7 +132,7 @@ def test_what_is_to_be_launched_survives(node_type, instance_id, address):
     assert_survives(LaunchSpec("c", instance_id, node_type, address))
 
 
-@examples(100)
+@examples(100 * MANY)
 @given(PEOPLE, st.sampled_from((InvalidRequest, BrokenPlugin)))
 def test_any_text_of_an_error_can_be_said(text, kind):
     told = pb.Error.FromString(convert.error(kind(text)).SerializeToString())

@@ -26,13 +26,15 @@ from rayscaler.plugin.executor import PluginExecutor
 from rayscaler.plugin.serve import PluginServer
 from rayscaler.plugin.session import PATH, PluginTimings
 from rayscaler.testing.fake_executor import FakeExecutor, FakeMachines
+from tests.counts import counted
 from tests.plugin.door import dialled
-from tests.plugin.fuzz import IDS, METHODS, SERVICE, Rogue, data, examples, refusals
+from tests.plugin.fuzz import FULL, GATE, IDS, METHODS, SERVICE, Rogue, data, examples, refusals
 
 pytestmark = pytest.mark.tier("property")
 
 T = TypeVar("T")
 
+MANY = counted(gate=GATE, full=FULL)
 HASTY = PluginTimings(call_s=5.0, introduce_s=5.0, quiet_s=0.1, resume_s=0.05, gone_lag_s=0.0)
 """What only hangs is not drawn, and these are deadlines of hanging; a watch is given up soon."""
 WATCHED_S = 10.0
@@ -131,7 +133,7 @@ def test_a_plugin_answers_any_request_or_refuses_it(method, loop, served):
         assert reply.FromString(told).ByteSize() == len(told)
         assert b"INTERNAL" not in told
 
-    @examples(30)
+    @examples(30 * MANY)
     @given(data(known.input_type))
     def any_request(request: bytes) -> None:
         loop.run(ask(request))
@@ -207,7 +209,7 @@ def test_an_executor_takes_any_answer_or_refuses_it(loop, rogue):
         finally:
             await executor.close()
 
-    @examples(200)
+    @examples(200 * MANY)
     @given(GREETED, answers("Launch", 1), answers("Terminate", 1), answers("List", 1), answers("Watch", 4))
     def any_answers(greeted, launched, ended, listed, watched) -> None:
         names = ("GetInfo", "GetCapabilities", "Probe", "Launch", "Terminate", "List", "Watch")

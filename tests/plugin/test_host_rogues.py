@@ -126,6 +126,18 @@ async def test_one_that_falls_ill_is_started_again(stage, tmp_path, monkeypatch)
     assert [each["misses"] for each in logs if each["event"] == "plugin.health_missed"] == [1, 2, 3]
 
 
+async def test_one_that_slows_down_to_a_byte_now_and_then_is_started_again(stage, tmp_path, monkeypatch):
+    monkeypatch.setenv("ROGUE_FILE", str(tmp_path / "slow"))
+    host, _ = await stage.begun(*rogue("slows_down"), plugin_health_s=0.4, plugin_grace_s=0.5)
+    first = host.status.pid
+    (tmp_path / "slow").touch()
+    await until(lambda: host.status.fault is Fault.UNHEALTHY)
+    assert "its health was missed 3 times in a row, the last time with: DEADLINE_EXCEEDED" in host.status.detail
+    (tmp_path / "slow").unlink()
+    await until(lambda: host.status.state is State.SERVING)
+    assert host.status.pid != first
+
+
 async def test_answers_that_are_no_messages_are_a_missed_health_and_nothing_worse(stage):
     with capture_logs() as logs:
         host, running = await stage.begun(*rogue("garbled"), plugin_health_s=0.1, plugin_grace_s=0.5)

@@ -52,8 +52,12 @@ async def test_it_conforms_on_machines_with_a_stand_in_for_ray(case, stage, tmp_
 @machines
 async def test_it_keeps_every_rule_that_can_be_seen(tmp_path):
     async with fleet.running(tmp_path, 2, workers=4) as running:
-        code, document = await judged.told("--end-timeout", "60", "--head", fleet.HEAD, "--exec", shlex.join(running.plugin()))
-    assert (judged.failures(document), code) == ({}, 0)
+        record = "/tmp/rayscaler-ssh/$CLUSTER/$INSTANCE_ID.json"
+        kill = " || ".join(f'TESTBED={running.directory} {fleet.TESTBED} on {each} python3 -c "{KILL}" {record}' for each in ("m1", "m2"))
+        what = ("--end-timeout", "60", "--head", fleet.HEAD, "--exec", shlex.join(running.plugin()), "--kill", kill)
+        code, document = await judged.told(*what)
+    assert (judged.failures(document), code, document["left"]) == ({}, 0, [])
+    assert judged.skipped(document) == {judged.NAMES_NOTHING, *judged.OVER_TLS}
 
 
 @machines

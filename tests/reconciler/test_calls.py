@@ -129,16 +129,17 @@ async def test_a_failing_list_is_blind_nothing_is_launched_and_nothing_ended():
         w.ray.demands = tasks(1)
         await w.live(29)
         for _ in range(40):
-            w.executor.fail_next("list", Unavailable("the API is away"))
+            w.executor.fail_next("list", Unavailable("the API\x1b is away"))
         w.ray.busy(w.launched[0])
         await w.live(3)
         assert w.reconciler.status().blind is Reason.EXECUTOR_SILENT
+        assert w.reconciler.status().notices == ("nothing is launched or ended: the executor: UNAVAILABLE: the API  is away",)
         w.ray.demands = tasks(4)
         await w.live(20)
         assert (len(w.launched), w.executor.terminated, w.commands) == (1, [], [])
         w.executor._failures["list"].clear()
         await w.live(31)
-        assert w.reconciler.status().blind is None
+        assert (w.reconciler.status().blind, w.reconciler.status().notices) == (None, ())
         assert len(w.launched) >= 4
 
 

@@ -46,6 +46,7 @@ def test_with_a_list_and_a_fresh_report_long_after_the_first_sight_is_clear():
         ({"is_listed": False}, Reason.NO_FIRST_LIST),
         ({"executor_error": "UNAVAILABLE: down"}, Reason.EXECUTOR_SILENT),
         ({"executor_error": "UNAVAILABLE: down", "is_listed": False}, Reason.EXECUTOR_SILENT),
+        ({"executor_error": "BROKEN_PLUGIN: lies", "is_executor_broken": True}, Reason.EXECUTOR_BROKEN),
         ({"withheld": "its label is gone"}, Reason.DEFINITION_WITHHELD),
         ({"gcs_error": "connection refused"}, Reason.GCS_UNREADABLE),
         ({"fresh_at": None}, Reason.NO_REPORT),

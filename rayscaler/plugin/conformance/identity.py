@@ -12,8 +12,6 @@ from rayscaler.plugin.session import NAME
 
 UNKNOWN = b"\xfa\xff\x07\x0bnever heard"
 """A field of the number 16383 that no message of the protocol has."""
-NOBODY = "nobody"
-"""An instance_id that is never launched."""
 OPTIONAL = {
     pb.CAPABILITY_DRAIN_HINTS: ("HintDrain",),
     pb.CAPABILITY_RESIZE: ("Resize",),
@@ -74,7 +72,7 @@ async def ignores_unknown_fields(lab: Lab) -> None:
         "GetCapabilities": pb.GetCapabilitiesRequest(),
         "Probe": pb.ProbeRequest(),
         "List": pb.ListRequest(cluster=lab.cluster),
-        "Terminate": pb.TerminateRequest(cluster=lab.cluster, instance_ids=[NOBODY]),
+        "Terminate": pb.TerminateRequest(cluster=lab.cluster, instance_ids=[lab.new_id()]),
     }
     for method, request in requests.items():
         request.MergeFromString(UNKNOWN)
@@ -110,12 +108,13 @@ async def capabilities(lab: Lab) -> pb.GetCapabilitiesResponse:
 
 async def _code(lab: Lab, method: str) -> grpc.StatusCode | None:
     """Call a method of a capability for an instance that is not there; return the code, None for success."""
+    nobody = lab.new_id()
     requests = {
-        "HintDrain": pb.HintDrainRequest(cluster=lab.cluster, instance_id=NOBODY),
-        "Resize": pb.ResizeRequest(cluster=lab.cluster, instance_id=NOBODY, resources={"CPU": 10_000}),
-        "GetOffers": pb.GetOffersRequest(cluster=lab.cluster, node_types=[lab.spec(NOBODY).node_type]),
-        "Suspend": pb.SuspendRequest(cluster=lab.cluster, instance_id=NOBODY),
-        "Resume": pb.ResumeRequest(cluster=lab.cluster, instance_id=NOBODY),
+        "HintDrain": pb.HintDrainRequest(cluster=lab.cluster, instance_id=nobody),
+        "Resize": pb.ResizeRequest(cluster=lab.cluster, instance_id=nobody, resources={"CPU": 10_000}),
+        "GetOffers": pb.GetOffersRequest(cluster=lab.cluster, node_types=[lab.spec(nobody).node_type]),
+        "Suspend": pb.SuspendRequest(cluster=lab.cluster, instance_id=nobody),
+        "Resume": pb.ResumeRequest(cluster=lab.cluster, instance_id=nobody),
     }
     try:
         await lab.call(method, requests[method])

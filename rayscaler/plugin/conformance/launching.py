@@ -8,7 +8,7 @@ import grpc
 
 from rayscaler.api.executor.v1 import executor_pb2 as pb
 from rayscaler.plugin.conformance.check import Breach, Check
-from rayscaler.plugin.conformance.identity import NOBODY, UNKNOWN
+from rayscaler.plugin.conformance.identity import UNKNOWN
 from rayscaler.plugin.conformance.lab import Lab, Refused
 from rayscaler.plugin.conformance.need import listed_as, need, reason_of, refused_with
 
@@ -153,7 +153,7 @@ async def a_bad_call_is_refused_whole(lab: Lab) -> None:
 async def no_call_goes_without_a_cluster(lab: Lab) -> None:
     """Terminate, List and Watch without a cluster are INVALID_ARGUMENT too."""
     async with refused_with("X13", grpc.StatusCode.INVALID_ARGUMENT, "a Terminate without a cluster"):
-        await lab.terminate(NOBODY, cluster="")
+        await lab.terminate(lab.new_id(), cluster="")
     async with refused_with("X13", grpc.StatusCode.INVALID_ARGUMENT, "a List without a cluster"):
         await lab.page(cluster="")
     async with refused_with("X13", grpc.StatusCode.INVALID_ARGUMENT, "a Watch without a cluster"), lab.watch(cluster="") as watch:

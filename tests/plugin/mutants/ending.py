@@ -31,7 +31,8 @@ class EndsAtTheSecondCall(Mutant):
     asked: set[str] = set()
 
     async def Terminate(self, request, context):
-        if set(request.instance_ids) <= self.asked:
+        there = self.keys(request.cluster)
+        if all(each in self.asked or each not in there for each in request.instance_ids):
             return await super().Terminate(request, context)
         self.asked = self.asked | set(request.instance_ids)
         return pb.TerminateResponse(results=[pb.TerminateResult(instance_id=each) for each in request.instance_ids])
