@@ -76,6 +76,15 @@ class Asked:
         ]
         return [kind for order, kind in able if order == best] + near
 
+    def closed(self, draft: Draft) -> list[int]:
+        """Return the types that would hold some of it, and of which none may be launched."""
+        shapes = [shape for shape, _ in self.wanted]
+        return [
+            kind
+            for kind, view in enumerate(self.views)
+            if not self.problem.limits[kind] and any(draft.can_hold(view, shape) for shape in shapes)
+        ]
+
     def recipe_of(self, draft: Draft, begun: Mark) -> tuple[Used, ...]:
         """Return what the draft has launched since, and put on the nodes that are there."""
         kinds = {view.name: kind for kind, view in enumerate(self.views)}

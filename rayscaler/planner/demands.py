@@ -3,12 +3,13 @@
 Owns when a mix is looked for, and what is taken of it.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from rayscaler.model.instance import Reason
 from rayscaler.model.plan import Mix
 from rayscaler.model.replicas import hosts_of
-from rayscaler.planner import refuse
+from rayscaler.planner import limits, refuse
 from rayscaler.planner.asked import Asked, Limits
 from rayscaler.planner.choose import Wanted
 from rayscaler.planner.limits import MILLION
@@ -24,22 +25,23 @@ MOST_THERE = 50
 
 def serve(draft: Draft, steps: int = 0) -> None:
     """Serve what is asked for (SP-14); `steps` is the work that may go into a cheaper mix (0: none)."""
-    wanted, limits = sizes(draft.demands.items()), Limits.of(draft)
+    wanted, limited = sizes(draft.demands.items()), Limits.of(draft)
     begun, there = draft.mark(), draft.runs
     left = [each for each in place_each(draft, wanted) if each[1]]
     placed = draft.mark()
     refused = launch_for(draft, left, Reason.DEMAND, layer=draft.runs)
     if left and all(view.node_type.cost is not None for view in draft.views):
-        asked = Asked(draft, left, limits)
+        asked = Asked(draft, left, limited)
         first = judged(asked.problem, asked.recipe_of(draft, begun))
-        draft.mix = _told(asked, first if first.unplaced else replace(first, bound=least_cost(asked.problem))) if first.nodes else None
+        if first.nodes:
+            draft.mix = _told(draft, asked, first if first.unplaced else replace(first, bound=least_cost(asked.problem)))
         if steps and len(wanted) <= MOST_SHAPES and _is_mixed(draft, placed):
-            plain = limits.of_one_host(draft)
+            plain = limited.of_one_host(draft)
             able = [run for run in there if any(times(run.room, shape.needs) for shape, _ in wanted)]
             if len(able) <= MOST_THERE:
                 refused = _improved(draft, Asked(draft, wanted, plain, able), begun, refused, steps)
             else:
-                asked = asked if plain == limits else Asked(draft, left, plain)
+                asked = asked if plain == limited else Asked(draft, left, plain)
                 refused = _improved(draft, asked, placed, refused, steps)
     draft.infeasible.extend(refuse.bundle(draft, shape, count) for shape, count in refused)
 
@@ -67,7 +69,7 @@ def _improved(draft: Draft, asked: Asked, begun: Mark, refused: Wanted, steps: i
             done = start
         found = replace(found, recipe=done.recipe, unplaced=done.unplaced, cost=done.cost, nodes=done.nodes)
     if found.nodes:
-        draft.mix = _told(asked, found)
+        draft.mix = _told(draft, asked, found)
     return refused
 
 
@@ -92,7 +94,18 @@ def _carried_out(draft: Draft, asked: Asked, found: Solution, begun: Mark) -> tu
     return refused, judged(asked.problem, asked.recipe_of(draft, begun))
 
 
-def _told(asked: Asked, found: Solution) -> Mix:
-    limits = [(asked.problem.limits[kind], asked.views[kind].name) for kind in found.binds]
-    binds = tuple(f"no more than {limit} of {name} may be launched now" for limit, name in limits)
-    return Mix(found.cost / MILLION, None if found.bound is None else found.bound / MILLION, found.steps, binds)
+def _told(draft: Draft, asked: Asked, found: Solution) -> Mix:
+    bound = None if found.bound is None else found.bound / MILLION
+    return Mix(found.cost / MILLION, bound, found.steps, tuple(dict.fromkeys(_binding(draft, asked, found))))
+
+
+def _binding(draft: Draft, asked: Asked, found: Solution) -> Iterator[str]:
+    """Yield what keeps the mix from being cheaper, or from placing more; of types that are closed, those less dear than what was taken in their place."""
+    prices, closed = asked.problem.prices, asked.closed(draft)
+    dearest = max((prices[used.column.type] for used in found.recipe), default=0)
+    obstacles = [limits.obstacle(draft, view, is_speed_bound=False) for view in asked.views]
+    for kind in sorted({*found.binds, *(kind for kind in closed if prices[kind] < dearest)}):
+        least = f"no more than {asked.problem.limits[kind]} of {asked.views[kind].name} may be launched now"
+        yield least if (each := obstacles[kind]) is None else each[1]
+    if found.is_full:
+        yield from (each[1] for each in obstacles if each is not None and each[0] in limits.SHARED)

@@ -20,6 +20,9 @@ SPEED_FLOOR = 5
 MILLION = 1_000_000
 """Costs are compared as integers in millionths."""
 
+SHARED = frozenset({Reason.MAX_WORKERS, Reason.SPEND_LIMIT})
+"""Of what all types have a share: of the cluster's maximum, and of its spend limit."""
+
 CEILING = 10_000
 """Workers of a cluster whose definition sets no maxWorkers: a report of absurd counts must not launch without end (SE-9)."""
 

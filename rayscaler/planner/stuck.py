@@ -13,9 +13,6 @@ from rayscaler.model.plan import Infeasible, Termination
 from rayscaler.planner import limits
 from rayscaler.planner.sim import Draft, Shape, loaded_members
 
-FULL = frozenset({Reason.MAX_WORKERS, Reason.SPEND_LIMIT})
-"""What keeps all types from being launched as long as launches that do not get on count."""
-
 
 def kept(draft: Draft) -> set[str]:
     """Return the stuck launches for whose type something waits."""
@@ -84,7 +81,7 @@ def _is_blocked(draft: Draft, waiting: Infeasible) -> bool:
     views = [
         view for shape in _shapes(draft, waiting) for view in draft.views if draft.can_hold(view, shape) and limits.is_free(draft, view)
     ]
-    return any(waiting.reason in FULL or limits.is_full(draft, view) for view in views)
+    return any(waiting.reason in limits.SHARED or limits.is_full(draft, view) for view in views)
 
 
 def _shapes(draft: Draft, waiting: Infeasible) -> Iterator[Shape]:

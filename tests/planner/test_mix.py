@@ -13,7 +13,7 @@ from rayscaler.model.demand import Bundle, Demand, LabelCondition, LabelSelector
 from rayscaler.model.node import NodeStatus, RayNode
 from rayscaler.model.nodetype import ClusterConfig, NodeType
 from rayscaler.model.resources import Resources
-from rayscaler.model.state import ClusterState
+from rayscaler.model.state import Backoff, ClusterState
 from rayscaler.planner.mix.problem import Column, Left, Problem, Used, judged
 from rayscaler.planner.mix.solve import solve
 from rayscaler.planner.plan import plan
@@ -222,3 +222,20 @@ def test_a_plan_depends_on_no_hash_prints_nothing_and_a_first_one_needs_no_solve
         told.append(done.stderr)
     assert told[0] == told[1]
     assert told[0].startswith("([], [], ['highspy'")
+
+
+@pytest.mark.parametrize(
+    ("config", "more", "binds"),
+    [
+        ({}, {}, ("cheap has 2 of at most 2 workers",)),
+        ({}, {"backoffs": (Backoff("cheap", 1, 9.0, "no quota"),)}, ("cheap failed 1 time (no quota) and is tried again in 9 s",)),
+        ({"max_workers": 3}, {}, ("cheap has 2 of at most 2 workers", "the cluster has 3 of at most 3 workers")),
+        ({"spend_limit": 6.0}, {}, ("cheap has 2 of at most 2 workers", "the cluster costs 5 of at most 6 per hour, and dear costs 3")),
+    ],
+    ids=["maximum", "back-off", "the cluster's maximum", "spend limit"],
+)
+def test_what_binds_a_mix_is_named(config, more, binds):
+    """Four pieces, a node each: two on the cheap type, if it may be had, and the rest on the dear one as far as the cluster lets them."""
+    types = kind("cheap", 1.0, CPU=4, most=2), kind("dear", 3.0, CPU=4)
+    found = plan(replace(asked(*types, demands=[({"CPU": 4}, 4)], **config), **more), STEPS)
+    assert found.mix.binds == binds

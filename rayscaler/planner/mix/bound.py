@@ -11,11 +11,12 @@ EXACT = 1e-6
 
 
 class Bound(NamedTuple):
-    """The least cost (None: not all can be placed), what shapes are worth there, and the types whose limit makes it dearer."""
+    """The least cost (None: not all can be placed), what shapes are worth there, the types whose limit makes it dearer, and whether what they share does."""
 
     cost: float | None
     worth: list[float]
     binds: tuple[int, ...]
+    is_full: bool
     iterations: int
 
 
@@ -34,7 +35,8 @@ def bound(problem: Problem, penalty: float) -> Bound:
     )
     reduced = list(solution.col_dual)
     binds = tuple(kind for kind, column in enumerate(program.nodes) if reduced[column] < -EXACT * problem.prices[kind])
-    return Bound(cost, list(solution.row_dual)[:shapes], binds, iterations)
+    duals = list(solution.row_dual)
+    return Bound(cost, duals[:shapes], binds, any(dual < -EXACT for dual in duals[program.shared :]), iterations)
 
 
 class _Program:
@@ -47,11 +49,12 @@ class _Program:
         self._problem = problem
         self._shapes, self._kinds = len(problem.counts), len(problem.rooms[0]) if problem.rooms else 0
         self._scale = [max(each) or 1 for each in zip(*map(amounts, problem.rooms), strict=True)]
-        self._all = self._shapes + len(problem.rooms) * self._kinds
+        self.shared = self._shapes + len(problem.rooms) * self._kinds
+        """The first row of what all types share."""
         lp.add_rows(
             self.highs,
             [*((float(count), lp.INFINITY) for count in problem.counts)]
-            + [(-lp.INFINITY, 0.0)] * (self._all - self._shapes)
+            + [(-lp.INFINITY, 0.0)] * (self.shared - self._shapes)
             + [(-lp.INFINITY, most) for most in problem.shared],
         )
         columns = [lp.Added(penalty, lp.INFINITY, {shape: 1.0}) for shape in range(self._shapes)]
@@ -65,7 +68,7 @@ class _Program:
         room, price = self._problem.rooms[kind], self._problem.prices[kind]
         rows = [self._shapes + kind * self._kinds + index for index in range(self._kinds)]
         brings = {row: -amount / scale for row, amount, scale in zip(rows, amounts(room), self._scale, strict=True)}
-        limits = dict(enumerate(self._problem.takes(kind), self._all))
+        limits = dict(enumerate(self._problem.takes(kind), self.shared))
         able = [each for each in sorted(self._problem.allowed[kind]) if times(room, self._problem.needs[each])]
         takes = [
             {shape: 1.0, **{rows[index]: amount / self._scale[index] for index, amount in self._problem.needs[shape]}} for shape in able

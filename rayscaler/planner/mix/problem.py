@@ -109,6 +109,8 @@ class Solution:
     steps: int = 0
     binds: tuple[int, ...] = ()
     """Types whose limit holds the cost up."""
+    is_full: bool = False
+    """What all types share holds it up."""
 
     @property
     def rank(self) -> tuple[int, int, int]:

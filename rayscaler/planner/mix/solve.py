@@ -132,7 +132,7 @@ class _Search:
 
     def _told(self, found: Solution, least: Bound) -> Solution:
         binds = tuple(kind for kind in least.binds if self.problem.is_new(kind))
-        return replace(found, bound=least.cost, steps=self._spent(), binds=binds)
+        return replace(found, bound=least.cost, steps=self._spent(), binds=binds, is_full=least.is_full)
 
     def _spent(self) -> int:
         return 1 + self.filler.work // LOOKS_PER_STEP + (self.pivots + self.master.iterations) // PIVOTS_PER_STEP
