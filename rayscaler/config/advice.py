@@ -4,16 +4,21 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rayscaler.config import shown
+from rayscaler.config import podtemplate, shown
 from rayscaler.config.executors import KUBERNETES, LOCAL
 from rayscaler.errors import Problem
 from rayscaler.model.nodetype import ClusterConfig, NodeType
+from rayscaler.model.resources import BYTES
 
 HASTY_S = 5.0
 """A worker needs some seconds to start, and Ray shows for up to 2 s less work than there is."""
 
 NOTICE_S = 30
 """The shortest notice that clouds give before they take a spot machine back."""
+
+NO_DEVICES = frozenset({"CPU"} | BYTES)
+DEVICE_FLAGS = frozenset({"num-gpus", "resources"})
+"""Start parameters that may say how many devices there are."""
 
 
 def of(config: ClusterConfig, document: Mapping[str, Any]) -> tuple[Problem, ...]:
@@ -41,6 +46,7 @@ def _all(config: ClusterConfig, spec: Mapping[str, Any]) -> Iterator[Problem]:
         yield from _unused(config.executor == LOCAL, config.executor, f"{path}.template", raw.get("template"))
         if config.executor == KUBERNETES:
             yield from _curt(f"{path}.template.spec.terminationGracePeriodSeconds", each)
+            yield from _uncounted(f"{path}.template.spec.containers", each, raw)
 
 
 def _hasty(path: str, raw: object, timeout_s: float | None) -> Iterator[Problem]:
@@ -55,6 +61,16 @@ def _curt(path: str, node_type: NodeType) -> Iterator[Problem]:
         yield Problem(
             path, str(grace_s), f"is below the {NOTICE_S} s of a spot machine's notice: work is killed that could have ended; leave it out"
         )
+
+
+def _uncounted(path: str, node_type: NodeType, raw: Mapping[str, Any]) -> Iterator[Problem]:
+    """Warn of claimed devices: a claim names a class and not what Ray may count, so they count only where the definition says so (PT-12)."""
+    containers = json.loads(node_type.template)["spec"]["containers"] if node_type.template else [{}]
+    index = podtemplate.ray_container(containers)
+    claims = (containers[index].get("resources") or {}).get("claims")
+    if claims and set(raw.get("resources") or {}) <= NO_DEVICES and not DEVICE_FLAGS & set(raw.get("startParams") or {}):
+        rule = "devices by claim are not counted, so no task gets any: say in the node type's resources what they are, such as GPU: 1"
+        yield Problem(f"{path}[{index}].resources.claims", shown.value(claims), rule)
 
 
 def _unused(is_unused: bool, executor: str, path: str, raw: object) -> Iterator[Problem]:
