@@ -8,7 +8,7 @@ from rayscaler.config import podtemplate, shown
 from rayscaler.config.executors import KUBERNETES, LOCAL
 from rayscaler.errors import Problem
 from rayscaler.model.nodetype import ClusterConfig, NodeType
-from rayscaler.model.resources import BYTES
+from rayscaler.model.resources import BYTES, WHOLE
 
 HASTY_S = 5.0
 """A worker needs some seconds to start, and Ray shows for up to 2 s less work than there is."""
@@ -16,6 +16,8 @@ HASTY_S = 5.0
 NOTICE_S = 30
 """The shortest notice that clouds give before they take a spot machine back."""
 
+OWN = {name.lower(): name for name in WHOLE}
+"""Ray's own resources, by their names in lower case."""
 NO_DEVICES = frozenset({"CPU"} | BYTES)
 DEVICE_FLAGS = frozenset({"num-gpus", "resources"})
 """Start parameters that may say how many devices there are."""
@@ -30,6 +32,7 @@ def _all(config: ClusterConfig, spec: Mapping[str, Any]) -> Iterator[Problem]:
     if config.max_workers == 0:
         yield Problem("spec.maxWorkers", "0", "no worker of any type will ever be launched; leave it out if there is no limit")
     yield from _hasty("spec.idleTimeout", spec.get("idleTimeout"), config.idle_timeout_s)
+    yield from _misspelt("spec.head.resources", (spec.get("head") or {}).get("resources"))
     yield from _unused(config.executor != KUBERNETES, config.executor, "spec.head.template", (spec.get("head") or {}).get("template"))
     costs = [each.cost is not None for each in config.node_types]
     for index, (each, raw) in enumerate(zip(config.node_types, spec.get("nodeTypes") or (), strict=True)):
@@ -38,6 +41,7 @@ def _all(config: ClusterConfig, spec: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem(f"{path}.maxWorkers", "0", f"{each.name} will never be launched; leave it out if there is no limit")
         if not each.resources:
             yield Problem(f"{path}.resources", "{}", f"{each.name} brings nothing, so no task that asks for something fits on it")
+        yield from _misspelt(f"{path}.resources", raw.get("resources"))
         if any(costs) and each.cost is None:
             yield Problem(f"{path}.cost", "None", "other types have a cost; it is compared only where every type that fits has one")
         if each.cost is None and raw.get("costFactor") is not None:
@@ -52,6 +56,15 @@ def _all(config: ClusterConfig, spec: Mapping[str, Any]) -> Iterator[Problem]:
 def _hasty(path: str, raw: object, timeout_s: float | None) -> Iterator[Problem]:
     if timeout_s is not None and timeout_s < HASTY_S:
         yield Problem(path, shown.value(raw), f"is below {HASTY_S:.0f}s: nodes will end between two tasks and be launched again")
+
+
+def _misspelt(path: str, amounts: Mapping[str, Any] | None) -> Iterator[Problem]:
+    """Warn of Ray's own resources in another spelling: to Ray and to us these are others, which no task asks for (PT-14)."""
+    for name, amount in (amounts or {}).items():
+        meant = OWN.get(name.lower().replace("-", "_"), name)
+        if meant != name:
+            rule = f"is another resource than {meant}, which tasks ask for; Ray tells them apart: write {meant}"
+            yield Problem(shown.under(path, name), shown.value(amount), rule)
 
 
 def _curt(path: str, node_type: NodeType) -> Iterator[Problem]:
