@@ -24,14 +24,8 @@ IMAGE = ("--set", f"image.repository={images.SERVICE.partition(':')[0]},image.ta
 POD_SECURITY: JSON = {"runAsNonRoot": True, "runAsUser": images.RAY_USER, "seccompProfile": {"type": "RuntimeDefault"}}
 SECURITY: JSON = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 MONITOR = "rayscaler-monitor"
-KINDS = {
-    **dict.fromkeys(("pods", "services", "configmaps", "secrets", "serviceaccounts"), ""),
-    "deployments": "apps/v1",
-    "leases": "coordination.k8s.io/v1",
-    "roles": "rbac.authorization.k8s.io/v1",
-}
-KEPT = {"configmaps rayscaler-ca", "secrets rayscaler-tls", "leases rayscaler", "serviceaccounts default", "serviceaccounts deployer"}
-"""What the notes of the chart say, and what was there before."""
+KEPT = {"configmaps rayscaler-ca", "secrets rayscaler-tls", "leases.coordination.k8s.io rayscaler"}
+"""What stays, as the notes of the chart say."""
 SWEPT_S = 180.0
 """For Kubernetes' garbage collector and the kubelet to end what the definition owned: some seconds, and once above a minute on a busy machine."""
 CONNECT = """
@@ -74,6 +68,8 @@ class Installed(Seen):
     def __init__(self, namespace: Namespace, deployer: Deployer, directory: Path) -> None:
         super().__init__(namespace)
         self.deployer = deployer
+        self.before: set[str] = set()
+        """What was in the namespace before the chart."""
         self._directory = directory
 
     async def apply(self, manifest: str) -> None:
@@ -209,8 +205,9 @@ def ray_container(pod: JSON) -> str:
 async def install(namespace: Namespace, directory: Path, *arguments: str) -> AsyncIterator[Installed]:
     """Install the chart with helm, as the administrator of the namespace alone; what fails then tells what service and monitors said."""
     deployer = await administrator(namespace, directory)
-    await deployer.install(*IMAGE, *arguments)
     site = Installed(namespace, deployer, directory)
+    site.before = await remaining(site)
+    await deployer.install(*IMAGE, *arguments)
     try:
         yield site
     except Exception as error:
@@ -226,24 +223,27 @@ async def taken_away(site: Installed, *, is_service_needed: bool = False) -> Non
     await site.deployer.helm("uninstall", "any-name", "--wait")
     if not is_service_needed:
         await site.deployer.kubectl("delete", "configmap", "demo")
-    left: set[str] = set()
+    left, kept = set[str](), site.before | KEPT
     try:
         async with asyncio.timeout(SWEPT_S):
-            while (left := await remaining(site)) != KEPT:  # noqa: ASYNC110  # no one watch covers all kinds
+            while (left := await remaining(site)) != kept:  # noqa: ASYNC110  # no one watch covers all kinds
                 await asyncio.sleep(0.2)
     except TimeoutError:
-        raise TimeoutError(f"left over: {left - KEPT}; missing: {KEPT - left}") from None
+        raise TimeoutError(f"left over: {left - kept}; missing: {kept - left}") from None
 
 
 async def remaining(site: Installed) -> set[str]:
-    """Return what is in the namespace."""
-    api, path = site.namespace.api, site.namespace.path
-    return {
-        f"{kind} {each['metadata']['name']}"
-        for kind, group in KINDS.items()
-        for each in (await api.get(path(kind, group)))["items"]
-        if not each["metadata"]["name"].startswith("kube-root-ca")
-    }
+    """Return what is in the namespace, of every kind that the API server has but Events, which go by themselves."""
+    api = site.namespace.api
+    groups = [each["preferredVersion"]["groupVersion"] for each in (await api.get("/apis"))["groups"]]
+    found: set[str] = set()
+    for group in ("", *groups):
+        for kind in (await api.get(f"/apis/{group}" if group else "/api/v1"))["resources"]:
+            if kind["namespaced"] and "list" in kind["verbs"] and kind["name"] != "events":
+                listed = (await api.get(site.namespace.path(kind["name"], group)))["items"]
+                name = ".".join(filter(None, (kind["name"], group.rpartition("/")[0])))
+                found |= {f"{name} {each['metadata']['name']}" for each in listed}
+    return found - {"configmaps kube-root-ca.crt"}  # Kubernetes' own, which comes a moment after the namespace
 
 
 async def _said(site: Installed) -> str:
