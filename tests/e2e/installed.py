@@ -149,6 +149,8 @@ class Moments:
 
     def __init__(self) -> None:
         self.of: dict[str, dict[str, float]] = {}
+        self.ended: dict[str, dict[str, int]] = {}
+        """Exit codes of containers, by the names of pods and their own, as the kubelet tells them last."""
 
     def take(self, kind: str, pod: JSON) -> None:
         """A pod has changed."""
@@ -162,6 +164,9 @@ class Moments:
             known.setdefault("ready", now)
         if "deletionTimestamp" in pod["metadata"]:
             known.setdefault("deleted", now)
+        for each in (*pod["status"].get("initContainerStatuses", ()), *pod["status"].get("containerStatuses", ())):
+            if end := each["state"].get("terminated"):
+                self.ended.setdefault(pod["metadata"]["name"], {})[each["name"]] = end["exitCode"]
         if kind == "DELETED":
             known.setdefault("gone", now)
 

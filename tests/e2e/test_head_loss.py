@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+import signal
 import time
 
 import pytest
 
+from rayscaler.k8s import heads
 from tests.cluster.api import JSON
-from tests.e2e import installed
+from tests.e2e import installed, pods
 
 pytestmark = pytest.mark.tier("e2e")
 
@@ -25,8 +27,9 @@ LOST_S = 20.0
 BUSY = 4
 UP_S = 120.0
 """For three workers to be up at once on two cores."""
+KILLED = 128 + signal.SIGKILL
 JOB = """
-import json, os, sys, time, ray
+import json, os, pathlib, sys, time, ray
 
 def say(**what):
     print(json.dumps({"at": time.time(), **what}), flush=True)
@@ -36,7 +39,8 @@ def short():
     return [time.time(), os.environ["RAY_CLOUD_INSTANCE_ID"]]
 
 @ray.remote(num_cpus=0.5, resources={"slot": 1})
-def long(seconds):
+def long(seconds, name):
+    pathlib.Path("/tmp", name).write_text(f"{os.getpid()} ")
     time.sleep(seconds)
 
 number, submitted = 0, False
@@ -46,9 +50,9 @@ while True:
         ray.init("ray://demo-head:10001", log_to_driver=False)
         connected = time.time()
         if sys.argv[1] == "busy":
-            refs = [long.remote(3600) for _ in range(3)]
+            refs = [long.remote(float(sys.argv[3]), sys.argv[2]) for _ in range(int(sys.argv[4]))]
             submitted = True
-            say(submitted=3)
+            say(submitted=len(refs))
             ray.get(refs)
         began, where = ray.get(short.remote(), timeout=60)
         say(number=number, connected=connected, began=began, where=where)
@@ -69,6 +73,15 @@ FLOOR = """
 import ray; from ray.autoscaler.sdk import request_resources
 ray.init(address="auto", log_to_driver=False); request_resources(num_cpus={cpus}); print("asked")
 """
+IS_BUSY = """
+import os, pathlib
+try:
+    pid, end, _ = pathlib.Path("/tmp", "{name}").read_text().partition(" ")
+    print(bool(end) and b"ray::long" in pathlib.Path("/proc", pid, "cmdline").read_bytes())
+except OSError:
+    print(False)
+"""
+"""Whether a task of that name runs in a pod: it has left its process there."""
 KILL_GCS = """
 import os
 for pid in filter(str.isdigit, os.listdir("/proc")):
@@ -97,9 +110,9 @@ async def test_workers_join_the_next_head_and_work_goes_on(kube_namespace, tmp_p
             return await site.next_head("demo", head)
 
         for what, lose in (("the GCS killed", gcs), ("the head's pod deleted", pod)):
-            busy = await site.client(f"busy-{lose.__name__}", JOB, "busy")
-            await busy.said(lambda it: "submitted" in it)
-            await asyncio.sleep(2.0)  # so that its tasks run; that there is work is no more than the scene
+            name, old = f"busy-{lose.__name__}", head["metadata"]["name"]
+            await site.client(name, JOB, "busy", name, "3600", str(WORKERS))
+            assert await working(site, name, WORKERS) == set(workers)
             async with installed.moments(site, "demo") as seen:
                 lost_at = time.time()
                 again = asyncio.create_task(site.client(f"again-{lose.__name__}", JOB, "once"))
@@ -108,6 +121,12 @@ async def test_workers_join_the_next_head_and_work_goes_on(kube_namespace, tmp_p
                 nodes = await joined(site, workers)
                 with capsys.disabled():
                     report(what, lost_at, line, nodes, seen.of.get(head["metadata"]["name"], {}))
+                if lose is pod:
+                    gone_s = await seen.until(old, "gone", BUSY * heads.GRACE_S) - seen.of[old]["deleted"]
+                    with capsys.disabled():
+                        print(f"  the old head's pod was gone {gone_s:.1f} s after its deletion, exit codes {json.dumps(seen.ended[old])}")
+                    assert set(seen.ended[old]) == {"ray", installed.MONITOR}
+                    assert KILLED not in seen.ended[old].values()
             assert line["where"] in workers
             assert line["began"] - lost_at < BUSY * LOST_S
             await asyncio.sleep(8.0)  # longer than the idle timeout of the type: the floor alone keeps them now
@@ -162,9 +181,29 @@ async def joined(site: installed.Installed, workers: dict[str, str]) -> dict[str
     return nodes
 
 
-def uids(pods: list[JSON]) -> dict[str, str]:
+async def in_worker(site: installed.Installed, name: str, code: str) -> str:
+    """Run a program in a worker's pod and return what it printed last."""
+    status, said = await pods.execute(site.namespace, name, ["python3", "-c", code], container="ray")
+    assert not status, said
+    return said.splitlines()[-1]
+
+
+async def working(site: installed.Installed, name: str, count: int) -> set[str]:
+    """Wait until tasks of that name run in so many workers' pods, seen in the pods themselves, and return these."""
+    found: set[str] = set()
+    try:
+        async with asyncio.timeout(UP_S):
+            while len(found) < count:
+                names = list(uids(await site.workers("demo")))
+                found = {each for each in names if await in_worker(site, each, IS_BUSY.format(name=name)) == "True"}
+    except TimeoutError:
+        raise TimeoutError(f"after {UP_S:g} s tasks of {name} run in {sorted(found)}, not in {count} pods") from None
+    return found
+
+
+def uids(found: list[JSON]) -> dict[str, str]:
     """Return pods' uids by their names."""
-    return {each["metadata"]["name"]: each["metadata"]["uid"] for each in pods}
+    return {each["metadata"]["name"]: each["metadata"]["uid"] for each in found}
 
 
 def failures(lines: list[JSON]) -> str:
