@@ -23,6 +23,8 @@ EXAMPLE = tools.ROOT / "examples/kubernetes/cluster.yaml"
 IMAGE = ("--set", f"image.repository={images.SERVICE.partition(':')[0]},image.tag={images.SERVICE.partition(':')[2]}")
 POD_SECURITY: JSON = {"runAsNonRoot": True, "runAsUser": images.RAY_USER, "seccompProfile": {"type": "RuntimeDefault"}}
 SECURITY: JSON = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+READ_ONLY: JSON = {**SECURITY, "readOnlyRootFilesystem": True}
+"""Of heads and workers: Ray writes in /tmp and /dev/shm alone, and rayscaler mounts both."""
 MONITOR = "rayscaler-monitor"
 KEPT = {"configmaps rayscaler-ca", "secrets rayscaler-tls", "leases.coordination.k8s.io rayscaler"}
 """What stays, as the notes of the chart say."""
@@ -42,7 +44,8 @@ SAID_S = 120.0
 NODES = """
 import json, ray._raylet
 nodes = ray._raylet.GcsClient(address="127.0.0.1:6379").get_all_node_info().values()
-print(json.dumps([{"name": n.instance_id, "is_alive": not n.state, "joined": n.start_time_ms / 1000, "is_head": n.is_head_node} for n in nodes]))
+print(json.dumps([{"name": n.instance_id, "is_alive": not n.state, "joined": n.start_time_ms / 1000, "is_head": n.is_head_node,
+    "id": n.node_id.hex(), "type": n.node_type_name, "labels": dict(n.labels)} for n in nodes]))
 """
 
 
@@ -58,7 +61,7 @@ def example(**spec: object) -> str:
 def template(cpu: str = "100m", memory: str = "512Mi") -> JSON:
     """Return a pod of Ray that is small for a scheduler."""
     resources = {"requests": {"cpu": cpu, "memory": memory}}
-    container = {"name": "ray", "image": images.RAY, "securityContext": SECURITY, "resources": resources}
+    container = {"name": "ray", "image": images.RAY, "securityContext": READ_ONLY, "resources": resources}
     return {"spec": {"securityContext": POD_SECURITY, "containers": [container]}}
 
 
@@ -93,12 +96,16 @@ class Installed(Seen):
         return found
 
     async def nodes(self, cluster: str) -> dict[str, JSON]:
-        """Return the workers that Ray shows alive, by the names of their instances: asked in the head, of the GCS itself."""
+        """Return the workers that Ray shows alive, by the names of their instances."""
+        return {name: each for name, each in (await self.table(cluster)).items() if not each["is_head"]}
+
+    async def table(self, cluster: str) -> dict[str, JSON]:
+        """Return all nodes that Ray shows alive, by the names of their instances: asked in the head, of the GCS itself."""
         head = await self.head(cluster)
         code, said = await pods.execute(self.namespace, head["metadata"]["name"], ["python3", "-c", NODES], container=ray_container(head))
         assert not code, said
         listed = json.loads(said.splitlines()[-1])
-        return {each["name"]: each for each in listed if each["is_alive"] and not each["is_head"]}
+        return {each["name"]: each for each in listed if each["is_alive"]}
 
     async def client(self, name: str, code: str, *arguments: str) -> "Client":
         """Start a pod that runs a program with Ray."""

@@ -1,7 +1,9 @@
 """Heads, leaders and workers are lost on a real node: the workers' pods stay and join the next head, and work goes on."""
 
 import asyncio
+import errno
 import json
+import os
 import signal
 import time
 
@@ -19,17 +21,40 @@ SPEC = {
     "floorAfterDriver": "never",  # whoever asks here ends at once
     "head": {"template": installed.template()},
     "nodeTypes": [
-        {"name": "small", "maxWorkers": 5, "idleTimeout": "5s", "resources": {"CPU": 1, "slot": 1}, "template": installed.template()}
+        {
+            "name": "small",
+            "maxWorkers": 5,
+            "idleTimeout": "5s",
+            "resources": {"CPU": 1, "slot": 1},
+            "labels": {"disk": "fast"},
+            "spot": True,
+            "env": {"RAY_NODE_ZONE": "a", "RAY_NODE_REGION": "north"},
+            "template": installed.template(),
+        }
     ],
 }
+LABELS = {
+    "disk": "fast",
+    "ray.io/node-group": "small",
+    "ray.io/market-type": "spot",
+    "ray.io/availability-zone": "a",
+    "ray.io/availability-region": "north",
+}
+"""What Ray shows of such a worker, besides the node's own id."""
 LOST_S = 20.0
 """From a head's loss to the next task, on an idle machine: printed, and asserted with a multiple that a busy one needs."""
 BUSY = 4
 UP_S = 120.0
 """For three workers to be up at once on two cores."""
+DRAIN_S = 30.0
+"""For so long `ray start` waits for the work of a node that is told to end."""
 KILLED = 128 + signal.SIGKILL
+UNWRITABLE = os.strerror(errno.EROFS)
+WORK_S = 15.0
+"""Of a task that is well within that when its pod is deleted."""
 JOB = """
 import json, os, pathlib, sys, time, ray
+from ray.experimental import internal_kv
 
 def say(**what):
     print(json.dumps({"at": time.time(), **what}), flush=True)
@@ -39,9 +64,12 @@ def short():
     return [time.time(), os.environ["RAY_CLOUD_INSTANCE_ID"]]
 
 @ray.remote(num_cpus=0.5, resources={"slot": 1})
-def long(seconds, name):
+def long(seconds, name):  # what Ray runs again ends at once
+    began, task = time.time(), ray.get_runtime_context().get_task_id()
+    is_first = not internal_kv._internal_kv_put(task, "began", overwrite=False)
     pathlib.Path("/tmp", name).write_text(f"{os.getpid()} ")
-    time.sleep(seconds)
+    time.sleep(seconds if is_first else 0)
+    return {"where": os.environ["RAY_CLOUD_INSTANCE_ID"], "began": began, "ended": time.time(), "is_first": is_first}
 
 number, submitted = 0, False
 while True:
@@ -53,7 +81,9 @@ while True:
             refs = [long.remote(float(sys.argv[3]), sys.argv[2]) for _ in range(int(sys.argv[4]))]
             submitted = True
             say(submitted=len(refs))
-            ray.get(refs)
+            for done in ray.get(refs):
+                say(**done)
+            break
         began, where = ray.get(short.remote(), timeout=60)
         say(number=number, connected=connected, began=began, where=where)
         if sys.argv[1] == "once":
@@ -82,6 +112,17 @@ except OSError:
     print(False)
 """
 """Whether a task of that name runs in a pod: it has left its process there."""
+ROOT = """
+try:
+    open("/home/ray/a", "w")
+except OSError as error:
+    print(error.strerror)
+"""
+TABLE = """
+import json, ray
+ray.init(address="auto", log_to_driver=False)
+print(json.dumps(ray.nodes()))
+"""
 KILL_GCS = """
 import os
 for pid in filter(str.isdigit, os.listdir("/proc")):
@@ -142,23 +183,46 @@ async def test_work_goes_on_without_the_leader_and_a_lost_worker_is_replaced(kub
     async with installed.install(kube_namespace, tmp_path) as site:
         await site.define("demo", **SPEC)
         await site.head("demo")
-        (first,) = (await floored(site, 1)).items()
-        lost_at = time.time()
-        await site.namespace.api.delete(site.namespace.path(f"pods/{first[0]}"))
-        async with asyncio.timeout(UP_S):
-            while first[0] in (now := uids(await site.workers("demo"))) or not now:  # noqa: ASYNC110  # see Seen.counted
-                await asyncio.sleep(0.1)
-        replaced_s = time.time() - lost_at
-        await joined(site, now)
+        lost = await floored(site, 2)
+        await known(site, lost)
+        assert [await site.in_head("demo", ROOT), *[await in_worker(site, name, ROOT) for name in lost]] == [UNWRITABLE] * 3
+        now = await replaced(site, lost, capsys)
         (leader,) = await site.pods("rayscaler.io/leader=true")
         lost_at = time.time()
         await site.namespace.api.delete(site.namespace.path(f"pods/{leader['metadata']['name']}"), gracePeriodSeconds="0")
-        assert await site.in_head("demo", FLOOR.format(cpus=2)) == "asked"
-        await site.counted("demo", 2, UP_S)
+        assert await site.in_head("demo", FLOOR.format(cpus=3)) == "asked"
+        after = uids(await site.counted("demo", 3, UP_S))
         with capsys.disabled():
-            print(f"\na worker's pod deleted: another made after {replaced_s:.1f} s")
             print(f"the leader's pod deleted: scaled up {time.time() - lost_at:.1f} s later, asked for at once")
-        assert set(now.items()) <= set(uids(await site.workers("demo")).items())
+        assert set(now.items()) <= set(after.items())
+        await joined(site, after)
+
+
+async def replaced(site: installed.Installed, lost: dict[str, str], capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
+    """Delete the pods of two busy workers, and return those that come for them once all work has ended: in its old pod what the drain has time for."""
+    lasting = await site.client("lasting", JOB, "busy", "lasting", "3600", "1")
+    (over_long,) = await working(site, "lasting", 1)
+    brief = await site.client("brief", JOB, "busy", "brief", str(WORK_S), "1")
+    (within,) = await working(site, "brief", 1)
+    assert {over_long, within} == set(lost)
+    lost_at = time.time()
+    for name in lost:
+        await site.namespace.api.delete(site.namespace.path(f"pods/{name}"))
+    async with asyncio.timeout(UP_S):
+        while set(lost) & set(now := uids(await site.workers("demo"))) or len(now) < 2:  # noqa: ASYNC110  # see Seen.counted
+            await asyncio.sleep(0.1)
+    replaced_s = time.time() - lost_at
+    ended = await brief.said(lambda it: "ended" in it)
+    again = await lasting.said(lambda it: "ended" in it)
+    with capsys.disabled():
+        print(f"\ntwo busy workers' pods deleted: others made after {replaced_s:.1f} s")
+        print(f"  work within the drain of {DRAIN_S:.0f} s ended {ended['ended'] - lost_at:.1f} s after, in its old pod")
+        print(f"  work over it began again {again['began'] - lost_at:.1f} s after, in a new one")
+    assert (ended["where"], ended["is_first"]) == (within, True)
+    assert ended["ended"] > lost_at
+    assert (again["where"] in now, again["is_first"]) == (True, False)
+    await joined(site, now)
+    return now
 
 
 async def floored(site: installed.Installed, cpus: int) -> dict[str, str]:
@@ -199,6 +263,17 @@ async def working(site: installed.Installed, name: str, count: int) -> set[str]:
     except TimeoutError:
         raise TimeoutError(f"after {UP_S:g} s tasks of {name} run in {sorted(found)}, not in {count} pods") from None
     return found
+
+
+async def known(site: installed.Installed, workers: dict[str, str]) -> None:
+    """Hold Ray's own tables against who the nodes are (features 2.5): instance, type and labels, of the head too."""
+    shown = {each["NodeID"]: each["Labels"] for each in json.loads(await site.in_head("demo", TABLE)) if each["Alive"]}
+    head = (await site.head("demo"))["metadata"]["name"]
+    nodes = await site.table("demo")
+    assert {name: each["type"] for name, each in nodes.items()} == {head: "head", **dict.fromkeys(workers, "small")}
+    for name, each in nodes.items():
+        labels = {"ray.io/node-group": "head"} if name == head else LABELS
+        assert each["labels"] == shown[each["id"]] == {**labels, "ray.io/node-id": each["id"]}
 
 
 def uids(found: list[JSON]) -> dict[str, str]:
