@@ -1,9 +1,11 @@
 """The native dialect: a mapping as read from YAML becomes a ClusterConfig. Every problem is told at once, with path, value and rule."""
 
 import re
+from collections.abc import Collection, Mapping
 from dataclasses import replace
+from typing import Any
 
-from rayscaler.config import executors, podtemplate
+from rayscaler.config import executors, podtemplate, startparams
 from rayscaler.config.executors import KUBERNETES, LOCAL
 from rayscaler.config.reader import MOST, Reader, near
 from rayscaler.errors import InvalidRequest
@@ -110,12 +112,19 @@ def _template(read: Reader, path: str, value: object, executor: str) -> str:
 
 def _head(read: Reader, value: object, executor: str) -> Head:
     raw = read.mapping("spec.head", value, HEAD)
-    return Head(
+    head = Head(
         resources=read.resources("spec.head.resources", raw.get("resources")),
         start_params=read.pairs("spec.head", "startParams", raw.get("startParams"), PORTS),
         env=read.pairs("spec.head", "env", raw.get("env")),
         template=_template(read, "spec.head.template", raw.get("template"), executor),
     )
+    settled = startparams.settle(read, "spec.head", head.resources, _stated(raw), head.start_params)
+    return replace(head, resources=settled.resources, start_params=settled.start_params)
+
+
+def _stated(raw: Mapping[str, Any]) -> Collection[str]:
+    """Return the resources that a head or a type speaks of, also of 0."""
+    return raw["resources"] if isinstance(raw.get("resources"), dict) else ()
 
 
 def _node_types(read: Reader, value: object, executor: str) -> tuple[NodeType, ...]:
@@ -151,9 +160,14 @@ def _node_type(read: Reader, path: str, value: object, executor: str) -> NodeTyp
         update_policy=read.choice(f"{path}.updatePolicy", raw.get("updatePolicy"), UpdatePolicy.ROLLING),
     )
     template = _template(read, f"{path}.template", raw.get("template"), executor)
-    stated = raw["resources"] if isinstance(raw.get("resources"), dict) else {}
+    settled = startparams.settle(read, path, node_type.resources, _stated(raw), node_type.start_params)
     pod = template if executor == KUBERNETES else ""
-    return replace(node_type, template=template, resources=podtemplate.resources(pod, node_type.resources, stated))
+    return replace(
+        node_type,
+        template=template,
+        resources=podtemplate.resources(pod, settled.resources, settled.stated),
+        start_params=startparams.without_labels(read, path, node_type.labels, settled.start_params),
+    )
 
 
 def _check_limits(read: Reader, config: ClusterConfig) -> None:

@@ -82,6 +82,15 @@ def test_anchors_and_merges_are_no_second_key():
             "spec.nodeTypes[0].cost: None: other types have a cost",
         ),
         ("{nodeTypes: [{name: x, costFactor: 2, resources: {CPU: 1}}]}", "spec.nodeTypes[0].costFactor: 2: says nothing without a cost"),
+        (
+            "{head: {resources: {Gpu: 1}}}",
+            "spec.head.resources.Gpu: 1: is another resource than GPU, which tasks ask for; Ray tells them apart: write GPU",
+        ),
+        ("{nodeTypes: [{name: x, resources: {cpu: '4'}}]}", "spec.nodeTypes[0].resources.cpu: '4': is another resource than CPU"),
+        (
+            "{nodeTypes: [{name: x, resources: {CPU: 1, object-store-memory: 7}}]}",
+            "spec.nodeTypes[0].resources.object-store-memory: 7: is another resource than object_store_memory",
+        ),
     ],
 )
 def test_what_is_hardly_meant_is_a_warning_and_the_definition_is_taken(spec, said):

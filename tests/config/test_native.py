@@ -42,7 +42,7 @@ spec:
     spot: true
     idleTimeout: 10s
     env: {A: "1"}
-    startParams: {object-store-memory: 80000000}
+    startParams: {object-store-memory: 80000000, node-ip-address: 127.0.0.1}
   - name: plain
 """
 
@@ -69,7 +69,7 @@ def test_a_good_document_becomes_the_definition_it_says():
         node_types=(
             NodeType(
                 name="small",
-                resources=Resources.of(CPU=2, memory=4 << 30),
+                resources=Resources.of(CPU=2, memory=4 << 30, object_store_memory=80_000_000),
                 labels=(("disk", "fast"), ("zone", "b")),
                 min_workers=1,
                 max_workers=4,
@@ -80,7 +80,7 @@ def test_a_good_document_becomes_the_definition_it_says():
                 is_spot=True,
                 idle_timeout_s=10.0,
                 env=(("A", "1"),),
-                start_params=(("object-store-memory", "80000000"),),
+                start_params=(("node-ip-address", "127.0.0.1"),),
             ),
             NodeType(name="plain", resources=Resources()),
         ),

@@ -145,3 +145,40 @@ def test_a_spot_pod_that_is_killed_before_its_notice_is_over_is_warned_of(spot, 
     document = definition(template, spot=spot)
     told = [each.path for each in advice.of(native.cluster(document, "k8s"), document)]
     assert ("spec.nodeTypes[0].template.spec.terminationGracePeriodSeconds" in told) == is_warned
+
+
+def claiming(*containers):
+    claims = [{"name": "gpus", "resourceClaimTemplateName": "one-gpu"}]
+    return {"spec": {"resourceClaims": claims, "containers": list(containers)}}
+
+
+CLAIM = {"resources": {"claims": [{"name": "gpus"}], "limits": {"cpu": 4}}}
+UNCOUNTED = (
+    "spec.nodeTypes[0].template.spec.containers[{}].resources.claims: [{{'name': 'gpus'}}]: "
+    "devices by claim are not counted, so no task gets any: say in the node type's resources what they are, such as GPU: 1"
+)
+
+
+@pytest.mark.parametrize("fields", [{}, {"resources": {"CPU": 2, "memory": "1Gi"}}, {"startParams": {"num-cpus": 2}}])
+def test_pt12_devices_by_claim_that_nothing_counts_are_warned_of(fields):
+    proxy = {"name": "proxy", "image": "proxy"}
+    for index, containers in enumerate([[{"name": "ray", "image": "ray", **CLAIM}], [proxy, {"name": "ray", "image": "ray", **CLAIM}]]):
+        document = definition(claiming(*containers), **fields)
+        config = native.cluster(document, "k8s")
+        assert config.node_types[0].resources.get("GPU", 0) == 0
+        assert [str(each) for each in advice.of(config, document)] == [UNCOUNTED.format(index)]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"resources": {"GPU": 1}}, {"resources": {"fpga": 2}}, {"startParams": {"num-gpus": 1}}, {"startParams": {"resources": "{}"}}],
+)
+def test_pt12_devices_by_claim_are_no_warning_where_the_definition_says_what_there_is(fields):
+    document = definition(claiming({"name": "ray", "image": "ray", **CLAIM}), **fields)
+    assert advice.of(native.cluster(document, "k8s"), document) == ()
+
+
+def test_pt12_a_claim_of_another_container_is_none_of_ray_s():
+    ray = {"name": "ray", "image": "ray", "resources": {"limits": {"cpu": 4}}}
+    document = definition(claiming(ray, {"name": "proxy", "image": "proxy", **CLAIM}))
+    assert advice.of(native.cluster(document, "k8s"), document) == ()

@@ -26,6 +26,8 @@ ONLY_THE_CODE = {
     r"spec\.spendLimit: .*: is below what all minWorkers cost": "a sum over the list",
     r"\.(min|max)Workers: .*: must be a multiple of hostsPerReplica": "a comparison of two fields",
     r"\.headroom: .*: must be a multiple of hostsPerReplica": "a comparison of two fields",
+    r"\.startParams\..*: stands in .*resources too, and not the same": "a comparison of two fields",
+    r"\.startParams\.labels: .*: labels stand in .*labels alone": "a comparison of two fields",
     r"\.name: .*: stands there twice; names are unique": "a schema knows unique items, not unique names of items",
     r"\.(idleTimeout|floorAfterDriver): '.*': a duration is 8784h at most": "a sum of hours, minutes and seconds",
     r"resources.*: '.*': a node has whole amounts of": "the value of a text: 0.3Ki, or 1e-1",
@@ -235,6 +237,8 @@ def test_every_field_says_what_it_is():
     ("in steps of", {"head": {"resources": {"CPU": "1e-9"}}}),
     ("in steps of", {"head": {"resources": {"disk": 0.00001}}}),
     ("must be text", {"head": {"env": {"A": 2.0}}}),
+    ("and not the same", {"head": {"resources": {"CPU": 1}, "startParams": {"num-cpus": 2}}}),
+    ("labels alone", {"nodeTypes": [{"name": "a", "startParams": {"labels": "zone=a"}}]}),
 ])  # fmt: skip
 def test_each_rule_that_only_the_code_has_is_one_that_the_schema_lets_pass(rule, document):
     whole = {"apiVersion": native.API_VERSION, "kind": "Cluster", "metadata": {"name": "a"}, "spec": document}

@@ -23,15 +23,11 @@ EXAMPLE = tools.ROOT / "examples/kubernetes/cluster.yaml"
 IMAGE = ("--set", f"image.repository={images.SERVICE.partition(':')[0]},image.tag={images.SERVICE.partition(':')[2]}")
 POD_SECURITY: JSON = {"runAsNonRoot": True, "runAsUser": images.RAY_USER, "seccompProfile": {"type": "RuntimeDefault"}}
 SECURITY: JSON = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+READ_ONLY: JSON = {**SECURITY, "readOnlyRootFilesystem": True}
+"""Of heads and workers: Ray writes in /tmp and /dev/shm alone, and rayscaler mounts both."""
 MONITOR = "rayscaler-monitor"
-KINDS = {
-    **dict.fromkeys(("pods", "services", "configmaps", "secrets", "serviceaccounts"), ""),
-    "deployments": "apps/v1",
-    "leases": "coordination.k8s.io/v1",
-    "roles": "rbac.authorization.k8s.io/v1",
-}
-KEPT = {"configmaps rayscaler-ca", "secrets rayscaler-tls", "leases rayscaler", "serviceaccounts default", "serviceaccounts deployer"}
-"""What the notes of the chart say, and what was there before."""
+KEPT = {"configmaps rayscaler-ca", "secrets rayscaler-tls", "leases.coordination.k8s.io rayscaler"}
+"""What stays, as the notes of the chart say."""
 SWEPT_S = 180.0
 """For Kubernetes' garbage collector and the kubelet to end what the definition owned: some seconds, and once above a minute on a busy machine."""
 CONNECT = """
@@ -48,7 +44,8 @@ SAID_S = 120.0
 NODES = """
 import json, ray._raylet
 nodes = ray._raylet.GcsClient(address="127.0.0.1:6379").get_all_node_info().values()
-print(json.dumps([{"name": n.instance_id, "is_alive": not n.state, "joined": n.start_time_ms / 1000, "is_head": n.is_head_node} for n in nodes]))
+print(json.dumps([{"name": n.instance_id, "is_alive": not n.state, "joined": n.start_time_ms / 1000, "is_head": n.is_head_node,
+    "id": n.node_id.hex(), "type": n.node_type_name, "labels": dict(n.labels)} for n in nodes]))
 """
 
 
@@ -64,7 +61,7 @@ def example(**spec: object) -> str:
 def template(cpu: str = "100m", memory: str = "512Mi") -> JSON:
     """Return a pod of Ray that is small for a scheduler."""
     resources = {"requests": {"cpu": cpu, "memory": memory}}
-    container = {"name": "ray", "image": images.RAY, "securityContext": SECURITY, "resources": resources}
+    container = {"name": "ray", "image": images.RAY, "securityContext": READ_ONLY, "resources": resources}
     return {"spec": {"securityContext": POD_SECURITY, "containers": [container]}}
 
 
@@ -74,6 +71,8 @@ class Installed(Seen):
     def __init__(self, namespace: Namespace, deployer: Deployer, directory: Path) -> None:
         super().__init__(namespace)
         self.deployer = deployer
+        self.before: set[str] = set()
+        """What was in the namespace before the chart."""
         self._directory = directory
 
     async def apply(self, manifest: str) -> None:
@@ -97,12 +96,16 @@ class Installed(Seen):
         return found
 
     async def nodes(self, cluster: str) -> dict[str, JSON]:
-        """Return the workers that Ray shows alive, by the names of their instances: asked in the head, of the GCS itself."""
+        """Return the workers that Ray shows alive, by the names of their instances."""
+        return {name: each for name, each in (await self.table(cluster)).items() if not each["is_head"]}
+
+    async def table(self, cluster: str) -> dict[str, JSON]:
+        """Return all nodes that Ray shows alive, by the names of their instances: asked in the head, of the GCS itself."""
         head = await self.head(cluster)
         code, said = await pods.execute(self.namespace, head["metadata"]["name"], ["python3", "-c", NODES], container=ray_container(head))
         assert not code, said
         listed = json.loads(said.splitlines()[-1])
-        return {each["name"]: each for each in listed if each["is_alive"] and not each["is_head"]}
+        return {each["name"]: each for each in listed if each["is_alive"]}
 
     async def client(self, name: str, code: str, *arguments: str) -> "Client":
         """Start a pod that runs a program with Ray."""
@@ -153,6 +156,8 @@ class Moments:
 
     def __init__(self) -> None:
         self.of: dict[str, dict[str, float]] = {}
+        self.ended: dict[str, dict[str, int]] = {}
+        """Exit codes of containers, by the names of pods and their own, as the kubelet tells them last."""
 
     def take(self, kind: str, pod: JSON) -> None:
         """A pod has changed."""
@@ -166,6 +171,9 @@ class Moments:
             known.setdefault("ready", now)
         if "deletionTimestamp" in pod["metadata"]:
             known.setdefault("deleted", now)
+        for each in (*pod["status"].get("initContainerStatuses", ()), *pod["status"].get("containerStatuses", ())):
+            if end := each["state"].get("terminated"):
+                self.ended.setdefault(pod["metadata"]["name"], {})[each["name"]] = end["exitCode"]
         if kind == "DELETED":
             known.setdefault("gone", now)
 
@@ -209,8 +217,9 @@ def ray_container(pod: JSON) -> str:
 async def install(namespace: Namespace, directory: Path, *arguments: str) -> AsyncIterator[Installed]:
     """Install the chart with helm, as the administrator of the namespace alone; what fails then tells what service and monitors said."""
     deployer = await administrator(namespace, directory)
-    await deployer.install(*IMAGE, *arguments)
     site = Installed(namespace, deployer, directory)
+    site.before = await remaining(site)
+    await deployer.install(*IMAGE, *arguments)
     try:
         yield site
     except Exception as error:
@@ -226,24 +235,27 @@ async def taken_away(site: Installed, *, is_service_needed: bool = False) -> Non
     await site.deployer.helm("uninstall", "any-name", "--wait")
     if not is_service_needed:
         await site.deployer.kubectl("delete", "configmap", "demo")
-    left: set[str] = set()
+    left, kept = set[str](), site.before | KEPT
     try:
         async with asyncio.timeout(SWEPT_S):
-            while (left := await remaining(site)) != KEPT:  # noqa: ASYNC110  # no one watch covers all kinds
+            while (left := await remaining(site)) != kept:  # noqa: ASYNC110  # no one watch covers all kinds
                 await asyncio.sleep(0.2)
     except TimeoutError:
-        raise TimeoutError(f"left over: {left - KEPT}; missing: {KEPT - left}") from None
+        raise TimeoutError(f"left over: {left - kept}; missing: {kept - left}") from None
 
 
 async def remaining(site: Installed) -> set[str]:
-    """Return what is in the namespace."""
-    api, path = site.namespace.api, site.namespace.path
-    return {
-        f"{kind} {each['metadata']['name']}"
-        for kind, group in KINDS.items()
-        for each in (await api.get(path(kind, group)))["items"]
-        if not each["metadata"]["name"].startswith("kube-root-ca")
-    }
+    """Return what is in the namespace, of every kind that the API server has but Events, which go by themselves."""
+    api = site.namespace.api
+    groups = [each["preferredVersion"]["groupVersion"] for each in (await api.get("/apis"))["groups"]]
+    found: set[str] = set()
+    for group in ("", *groups):
+        for kind in (await api.get(f"/apis/{group}" if group else "/api/v1"))["resources"]:
+            if kind["namespaced"] and "list" in kind["verbs"] and kind["name"] != "events":
+                listed = (await api.get(site.namespace.path(kind["name"], group)))["items"]
+                name = ".".join(filter(None, (kind["name"], group.rpartition("/")[0])))
+                found |= {f"{name} {each['metadata']['name']}" for each in listed}
+    return found - {"configmaps kube-root-ca.crt"}  # Kubernetes' own, which comes a moment after the namespace
 
 
 async def _said(site: Installed) -> str:

@@ -1,0 +1,109 @@
+"""What the tests on a real node say of a machine that lacks something: what it is, why, and what to do."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.e2e import host
+
+pytestmark = pytest.mark.tier("unit")
+
+APT = """#!/bin/sh
+echo "$@" >>{log}
+case "$*" in *install*) [ {first} = 0 ] || [ -e {updated} ] || exit {first}; {then} ;; *) touch {updated}; exit {update} ;; esac
+"""
+
+
+class Machine:
+    """A machine whose only programs lie in one directory."""
+
+    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.programs, self._log, self._monkeypatch = directory / "bin", directory / "log", monkeypatch
+        self.programs.mkdir()
+        where = {program: program if "/" not in program else str(self.programs / Path(program).name) for program in host.PROGRAMS}
+        monkeypatch.setattr(host, "PROGRAMS", {where[program]: package for program, package in host.PROGRAMS.items()})
+        monkeypatch.setattr(host, "PATH", str(self.programs))
+        monkeypatch.setattr(host, "hierarchies", lambda: iter([Path("/sys/fs/cgroup")]))
+        monkeypatch.setenv("PATH", f"{self.programs}:/usr/bin:/bin")
+        self.is_root(True)
+
+    def is_root(self, is_so: bool) -> None:
+        self._monkeypatch.setattr(os, "geteuid", lambda: 0 if is_so else 1000)
+
+    def has(self, *names: str) -> None:
+        for name in names:
+            self.put(name, "#!/bin/sh\n")
+
+    def put(self, name: str, text: str) -> None:
+        (self.programs / name).write_text(text)
+        (self.programs / name).chmod(0o755)
+
+    def has_apt(self, *, first: int = 0, update: int = 0, brings: tuple[str, ...] = ()) -> None:
+        """Have an apt-get whose installs fail with `first` until it was updated, and which then brings programs."""
+        then = "; ".join(["true", *(f"cp {self.programs}/apt-get {self.programs}/{each}" for each in brings)])
+        self.put("apt-get", APT.format(log=self._log, updated=self._log.with_name("updated"), first=first, update=update, then=then))
+
+    def asked(self) -> list[str]:
+        """What apt-get was asked for."""
+        return self._log.read_text().splitlines() if self._log.exists() else []
+
+
+ALL = sorted({Path(each).name for each in host.PROGRAMS})
+
+
+@pytest.fixture
+def machine(tmp_path, monkeypatch):
+    return Machine(tmp_path, monkeypatch)
+
+
+def test_nothing_is_missing_where_all_programs_are_and_none_is_installed(machine):
+    machine.has(*ALL)
+    machine.has_apt()
+    assert host.missing() == ""
+    assert machine.asked() == []
+
+
+def test_nobody_but_root_may_do_it_and_nothing_is_installed_for_others(machine):
+    machine.is_root(False)
+    machine.has_apt()
+    assert host.missing() == "a real node needs root: containerd and the kubelet mount, and make namespaces and control groups"
+    assert machine.asked() == []
+
+
+def test_without_apt_get_it_says_which_of_debian_s_packages_have_what_is_missing(machine, monkeypatch):
+    machine.has(*set(ALL) - {"runc", "bridge"})
+    monkeypatch.setenv("PATH", str(machine.programs))
+    said = "a real node needs what Debian has in containernetworking-plugins, runc, and this machine has no apt-get to install it"
+    assert host.missing() == said
+
+
+def test_what_is_missing_is_installed_and_nothing_else(machine):
+    machine.has(*set(ALL) - {"nft"})
+    machine.has_apt(brings=("nft",))
+    assert host.missing() == ""
+    assert machine.asked() == ["-qq install --yes --no-install-recommends nftables"]
+
+
+def test_lists_of_packages_that_are_old_are_fetched_anew(machine):
+    machine.has(*set(ALL) - {"containerd", "nft"})
+    machine.has_apt(first=100, brings=("nft", "containerd"))
+    assert host.missing() == ""
+    install = "-qq install --yes --no-install-recommends containerd nftables"
+    assert machine.asked() == [install, "-qq update", install]
+
+
+FAILS = "a real node needs what Debian has in ip-and-more, and apt-get does not install it; try: apt-get install ip-and-more"
+
+
+@pytest.mark.parametrize("how", [{"first": 100, "update": 100}, {"first": 100}, {}], ids=["no mirror", "no such package", "brings nothing"])
+def test_where_apt_get_does_not_help_it_says_what_to_try(machine, how):
+    machine.has(*set(ALL) - {"ip"})
+    machine.has_apt(**how)
+    assert host.missing() == FAILS.replace("ip-and-more", "iproute2")
+
+
+def test_without_control_groups_there_is_no_node(machine, monkeypatch):
+    machine.has(*ALL)
+    monkeypatch.setattr(host, "hierarchies", lambda: iter(()))
+    assert host.missing() == "a real node needs control groups, and none are mounted under /sys/fs/cgroup"
