@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 
 import pytest
+import yaml
 from structlog.testing import capture_logs
 
 from rayscaler.errors import Unavailable
@@ -101,6 +102,53 @@ async def _listed(executor) -> set[str]:
     with contextlib.suppress(Unavailable):  # while it is blind
         return {each.instance_id for each in await executor.list("c")}
     return set()
+
+
+KINDS = {"pods", "services", "configmaps"}
+
+
+@contextlib.asynccontextmanager
+async def blinded(ours, relay):
+    """Cut every watch, and let nothing be read for the length of the block; what was known before it is too old after it."""
+    relay.storms = lambda method, path: method == "GET" and path.rpartition("/")[2] in KINDS
+    relay.refused.clear()
+    relay.cut()
+    yield
+    await until(lambda: relay.refused["GET"] > 0)
+    made = await ours.namespace.api.create(ours.namespace.path("secrets"), {"metadata": {"generateName": "newer-"}})
+    relay.forgotten = int(made["metadata"]["resourceVersion"])
+    relay.storms = lambda method, path: False
+
+
+async def test_after_a_410_of_every_watch_of_the_product_pods_heads_and_definitions_go_on(ours):
+    """What happened meanwhile is found by the new lists: a worker that went, a maximum that was raised, a head that was deleted."""
+    definition, raised = document("demo", {**SMALL, "maxWorkers": 3}), document("demo", {**SMALL, "maxWorkers": 5})
+    api, path = ours.namespace.api, ours.namespace.path
+    async with ours.namespace.cluster.without_api_server():
+        pass  # its cache begins at etcd's newest version, so what the relay asks for is too old
+    async with Relay.running(ours.namespace.cluster) as relay:
+        service = await ours.serve(by=relay.url)
+        await ours.define(definition)
+        async with ours.ray(definition, service.address) as ray:
+            ray.gcs.submit(ONE, 5)
+            await until(lambda: len(ray.gcs.running()) == 3)
+            (gone, *others) = await ours.workers("demo")
+            async with blinded(ours, relay):
+                await api.delete(path(f"pods/{gone['metadata']['name']}"), {"gracePeriodSeconds": 0})
+                await api.patch(path("configmaps/demo"), {"data": {"cluster.yaml": yaml.safe_dump(raised)}})
+            await until(lambda: len(ray.gcs.running()) == 5, what=lambda: len(ray.gcs.running()))
+            assert {each["metadata"]["uid"] for each in others} < {each["metadata"]["uid"] for each in await ours.counted("demo", 5)}
+        async with blinded(ours, relay):
+            await api.delete(path("pods/demo-head-1"), {"gracePeriodSeconds": 0})
+        assert (await ours.head("demo"))["metadata"]["name"] == "demo-head-2"
+        expired = [each for each in service.told("reflector.lost") if "error_name=EXPIRED" in each]
+        assert all("too old resource version" in each for each in expired)
+        assert {kind for kind in KINDS if any(f" kind={kind} " in each for each in expired)} == KINDS
+        created = ours.created("demo")
+        assert len(created) == len(set(created)) == 6
+        assert ours.deleted("demo") == {gone["metadata"]["name"]}
+        assert service.process.returncode is None
+        await service.stop()
 
 
 async def test_a_storm_of_429_is_waited_out_without_one_pod_too_many(ours):
