@@ -181,3 +181,32 @@ async def test_a_storm_of_429_is_waited_out_without_one_pod_too_many(ours):
             assert len(ours.deleted("demo")) == 20
         assert service.process.returncode is None
         await service.stop()
+
+
+async def test_a_storm_of_429_that_takes_the_lease_too_ends_the_leader_and_its_next_life_goes_on(ours):
+    """Everything is answered 429 for 8 s, the renewals of the Lease too: who cannot renew it within 6 s must not lead on."""
+    definition = document("demo", SMALL)
+    async with Relay.running(ours.namespace.cluster) as relay, ours.kept_up(by=relay.url) as first:
+        await ours.define(definition)
+        async with ours.ray(definition, first.address) as ray:
+            ray.gcs.submit(ONE, 20)
+            await until(lambda: len(ray.gcs.running()) == 20)
+            refused_leases: list[str] = []
+
+            def storms(method: str, path: str) -> bool:
+                refused_leases.extend([method] if "/leases/" in path else [])
+                return True
+
+            relay.storms = storms
+            ray.gcs.submit(ONE, 40)
+            await asyncio.sleep(8.0)  # the storm
+            assert {"PUT", "PATCH"} & {*refused_leases}
+            assert first.process.returncode not in (None, 0)
+            assert first.told("leader.not_renewed")
+            assert_exact(ours, 20)
+            relay.storms = lambda method, path: False
+            await until(lambda: len(ray.gcs.running()) == 60, 60.0, lambda: len(ray.gcs.running()))
+            await asyncio.sleep(2.0)  # what was not needed would come now
+            assert_exact(ours, 60)
+            assert ray.unnamed == set()
+            assert not [each for each in ray.gcs.tasks.values() if each.times_lost]
