@@ -104,7 +104,8 @@ def nodes(instances: Instances, rows: Iterable[RayNode], now: float) -> dict[str
 
     Several rows can carry one instance_id (LF-12): a live row wins, the known one first; dead rows count only when no row of the
     instance is alive and the known node is among the dead, or was drained: an instance adopted after that would look in flight for
-    ever. Absence says nothing (WC-8: a first snapshot may be empty).
+    ever. Absence says nothing (WC-8: a first snapshot may be empty). A drain is of one node: where another takes its place, which may
+    have got work meanwhile, it is void (complaint C2).
     """
     of_instance: dict[str, list[RayNode]] = {}
     for row in rows:
@@ -124,6 +125,9 @@ def _with_rows(instance: Instance, rows: list[RayNode], now: float) -> Instance:
         if instance.is_in_flight:
             instance = move(instance, Fact.JOINED, now, reason=Reason.JOINED, detail="Ray shows its node")
             instance = replace(instance, trouble=None, stuck_since=None)
+        if instance.ray_node_id not in {"", current} and can(instance, Fact.DRAIN_VOID):
+            detail = "another node of it is alive, and the drain was of the one before"
+            instance = void_drain(instance, detail=detail, now=now, retry_after_s=0.0)
         if current != instance.ray_node_id or instance.node_dead_since is not None:
             instance = replace(instance, ray_node_id=current, node_dead_since=None)
         return instance

@@ -22,7 +22,7 @@ class Fact(StrEnum):
     REFUSED = "the executor refused the launch for good"
     JOINED = "Ray shows a live node of it"
     DRAIN_ASKED = "we ask Ray to drain its node"
-    DRAIN_VOID = "the drain was refused, timed out, or died with its session"
+    DRAIN_VOID = "the drain was refused, timed out, or died with its node or its session"
     HEAD_LOST = "another Ray cluster answers in place of the one it was part of"
     END_ASKED = "we ask the executor to end it"
     GONE = "the executor has it no more"

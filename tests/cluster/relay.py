@@ -19,12 +19,17 @@ CLOSE_S = 1.0
 
 
 class Relay:
-    """Passes everything on, but answers 429 to what `storms` picks by method and path; `refused` counts those by method."""
+    """Passes everything on, but answers 429 to what `storms` picks by method and path; `refused` counts those by method.
+
+    Watches from versions below `forgotten` are asked from the first one on, which a real API server has forgotten: its own 410.
+    """
 
     def __init__(self, cluster: Cluster) -> None:
         self.storms: Callable[[str, str], bool] = lambda method, path: False
         self.refused: Counter[str] = Counter()
+        self.forgotten = 0
         self.url = ""
+        self._transports: set[asyncio.Transport] = set()
         self._cluster = cluster
         self._tls = ssl.create_default_context(cafile=cluster.ca)
 
@@ -47,12 +52,27 @@ class Relay:
             finally:
                 await runner.cleanup()
 
+    def cut(self) -> None:
+        """Break what is being answered, watches for the most part."""
+        for each in self._transports:
+            each.abort()
+
     async def _answer(self, request: web.Request) -> web.StreamResponse:
+        self._transports.add(request.transport)
+        try:
+            return await self._passed(request)
+        finally:
+            self._transports.discard(request.transport)
+
+    async def _passed(self, request: web.Request) -> web.StreamResponse:
         if self.storms(request.method, request.path):
             self.refused[request.method] += 1
             return web.json_response(TOO_MANY, status=429, headers={"Retry-After": "1"})
         headers = {key: request.headers[key] for key in KEPT if key in request.headers}
-        url, body = f"{self._cluster.url}{request.path_qs}", await request.read()
+        known, body = request.query.get("resourceVersion", ""), await request.read()
+        is_old = "watch" in request.query and known.isdigit() and int(known) < self.forgotten
+        url = request.rel_url.update_query(resourceVersion="1") if is_old else request.rel_url
+        url = f"{self._cluster.url}{url}"
         async with self._session.request(request.method, url, data=body, headers=headers) as found:
             passed = {key: found.headers[key] for key in ("Content-Type", "Retry-After") if key in found.headers}
             answer = web.StreamResponse(status=found.status, headers=passed)

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import time
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,8 @@ from tests.k8s.bed import Line
 pytestmark = [pytest.mark.tier("cluster"), pytest.mark.timeout(300)]
 
 ONE = Resources.of(CPU=1)
+IDLE_S = 3
+"""The idle timeout where it matters."""
 
 
 def small(count: int) -> dict:
@@ -45,16 +49,20 @@ class Mute(GrpcTransport):
     """A monitor's way to the service that can be cut."""
 
     is_cut = False
+    back_at = 0.0
+    """When Ray was read for the first report that came through after a cut, in wall seconds."""
 
     async def report(self, request):
         if self.is_cut:
+            self.back_at = 0.0
             raise Unavailable("cut")
+        self.back_at = self.back_at or time.time() - request.age.ToTimedelta().total_seconds()
         return await super().report(request)
 
 
 async def test_c1_blind_by_the_api_server_or_by_the_monitor_nothing_ends_and_nothing_is_launched(ours):
     """Complaint C1, scenario 3: 50 busy workers; 15 s (not 10 min) are beyond each of the limits that the service itself goes by."""
-    definition = document("demo", small(60), idleTimeout="3s")
+    definition = document("demo", small(60), idleTimeout=f"{IDLE_S}s")
     async with contextlib.AsyncExitStack() as stack:
         line = await stack.enter_async_context(Line.opened(ours.namespace))
         first = await stack.enter_async_context(ours.kept_up(by=line.url))
@@ -75,15 +83,29 @@ async def test_c1_blind_by_the_api_server_or_by_the_monitor_nothing_ends_and_not
         ray.gcs.finish(*tasks[:5])
         await asyncio.sleep(14.0)  # blind after 10 s; five are idle for far longer than the timeout, unseen
         assert (len(ray.seen), ours.deleted("demo")) == (55, set())
-        way.is_cut = False
-        await ours.counted("demo", 50)
+        ray.gcs.finish(*tasks[5:10])  # and five have been busy until now
+        cut_until, way.is_cut = time.time(), False
+        await ours.counted("demo", 45)
+        await asyncio.sleep(1.0)  # the deeds are on record
+        idle_at = {each.instance_id: time.time() - time.monotonic() + each.idle_since for each in ray.gcs.nodes.values()}
+        deleted_at = _deleted_at(ours)
+        assert way.back_at > cut_until - 1.0
+        # Each was idle for a full timeout, and was seen to be by a report of after the cut: no clock ran while nobody looked.
+        assert all(at > way.back_at and at - idle_at[name] >= IDLE_S for name, at in deleted_at.items())
+        assert sum(at > cut_until + IDLE_S for at in deleted_at.values()) >= 5
         assert ray.unnamed == set()
         assert not [each for each in ray.gcs.tasks.values() if each.times_lost]
         await asyncio.sleep(4.0)  # longer than the timeout: the busy ones stay
-        assert len(ray.gcs.running()) == 50
+        assert len(ray.gcs.running()) == 45
         created = ours.created("demo")
         assert len(created) == len(set(created)) == 55
-        assert len(ours.deleted("demo")) == 5
+        assert len(ours.deleted("demo")) == 10
+
+
+def _deleted_at(ours) -> dict[str, float]:
+    """Return when the API server was first asked to delete each pod, in wall seconds."""
+    deeds = [each for each in ours.namespace.audit(ours.account.user, "pods") if each["verb"] == "delete"]
+    return {each["objectRef"]["name"]: datetime.fromisoformat(each["requestReceivedTimestamp"]).timestamp() for each in reversed(deeds)}
 
 
 async def test_c2_whoever_is_deleted_while_tasks_arrive_was_drained_before_and_nobody_else_deletes(ours):
@@ -111,6 +133,42 @@ async def test_c2_whoever_is_deleted_while_tasks_arrive_was_drained_before_and_n
         assert {each.instance_id for each in ended} == ours.deleted("demo")
     everybody = {each["user"]["username"] for each in ours.namespace.audit(resource="pods") if each["verb"] == "delete"}
     assert everybody == {ours.account.user}
+
+
+async def test_c2_a_node_that_comes_back_after_its_drain_keeps_its_pod_until_it_was_drained_itself(ours):
+    """Complaint C2: Ray starts anew in the doomed pod and takes work before the pod is deleted."""
+    service = await ours.serve()
+    definition = document("demo", small(1), idleTimeout="1s")
+    await ours.define(definition)
+    async with ours.ray(definition, service.address) as ray:
+        drain, doomed = ray.gcs.drain, []
+
+        async def drain_and_come_back(request):
+            answer = await drain(request)
+            node = ray.gcs.nodes[request.node_id.hex()]
+            if not doomed and node.death is not None:
+                doomed.append(node.ray_node_id)
+                (name,) = ray.joined
+                ray.joined[name] = ray.gcs.join(node.instance_id, node.node_type, node.total)
+                doomed.extend(ray.gcs.submit(ONE))
+            return answer
+
+        ray.gcs.drain = drain_and_come_back
+        (first,) = ray.gcs.submit(ONE)
+        await until(lambda: len(ray.gcs.running()) == 1)
+        ray.gcs.finish(first)
+        await until(lambda: bool(doomed))
+        await asyncio.sleep(4.0)  # the pod would be gone long ago
+        assert [each.task_id for each in ray.gcs.running()] == doomed[1:]
+        (pod_,) = await ours.workers("demo")
+        assert ours.deleted("demo") == set()
+        ray.gcs.finish(doomed[1])
+        await ours.counted("demo", 0)
+        (name,) = ours.deleted("demo")
+        assert (name, ray.unnamed) == (pod_["metadata"]["name"], set())
+        assert [each.node_id.hex() for each in ray.gcs.drains][:1] == doomed[:1]
+        assert len({each.node_id.hex() for each in ray.gcs.drains}) == 2  # the one that came back had a drain of its own
+        assert ours.created("demo") == [name]
 
 
 def resident_mib(pid: int) -> float:

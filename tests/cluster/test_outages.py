@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 
 import pytest
+import yaml
 from structlog.testing import capture_logs
 
 from rayscaler.errors import Unavailable
@@ -103,6 +104,53 @@ async def _listed(executor) -> set[str]:
     return set()
 
 
+KINDS = {"pods", "services", "configmaps"}
+
+
+@contextlib.asynccontextmanager
+async def blinded(ours, relay):
+    """Cut every watch, and let nothing be read for the length of the block; what was known before it is too old after it."""
+    relay.storms = lambda method, path: method == "GET" and path.rpartition("/")[2] in KINDS
+    relay.refused.clear()
+    relay.cut()
+    yield
+    await until(lambda: relay.refused["GET"] > 0)
+    made = await ours.namespace.api.create(ours.namespace.path("secrets"), {"metadata": {"generateName": "newer-"}})
+    relay.forgotten = int(made["metadata"]["resourceVersion"])
+    relay.storms = lambda method, path: False
+
+
+async def test_after_a_410_of_every_watch_of_the_product_pods_heads_and_definitions_go_on(ours):
+    """What happened meanwhile is found by the new lists: a worker that went, a maximum that was raised, a head that was deleted."""
+    definition, raised = document("demo", {**SMALL, "maxWorkers": 3}), document("demo", {**SMALL, "maxWorkers": 5})
+    api, path = ours.namespace.api, ours.namespace.path
+    async with ours.namespace.cluster.without_api_server():
+        pass  # its cache begins at etcd's newest version, so what the relay asks for is too old
+    async with Relay.running(ours.namespace.cluster) as relay:
+        service = await ours.serve(by=relay.url)
+        await ours.define(definition)
+        async with ours.ray(definition, service.address) as ray:
+            ray.gcs.submit(ONE, 5)
+            await until(lambda: len(ray.gcs.running()) == 3)
+            (gone, *others) = await ours.workers("demo")
+            async with blinded(ours, relay):
+                await api.delete(path(f"pods/{gone['metadata']['name']}"), {"gracePeriodSeconds": 0})
+                await api.patch(path("configmaps/demo"), {"data": {"cluster.yaml": yaml.safe_dump(raised)}})
+            await until(lambda: len(ray.gcs.running()) == 5, what=lambda: len(ray.gcs.running()))
+            assert {each["metadata"]["uid"] for each in others} < {each["metadata"]["uid"] for each in await ours.counted("demo", 5)}
+        async with blinded(ours, relay):
+            await api.delete(path("pods/demo-head-1"), {"gracePeriodSeconds": 0})
+        assert (await ours.head("demo"))["metadata"]["name"] == "demo-head-2"
+        expired = [each for each in service.told("reflector.lost") if "error_name=EXPIRED" in each]
+        assert all("too old resource version" in each for each in expired)
+        assert {kind for kind in KINDS if any(f" kind={kind} " in each for each in expired)} == KINDS
+        created = ours.created("demo")
+        assert len(created) == len(set(created)) == 6
+        assert ours.deleted("demo") == {gone["metadata"]["name"]}
+        assert service.process.returncode is None
+        await service.stop()
+
+
 async def test_a_storm_of_429_is_waited_out_without_one_pod_too_many(ours):
     """Every write of pods and ConfigMaps, and every list, is answered 429 for 6 s, while 100 launches and then 20 ends are due."""
     definition = document("demo", SMALL, idleTimeout="2s")
@@ -133,3 +181,32 @@ async def test_a_storm_of_429_is_waited_out_without_one_pod_too_many(ours):
             assert len(ours.deleted("demo")) == 20
         assert service.process.returncode is None
         await service.stop()
+
+
+async def test_a_storm_of_429_that_takes_the_lease_too_ends_the_leader_and_its_next_life_goes_on(ours):
+    """Everything is answered 429 for 8 s, the renewals of the Lease too: who cannot renew it within 6 s must not lead on."""
+    definition = document("demo", SMALL)
+    async with Relay.running(ours.namespace.cluster) as relay, ours.kept_up(by=relay.url) as first:
+        await ours.define(definition)
+        async with ours.ray(definition, first.address) as ray:
+            ray.gcs.submit(ONE, 20)
+            await until(lambda: len(ray.gcs.running()) == 20)
+            refused_leases: list[str] = []
+
+            def storms(method: str, path: str) -> bool:
+                refused_leases.extend([method] if "/leases/" in path else [])
+                return True
+
+            relay.storms = storms
+            ray.gcs.submit(ONE, 40)
+            await asyncio.sleep(8.0)  # the storm
+            assert {"PUT", "PATCH"} & {*refused_leases}
+            assert first.process.returncode not in (None, 0)
+            assert first.told("leader.not_renewed")
+            assert_exact(ours, 20)
+            relay.storms = lambda method, path: False
+            await until(lambda: len(ray.gcs.running()) == 60, 60.0, lambda: len(ray.gcs.running()))
+            await asyncio.sleep(2.0)  # what was not needed would come now
+            assert_exact(ours, 60)
+            assert ray.unnamed == set()
+            assert not [each for each in ray.gcs.tasks.values() if each.times_lost]

@@ -2,11 +2,15 @@
 
 import asyncio
 import json
+import re
+import signal
 import subprocess
 import sys
 
 import pytest
+import yaml
 
+from rayscaler.cli.exits import Exit
 from rayscaler.model.resources import Resources
 from tests.cluster.api import ApiError
 from tests.cluster.product import HEADS, awaited, document
@@ -75,6 +79,39 @@ async def test_status_and_explain_of_a_namespace_need_no_right_but_to_read_confi
         assert len(await awaited(told)) == 1
         explained = await asyncio.to_thread(ask, "explain")
         assert {each["because"]["reason"] for each in explained[0]["shapes"]} >= {"MAX_WORKERS_OF_TYPE"}
+
+
+async def test_a_reader_watches_a_namespace_while_its_cluster_changes(ours):
+    """`rayscaler -n NAMESPACE status --watch` with no right but to read ConfigMaps: each change is seen until Ctrl-C."""
+    service = await ours.serve()
+    definition = document("demo", {**SMALL, "maxWorkers": 2})
+    await ours.define(definition)
+    reader = await ours.namespace.account("reader", [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list"]}])
+    argv = ["-m", "rayscaler", "-n", ours.namespace.name, "status", "--watch", "--every", "0.2"]
+    env = {"KUBECONFIG": str(reader.kubeconfig), "PATH": "", "COLUMNS": "200"}
+    async with ours.ray(definition, service.address) as ray:
+        ray.gcs.submit(ONE, 3)
+        watching = await asyncio.create_subprocess_exec(sys.executable, *argv, env=env, stdout=asyncio.subprocess.PIPE)
+
+        async def shown(pattern: str) -> str:
+            """Read on until a line matches."""
+            async with asyncio.timeout(30.0):
+                while line := (await watching.stdout.readline()).decode():
+                    if re.search(pattern, line):
+                        return line
+            raise AssertionError("it has ended")
+
+        before = await shown(r"^demo: .* definition \w+")
+        await shown(r"demo-small-1-1 .* RUNNING ")
+        await shown(r"CPU.* MAX_WORKERS_OF_TYPE ")
+        raised = yaml.safe_dump(document("demo", {**SMALL, "maxWorkers": 3}))
+        await ours.namespace.api.patch(ours.namespace.path("configmaps/demo"), {"data": {"cluster.yaml": raised}})
+        await shown(r"demo-small-2-0 .* RUNNING ")
+        assert await shown("^demo: ") != before
+        watching.send_signal(signal.SIGINT)
+        rest, _ = await asyncio.wait_for(watching.communicate(), 10.0)
+        assert (watching.returncode, b"Traceback" in rest) == (Exit.INTERRUPTED, False)
+    assert {each["verb"] for each in ours.namespace.audit(reader.user)} <= {"get", "list"}
 
 
 async def test_a_bad_edit_is_told_on_the_config_map_and_changes_nothing(ours):

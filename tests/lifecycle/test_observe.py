@@ -65,6 +65,20 @@ def test_lf_12_a_newer_live_node_takes_the_place_of_the_dead_known_one():
     assert (back.status, back.ray_node_id, back.node_dead_since) == (S.RUNNING, "n2", None)
 
 
+@pytest.mark.parametrize("accepted", [True, False])
+@pytest.mark.parametrize("rows", [(row("n1", DEAD), row("n2")), (row("n2"),)])
+def test_c2_a_node_that_takes_the_place_of_a_drained_one_has_no_drain(rows, accepted):
+    before = instance(S.DRAINING, ray_node_id="n1", drain_accepted=accepted)
+    after = fold(before, *rows)
+    assert (after.status, after.ray_node_id, after.drain_accepted, after.node_dead_since) == (S.RUNNING, "n2", False, None)
+    assert (after.reason, after.drain_not_before) == (Reason.DRAIN_REFUSED, NOW)
+
+
+def test_c2_a_drain_whose_node_lives_beside_another_holds():
+    before = instance(S.DRAINING, ray_node_id="n1", drain_accepted=True)
+    assert fold(before, row("n1"), row("n2")) is before
+
+
 def test_lf_12_of_several_live_rows_the_known_one_stays():
     before = instance(ray_node_id="n2")
     assert fold(before, row("n1"), row("n2"), row("n3")) is before
