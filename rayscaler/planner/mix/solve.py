@@ -22,7 +22,7 @@ LOOKS_PER_STEP = 30_000
 """Shapes looked at in fills that make a step."""
 PIVOTS_PER_STEP = 25
 """Iterations of the simplex method that make a step."""
-GENERATED, MENDED = 0.2, 0.08
+GENERATED, MENDED = 0.2, 0.06
 """Of the budget, in one turn, that columns are made for, and that a mix is mended for."""
 ENOUGH = 100
 """Shapes looked at for each piece of demand and each type, after which mending finds little more."""
