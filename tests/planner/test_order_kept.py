@@ -20,17 +20,21 @@ def gang(name: str, *parts: float) -> Gang:
     return Gang(name, Strategy.PACK, tuple(Demand(Bundle(Resources.of(GPU=part)), 1) for part in parts))
 
 
+def assert_kept_and_held(state: ClusterState) -> None:
+    """Check that once a plan is carried out nothing is left to do, and everything has its place."""
+    after = carried_out(state, plan(state))
+    second = plan(after)
+    assert second.is_empty
+    assert not second.infeasible
+    assert check(after, second) == []
+
+
 def test_a_gang_with_one_shape_on_each_node_is_not_placed_anew():
     """Placed anew, it had to keep clear of what others got on its nodes, as if its small parts were large, and a node more was launched."""
     config = ClusterConfig("c", (NodeType("ant", Resources.of(CPU=1, GPU=1)),))
     gangs = gang("g0", 0.25, 0.25), gang("g1", 0.25, 0.25), gang("g2", 0.25, 0.6, 0.25)
     state = ClusterState(1000.0, config, gangs=gangs)
-    first = plan(state)
-    after = carried_out(state, first)
-    second = plan(after)
-    assert second.is_empty
-    assert not second.infeasible
-    assert check(after, second) == []
+    assert_kept_and_held(state)
 
 
 # Two thirds of it lie on nodes that are there, one third was launched for: placed anew, its small part was taken for a large one.
@@ -60,12 +64,7 @@ def test_what_promises_have_left_of_a_gang_is_placed_beside_them(rooms, gangs, d
         gangs=tuple(gang(f"g{i}", *parts) for i, parts in enumerate(gangs)),
         demands=tuple(Demand(Bundle(Resources.of(GPU=each)), 1) for each in demands),
     )
-    first = plan(state)
-    after = carried_out(state, first)
-    second = plan(after)
-    assert second.is_empty
-    assert not second.infeasible
-    assert check(after, second) == []
+    assert_kept_and_held(state)
 
 
 def test_what_is_placed_beside_promises_may_be_mixed_on_a_node_of_its_own():
@@ -79,7 +78,4 @@ def test_what_is_placed_beside_promises_may_be_mixed_on_a_node_of_its_own():
     wanted = Gang("g", Strategy.PACK, tuple(Demand(Bundle(Resources.of(**each)), 1) for each in bundles))
     demands = Demand(Bundle(Resources.of(GPU=1)), 1), Demand(Bundle(Resources.of(GPU=0.6)), 3)
     state = ClusterState(1000.0, config, nodes=nodes, gangs=(wanted,), demands=demands)
-    after = carried_out(state, plan(state))
-    second = plan(after)
-    assert second.is_empty
-    assert check(after, second) == []
+    assert_kept_and_held(state)
