@@ -10,7 +10,7 @@ from rayscaler.model.node import NodeStatus, RayNode
 from rayscaler.model.nodetype import ClusterConfig, NodeType, UpdatePolicy
 from rayscaler.model.plan import Plan
 from rayscaler.model.resources import UNIT, Resources
-from rayscaler.model.state import Backoff, ClusterState, Expectation
+from rayscaler.model.state import ClusterState, Expectation
 from rayscaler.planner.plan import plan
 
 pytestmark = pytest.mark.tier("unit")
@@ -260,41 +260,6 @@ def test_an_expectation_of_a_joined_node_ends_at_its_time():
     )
     assert [each.node for each in plan(given).placements] == ["f"]
     assert [each.node for each in plan(replace(given, now=NOW + 1)).placements] == ["a"]
-
-
-def test_i1_a_gang_that_lost_one_of_its_launches_for_good_gives_up_the_others():
-    gang = Gang("g", Strategy.STRICT_SPREAD, (want(2, CPU=4),))
-    given = state(
-        NodeType("t", R(CPU=4)),
-        instances=(requested("f"),),
-        gangs=(gang,),
-        expectations=(Expectation("f", "t", NOW + 60, (Reserve(Bundle(R(CPU=4)), 1, "g"),), ("g",)),),
-        backoffs=(Backoff("t", 3, NOW + 60, "no quota"),),
-    )
-    found = plan(given)
-    assert [(each.what, each.reason) for each in found.infeasible] == [(gang, Reason.BACKED_OFF)]
-    assert (found.placements, found.unneeded) == ((), ("f",))
-
-
-@pytest.mark.parametrize(("strategy", "launched"), [(Strategy.STRICT_SPREAD, ["u"]), (Strategy.STRICT_PACK, ["u"])])
-def test_dk_23_a_gang_of_which_a_launch_failed_gets_another_type(strategy, launched):
-    bundle = Bundle(R(CPU=2))
-    gang = Gang("g", strategy, (want(2, CPU=2),))
-    at_first = plan(state(NodeType("t", R(CPU=4), cost=1.0), NodeType("u", R(CPU=8), cost=3.0), gangs=(gang,)))
-    assert {each.node_type for each in at_first.launches} == {"t"}
-    one_is_left = strategy is Strategy.STRICT_SPREAD
-    found = plan(
-        state(
-            NodeType("t", R(CPU=4), cost=1.0),
-            NodeType("u", R(CPU=8), cost=3.0),
-            instances=(requested("f"),) if one_is_left else (),
-            gangs=(gang,),
-            expectations=(Expectation("f", "t", NOW + 60, (Reserve(bundle, 1, "g"),), ("g",)),) if one_is_left else (),
-            backoffs=(Backoff("t", 1, NOW + 60, "no quota"),),
-        )
-    )
-    assert [each.node_type for each in found.launches] == launched
-    assert (found.infeasible, found.unneeded) == ((), ())
 
 
 def test_dk_12_a_strict_spread_is_found_where_first_fit_would_miss_it():
