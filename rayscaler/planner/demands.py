@@ -5,6 +5,7 @@ Owns when a mix is looked for, and what is taken of it.
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 from rayscaler.model.instance import Reason
 from rayscaler.model.plan import Mix
@@ -103,9 +104,9 @@ def _binding(draft: Draft, asked: Asked, found: Solution) -> Iterator[str]:
     """Yield what keeps the mix from being cheaper, or from placing more; of types that are closed, those less dear than what was taken in their place."""
     prices, closed = asked.problem.prices, asked.closed(draft)
     dearest = max((prices[used.column.type] for used in found.recipe), default=0)
-    obstacles = [limits.obstacle(draft, view, is_speed_bound=False) for view in asked.views]
+    obstacle = partial(limits.obstacle, draft, is_speed_bound=False)
     for kind in sorted({*found.binds, *(kind for kind in closed if prices[kind] < dearest)}):
         least = f"no more than {asked.problem.limits[kind]} of {asked.views[kind].name} may be launched now"
-        yield least if (each := obstacles[kind]) is None else each[1]
+        yield least if (each := obstacle(asked.views[kind])) is None else each[1]
     if found.is_full:
-        yield from (each[1] for each in obstacles if each is not None and each[0] in limits.SHARED)
+        yield from (each[1] for each in map(obstacle, asked.views) if each is not None and each[0] in limits.SHARED)

@@ -98,10 +98,12 @@ def _placed_in_order(draft: Draft, gang: Gang, rest: Wanted) -> refuse.Verdict |
 
 def _is_completed(draft: Draft, gang: Gang, rest: Wanted) -> bool:
     """Place what promises have left of a gang where the order on each node can be told, or does not matter; change nothing where that can't be."""
-    mark, safe = draft.mark(), order.safe(draft, rest)
     kept = {member for run in _runs_of(draft, gang) for member in run.members}
+    if not kept:
+        return False
+    mark, safe = draft.mark(), order.safe(draft, rest)
     for wanted in (rest, safe) if order.is_plain(rest) else (safe,):
-        if kept and _try(draft, gang, wanted) is None:
+        if _try(draft, gang, wanted) is None:
             draft.runs = [order.as_asked(draft, run, gang) for run in draft.runs]
             mixed = [run for run in _runs_of(draft, gang) if wanted is rest or not kept.isdisjoint(run.members)]
             if _is_alike_on_each(mixed, gang) or order.is_in_turn(draft, gang):
@@ -259,7 +261,7 @@ def _matched(draft: Draft, gang: Gang, wanted: Wanted) -> refuse.Verdict | None:
         return FULL
 
     def fits(shape: Shape, run: NodeRun) -> bool:
-        return times(run.room, shape.needs) > 0 and gang.label not in run.marks and draft.rank(shape, run.labels) is not None
+        return gang.label not in run.marks and draft.can_hold(run, shape)
 
     placed = matching.match(wanted, draft.runs, fits)
     if placed is None:

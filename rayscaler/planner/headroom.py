@@ -12,9 +12,10 @@ def launch(draft: Draft) -> None:
 
     The places of nodes that are ending, and their money, are for what waits for them.
     """
-    if draft.state.no_launch is not None or (stuck.coming(draft) and stuck.blocked(draft)):
+    views = [each for each in draft.views if each.node_type.headroom]
+    if not views or draft.state.no_launch is not None or (stuck.coming(draft) and stuck.blocked(draft)):
         return
-    for view in (each for each in draft.views if each.node_type.headroom):
+    for view in views:
         count = min(view.node_type.headroom - ready(draft, view.node_type), limits.room_of(draft, view), limits.speed_room(draft, view))
         if count > 0:
             draft.runs.append(draft.launch(view, count, Reason.HEADROOM))

@@ -115,9 +115,10 @@ def in_the_way(draft: Draft, gang: Gang, wanted: Wanted) -> refuse.Verdict | Non
 
 def is_in_turn(draft: Draft, gang: Gang) -> bool:
     """Whether on each node the parts of a gang come in Ray's order, which is known where each shape comes once."""
-    turns = {shape: turn for turn, (shape, _) in enumerate(wanted_of(draft, gang))}
+    wanted = wanted_of(draft, gang)
+    turns = {shape: turn for turn, (shape, _) in enumerate(wanted)}
     on_each = ([turns.get(load.shape, 0) for load in run.load if load.gang_id == gang.gang_id] for run in draft.runs)
-    return is_plain(wanted_of(draft, gang)) and all(each == sorted(each) for each in on_each)
+    return is_plain(wanted) and all(each == sorted(each) for each in on_each)
 
 
 def in_turn(draft: Draft, promises: Sequence[Promise]) -> Sequence[Promise]:

@@ -246,9 +246,9 @@ class Draft:
             self.ranks[key] = shape.bundle.label_rank(dict(labels))
         return self.ranks[key]
 
-    def can_hold(self, view: TypeView, shape: Shape) -> bool:
-        """Whether an empty node of this type has room for the shape, and labels that it wishes."""
-        return times(view.room, shape.needs) > 0 and self.rank(shape, view.labels) is not None
+    def can_hold(self, where: TypeView | NodeRun, shape: Shape) -> bool:
+        """Whether an empty node of this type, or a node of this run, has room for the shape, and labels that it wishes."""
+        return times(where.room, shape.needs) > 0 and self.rank(shape, where.labels) is not None
 
     def view(self, name: str) -> TypeView | None:
         """Return the node type of that name as seen here."""

@@ -9,7 +9,7 @@ from rayscaler.model.demand import Gang
 from rayscaler.model.instance import Reason
 from rayscaler.planner import limits
 from rayscaler.planner.choose import Wanted
-from rayscaler.planner.sim import Draft, Load, NodeRun, Shape, loaded, times
+from rayscaler.planner.sim import Draft, Load, NodeRun, Shape, loaded, put
 
 MOST_BUNDLES, MOST_RUNS = 12, 32
 """Above, there are more ways than there is time for."""
@@ -45,13 +45,9 @@ def place(draft: Draft, gang: Gang, wanted: Wanted) -> bool:
 def _has_each_a_place(draft: Draft, wanted: Wanted) -> bool:
     open_views = [view for view in draft.views if limits.room(draft, view)]
     return all(
-        any(draft.can_hold(view, shape) for view in open_views) or any(_holds(draft, run, shape) for run in draft.runs)
+        any(draft.can_hold(view, shape) for view in open_views) or any(draft.can_hold(run, shape) for run in draft.runs)
         for shape, _ in wanted
     )
-
-
-def _holds(draft: Draft, run: NodeRun, shape: Shape) -> bool:
-    return times(run.room, shape.needs) > 0 and draft.rank(shape, run.labels) is not None
 
 
 def _ways(draft: Draft, gang: Gang, shape: Shape) -> Iterator[list[NodeRun]]:
@@ -59,11 +55,10 @@ def _ways(draft: Draft, gang: Gang, shape: Shape) -> Iterator[list[NodeRun]]:
     mark, load = draft.mark(), Load(shape, 1, gang.gang_id)
     seen = set()
     for position, run in enumerate(mark.runs):
-        if (run.labels, run.room) not in seen and _holds(draft, run, shape):
+        if (run.labels, run.room) not in seen and draft.can_hold(run, shape):
             seen.add((run.labels, run.room))
-            rest = [run._replace(members=run.members[1:])] if len(run.members) > 1 else []
-            first = loaded(run, run.members[:1], load, gang.label)
-            yield [*mark.runs[:position], first, *rest, *mark.runs[position + 1 :]]
+            parts, _ = put(run, load, 1, gang.label)
+            yield [*mark.runs[:position], *parts, *mark.runs[position + 1 :]]
             draft.reset(mark)
     for view in draft.views:
         if draft.can_hold(view, shape) and limits.room(draft, view):
