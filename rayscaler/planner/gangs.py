@@ -85,7 +85,7 @@ def _placed_in_order(draft: Draft, gang: Gang, rest: Wanted) -> refuse.Verdict |
     """Place a gang whose order decides; kept promises count where they hold all of it in order, else all is placed anew."""
     wanted = order.wanted_of(draft, gang)
     is_plain, is_strict = order.is_plain(wanted), gang.strategy is Strategy.STRICT_PACK
-    if (is_plain or _is_alike_on_each(draft.runs, gang)) and not rest and not (is_strict and _nodes_of(draft, gang) > 1):
+    if (is_plain or order.is_any(draft, draft.runs, gang)) and not rest and not (is_strict and _nodes_of(draft, gang) > 1):
         return None
     if not is_strict and rest and _is_completed(draft, gang, order.rest_of(wanted, rest)):
         return None
@@ -106,7 +106,7 @@ def _is_completed(draft: Draft, gang: Gang, rest: Wanted) -> bool:
         if _try(draft, gang, wanted) is None:
             draft.runs = [order.as_asked(draft, run, gang) for run in draft.runs]
             mixed = [run for run in _runs_of(draft, gang) if wanted is rest or not kept.isdisjoint(run.members)]
-            if _is_alike_on_each(mixed, gang) or order.is_in_turn(draft, gang):
+            if order.is_any(draft, mixed, gang) or order.is_in_turn(draft, gang):
                 return True
             draft.reset(mark)
     return False
@@ -156,12 +156,6 @@ def _nodes_of(draft: Draft, gang: Gang) -> int:
 
 def _runs_of(draft: Draft, gang: Gang) -> list[NodeRun]:
     return [run for run in draft.runs if any(load.gang_id == gang.gang_id for load in run.load)]
-
-
-def _is_alike_on_each(runs: Sequence[NodeRun], gang: Gang) -> bool:
-    """Whether there is one shape of the gang on a node at most, so that no order is to be told."""
-    shapes = ({load.shape for load in run.load if load.gang_id == gang.gang_id} for run in runs)
-    return all(len(each) < 2 for each in shapes)
 
 
 def _release(draft: Draft, gang: Gang) -> None:

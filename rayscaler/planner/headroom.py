@@ -1,5 +1,6 @@
 """What is kept ready beside all that is in use. Owns headroom."""
 
+from rayscaler.model.demand import Bundle
 from rayscaler.model.instance import Reason
 from rayscaler.model.node import NodeStatus
 from rayscaler.model.nodetype import NodeType
@@ -10,12 +11,17 @@ from rayscaler.planner.sim import Draft
 def launch(draft: Draft) -> None:
     """Launch what each type lacks of the nodes that are to be ready beside those that something is put on: at the speed of demand, and after it.
 
-    The places of nodes that are ending, and their money, are for what waits for them.
+    The places of nodes that are ending, and their money, are for what waits for them. What waits for the speed of another type would take
+    a node that is made ready, and the next one.
     """
     views = [each for each in draft.views if each.node_type.headroom]
     if not views or draft.state.no_launch is not None or (stuck.coming(draft) and stuck.blocked(draft)):
         return
+    refused = [each.what for each in draft.infeasible if each.reason is Reason.UPSCALING_SPEED]
+    waiting = [draft.shapes[what] for what in refused if isinstance(what, Bundle)]
     for view in views:
+        if any(draft.can_hold(view, shape) for shape in waiting):
+            continue
         count = min(view.node_type.headroom - ready(draft, view.node_type), limits.room_of(draft, view), limits.speed_room(draft, view))
         if count > 0:
             draft.runs.append(draft.launch(view, count, Reason.HEADROOM))

@@ -13,7 +13,7 @@ from rayscaler.model.resources import UNIT, Resources
 from rayscaler.planner import refuse
 from rayscaler.planner.choose import Wanted
 from rayscaler.planner.devices import Several
-from rayscaler.planner.sim import Draft, NodeRun, Promise, Shape, less
+from rayscaler.planner.sim import Draft, NodeRun, Promise, Shape, less, times
 
 
 def wanted_of(draft: Draft, gang: Gang) -> Wanted:
@@ -111,6 +111,22 @@ def in_the_way(draft: Draft, gang: Gang, wanted: Wanted) -> refuse.Verdict | Non
         f"waits: a node {where} has devices enough, but not in the order of its bundles, in which Ray gives out parts of devices; "
         "with the largest parts first it would fit",
     )
+
+
+def is_any(draft: Draft, runs: Iterable[NodeRun], gang: Gang) -> bool:
+    """Whether on each of these nodes the parts of a gang have room in whatever order they come."""
+    return all(_is_any(draft, run, [(each.shape, each.each) for each in run.load if each.gang_id == gang.gang_id]) for run in runs)
+
+
+def _is_any(draft: Draft, run: NodeRun, content: Wanted) -> bool:
+    if len({shape for shape, _ in content}) < 2:
+        return True
+    room = run.bare
+    for shape, count in safe(draft, content):
+        if times(room, shape.needs) < count:
+            return False
+        room = less(room, shape.needs, count)
+    return True
 
 
 def is_in_turn(draft: Draft, gang: Gang) -> bool:

@@ -79,3 +79,12 @@ def test_what_is_placed_beside_promises_may_be_mixed_on_a_node_of_its_own():
     demands = Demand(Bundle(Resources.of(GPU=1)), 1), Demand(Bundle(Resources.of(GPU=0.6)), 3)
     state = ClusterState(1000.0, config, nodes=nodes, gangs=(wanted,), demands=demands)
     assert_kept_and_held(state)
+
+
+def test_a_gang_that_lies_so_that_any_order_will_do_is_not_placed_anew():
+    """All of it was launched for, unlike parts on each node: placed anew, they had to be taken for large ones beside who else was launched for."""
+    config = ClusterConfig("c", (NodeType("ant", Resources.of(CPU=1, GPU=2)),))
+    bundles = ({"GPU": 0.25}, {"GPU": 0.25, "CPU": 0.5}, {"GPU": 0.6, "CPU": 0.5}, {"GPU": 0.25, "CPU": 0.5})
+    wanted = Gang("g", Strategy.PACK, tuple(Demand(Bundle(Resources.of(**each)), 1) for each in bundles))
+    state = ClusterState(1000.0, config, gangs=(wanted,), demands=(Demand(Bundle(Resources.of(GPU=1)), 2),))
+    assert_kept_and_held(state)

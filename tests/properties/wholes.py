@@ -39,10 +39,11 @@ def size(state: ClusterState, hosts: list) -> int:
 
 
 def _is_lost(state: ClusterState, host) -> bool:
-    is_dead = host.node_dead_since is not None and state.now - host.node_dead_since >= state.node_dead_grace_s
+    is_sure = state.no_end is None  # blind, the news of its death is old, and nobody is given up
+    is_dead = is_sure and host.node_dead_since is not None and state.now - host.node_dead_since >= state.node_dead_grace_s
     drained = {row.ray_node_id for row in state.nodes if row.death is not None and row.death.name.startswith("DRAINED")}
     is_ending = host.ends_at is not None and host.node_dead_since is None  # a node that may be dead is waited for first
-    return host.status in LEAVING or is_ending or is_dead or host.ray_node_id in drained
+    return host.status in LEAVING or is_ending or is_dead or (is_sure and host.ray_node_id in drained)
 
 
 def broken(state: ClusterState) -> set[str]:
