@@ -89,6 +89,7 @@ class Reason(StrEnum):
     NO_ROOM = "NO_ROOM"
     NODES_SMALLER = "NODES_SMALLER"
     BUNDLE_ORDER = "BUNDLE_ORDER"
+    PACKED_BY_SUM = "PACKED_BY_SUM"
     # refusals for ever, as the definition stands
     NO_TYPE_FITS = "NO_TYPE_FITS"
     NO_TYPE_HAS_LABELS = "NO_TYPE_HAS_LABELS"

@@ -67,6 +67,9 @@ MEANINGS: Mapping[Reason, Meaning] = {
     Reason.NO_ROOM: Meaning("only nodes that are there can hold it, and they are full", Mover.USER),
     Reason.NODES_SMALLER: Meaning("a node type would hold it as defined, but its nodes join with less", Mover.OPERATOR),
     Reason.BUNDLE_ORDER: Meaning("it would fit in another order of its bundles, in which Ray gives out parts of devices", Mover.USER),
+    Reason.PACKED_BY_SUM: Meaning(
+        "Ray would send a node more parts of devices than its devices hold, since it packs by their sum", Mover.USER
+    ),
     Reason.NO_TYPE_FITS: Meaning("no node type is big enough, even when empty", Mover.OPERATOR),
     Reason.NO_TYPE_HAS_LABELS: Meaning("no node type that is big enough has the labels asked for", Mover.OPERATOR),
     Reason.ONLY_EXISTING_NODES: Meaning("it asks for something that only existing nodes have, and none of them is big enough", Mover.USER),

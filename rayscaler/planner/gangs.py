@@ -43,13 +43,14 @@ def place_all(draft: Draft) -> None:
     for position, gang in enumerate(draft.gangs):
         rest = sizes(draft.gang_left[position].items())
         place = _placed_in_order if gang.gang_id in draft.ordered else _placed
+        draft.deceiving = order.deceiving(draft, gang)
         found = place(draft, gang, rest) if gang.locality is None else _placed_within(draft, gang, rest, place)
         if found is not None:
             draft.infeasible.append(refuse.gang(gang, found))
         if len(draft.runs) > many:
             _set_aside(draft, least, full)
             many = FEW + 2 * len(draft.runs)
-    draft.runs = full + draft.runs
+    draft.runs, draft.deceiving = full + draft.runs, frozenset()
 
 
 def _placed(draft: Draft, gang: Gang, rest: Wanted) -> refuse.Verdict | None:

@@ -70,6 +70,8 @@ def speed_room(draft: Draft, view: TypeView) -> int:
 
 def room_of(draft: Draft, view: TypeView, left: Shared | None = None) -> int:
     """Return how many nodes of the type may be launched now for anything, the upscaling speed apart."""
+    if view.name in draft.deceiving:
+        return 0
     left = left or shared(draft)
     most = min(_left(view.node_type.max_workers, draft.live[view.name]), left.nodes, _affordable(draft, view, left.money))
     return max(0, min(replicas.whole(view.node_type, most), replicas.begun(view.node_type, _probes(draft, view))))
@@ -120,24 +122,35 @@ def next_try(draft: Draft, views: Iterable[TypeView]) -> float | None:
 
 def obstacle(draft: Draft, view: TypeView, *, is_speed_bound: bool) -> tuple[Reason, str] | None:
     """Return what keeps the type from being launched now, in words with its numbers; None when nothing does."""
-    config, live = draft.state.config, draft.live[view.name]
     if draft.state.no_launch is not None:
         return draft.state.no_launch, f"nothing is launched now ({draft.state.no_launch.value})"
-    left = _left(view.node_type.max_workers, live)
-    if replicas.whole(view.node_type, left) <= 0:
-        tail = replicas.of_replica(view.node_type) if left > 0 else ""
-        return Reason.MAX_WORKERS_OF_TYPE, f"{view.name} has {live} of at most {counted(view.node_type.max_workers, 'worker')}{tail}"
-    if (shared := _shared_obstacle(draft, view)) is not None:
-        return shared
+    found = _obstacle_of_type(draft, view) or _shared_obstacle(draft, view)
+    if found is not None:
+        return found
     if _probes(draft, view) <= 0:
         return Reason.BACKED_OFF, _backoff_text(draft, view)
     if is_speed_bound and speed_room(draft, view) <= 0:
-        speed = f"{config.upscaling_speed:g}"
+        speed = f"{draft.state.config.upscaling_speed:g}"
         return (
             Reason.UPSCALING_SPEED,
             f"{view.name} has {draft.launches[view.name]} launches on their way, as many as upscaling speed {speed} allows",
         )
     return None
+
+
+def _obstacle_of_type(draft: Draft, view: TypeView) -> tuple[Reason, str] | None:
+    """Return what of the type's own is in the way, back-offs and the speed apart."""
+    if view.name in draft.deceiving:
+        return (
+            Reason.PACKED_BY_SUM,
+            f"Ray packs by the sum of a node's devices, and would send {view.name} more parts of them than it holds",
+        )
+    live = draft.live[view.name]
+    left = _left(view.node_type.max_workers, live)
+    if replicas.whole(view.node_type, left) > 0:
+        return None
+    tail = replicas.of_replica(view.node_type) if left > 0 else ""
+    return Reason.MAX_WORKERS_OF_TYPE, f"{view.name} has {live} of at most {counted(view.node_type.max_workers, 'worker')}{tail}"
 
 
 def _shared_obstacle(draft: Draft, view: TypeView) -> tuple[Reason, str] | None:

@@ -13,7 +13,10 @@ from rayscaler.model.resources import UNIT, Resources
 from rayscaler.planner import refuse
 from rayscaler.planner.choose import Wanted
 from rayscaler.planner.devices import Several
-from rayscaler.planner.sim import Draft, NodeRun, Promise, Shape, less, times
+from rayscaler.planner.sim import Draft, NodeRun, Promise, Room, Shape, TypeView, amounts, less, times
+
+FIRST, LAST = ("GPU",), ("object_store_memory", "memory", "CPU")
+"""Resources by which Ray sorts the bundles that it packs, the most of them first; all others lie between these."""
 
 
 def wanted_of(draft: Draft, gang: Gang) -> Wanted:
@@ -72,10 +75,14 @@ def safe(draft: Draft, wanted: Wanted) -> Wanted:
     for index, amount in (need for shape, _ in wanted for need in shape.needs):
         if index in draft.device_kinds and amount < UNIT:
             largest[index] = max(amount, largest.get(index, 0))
+    return [(_safe(shape, largest), count) for shape, count in _counts(wanted).items()]
+
+
+def _counts(wanted: Wanted) -> dict[Shape, int]:
     counts: dict[Shape, int] = {}
     for shape, count in wanted:
         counts[shape] = counts.get(shape, 0) + count
-    return [(_safe(shape, largest), count) for shape, count in counts.items()]
+    return counts
 
 
 def _safe(shape: Shape, largest: Mapping[int, int]) -> Shape:
@@ -113,20 +120,49 @@ def in_the_way(draft: Draft, gang: Gang, wanted: Wanted) -> refuse.Verdict | Non
     )
 
 
+def deceiving(draft: Draft, gang: Gang) -> frozenset[str]:
+    """Return the node types of which an empty node would be sent more of a gang than its devices hold: Ray packs by sums, largest parts first.
+
+    Such a gang is never made, however many nodes there are; Ray takes all back and does the same again.
+    """
+    if gang.strategy is not Strategy.PACK:
+        return frozenset()
+    wanted = wanted_of(draft, gang)
+    if not any(index in draft.device_kinds and amount < UNIT for shape, _ in wanted for index, amount in shape.needs):
+        return frozenset()
+    return frozenset(view.name for view in draft.views if not _has_room(view.room, rest_of(wanted, _sent(draft, view, wanted))))
+
+
+def _sent(draft: Draft, view: TypeView, wanted: Wanted) -> Wanted:
+    """Return what Ray sends an empty node of a type: all that sums allow, in the order of its BundleSchedulingPolicy."""
+    pool: Room = amounts(view.room)
+    found = Wanted()
+    counts = _counts(wanted)
+    others = sorted({name for shape in counts for name in shape.bundle.resources}.difference(FIRST, LAST))
+    for shape in sorted(counts, key=lambda each: [-each.bundle.resources.get(name, 0) for name in (*FIRST, *others, *LAST)]):
+        count = counts[shape]
+        sent = min(count, times(pool, shape.needs)) if draft.rank(shape, view.labels) is not None else 0
+        if sent:
+            pool = less(pool, shape.needs, sent)
+            found.append((shape, sent))
+    return found
+
+
+def _has_room(room: Room, wanted: Wanted) -> bool:
+    for shape, count in wanted:
+        if times(room, shape.needs) < count:
+            return False
+        room = less(room, shape.needs, count)
+    return True
+
+
 def is_any(draft: Draft, runs: Iterable[NodeRun], gang: Gang) -> bool:
     """Whether on each of these nodes the parts of a gang have room in whatever order they come."""
     return all(_is_any(draft, run, [(each.shape, each.each) for each in run.load if each.gang_id == gang.gang_id]) for run in runs)
 
 
 def _is_any(draft: Draft, run: NodeRun, content: Wanted) -> bool:
-    if len({shape for shape, _ in content}) < 2:
-        return True
-    room = run.bare
-    for shape, count in safe(draft, content):
-        if times(room, shape.needs) < count:
-            return False
-        room = less(room, shape.needs, count)
-    return True
+    return len({shape for shape, _ in content}) < 2 or _has_room(run.bare, safe(draft, content))
 
 
 def is_in_turn(draft: Draft, gang: Gang) -> bool:

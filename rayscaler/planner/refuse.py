@@ -24,7 +24,14 @@ class Verdict(NamedTuple):
     until: float | None = None
 
 
-SOONEST_FIRST = (Reason.UPSCALING_SPEED, Reason.BACKED_OFF, Reason.MAX_WORKERS_OF_TYPE, Reason.SPEND_LIMIT, Reason.MAX_WORKERS)
+SOONEST_FIRST = (
+    Reason.UPSCALING_SPEED,
+    Reason.BACKED_OFF,
+    Reason.MAX_WORKERS_OF_TYPE,
+    Reason.SPEND_LIMIT,
+    Reason.MAX_WORKERS,
+    Reason.PACKED_BY_SUM,
+)
 """Of several types' obstacles the one that passes first is the reason; the detail names all."""
 
 

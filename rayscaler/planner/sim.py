@@ -225,6 +225,8 @@ class Draft:
     """What gangs want at once on one node, as one shape."""
     only: tuple[str, str] | None = None
     """The label with its value that a node must have while a gang is placed within one."""
+    deceiving: frozenset[str] = frozenset()
+    """Node types that are not launched while a gang is placed, since Ray would send their nodes more than they hold."""
 
     @property
     def device_names(self) -> frozenset[str]:

@@ -13,7 +13,7 @@ from rayscaler.model.resources import Resources
 from rayscaler.model.state import ClusterState
 from tests.properties import wholes
 from tests.properties.ends import ends
-from tests.properties.giving import fits_in_order, has_mixed_parts, out_of_order
+from tests.properties.giving import fits_in_order, has_mixed_parts, is_deceived, out_of_order
 from tests.properties.headroom import wrongly_ready
 from tests.properties.spending import is_too_dear, overspent
 from tests.properties.world import Rest, World, label_ok, lacking, most_workers
@@ -97,6 +97,8 @@ def _gangs(world: World) -> list[str]:
         nodes = [each.node for each in placed for _ in range(each.count)]
         if gang.locality and nodes and not any(set(nodes) <= inside for inside in _places(world, gang)):
             wrong.append(f"gang {gang.gang_id} shall lie within one {gang.locality}, and is on {nodes}")
+        launches = [launch for launch in world.plan.launches if launch.reason is Reason.GANG and launch.gangs == (gang.gang_id,)]
+        wrong += [f"{launch} is sent more than it holds" for launch in launches if _deceives(world, gang, launch.node_type)]
         if gang.strategy is Strategy.STRICT_PACK and len(set(nodes)) > 1:
             wrong.append(f"gang {gang.gang_id} is packed on {set(nodes)}")
         if gang.strategy is Strategy.STRICT_SPREAD:
@@ -249,12 +251,25 @@ def _false_wait_at(world: World, each: Infeasible, homes: list[tuple[list[str], 
         return [] if any(told) else [f"{each.what} waits for larger nodes, but {homes} hold it"]
     if not all(any(home) for home in homes):
         return [f"{each.what} waits ({each.reason}), but can never be had"]
+    if each.reason is Reason.PACKED_BY_SUM:
+        names = {name for types, _ in homes for name in types}
+        return (
+            [] if any(_deceives(world, each.what, name) for name in names) else [f"{each.what} would be sent to {names} as devices hold it"]
+        )
     if each.reason is Reason.NO_ROOM:
         able = [_in_order(world, each.what, types) for types, _ in homes]
         return [] if [] in able else [f"{each.what} waits for room, but could be launched for"]
     more = each.what.size if isinstance(each.what, Gang) else 0
     types = {name for found, _ in homes for name in found}
     return [] if any(_binds(world, each.reason, name, more) for name in types) else [f"{each.what}: {each.reason} does not bind"]
+
+
+def _deceives(world: World, what: object, name: str) -> bool:
+    """Whether Ray would send an empty node of a type more of a gang than its devices hold, though each part alone may lie there."""
+    if not isinstance(what, Gang) or what.strategy is not Strategy.PACK:
+        return False
+    labels = world.types[name].node_labels()
+    return is_deceived(what, world.brings(name), lambda bundle: label_ok(bundle, labels))
 
 
 def _in_order(world: World, what: object, names: list[str]) -> list[str]:

@@ -3,10 +3,10 @@ part from the device where it fits closest. Written apart from the planner; trie
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, combinations, product
 
-from rayscaler.model.demand import Bundle, Gang, Strategy
+from rayscaler.model.demand import Bundle, Demand, Gang, Strategy
 from rayscaler.model.resources import UNIT
 from tests.properties import devices
 from tests.properties.world import World, held
@@ -48,6 +48,21 @@ def fits_in_order(gang: Gang, total: Mapping[str, int]) -> bool:
         given_out([bundle.resources.get(name, 0) for bundle in sequence], [UNIT] * (total.get(name, 0) // UNIT)) is not None
         for name in kinds
     )
+
+
+def is_deceived(gang: Gang, total: Mapping[str, int], is_wanted: Callable[[Bundle], bool]) -> bool:
+    """Whether an empty node with so much is sent more parts of devices than they hold: as many bundles as sums allow, those with most GPUs first."""
+    sequence = [each.bundle for each in gang.bundles for _ in range(each.count) if is_wanted(each.bundle)]
+    others = sorted({name for bundle in sequence for name in bundle.resources} - {"GPU", "CPU", "memory", "object_store_memory"})
+    kinds = ["GPU", *others, "object_store_memory", "memory", "CPU"]
+    left, sent = dict(total), list[int]()
+    for index in sorted(range(len(sequence)), key=lambda index: [-sequence[index].resources.get(name, 0) for name in kinds]):
+        amounts = sequence[index].resources
+        if all(left.get(name, 0) >= amount for name, amount in amounts.items()):
+            left |= {name: left[name] - amount for name, amount in amounts.items()}
+            sent.append(index)
+    content = Gang(gang.gang_id, gang.strategy, tuple(Demand(sequence[index], 1) for index in sorted(sent)))
+    return not fits_in_order(content, total)
 
 
 def out_of_order(world: World) -> list[str]:

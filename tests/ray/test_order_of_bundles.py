@@ -30,3 +30,22 @@ async def test_parts_of_devices_are_given_out_in_the_order_of_the_bundles_which_
     await ray_head.add_worker("two", node_type=NodeType("two", Resources.of(CPU=4, GPU=2)))
     told = (await ray_head.driver(DRIVER)).splitlines()
     assert told == ["7722 made", "7272 made", "2727 made", "2772 made", "7227 made", "2277 waits as [[2, 2, 7, 7]] of 1"]
+
+
+PACKED = """
+from ray.util.placement_group import placement_group, remove_placement_group
+
+for parts in (2, 3):
+    group = placement_group([{"GPU": 0.6}] * parts, strategy="PACK")
+    print(parts, "made" if group.wait(2.0) else "not made", flush=True)
+    remove_placement_group(group)
+    while ray.available_resources().get("GPU") != 4:
+        pass
+"""
+
+
+async def test_a_packed_group_is_sent_by_sums_so_that_devices_hold_it_on_two_nodes_and_it_is_not_made(ray_head: RayHead):
+    """So nothing is launched for one: PACKED_BY_SUM."""
+    for name in "ab":
+        await ray_head.add_worker(name, node_type=NodeType("two", Resources.of(CPU=4, GPU=2)))
+    assert (await ray_head.driver(PACKED)).splitlines() == ["2 made", "3 not made"]
