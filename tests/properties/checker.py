@@ -203,7 +203,7 @@ def _holds(group: tuple[Bundle, ...], total: dict[str, int], labels: dict[str, s
 def _homes(world: World, group: tuple[Bundle, ...]) -> tuple[list[str], list[str]]:
     """Return the types and the joined nodes that could hold a group when empty."""
     types = [name for name, each in world.types.items() if _holds(group, world.brings(name), each.node_labels())]
-    going = {each.instance_id for each in (*world.plan.drains, *world.plan.terminations)}
+    going = {each.instance_id for each in (*world.plan.drains, *world.plan.terminations)} | wholes.parted(world.state, world.plan)
     joined = [name for name in world.total if not name.startswith("new:") and name not in going and not _flies(world, name)]
     return types, [name for name in joined if _holds(group, world.total[name], world.labels[name])]
 
