@@ -143,7 +143,10 @@ def _obstacle_of_type(draft: Draft, view: TypeView) -> tuple[Reason, str] | None
     if view.name in draft.deceiving:
         return (
             Reason.PACKED_BY_SUM,
-            f"Ray packs by the sum of a node's devices, and would send {view.name} more parts of them than it holds",
+            (
+                f"Ray packs by the sum of a node's devices, and would send a node of type {view.name} more parts of them than they hold, "
+                "and never make it; spread over nodes, or on nodes with one device, it can be had"
+            ),
         )
     live = draft.live[view.name]
     left = _left(view.node_type.max_workers, live)

@@ -63,7 +63,7 @@ def run(tmp_path, cluster, demand, *more):
 
 def planned(tmp_path, demand, **spec):
     """Return the JSON for a demand file and the cluster with some of its spec changed."""
-    said, _ = run(tmp_path, {**CLUSTER, "spec": {**CLUSTER["spec"], **spec}}, demand, "--json")
+    said, _ = run(tmp_path, {**CLUSTER, "spec": {**CLUSTER["spec"], **spec}}, demand, "--json", "--steps", "0")
     found = json.loads(said)
     VALID.validate(found)
     assert found.pop("planning_seconds") >= 0
@@ -137,7 +137,7 @@ def words(said):
 
 
 def test_tables_say_the_same_and_whose_move_it_is(tmp_path):
-    said, code = run(tmp_path, CLUSTER, DEMAND)
+    said, code = run(tmp_path, CLUSTER, DEMAND, "--steps", "0")
     found, expected = words(said), TABLES.strip().splitlines()
     assert found[:-1] == expected[:-1]
     assert found[-1].startswith(expected[-1])
@@ -255,7 +255,7 @@ def test_the_example_plans():
 
 def test_every_refusal_that_a_plan_can_have_is_in_the_schema_and_somebody_can_move():
     reasons = SCHEMA["properties"]["infeasible"]["items"]["properties"]["reason"]["enum"]
-    assert {*reasons, Reason.BACKED_OFF} == {*NEVER, *SOONEST_FIRST, Reason.NO_ROOM}  # nothing has failed in a file
+    assert {*reasons, Reason.BACKED_OFF} == {*NEVER, *SOONEST_FIRST, Reason.NO_ROOM, Reason.BUNDLE_ORDER}  # nothing has failed in a file
     assert all(move(Reason(each)) for each in reasons)
 
 
@@ -282,8 +282,18 @@ def test_explain_says_why_the_mix_and_what_each_limit_would_have_to_be(tmp_path)
 def test_steps_make_a_cheaper_mix_and_say_how_near_the_least_it_is(tmp_path):
     cluster = {**EMPTY, "spec": {"nodeTypes": [{"name": "ten", "resources": {"CPU": 10}, "cost": 0.5}]}}
     demand = {"demands": [{"resources": {"CPU": 4}, "count": 10}, {"resources": {"CPU": 3}, "count": 20}]}
-    first, better = (json.loads(run(tmp_path, cluster, demand, "--json", *flags)[0]) for flags in ((), ("--steps", "200")))
+    first, better = (json.loads(run(tmp_path, cluster, demand, "--json", "--steps", steps)[0]) for steps in ("0", "200"))
     assert (first["cost"], better["cost"]) == (6.0, 5.0)
     assert better["launches"] == {"ten": 10}
     assert (better["mix"]["cost"], better["mix"]["bound"], better["mix"]["gap"]) == (5.0, pytest.approx(5.0), pytest.approx(0.0))
     assert better["mix"]["steps"] > 0
+    assert json.loads(run(tmp_path, cluster, demand, "--json")[0])["cost"] == 5.0  # what a service would launch, for it waits for this one
+
+
+def test_a_packed_group_that_ray_would_never_make_is_told(tmp_path):
+    cluster = {**EMPTY, "spec": {"nodeTypes": [{"name": "two", "resources": {"GPU": 2}}]}}
+    found = json.loads(
+        run(tmp_path, cluster, {"gangs": [{"strategy": "PACK", "bundles": [{"resources": {"GPU": 0.6}, "count": 3}]}]}, "--json")[0]
+    )
+    VALID.validate(found)
+    assert [(each["reason"], found["launches"]) for each in found["infeasible"]] == [("PACKED_BY_SUM", {})]
