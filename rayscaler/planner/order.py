@@ -125,7 +125,7 @@ def deceiving(draft: Draft, gang: Gang) -> frozenset[str]:
 
     Such a gang is never made, however many nodes there are; Ray takes all back and does the same again.
     """
-    if gang.strategy is not Strategy.PACK:
+    if gang.strategy is not Strategy.PACK or not draft.device_kinds:
         return frozenset()
     wanted = wanted_of(draft, gang)
     if not any(index in draft.device_kinds and amount < UNIT for shape, _ in wanted for index, amount in shape.needs):
