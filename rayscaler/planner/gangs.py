@@ -5,10 +5,11 @@ will do; else room that is on its way; else one new node; else room and launches
 existing room shared; else new nodes, one each as far as limits allow; else as PACK.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from rayscaler.model.demand import Gang, Strategy
 from rayscaler.model.instance import Reason
+from rayscaler.model.resources import MANY
 from rayscaler.model.words import counted
 from rayscaler.planner import matching, order, refuse, replicas, trying, within
 from rayscaler.planner.choose import Memo, Wanted, choose
@@ -43,14 +44,26 @@ def place_all(draft: Draft) -> None:
     for position, gang in enumerate(draft.gangs):
         rest = sizes(draft.gang_left[position].items())
         place = _placed_in_order if gang.gang_id in draft.ordered else _placed
+        _pass_by(draft, [draft.shapes[each.bundle] for each in gang.bundles])
         draft.deceiving = order.deceiving(draft, gang)
         found = place(draft, gang, rest) if gang.locality is None else _placed_within(draft, gang, rest, place)
         if found is not None:
             draft.infeasible.append(refuse.gang(gang, found))
         if len(draft.runs) > many:
             _set_aside(draft, least, full)
+            draft.passed.clear()
             many = FEW + 2 * len(draft.runs)
     draft.runs, draft.deceiving = full + draft.runs, frozenset()
+    draft.passed.clear()
+
+
+def _pass_by(draft: Draft, shapes: Iterable[Shape]) -> None:
+    """Note how many of the first runs have no room for each of these."""
+    for shape in shapes:
+        position = draft.passed.get(shape, 0)
+        while position < len(draft.runs) and not draft.can_hold(draft.runs[position], shape):
+            position += 1
+        draft.passed[shape] = position
 
 
 def _placed(draft: Draft, gang: Gang, rest: Wanted) -> refuse.Verdict | None:
@@ -86,7 +99,7 @@ def _placed_in_order(draft: Draft, gang: Gang, rest: Wanted) -> refuse.Verdict |
     """Place a gang whose order decides; kept promises count where they hold all of it in order, else all is placed anew."""
     wanted = order.wanted_of(draft, gang)
     is_plain, is_strict = order.is_plain(wanted), gang.strategy is Strategy.STRICT_PACK
-    if (is_plain or order.is_any(draft, draft.runs, gang)) and not rest and not (is_strict and _nodes_of(draft, gang) > 1):
+    if not rest and (is_plain or order.is_any(draft, draft.runs, gang)) and not (is_strict and _nodes_of(draft, gang) > 1):
         return None
     if not is_strict and rest and _is_completed(draft, gang, order.rest_of(wanted, rest)):
         return None
@@ -99,9 +112,9 @@ def _placed_in_order(draft: Draft, gang: Gang, rest: Wanted) -> refuse.Verdict |
 
 def _is_completed(draft: Draft, gang: Gang, rest: Wanted) -> bool:
     """Place what promises have left of a gang where the order on each node can be told, or does not matter; change nothing where that can't be."""
-    kept = {member for run in _runs_of(draft, gang) for member in run.members}
-    if not kept:
+    if gang.gang_id not in draft.kept:
         return False
+    kept = {member for run in _runs_of(draft, gang) for member in run.members}
     mark, safe = draft.mark(), order.safe(draft, rest)
     for wanted in (rest, safe) if order.is_plain(rest) else (safe,):
         if _try(draft, gang, wanted) is None:
@@ -152,21 +165,26 @@ def _try(draft: Draft, gang: Gang, wanted: Wanted, attempts: Sequence[Attempt] =
 
 def _nodes_of(draft: Draft, gang: Gang) -> int:
     """Return on how many nodes promises have put the gang."""
-    return sum(len(run.members) for run in _runs_of(draft, gang))
+    return gang.gang_id in draft.kept and sum(len(run.members) for run in _runs_of(draft, gang))
 
 
 def _runs_of(draft: Draft, gang: Gang) -> list[NodeRun]:
-    return [run for run in draft.runs if any(load.gang_id == gang.gang_id for load in run.load)]
+    label = gang.label
+    return [run for run in draft.runs if label in run.marks and any(load.gang_id == gang.gang_id for load in run.load)]
 
 
 def _release(draft: Draft, gang: Gang) -> None:
     """Take back what promises had put of the gang."""
+    if gang.gang_id not in draft.kept:
+        return
 
     def freed(run: NodeRun) -> NodeRun:
         others = tuple(load for load in run.load if load.gang_id != gang.gang_id)
         return run if others == run.load else run._replace(room=_room_of(run, others), load=others, marks=run.marks - {gang.label})
 
     draft.runs = [freed(run) for run in draft.runs]
+    draft.kept -= {gang.gang_id}
+    draft.passed.clear()
 
 
 def _room_of(run: NodeRun, loads: Iterable[Load]) -> Room:
@@ -189,17 +207,26 @@ def _worst(draft: Draft, gang: Gang, whole: Wanted, found: refuse.Verdict) -> re
 def _one_node(draft: Draft, gang: Gang, wanted: Wanted) -> refuse.Verdict | None:
     """Put all on one node that is there or on its way, else on a new one."""
     whole = order.merged(draft, wanted)
-    fitting = [
-        (rank, position)
-        for position, run in enumerate(draft.runs)
-        if times(run.room, whole.needs) and (rank := draft.rank(whole, run.labels)) is not None
-    ]
-    if fitting:
-        position = min(fitting)[1]
+    position = _best(draft, whole)
+    if position is not None:
         run = draft.runs[position]
         _split(draft, position, _at_once(run._replace(members=run.members[:1]), whole, wanted, gang))
         return None
     return _new_node(draft, gang, wanted)
+
+
+def _best(draft: Draft, whole: Shape) -> int | None:
+    """Return the first run with room for all at once whose labels are liked best."""
+    if draft.only is None:
+        _pass_by(draft, [whole])
+    best, found = MANY, None
+    for position in range(draft.begin(whole), len(draft.runs)):
+        run = draft.runs[position]
+        if times(run.room, whole.needs) and (rank := draft.rank(whole, run.labels)) is not None and rank < best:
+            best, found = rank, position
+            if not rank:
+                break
+    return found
 
 
 def _strict_pack(draft: Draft, gang: Gang, wanted: Wanted) -> refuse.Verdict | None:
@@ -242,8 +269,7 @@ def _refusal(draft: Draft, shape: Shape) -> refuse.Verdict:
 
 def _apart(draft: Draft, gang: Gang, wanted: Wanted) -> refuse.Verdict | None:
     """Put each bundle on an existing node of its own."""
-    left = [(shape, _place_apart(draft, gang, shape, count)) for shape, count in wanted]
-    return FULL if any(count for _, count in left) else None
+    return FULL if any(_place_apart(draft, gang, shape, count) for shape, count in wanted) else None
 
 
 def _place_apart(draft: Draft, gang: Gang, shape: Shape, count: int) -> int:
@@ -254,11 +280,12 @@ def _matched(draft: Draft, gang: Gang, wanted: Wanted) -> refuse.Verdict | None:
     """Put each bundle on an existing node of its own where first-fit found no way; with one shape it always finds it."""
     if len(wanted) == 1:
         return FULL
+    label = gang.label
 
     def fits(shape: Shape, run: NodeRun) -> bool:
-        return gang.label not in run.marks and draft.can_hold(run, shape)
+        return label not in run.marks and draft.can_hold(run, shape)
 
-    placed = matching.match(wanted, draft.runs, fits)
+    placed = matching.match(wanted, draft.runs, fits, draft.begin)
     if placed is None:
         return FULL
     runs: list[NodeRun] = []
@@ -295,8 +322,8 @@ def _launch_apart(draft: Draft, gang: Gang, shape: Shape, count: int) -> int:
 
 def _shared(draft: Draft, gang: Gang, wanted: Wanted) -> refuse.Verdict | None:
     """Put bundles on existing nodes, apart as far as that goes, then evenly."""
-    left = [(shape, _place_evenly(draft, gang, shape, _place_apart(draft, gang, shape, count))) for shape, count in wanted]
-    return FULL if any(count for _, count in left) else None
+    left = (_place_evenly(draft, gang, shape, _place_apart(draft, gang, shape, count)) for shape, count in wanted)
+    return FULL if any(left) else None
 
 
 def _place_evenly(draft: Draft, gang: Gang, shape: Shape, count: int) -> int:
@@ -321,11 +348,12 @@ def _few_joined(draft: Draft, gang: Gang, wanted: Wanted) -> refuse.Verdict | No
     left = list(wanted)
     while left:
         best, content = 0, Wanted()
-        for position, run in enumerate(draft.runs):
-            if run.tier in JOINED:
-                taken = _content(draft, run, left)
-                if sum(count for _, count in taken) > sum(count for _, count in content):
-                    best, content = position, taken
+        for position in range(min(draft.begin(shape) for shape, _ in left), len(draft.runs)):
+            if draft.runs[position].tier not in JOINED:
+                break  # they come first
+            taken = _content(draft, draft.runs[position], left)
+            if sum(count for _, count in taken) > sum(count for _, count in content):
+                best, content = position, taken
         if not content:
             return FULL
         _put_on_first(draft, gang, best, content)
@@ -344,18 +372,21 @@ def _content(draft: Draft, run: NodeRun, wanted: Wanted) -> Wanted:
     return content
 
 
-def _first_fit(draft: Draft, gang: Gang, wanted: Wanted) -> Wanted:
-    placed = [(shape, place(draft, draft.runs, shape, count, gang_id=gang.gang_id, mark=gang.label)) for shape, count in wanted]
-    return [(shape, count) for shape, count in placed if count]
+def _first_fit(draft: Draft, gang: Gang, wanted: Wanted) -> Iterator[tuple[Shape, int]]:
+    """Put each where there is room first, and yield what is left of it."""
+    for shape, count in wanted:
+        left = place(draft, draft.runs, shape, count, gang_id=gang.gang_id, mark=gang.label)
+        if left:
+            yield shape, left
 
 
 def _existing(draft: Draft, gang: Gang, wanted: Wanted) -> refuse.Verdict | None:
-    return FULL if _first_fit(draft, gang, wanted) else None
+    return FULL if next(_first_fit(draft, gang, wanted), None) else None
 
 
 def _close_launches(draft: Draft, gang: Gang, wanted: Wanted) -> refuse.Verdict | None:
     """Put on existing nodes what they hold and launch for the rest, on as few nodes as will do."""
-    left = _first_fit(draft, gang, wanted)
+    left = list(_first_fit(draft, gang, wanted))
     refused = launch_for(draft, left, Reason.GANG, layer=draft.runs, gang=gang)
     return _refusal(draft, refused[0][0]) if refused else None
 

@@ -10,9 +10,15 @@ Moves = dict[int, tuple[Shape, int | None]]
 """Into which run a shape may move, and out of which; None: it had no place yet."""
 
 
-def match(wanted: Sequence[tuple[Shape, int]], runs: Sequence[NodeRun], fits: Fits) -> list[Counter[Shape]] | None:
-    """Return how many of each shape go on each run, at most one per node; None when there is no such way."""
-    homes = {shape: [position for position, run in enumerate(runs) if fits(shape, run)] for shape, _ in wanted}
+def match(
+    wanted: Sequence[tuple[Shape, int]], runs: Sequence[NodeRun], fits: Fits, begin: Callable[[Shape], int]
+) -> list[Counter[Shape]] | None:
+    """Return how many of each shape go on each run, at most one per node; None when there is no such way. `begin` is the first run that may do."""
+    homes: dict[Shape, list[int]] = {}
+    for shape, count in wanted:
+        homes[shape] = [position for position in range(begin(shape), len(runs)) if fits(shape, runs[position])]
+        if sum(len(runs[position].members) for position in homes[shape]) < count:
+            return None
     placed: list[Counter[Shape]] = [Counter() for _ in runs]
     for shape, count in wanted:
         for _ in range(count):

@@ -92,7 +92,7 @@ def _safe(shape: Shape, largest: Mapping[int, int]) -> Shape:
 
 def as_asked(draft: Draft, run: NodeRun, gang: Gang) -> NodeRun:
     """Return the run with what was put there of `gang` as if it were larger taken as it is."""
-    if not any(load.gang_id == gang.gang_id for load in run.load):
+    if gang.label not in run.marks or not any(load.gang_id == gang.gang_id for load in run.load):
         return run
     room, loads = run.bare, [load._replace(shape=draft.shapes[load.shape.bundle]) for load in run.load]
     for load in loads:

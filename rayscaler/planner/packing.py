@@ -67,7 +67,7 @@ def _most(runs: Iterable[NodeRun]) -> tuple[int, ...]:
 
 def _place_by(draft: Draft, runs: list[NodeRun], load: Load, count: int, rank: int, *, mark: str = "", is_apart: bool = False) -> int:
     """Put up to `count` where the label alternative of that rank holds, at most `load.each` per node; return how many are left."""
-    shape, position = load.shape, 0
+    shape, position = load.shape, draft.begin(load.shape) if runs is draft.runs else 0
     while count and position < len(runs):
         run = runs[position]
         position += 1
@@ -162,6 +162,8 @@ def keep_promises(draft: Draft) -> None:
             parts = _keep(draft, parts, Load(promise.shape, promise.each, promise.gang_id), left, owner)
         kept.extend(parts)
     draft.runs = kept
+    wanted = ((gang.gang_id, draft.gang_left[position_of[gang.gang_id]], gang_counts(draft, gang)) for gang in draft.gangs)
+    draft.kept = frozenset(gang_id for gang_id, left, whole in wanted if left != whole)
 
 
 def _keep(draft: Draft, parts: list[NodeRun], load: Load, left: dict[Shape, int], gang: Gang | None = None) -> list[NodeRun]:

@@ -177,6 +177,7 @@ class Mark(NamedTuple):
     live: Counter[str]
     staying: Counter[str]
     launches: Counter[str]
+    kept: frozenset[str]
 
 
 @dataclass(eq=False)
@@ -208,6 +209,10 @@ class Draft:
     floor: list[NodeRun] = field(default_factory=list)
     totals: tuple[tuple[Labels, Room], ...] = ()
     gang_left: dict[int, dict[Shape, int]] = field(default_factory=dict)
+    kept: frozenset[str] = frozenset()
+    """Ids of gangs of which promises have kept something."""
+    passed: dict[Shape, int] = field(default_factory=dict)
+    """While gangs are placed: how many of the first runs have no room for a shape. That only grows, but for what is taken back."""
     prepared: list[NodeRun] = field(default_factory=list)
     launching: list[Launching] = field(default_factory=list)
     drains: list[Drain] = field(default_factory=list)
@@ -251,6 +256,10 @@ class Draft:
     def can_hold(self, where: TypeView | NodeRun, shape: Shape) -> bool:
         """Whether an empty node of this type, or a node of this run, has room for the shape, and labels that it wishes."""
         return times(where.room, shape.needs) > 0 and self.rank(shape, where.labels) is not None
+
+    def begin(self, shape: Shape) -> int:
+        """Return the first of the runs that may have room for a shape, which may be one made larger than it is."""
+        return self.passed.get(shape, 0) if shape.parts else self.passed.get(self.shapes.get(shape.bundle, shape), 0)
 
     def view(self, name: str) -> TypeView | None:
         """Return the node type of that name as seen here."""
@@ -306,13 +315,13 @@ class Draft:
 
     def mark(self) -> Mark:
         """Return where `reset` can go back to."""
-        return Mark(list(self.runs), len(self.launching), self.live, self.staying, self.launches)
+        return Mark(list(self.runs), len(self.launching), self.live, self.staying, self.launches, self.kept)
 
     def reset(self, mark: Mark) -> None:
         """Undo every placement and launch since `mark`, which may be gone back to again."""
         self.runs = list(mark.runs)
         del self.launching[mark.launching :]
-        self.live, self.staying, self.launches = mark.live, mark.staying, mark.launches
+        self.live, self.staying, self.launches, self.kept = mark.live, mark.staying, mark.launches, mark.kept
 
 
 def _with(counts: Counter[str], name: str, more: int) -> Counter[str]:

@@ -109,6 +109,16 @@ def groups(_: int, bundles: int) -> ClusterState:
     return _gangs(Gang(f"{index:036x}", Strategy.PACK, (wanted,)) for index in range(bundles))
 
 
+def jobs(_: int, groups: int) -> ClusterState:
+    """So many groups as jobs have them, of unlike bundles, by all strategies: each leaves something free on nodes that others might take."""
+    driver, trainer, share = (Bundle(Resources.of(**each)) for each in ({"CPU": 1}, {"CPU": 4, "GPU": 1}, {"CPU": 1, "GPU": 0.3}))
+    kinds = [(Demand(driver, 1), Demand(trainer, 3)), (Demand(trainer, 1), Demand(share, 2)), (Demand(driver, 5), Demand(share, 1))]
+    wanted = [(strategy, bundles) for bundles in kinds for strategy in Strategy]
+    types = [NodeType(f"g{gpus}", Resources.of(CPU=9 * gpus, memory=32 * gpus * GIB, GPU=gpus)) for gpus in (1, 4, 8)]
+    gangs = tuple(Gang(f"{index:036x}", *wanted[index % len(wanted)]) for index in range(groups))
+    return ClusterState(NOW, _config((NodeType("plain", Resources.of(CPU=16, memory=64 * GIB)), *types)), gangs=gangs)
+
+
 def spread(_: int, bundles: int) -> ClusterState:
     """One group of so many bundles, all apart."""
     return _gangs([Gang("0" * 36, Strategy.STRICT_SPREAD, (Demand(Bundle(Resources.of(CPU=15)), bundles),))])
@@ -155,6 +165,7 @@ CASES = {
     "distinct": Case(distinct, (10_000,), Goal(1.0, 1.15)),
     "partly-used": Case(partly_used, (10_000,), Goal(0.100)),
     "gangs": Case(groups, tuple(1024 << step for step in range(5)), Goal(2.0), factor=2.3),
+    "jobs": Case(jobs, tuple(625 << step for step in range(5)), Goal(2.0), factor=2.3),
     "gang": Case(spread, tuple(1024 << step for step in range(5)), Goal(2.0), factor=2.3),
     "many": Case(many, (100_000,), Goal(), rate=100_000),
 }

@@ -19,7 +19,7 @@ from tests.bench.plan_judge import judge
 
 pytestmark = pytest.mark.tier("unit")
 
-SMALL = {"openb": 60, "million": 500, "many": 300, "distinct": 60, "partly": 150, "gang": 20}
+SMALL = {"openb": 60, "million": 500, "many": 300, "distinct": 60, "partly": 150, "jobs": 60, "gang": 20}
 """Sizes for a test, by how a case's name begins."""
 
 GPU = Bundle(Resources.of(CPU=1, GPU=0.6))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rayscaler.planner import choose, gangs, packing, sim
+from rayscaler.planner import choose, gangs, order, packing, sim
 from rayscaler.planner.plan import plan
 from tests.bench.plan_cases import CASES
 
@@ -12,14 +12,14 @@ pytestmark = pytest.mark.tier("unit")
 @pytest.fixture
 def looks(monkeypatch):
     """Return a function that plans a case of `make bench-plan` and says how often a room was compared with a shape."""
-    count = 0
+    count, times = 0, sim.times
 
     def counted(room, needs):
         nonlocal count
         count += 1
-        return sim.times(room, needs)
+        return times(room, needs)
 
-    for module in (choose, gangs, packing):
+    for module in (choose, gangs, order, packing, sim):
         monkeypatch.setattr(module, "times", counted)
 
     def looked(name: str, size: int) -> int:
@@ -47,6 +47,11 @@ def test_of_many_node_types_only_those_are_filled_that_may_be_the_cheapest(looks
 
 def test_twice_the_placement_groups_are_not_four_times_the_work(looks):
     assert looks("gangs", 1600) < 2.5 * looks("gangs", 800)
+
+
+def test_twice_the_groups_of_jobs_are_not_four_times_the_work(looks):
+    """Nodes with something free that no group can take any more are passed by, though others may take it."""
+    assert looks("jobs", 1600) < 2.5 * looks("jobs", 800)
 
 
 def test_a_million_tasks_are_no_more_work_than_ten_thousand(looks):
