@@ -12,7 +12,7 @@ from tests.simulation.whole import Whole, running
 pytestmark = [pytest.mark.tier("unit"), pytest.mark.looptime, pytest.mark.timeout(900)]
 
 CPU = Resources.of(CPU=1)
-RUNS = counted(gate=2, full=50)
+RUNS, PER_CLUSTER = counted(gate=2, full=50), 2
 IDLE_S = 20.0
 PROCESS_S = 0.8
 """What a worker's process takes to start."""
@@ -24,18 +24,19 @@ def config(cpus: int, most: int) -> ClusterConfig:
 
 @pytest.mark.parametrize("demand_lag_s", [0.7, 1.0, 2.0])
 async def test_d1a_64_actors_get_exactly_64_nodes_in_every_run(demand_lag_s):
-    async with running(config(1, 200), demand_lag_s=demand_lag_s) as whole:
-        for run in range(1, RUNS + 1):
-            began = len(whole.of("launch"))
-            first = whole.gcs.submit(CPU, 30)  # half of them run while the others still count as pending
-            await asyncio.sleep(0.13 * run % 3)
-            actors = [*first, *whole.gcs.submit(CPU, 34)]
-            await asyncio.sleep(40)
-            assert len(whole.gcs.running()) == 64
-            assert (len(whole.of("launch")) - began, whole.nodes()) == (64, {"worker": 64}), run
-            whole.gcs.finish(*actors)
-            await asyncio.sleep(2 * IDLE_S)
-            assert whole.nodes() == {}
+    for first in range(0, RUNS, PER_CLUSTER):
+        async with running(config(1, 200), demand_lag_s=demand_lag_s) as whole:
+            for run in range(first, first + PER_CLUSTER):
+                began = len(whole.of("launch"))
+                actors = whole.gcs.submit(CPU, 30)  # half of them run while the others still count as pending
+                await asyncio.sleep(0.13 * run % 3)
+                actors += whole.gcs.submit(CPU, 34)
+                await asyncio.sleep(40)
+                assert len(whole.gcs.running()) == 64
+                assert (len(whole.of("launch")) - began, whole.nodes()) == (64, {"worker": 64}), run
+                whole.gcs.finish(*actors)
+                await asyncio.sleep(2 * IDLE_S)
+                assert whole.nodes() == {}
 
 
 def begin(whole: Whole, count: int) -> list[int]:
