@@ -39,7 +39,8 @@ class Case:
     """What is planned for, by seed and size, and the goals: of the first plan, and of plans by the budget in seconds that they are given.
 
     `factor` is what a doubling of the size may multiply the time by, `rate` how many demands in a second the first plan has to do.
-    `anchor_s` is how long Ray's planner is waited for, None: it is not asked.
+    `anchor_s` is how long Ray's planner is waited for, None: it is not asked; `anchor_size` what it is asked for where it would not come to an end
+    with the largest size in that time.
     """
 
     state: Callable[[int, int], ClusterState]
@@ -49,6 +50,7 @@ class Case:
     factor: float | None = None
     rate: float | None = None
     anchor_s: float | None = None
+    anchor_size: int | None = None
 
 
 def renamed(state: ClusterState, old: str, new: str) -> ClusterState:
@@ -162,11 +164,11 @@ CASES = {
     "openb-2000-devices": Case(trace, (2000,), Goal(), {0.4: Goal()}),
     "openb-500-devices": Case(trace, (500,), Goal(), {0.25: Goal()}),
     "million": Case(repeated, (1_000_000,), Goal(0.050), {0.3: Goal(0.3, 1.05)}),
-    "distinct": Case(distinct, (10_000,), Goal(1.0, 1.15)),
+    "distinct": Case(distinct, (10_000,), Goal(1.0, 1.15), anchor_s=60, anchor_size=1000),
     "partly-used": Case(partly_used, (10_000,), Goal(0.100)),
-    "gangs": Case(groups, tuple(1024 << step for step in range(5)), Goal(2.0), factor=2.3),
+    "gangs": Case(groups, tuple(1024 << step for step in range(5)), Goal(2.0), factor=2.3, anchor_s=60, anchor_size=256),
     "jobs": Case(jobs, tuple(625 << step for step in range(5)), Goal(2.0), factor=2.3),
-    "gang": Case(spread, tuple(1024 << step for step in range(5)), Goal(2.0), factor=2.3),
+    "gang": Case(spread, tuple(1024 << step for step in range(5)), Goal(2.0), factor=2.3, anchor_s=60, anchor_size=1024),
     "many": Case(many, (100_000,), Goal(), rate=100_000),
 }
 """By name, as the table of targets has them."""

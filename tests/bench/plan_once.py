@@ -87,9 +87,13 @@ def _anchor(state: ClusterState, before: float) -> dict[str, Any]:
     from tests.bench import ray_planner
 
     known = renamed(state, POOL, "GPU")
-    planned = ray_planner.plan(Workload(known.config.node_types, known.nodes, known.demands))
+    planned = ray_planner.plan(Workload(known.config.node_types, known.nodes, known.demands, known.gangs))
     after = peak_mib()
+    if planned.left_gangs:
+        raise RuntimeError(f"Ray's planner left {planned.left_gangs} groups")
     placed = Counter({each.bundle: each.count - planned.left.get(index, 0) for index, each in enumerate(state.demands)})
+    for bundle in (bundle for gang in state.gangs for bundle in gang.bundles):
+        placed[bundle.bundle] += bundle.count
     worth = verdict(state, planned.launches, +placed)
     return {"seconds": round(planned.took_s, 6), "peak_mib": {"before": before, "after": after}, "worth": told(worth)}
 

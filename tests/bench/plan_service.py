@@ -1,4 +1,4 @@
-"""Case `plan-service`: the first 2,000 pods of the openb trace as one report to a whole service, while 20 other clusters ask for nodes too.
+"""Case `plan-service`: the first 2,000 pods of the openb trace as one report to `rayscaler serve`, while 20 other clusters ask for nodes too.
 
 `ours` is what the nodes cost that are launched, `anchor` the lower bound (tests/optimum/bound.py) on placing the same on whole devices. Told as
 well: the same with GPUs as a pool, and at longer budgets than the service's own. A launch of the others is one more node of the cheapest type,
@@ -30,7 +30,7 @@ from tests.bench.plan_judge import judge, verdict
 from tests.bench.plan_once import told
 from tests.bench.result import Options, Result, percentile, say, spread
 from tests.bench.workload import NODE_TYPES
-from tests.whole_service import NotingExecutor, serving
+from tests.served import NotingExecutor, serving
 
 PODS = 2000
 BIG = "openb"
@@ -129,8 +129,8 @@ async def _serve(case: str, budget_s: float, directory: Path) -> Round:
     executor = NotingExecutor()
     big = replace(CASES[case].state(0, PODS).config, name=BIG)
     configs = [big, *(_other(name, is_priced=index % 2 == 0) for index, name in enumerate(OTHERS))]
-    async with serving(directory, executor, configs, replace(Timings(), plan_budget_s=budget_s)) as address:
-        seen = await _client(address, case, budget_s + SETTLE_S)
+    async with serving(directory, executor, configs, {"RAYSCALER_PLAN_BUDGET_S": str(budget_s)}) as service:
+        seen = await _client(service.address, case, budget_s + SETTLE_S)
     launched = {name: [each.at for each in executor.launched[name]] for name in (BIG, *OTHERS)}
     wrong = {name: (len(launched[name]), len(seen["sent"][name])) for name in OTHERS if len(launched[name]) != len(seen["sent"][name])}
     if wrong or not launched[BIG]:

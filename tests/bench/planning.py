@@ -2,6 +2,9 @@
 
 `ours` and `anchor` are seconds: ours of the final plan, warm, the anchor's of its only run in a process of its own. A plan is called by the
 budget it was given, as `0.25s`, or `first`; `worth` says what each costs beside the lower bound (tests/optimum/bound.py) on placing the same.
+
+Where Ray's planner would not come to an end with all of it, it is asked for less, `anchor_size`: `ratio` is then its seconds for the less beside
+ours for all, which favours it, and `anchor_size_ours` and `anchor_size_ratio` say how both do with the same.
 """
 
 import itertools
@@ -11,6 +14,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from tests.bench.plan_cases import CASES, Case, Goal
@@ -37,10 +41,24 @@ def run(options: Options) -> Result:
             break
         samples[size].append(found)
         say(f"{size}: {found['seconds']}, peak {found['peak_mib']['after']:.0f} MiB")
-    anchor = None
+    anchor = like = None
     if case.anchor_s is not None:
-        anchor = anchored(lambda: once(name, case.sizes[-1], options.seed, case.anchor_s, "anchor"))
-    return result(options.case, case, samples, anchor, count)
+        size = case.anchor_size or case.sizes[-1]
+        anchor = anchored(lambda: once(name, size, options.seed, case.anchor_s, "anchor"))
+        like = once(name, size, options.seed, DEADLINE_S, "") if case.anchor_size else None
+    found = result(options.case, case, samples, anchor, count)
+    return replace(found, extra={**found.extra, **beside(case, anchor, like)})
+
+
+def beside(case: Case, anchor: Sample | None, like: Sample | None) -> dict[str, Any]:
+    """Return for how much the anchor was asked, and how both sides did with that where it is less than all."""
+    if case.anchor_s is None:
+        return {}
+    if like is None:
+        return {"anchor_size": case.anchor_size or case.sizes[-1]}
+    ours = median([like], list(like["seconds"])[-1], "warm")
+    ratio = None if anchor is None else round(anchor["seconds"] / ours, 2)
+    return {"anchor_size": case.anchor_size, "anchor_size_ours": ours, "anchor_size_ratio": ratio}
 
 
 def once(name: str, size: int, seed: int, deadline_s: float, more: str, hash_seed: int = 0) -> Sample | None:

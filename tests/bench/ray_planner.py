@@ -11,11 +11,19 @@ from typing import Any
 from ray.autoscaler.v2.instance_manager.config import NodeTypeConfig
 from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingRequest
 from ray.autoscaler.v2.schema import AutoscalerInstance
-from ray.core.generated.autoscaler_pb2 import NodeState, NodeStatus, ResourceRequest, ResourceRequestByCount
+from ray.autoscaler.v2.utils import ResourceRequestUtil
+from ray.core.generated.autoscaler_pb2 import (
+    BundleSelector,
+    GangResourceRequest,
+    NodeState,
+    NodeStatus,
+    ResourceRequest,
+    ResourceRequestByCount,
+)
 from ray.core.generated.common_pb2 import LabelSelector, LabelSelectorConstraint, LabelSelectorOperator
 from ray.core.generated.instance_manager_pb2 import Instance, NodeKind
 
-from rayscaler.model.demand import Bundle, Operator
+from rayscaler.model.demand import Bundle, Gang, Operator, Strategy
 from rayscaler.model.demand import LabelSelector as Selector
 from rayscaler.model.node import RayNode
 from rayscaler.model.nodetype import NodeType
@@ -37,7 +45,7 @@ def plan(workload: Workload) -> Planned:
     launches = {each.instance_type: each.count for each in reply.to_launch}
     index = {_key(each.request): position for position, each in enumerate(request.resource_requests)}
     left = Counter(index[_key(each)] for each in reply.infeasible_resource_requests)
-    return Planned(took_s, dict(sorted(launches.items())), dict(left))
+    return Planned(took_s, dict(sorted(launches.items())), dict(left), len(reply.infeasible_gang_resource_requests))
 
 
 def _key(request: Any) -> bytes:
@@ -50,6 +58,7 @@ def _request(workload: Workload) -> Any:
         node_type_configs={each.name: _node_type(each) for each in workload.node_types},
         max_num_nodes=MANY,
         resource_requests=[ResourceRequestByCount(request=_wanted(each.bundle), count=each.count) for each in workload.demands],
+        gang_resource_requests=[_gang(each) for each in workload.gangs],
         current_instances=[_instance(each) for each in workload.nodes],
     )
 
@@ -62,6 +71,17 @@ def _node_type(node_type: NodeType) -> Any:
         resources=_floats(node_type.resources),
         labels=node_type.node_labels(),
     )
+
+
+def _gang(gang: Gang) -> Any:
+    """Return a group as Ray's GCS shows it: strategies that are strict are constraints of its bundles, the others are none."""
+    kinds = {
+        Strategy.STRICT_SPREAD: ResourceRequestUtil.PlacementConstraintType.ANTI_AFFINITY,
+        Strategy.STRICT_PACK: ResourceRequestUtil.PlacementConstraintType.AFFINITY,
+    }
+    constraints = [(kinds[gang.strategy], f"_PG_{gang.gang_id}", "")] if gang.strategy in kinds else None
+    bundles = [ResourceRequestUtil.make(_floats(each.bundle.resources), constraints) for each in gang.bundles for _ in range(each.count)]
+    return GangResourceRequest(bundle_selectors=[BundleSelector(resource_requests=bundles)])
 
 
 def _wanted(bundle: Bundle) -> Any:

@@ -9,13 +9,10 @@ import time
 
 import grpc
 
-from rayscaler.api.gcs.v1 import gcs_pb2 as ray
 from rayscaler.api.head.v1 import head_pb2_grpc
-from rayscaler.model.node import RayNode
-from rayscaler.model.resources import UNIT, Resources
 from rayscaler.settings import Timings
 from tests.bench.report_to_launch import cluster_name, workload
-from tests.whole_service import report
+from tests.served import node_state, report
 
 QUIET_S = Timings().usage_lag_s + 0.3
 """After the first reports: use that appeared lately may be the use of demand that is still shown, and counts as free."""
@@ -26,7 +23,7 @@ AFTER_S = 0.25
 def main(target: str, samples: int, seed: int) -> None:
     """Send all reports."""
     made = workload(seed)
-    nodes = [_node(each) for each in made.nodes]
+    nodes = [node_state(each) for each in made.nodes]
     options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
     with grpc.insecure_channel(target, options=options) as channel:
         stub = head_pb2_grpc.HeadServiceStub(channel)
@@ -39,21 +36,6 @@ def main(target: str, samples: int, seed: int) -> None:
             stub.ReportDemand(asking, timeout=30)
             print(sent_at, flush=True)
             time.sleep(AFTER_S)  # reports are measured one by one, not as a queue
-
-
-def _node(node: RayNode) -> ray.NodeState:
-    return ray.NodeState(
-        node_id=bytes.fromhex(node.ray_node_id),
-        instance_id=node.instance_id,
-        ray_node_type_name=node.node_type,
-        status=ray.NODE_STATUS_RUNNING,
-        total_resources=_doubles(node.total),
-        available_resources=_doubles(node.available),
-    )
-
-
-def _doubles(resources: Resources) -> dict[str, float]:
-    return {name: amount / UNIT for name, amount in resources.items()}
 
 
 if __name__ == "__main__":

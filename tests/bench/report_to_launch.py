@@ -1,7 +1,7 @@
 """Case `report-to-launch`: a report leaves the client, the first launch call reaches the executor; 200 nodes, 100 shapes.
 
-The service is the whole one (server, reconcilers, planner, SQLite record) on a TCP socket of this machine; only its executor is
-ours, to take the time. Each sample is a cluster of its own, so each report really leads to launches.
+The service is `rayscaler serve`, a process of its own; only its executor is ours, a plugin at a unix socket, to take the time. Each sample is a
+cluster of its own, so each report really leads to launches.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from rayscaler.model.nodetype import ClusterConfig
 from rayscaler.tasks import calm_collector
 from tests.bench.result import Options, Result, anchored, percentile, say, spread
 from tests.bench.workload import Planned, Workload, make
-from tests.whole_service import NotingExecutor, serving
+from tests.served import NotingExecutor, serving
 
 SAMPLES = 120
 BATCH = 20
@@ -61,7 +61,7 @@ def run(options: Options) -> Result:
     extra = {
         "spread": spread(latencies),
         "nodes_launched": {"ours": launches, **({"anchor": sum(anchors[0].launches.values())} if anchors else {})},
-        "note": "ours: p99 from before the report's call to the executor's launch(), over a socket, record written; "
+        "note": "ours: p99 from before the report's call to the executor's launch(), over both sockets, record written; "
         "anchor: median of Ray v2's planner call alone on the same nodes and demands, without reading, reporting or its 5 s loop, "
         "so the ratio is unfair to us on purpose",
     }
@@ -72,8 +72,8 @@ async def _ours(made: Workload, samples: int, seed: int, directory: Path) -> tup
     nodes = [InstanceObservation(each.instance_id, each.node_type, each.instance_id, Phase.REGISTERING) for each in made.nodes]
     executor = NotingExecutor(nodes)
     names = [cluster_name(index) for index in range(samples)]
-    async with serving(directory, executor, [ClusterConfig(name, made.node_types) for name in names]) as address:
-        sent = await _client(address, samples, seed)
+    async with serving(directory, executor, [ClusterConfig(name, made.node_types) for name in names]) as service:
+        sent = await _client(service.address, samples, seed)
     if missing := [name for name in names if not executor.launched[name]]:
         raise RuntimeError(f"{len(missing)} reports led to no launch")
     latencies = [executor.launched[name][0].at - sent_at for name, sent_at in zip(names, sent, strict=True)]

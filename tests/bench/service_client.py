@@ -18,7 +18,7 @@ from rayscaler.api.head.v1 import head_pb2 as pb
 from rayscaler.api.head.v1 import head_pb2_grpc
 from tests.bench.plan_cases import CASES
 from tests.bench.plan_service import BIG, OTHERS, whole_nodes
-from tests.whole_service import report
+from tests.served import report
 
 EVERY_S = 0.025
 BEFORE_S = 1.0

@@ -181,6 +181,25 @@ def test_the_chart_is_a_picture_of_whatever_the_cases_said(tmp_path):
     assert (tmp_path / "new" / "chart.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_an_anchor_that_was_asked_for_less_says_for_how_much_and_how_ours_does_with_that():
+    asked = replace(CASE, anchor_s=1.0)
+    less = replace(asked, anchor_size=5)
+    anchor = {"seconds": 2.0, "worth": {"ratio": 1.4}, "peak_mib": {"before": 1.0, "after": 2.0}}
+    assert planning.beside(CASE, None, None) == {}
+    assert planning.beside(asked, anchor, None) == {"anchor_size": 20}
+    assert planning.beside(less, anchor, sample(final=0.1)) == {"anchor_size": 5, "anchor_size_ours": 0.1, "anchor_size_ratio": 20.0}
+    assert planning.beside(less, None, sample(final=0.1))["anchor_size_ratio"] is None
+
+
+@pytest.mark.tier("ray")
+@pytest.mark.parametrize("case", ["gangs", "gang", "distinct"])
+def test_ray_s_planner_is_asked_for_groups_and_many_shapes_alike(case):
+    found = planning.once(case, 20, 1, 120.0, "anchor")
+    assert (found["worth"]["unplaced"], found["worth"]["breaches"]) == (0, [])
+    if case != "distinct":
+        assert found["worth"]["launches"] == {"worker": 20}
+
+
 @pytest.mark.tier("ray")
 def test_ray_s_planner_is_asked_and_judged_alike():
     found = planning.once("openb-500", 60, 1, 120.0, "anchor")

@@ -3,7 +3,7 @@
 import random
 from dataclasses import dataclass, field
 
-from rayscaler.model.demand import Bundle, Demand
+from rayscaler.model.demand import Bundle, Demand, Gang
 from rayscaler.model.node import NodeStatus, RayNode
 from rayscaler.model.nodetype import NodeType
 from rayscaler.model.resources import Resources
@@ -25,15 +25,17 @@ class Workload:
     node_types: tuple[NodeType, ...]
     nodes: tuple[RayNode, ...]
     demands: tuple[Demand, ...]
+    gangs: tuple[Gang, ...] = ()
 
 
 @dataclass(frozen=True)
 class Planned:
-    """What one call of a planner took and gave: launches by node type, and how many were left out of which demand (its index)."""
+    """What one call of a planner took and gave: launches by node type, and how many were left out of which demand (its index), or of which group."""
 
     took_s: float
     launches: dict[str, int]
     left: dict[int, int] = field(default_factory=dict)
+    left_gangs: int = 0
 
 
 def make(seed: int, *, nodes: int, shapes: int, demands: int) -> Workload:

@@ -166,6 +166,26 @@ def test_shares_of_accelerators_come_from_one_device_each(tmp_path):
     assert found["waiting_s"]["max"] == pytest.approx(160.3)
 
 
+def test_j1_hours_of_accelerators_below_work_that_uses_none_are_told(tmp_path):
+    """A node of two GPUs joins at 60.3: for 100 s it has a task of CPUs alone, for 50 s one of a GPU beside it, and then the first alone again."""
+    spec = {"idleTimeout": "10s", "nodeTypes": [{"name": "gpus", "resources": {"CPU": 4, "GPU": 2}}]}
+    trace = "arrival_s,duration_s,CPU,GPU\n0,250,1,0\n160.3,50,1,1\n"
+    found = simulated(tmp_path, trace, spec)
+    (gpus,) = found["node_types"]
+    assert gpus["launches"] == 1
+    assert gpus["spared_hours"] == pytest.approx(200 / 3600)
+    assert gpus["node_hours"] > gpus["spared_hours"]
+    assert "0.1 node hours with them went to work that used none" in run(files(tmp_path, trace, spec)).output
+
+
+def test_j1_of_a_day_of_cpu_work_no_gpu_node_has_an_hour_where_there_are_others(tmp_path):
+    spec = {"nodeTypes": [{"name": "cpus", "resources": {"CPU": 8}}, {"name": "gpus", "resources": {"CPU": 8, "GPU": 1}}]}
+    rows = [f"{600 * index},{900 + 100 * (index % 7)},{1 + index % 5},1,0" for index in range(144)]
+    found = simulated(tmp_path, "\n".join(["arrival_s,duration_s,count,CPU,GPU", *rows]) + "\n", spec)
+    assert found["tasks"]["never_placed"] == 0
+    assert {each["name"]: each["launches"] > 0 for each in found["node_types"]} == {"cpus": True, "gpus": False}
+
+
 @pytest.mark.parametrize(("devices", "last"), [(["fpga"], 160.3), ([], 60.3)])
 def test_shares_of_what_the_definition_calls_devices_come_from_one_each(tmp_path, devices, last):
     spec = {"devices": devices, "nodeTypes": [{"name": "fpgas", "resources": {"fpga": 2}, "maxWorkers": 1}]}

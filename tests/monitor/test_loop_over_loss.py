@@ -87,6 +87,7 @@ CONFIG = head_pb2.ClusterConfig(hash="h1", config=TOLD)
 
 
 async def test_the_config_reaches_the_gcs_once_as_it_is_and_its_hash_is_told(begin):
+    """DK-25, WC-4: Serve, Data, Train and Tune read there what nodes the cluster may have."""
     world = await begin()
     world.service.config = CONFIG
     await asyncio.sleep(5.0)

@@ -100,10 +100,10 @@ def test_demand_becomes_launches(types, demands, expected):
 @pytest.mark.parametrize(
     ("speed", "alive", "flying", "expected"),
     [
-        pytest.param(None, 0, 0, 100, id="unlimited unless set"),
+        pytest.param(None, 0, 0, 100, id="SP-10 unlimited unless set, as Ray's modes Default and Aggressive"),
         pytest.param(1.0, 0, 0, 5, id="five from nothing"),
         pytest.param(1.0, 0, 3, 2, id="in flight is subtracted"),
-        pytest.param(1.0, 20, 0, 20, id="speed times running"),
+        pytest.param(1.0, 20, 0, 20, id="SP-10 speed times running, as Ray's mode Conservative"),
         pytest.param(0.5, 21, 0, 10, id="rounded down"),
         pytest.param(0.1, 20, 0, 5, id="never below five"),
         pytest.param(1.0, 0, 9, 0, id="none while too many fly"),

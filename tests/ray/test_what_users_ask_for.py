@@ -83,6 +83,8 @@ async def test_gangs_get_their_nodes_and_a_floor_keeps_them_until_it_is_taken_ba
 
 
 REFUSALS = """
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
 def told(task, **options):
     return task.options(**options).remote(BASE + "/go")
 
@@ -99,6 +101,9 @@ while not os.path.exists(BASE + "/more"):
 second = told(until_go, label_selector={"zone": "b"})
 impossible = told(until_go, num_cpus=64)
 nowhere = told(until_go, label_selector={"zone": "c"})
+spread = told(until_go, num_cpus=0.75, scheduling_strategy="SPREAD")
+worker = [each["NodeID"] for each in ray.nodes() if each["Alive"] and each["Resources"].get("CPU")][0]
+bound = told(until_go, num_cpus=0.5, scheduling_strategy=NodeAffinitySchedulingStrategy(worker, soft=False))
 print("submitted")
 print(*ray.get([else_b, second]))
 while True:
@@ -107,6 +112,7 @@ while True:
 
 
 async def test_labels_fall_back_limits_hold_and_each_refusal_has_its_reason():
+    """And what Ray shows of tasks that say where to run (DK-22): with SPREAD a task is as any other, with node affinity it is not shown at all."""
     node_type = {"name": "in-b", "maxWorkers": 1, "resources": {"CPU": 1}, "labels": {"zone": "b"}}
     async with running_stack({**IDLE, "nodeTypes": [node_type]}) as stack:
         driver = await stack.start_driver(f"BASE = {str(stack.base)!r}\n{REFUSALS}")
@@ -117,10 +123,14 @@ async def test_labels_fall_back_limits_hold_and_each_refusal_has_its_reason():
         (stack.base / "more").touch()
         assert await stack.line(driver) == "submitted"
         wanted = {"MAX_WORKERS_OF_TYPE", "NO_TYPE_FITS", "NO_TYPE_HAS_LABELS"}
-        status = await stack.until_status(lambda said: {each["reason"] for each in said["pending"]} >= wanted, f"the reasons {wanted}")
+        status = await stack.until_status(
+            lambda said: {each["reason"] for each in said["pending"]} >= wanted and len(said["pending"]) >= 4, f"the reasons {wanted}"
+        )
         for each in status["pending"]:
             print(each["count"], "x", each["shape"], "|", each["reason"], "|", each["detail"])
             assert each["detail"]
+        shapes = [each["shape"] for each in status["pending"]]
+        assert ("{CPU: 0.75}" in shapes, "{CPU: 0.5}" in shapes) == (True, False), shapes
         await stack.until(
             lambda: stack.infeasible == 1, "Ray's own GCS is told of the 64 CPUs; not of zone c, for Ray ignores labels where it cancels"
         )

@@ -35,7 +35,7 @@ def condition(given: str) -> LabelCondition:
 
 def demand(given: dict) -> Demand:
     kinds = {name: amount for name, amount in given.items() if name not in ("count", "labels")}
-    selectors = tuple(LabelSelector((condition(each),)) for each in given.get("labels", []))
+    selectors = tuple(LabelSelector((condition(each),) if each else ()) for each in given.get("labels", []))
     return Demand(Bundle(resources(kinds), selectors), given.get("count", 1))
 
 

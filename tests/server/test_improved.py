@@ -1,7 +1,6 @@
-"""A report over a socket ends in the cheaper mix: the whole service, its process that improves plans, and an executor that counts."""
+"""A report over a socket ends in the cheaper mix: `rayscaler serve`, its process that improves plans, and an executor that counts."""
 
 import asyncio
-from dataclasses import replace
 
 import grpc.aio
 import pytest
@@ -10,8 +9,7 @@ from rayscaler.api.head.v1 import head_pb2_grpc
 from rayscaler.model.demand import Bundle, Demand
 from rayscaler.model.nodetype import ClusterConfig, NodeType
 from rayscaler.model.resources import Resources
-from rayscaler.settings import Timings
-from tests.whole_service import NotingExecutor, report, serving
+from tests.served import NotingExecutor, report, serving
 
 pytestmark = pytest.mark.tier("protocol")
 
@@ -24,9 +22,10 @@ WAITING = (Demand(Bundle(Resources.of(CPU=4)), 10), Demand(Bundle(Resources.of(C
 
 @pytest.mark.timeout(40)
 async def test_launches_on_demand_wait_for_a_cheaper_mix_and_where_nothing_has_a_cost_for_nothing(tmp_path):
-    executor, timings = NotingExecutor(), replace(Timings(), plan_budget_s=BUDGET_S)
+    executor = NotingExecutor()
     configs = ClusterConfig("priced", (TEN,)), ClusterConfig("free", (FREE,))
-    async with serving(tmp_path, executor, configs, timings) as address, grpc.aio.insecure_channel(address) as channel:
+    waiting = {"RAYSCALER_PLAN_BUDGET_S": str(BUDGET_S)}
+    async with serving(tmp_path, executor, configs, waiting) as service, grpc.aio.insecure_channel(service.address) as channel:
         for cluster in ("priced", "free"):
             await head_pb2_grpc.HeadServiceStub(channel).ReportDemand(report(cluster, 1, WAITING), timeout=10)
         async with asyncio.timeout(BUDGET_S + 5):

@@ -122,6 +122,7 @@ def test_h43_details_in_a_form_unknown_here_fall_back_to_the_constraints(details
 
 
 def test_h43_bundle_selectors_win_over_the_deprecated_list():
+    """DK-13; and of several the first counts (DK-14): what others would be for, no placement group of Ray 2.60 can say."""
     (made,) = snapshot("""
         pending_gang_resource_requests {
             requests { resources_bundle { key: "CPU" value: 1 } }

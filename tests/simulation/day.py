@@ -52,6 +52,7 @@ class Day:
     seed: int
     steps: int = 0
     """Each plan is improved for."""
+    config: ClusterConfig = CONFIG
     now: float = 0.0
     nodes: dict[str, Node] = field(default_factory=dict)
     pending: list[Resources] = field(default_factory=list)
@@ -60,6 +61,8 @@ class Day:
     launched: list[tuple[float, str]] = field(default_factory=list)
     cancelled: list[tuple[float, str]] = field(default_factory=list)
     ended: Counter[Reason] = field(default_factory=Counter)
+    ended_at: float = 0.0
+    """The last one."""
     tasks: int = 0
     seen: tuple[int, ...] = ()
     arrivals: deque[tuple[float, Resources]] = field(default_factory=deque)
@@ -84,15 +87,19 @@ class Day:
         self._place()
         seen = (len(self.running), self.tasks, len(self.pending), sum(each.instance.is_in_flight for each in self.nodes.values()))
         if seen != self.seen or self.unneeded_since or self._is_idle_over():
-            self._carry_out(plan(self.state(), self.steps))
+            self.plan()
         self.seen = seen
+
+    def plan(self) -> None:
+        """Plan, and carry it out."""
+        self._carry_out(plan(self.state(), self.steps))
 
     def _finish(self) -> None:
         while self.running and self.running[0][0] <= self.now:
             _, _, name, shape = heapq.heappop(self.running)
             node = self.nodes[name]
             node.free = node.free.add(shape)
-            node.idle_since = self.now if node.free == _total(node) else None
+            node.idle_since = self.now if node.free == self._total(node) else None
 
     def _join(self) -> None:
         ready = [each for each in self.nodes.values() if each.instance.is_in_flight and each.ready_at <= self.now]
@@ -110,17 +117,21 @@ class Day:
                 continue
             found.free, found.idle_since = found.free.subtract(shape), None
             self.tasks += 1
-            heapq.heappush(self.running, (self.now + self.chance.lognormvariate(5, 1.2), self.tasks, found.instance.instance_id, shape))
+            heapq.heappush(self.running, (self.now + self.runtime_s(), self.tasks, found.instance.instance_id, shape))
         self.pending = left
 
+    def runtime_s(self) -> float:
+        """Return how long the next task runs."""
+        return self.chance.lognormvariate(5, 1.2)
+
     def _is_idle_over(self) -> bool:
-        return any(each.idle_since is not None and self.now - each.idle_since >= CONFIG.idle_timeout_s for each in self.nodes.values())
+        return any(each.idle_since is not None and self.now - each.idle_since >= self.config.idle_timeout_s for each in self.nodes.values())
 
     def state(self) -> ClusterState:
         demands = Counter(self.pending)
         return ClusterState(
             now=self.now,
-            config=CONFIG,
+            config=self.config,
             instances=tuple(each.instance for each in self.nodes.values()),
             nodes=tuple(self._row(each) for each in self.nodes.values() if not each.instance.is_in_flight),
             demands=tuple(Demand(Bundle(shape), count) for shape, count in demands.items()),
@@ -128,8 +139,11 @@ class Day:
             unneeded_since=tuple(self.unneeded_since.items()),
         )
 
+    def _total(self, node: Node) -> Resources:
+        return self.config.node_type(node.instance.node_type).resources
+
     def _row(self, node: Node) -> RayNode:
-        instance, total = node.instance, _total(node)
+        instance, total = node.instance, self._total(node)
         status = NodeStatus.RUNNING if node.idle_since is None else NodeStatus.IDLE
         idle_s = 0.0 if node.idle_since is None else self.now - node.idle_since
         return RayNode(instance.ray_node_id, instance.instance_id, instance.node_type, status, total, node.free, idle_s=idle_s)
@@ -138,20 +152,17 @@ class Day:
         for end in (*found.drains, *found.terminations):
             gone = self.nodes.pop(end.instance_id)
             self.ended[end.reason] += 1
+            self.ended_at = self.now
             if gone.instance.is_in_flight:
                 self.cancelled.append((self.now, gone.instance.node_type))
         for launch in found.launches:
             name = f"i{len(self.launched):05}"
             instance = Instance(name, launch.node_type, InstanceStatus.ALLOCATED, self.now, requested_at=self.now)
             expectation = Expectation(name, launch.node_type, self.now + 600, launch.reserves, launch.gangs)
-            total = CONFIG.node_type(launch.node_type).resources
+            total = self.config.node_type(launch.node_type).resources
             self.nodes[name] = Node(instance, self.now + self.chance.uniform(*BOOT_S), total, expectation=expectation)
             self.launched.append((self.now, launch.node_type))
         self.unneeded_since = {each: self.unneeded_since.get(each, self.now) for each in found.unneeded if each in self.nodes}
-
-
-def _total(node: Node) -> Resources:
-    return CONFIG.node_type(node.instance.node_type).resources
 
 
 def _arrivals(chance: random.Random, count: int) -> Iterator[tuple[float, Resources]]:

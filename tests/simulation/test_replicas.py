@@ -76,3 +76,30 @@ async def test_i4_what_stays_is_whole_and_only_work_of_dead_hosts_is_lost(seed):
         await asyncio.sleep(60)
         assert whole.machines.machines == {}
         assert max(Counter(whole.of("launch")).values(), default=1) == 1
+
+
+@pytest.mark.timeout(120)
+async def test_i4_of_4_slices_of_16_hosts_with_room_for_56_3_come_and_one_lost_host_replaces_16_and_no_others():
+    wide = NodeType("slice", CHIPS, hosts_per_replica=16)
+    async with running(ClusterConfig("demo", (wide,), max_workers=56, idle_timeout_s=10.0)) as whole:
+        await asyncio.sleep(3)
+        whole.gcs.submit(CHIPS, 4 * 16)
+        await asyncio.sleep(counted(gate=120, full=1800))
+        first = replicas(whole)
+        assert {name: len(hosts) for name, hosts in first.items()} == dict.fromkeys(first, 16)
+        assert (len(first), len(whole.of("launch")), whole.of("terminate")) == (3, 48, [])  # and none again and again
+        victim = next(each for each in whole.machines.machines.values() if each.spec.host == 7)
+        lost = victim.spec.replica
+        mates = {each.spec.instance_id for each in whole.machines.machines.values() if each.spec.replica == lost}
+        whole.executor.lose(victim.spec.instance_id)
+        failed = [each.task_id for each in whole.gcs.running() if each.node is not None and each.node.instance_id in mates]
+        await asyncio.sleep(3)
+        whole.gcs.finish(*failed)  # a slice's job fails with its host, and is begun again
+        whole.gcs.submit(CHIPS, len(failed))
+        await asyncio.sleep(120)
+        second = replicas(whole)
+        assert {name: len(hosts) for name, hosts in second.items()} == dict.fromkeys(second, 16)
+        assert (len(second), {*first} - {*second}) == (3, {lost})
+        assert len(whole.of("launch")) == 48 + 16
+        assert {*whole.of("gone")} == mates
+        assert len(whole.gcs.running()) == 48

@@ -157,7 +157,7 @@ class Simulation:
         waiting.left -= 1
         self._running += 1
         self._moved_at = now
-        self._fleet.started(node, taken[0])
+        self._fleet.started(node, taken[0], now)
         self.log.waits.append((now - waiting.at, 1))
         self._push(now + waiting.duration_s, _Finish(node, taken))
 

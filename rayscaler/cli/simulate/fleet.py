@@ -48,6 +48,7 @@ class Fleet:
         self._expectations: dict[str, Expectation] = {}
         self._unneeded_since: dict[str, float] = {}
         self._peaks: peaks.Known = {}
+        self._sparing_since: dict[str, float] = {}
         self._number, self._batch = count(), count()
         self._costs = {each.name: each.cost or 0.0 for each in config.node_types}
         if config.head.resources:
@@ -134,17 +135,26 @@ class Fleet:
         self.total.update(node.total.amounts)
         return node
 
-    def started(self, node: Node, bundle: Bundle) -> None:
+    def started(self, node: Node, bundle: Bundle, now: float) -> None:
         """Count in what has begun to run on a node."""
         if not node.is_head:
             self.used.update(bundle.resources.amounts)
+            self._reckon(node, now)
 
     def finish(self, node: Node, taken: Taken, now: float) -> None:
         """End a task."""
         node.give(taken, now)
         if not node.is_head:
             self.used.subtract(taken[0].resources.amounts)
+            self._reckon(node, now)
             self.end_if_drained(node, now)
+
+    def _reckon(self, node: Node, now: float) -> None:
+        """Follow for how long a node's accelerators lie idle below the work that it has."""
+        if node.spares_devices:
+            self._sparing_since.setdefault(node.name, now)
+        elif (since := self._sparing_since.pop(node.name, None)) is not None:
+            self._log.spared_s[node.node_type] += now - since
 
     def end_if_drained(self, node: Node, now: float) -> None:
         """End a drained node as soon as nothing runs on it."""
@@ -176,3 +186,5 @@ class Fleet:
         """Reckon up what is still there: paid for up to now."""
         for each in self._instances.values():
             self._log.paid_s[each.node_type] += now - each.requested_at
+        for name, since in self._sparing_since.items():
+            self._log.spared_s[self._instances[name].node_type] += now - since

@@ -39,6 +39,8 @@ class Log:
     launch_reasons: Counter[Reason] = field(default_factory=Counter)
     end_reasons: Counter[Reason] = field(default_factory=Counter)
     paid_s: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    spared_s: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    """For how long work that asked for no accelerator had a node with accelerators for itself."""
     peak: Counter[str] = field(default_factory=Counter)
     samples: list[Sample] = field(default_factory=list)
     plans: int = 0

@@ -50,6 +50,11 @@ class Node:
         """Whether Ray spares it for work that asks for accelerators."""
         return bool(self.devices)
 
+    @property
+    def spares_devices(self) -> bool:
+        """Whether something runs here, and nothing of it on the accelerators that there are."""
+        return self.running > 0 and self.has_devices and all(free == UNIT for each in self.devices.values() for free in each)
+
     def fits(self, bundle: Bundle) -> bool:
         """Whether one more of the bundle can start now."""
         return all(

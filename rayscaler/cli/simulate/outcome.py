@@ -84,6 +84,7 @@ def _of_type(log: Log, name: str, cost: float | None) -> dict[str, Any]:
         "launches_cancelled_and_relaunched": log.relaunched[name],
         "peak": log.peak[name],
         "node_hours": hours,
+        "spared_hours": log.spared_s[name] / HOUR_S,
         "cost": None if cost is None else hours * cost,
     }
 

@@ -58,6 +58,8 @@ def figures(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "waiting", ", ".join(f"{name} {lasted(waiting[name])}" for name in ("median", "p95", "max"))
     used = ", ".join(f"{name} {share(part)}" for name, part in document["utilisation"].items())
     yield "utilisation", used or "-"
+    if spared := sum(each["spared_hours"] for each in document["node_types"]):
+        yield "accelerators", f"{spared:,.1f} node hours with them went to work that used none"
     relaunched = (
         f"{churn['launches_cancelled']} cancelled ({churn['launches_cancelled_and_relaunched']} of these relaunched of the same type)"
     )

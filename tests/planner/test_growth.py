@@ -1,0 +1,51 @@
+"""Complaint A3: what a plan for ever more bundles on as many nodes takes, in CPU seconds, which other work on the machine hardly touches."""
+
+import gc
+import time
+from itertools import pairwise
+
+import pytest
+
+from rayscaler.model.state import ClusterState
+from rayscaler.planner.plan import plan
+from tests.bench.plan_cases import groups, spread
+from tests.counts import counted
+
+pytestmark = [pytest.mark.tier("unit"), pytest.mark.timeout(300)]
+
+PER_DOUBLING = 2.3
+SIZES = counted(gate=(1024, 2048, 4096), full=(1024, 2048, 4096, 8192, 16_384))
+TRIES = counted(gate=3, full=5)
+cases = pytest.mark.parametrize("case", [pytest.param(groups, id="groups of one bundle"), pytest.param(spread, id="one group, all apart")])
+
+
+@pytest.fixture(autouse=True)
+def _no_collection():
+    """The service keeps the collector calm too."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def took_s(state: ClusterState) -> float:
+    """Return the least CPU seconds of some tries."""
+    found = []
+    for _ in range(TRIES):
+        begun = time.process_time()
+        made = plan(state)
+        found.append(time.process_time() - begun)
+        assert len(made.launches) == sum(each.count for gang in state.gangs for each in gang.bundles)
+    return min(found)
+
+
+@cases
+def test_a3_ten_thousand_bundles_are_planned_within_2_s(case):
+    assert took_s(case(1, 10_000)) <= 2.0
+
+
+@cases
+def test_a3_twice_as_many_bundles_take_at_most_2_3_times_as_long(case):
+    took = [took_s(case(1, size)) for size in SIZES]
+    print([f"{size}: {each:.3f} s" for size, each in zip(SIZES, took, strict=True)])
+    assert max(later / before for before, later in pairwise(took)) <= PER_DOUBLING
