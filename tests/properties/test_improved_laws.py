@@ -61,7 +61,9 @@ def test_an_independent_judge_finds_no_breach(state):
 def test_a_plan_carried_out_leaves_nothing_to_do(state):
     first = plan(state, STEPS)
     after = carried_out(state, first)
-    for steps in (0, STEPS):
+    # What goes on which of the nodes that are there is not remembered: first fit may put there what was left out, and launch for what was to be there.
+    has_room_anew = first.infeasible and state.nodes
+    for steps in (STEPS,) if has_room_anew else (0, STEPS):
         assert_nothing_to_do(state, after, first, plan(after, steps))
 
 
