@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import time
-from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from rayscaler.model.resources import Resources
 from rayscaler.monitor.service import GrpcTransport
 from tests.cluster.namespaces import create_all, pod
 from tests.cluster.product import document, until
+from tests.cluster.timed import asked_at
 from tests.k8s.bed import Line
 
 pytestmark = [pytest.mark.tier("cluster"), pytest.mark.timeout(300)]
@@ -88,7 +88,7 @@ async def test_c1_blind_by_the_api_server_or_by_the_monitor_nothing_ends_and_not
         await ours.counted("demo", 45)
         await asyncio.sleep(1.0)  # the deeds are on record
         idle_at = {each.instance_id: time.time() - time.monotonic() + each.idle_since for each in ray.gcs.nodes.values()}
-        deleted_at = _deleted_at(ours)
+        deleted_at = asked_at([each for each in ours.namespace.audit(ours.account.user, "pods") if each["verb"] == "delete"], "demo-")
         assert way.back_at > cut_until - 1.0
         # Each was idle for a full timeout, and was seen to be by a report of after the cut: no clock ran while nobody looked.
         assert all(at > way.back_at and at - idle_at[name] >= IDLE_S for name, at in deleted_at.items())
@@ -100,12 +100,6 @@ async def test_c1_blind_by_the_api_server_or_by_the_monitor_nothing_ends_and_not
         created = ours.created("demo")
         assert len(created) == len(set(created)) == 55
         assert len(ours.deleted("demo")) == 10
-
-
-def _deleted_at(ours) -> dict[str, float]:
-    """Return when the API server was first asked to delete each pod, in wall seconds."""
-    deeds = [each for each in ours.namespace.audit(ours.account.user, "pods") if each["verb"] == "delete"]
-    return {each["objectRef"]["name"]: datetime.fromisoformat(each["requestReceivedTimestamp"]).timestamp() for each in reversed(deeds)}
 
 
 async def test_c2_whoever_is_deleted_while_tasks_arrive_was_drained_before_and_nobody_else_deletes(ours):
