@@ -245,6 +245,14 @@ class Site(Seen):
             keeping.cancel()
             await asyncio.gather(keeping, return_exceptions=True)
 
+    async def status(self) -> str:
+        """Return what `rayscaler status` says to somebody with the service's own rights."""
+        argv = [sys.executable, "-m", "rayscaler", "-n", self.namespace.name, "status"]
+        environ = {**os.environ, "KUBECONFIG": str(self.account.kubeconfig), "COLUMNS": "200"}
+        process = await asyncio.create_subprocess_exec(*argv, env=environ, stdout=asyncio.subprocess.PIPE)
+        out, _ = await process.communicate()
+        return out.decode()
+
     def deeds(self, verb: str, resource: str = "pods") -> list[JSON]:
         """Return what the services did with success, oldest first, as the API server has it on record."""
         events = self.namespace.audit(self.account.user, resource)
