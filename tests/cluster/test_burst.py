@@ -35,7 +35,7 @@ def definition(most: int) -> dict:
     """Return one with the burst's type, and one whose launches tell when decisions are made."""
     probe = {"name": "probe", "resources": {"CPU": 0, "probe": 1}, "maxWorkers": 1000}
     big = {"name": "big", "resources": {"CPU": 15}, "maxWorkers": most}
-    return document("demo", big, probe, maxWorkers=most + 1000, idleTimeout="5s")
+    return document("demo", big, probe, maxWorkers=most + 1000, idleTimeout="2s")
 
 
 @pytest.fixture
