@@ -24,7 +24,7 @@ CPUS, MEMORY = 0.5, 512 * 2**20
 """What KubeRay gives its autoscaler by default (complaint A2)."""
 TASK = Resources.of(CPU=15)
 WORKERS = counted(gate=100, full=1000)
-BUNDLES, SENT = counted(gate=(1_000, 2 * RATE), full=(10_000, 10 * RATE))
+BUNDLES, SENT = counted(gate=(1_000, 3 * RATE), full=(10_000, 10 * RATE))
 """Of the group, and how many of its nodes' pods there are when it is removed."""
 BEAT_S = 5.0
 PROBE_EVERY_S = 4.0
@@ -95,10 +95,10 @@ def planned_s(ours, timed: Timed) -> float:
 
 
 def assert_paced(ours) -> None:
-    """No second had more calls than the limit; the moments are those of the arrival, so a few may have been held up on the way."""
+    """Two seconds' calls took two seconds; the moments are those of the arrival, so a few may have been held up on the way."""
     moments = sorted(asked_at(ours.deeds("create"), "demo-big-").values())
-    late = [after - before for before, after in zip(moments, moments[5 * RATE :], strict=False)]
-    assert all(each >= 4.5 for each in late), min(late)
+    spans = [after - before for before, after in zip(moments, moments[2 * RATE :], strict=False)]
+    assert min(spans) >= 1.5
 
 
 async def assert_within(cage: Cage, service: Service, began_at: float) -> str:
