@@ -24,7 +24,7 @@ CPUS, MEMORY = 0.5, 512 * 2**20
 """What KubeRay gives its autoscaler by default (complaint A2)."""
 TASK = Resources.of(CPU=15)
 WORKERS = counted(gate=100, full=1000)
-BUNDLES, SENT = counted(gate=(1_000, 3 * RATE), full=(10_000, 10 * RATE))
+BUNDLES, SENT = counted(gate=(1_000, 4 * RATE), full=(10_000, 10 * RATE))
 """Of the group, and how many of its nodes' pods there are when it is removed."""
 BEAT_S = 5.0
 PROBE_EVERY_S = 4.0
@@ -95,10 +95,10 @@ def planned_s(ours, timed: Timed) -> float:
 
 
 def assert_paced(ours) -> None:
-    """Two seconds' calls took two seconds; the moments are those of the arrival, so a few may have been held up on the way."""
+    """Three seconds' calls took three, or two at least: the moments are those of the arrival, and a busy machine holds some up on the way."""
     moments = sorted(asked_at(ours.deeds("create"), "demo-big-").values())
-    spans = [after - before for before, after in zip(moments, moments[2 * RATE :], strict=False)]
-    assert min(spans) >= 1.5
+    spans = [after - before for before, after in zip(moments, moments[3 * RATE :], strict=False)]
+    assert min(spans) >= 2.0
 
 
 async def assert_within(cage: Cage, service: Service, began_at: float) -> str:
@@ -164,5 +164,7 @@ async def test_scenario_1_ten_thousand_bundles_are_planned_on_half_a_cpu_and_cal
         )
         print(f"decisions within {max(beats_s):.1f} s ({len(beats_s)} probes), answers within {gap_s:.1f} s; {limits}")
     assert 0 < plan_s <= 2.0
+    assert max(beats_s) <= BEAT_S
+    assert gap_s <= BEAT_S
     assert [each for each in service.told("cycle") if f"'big (GANG)': {BUNDLES}" in each]
     assert_paced(ours)

@@ -91,7 +91,7 @@ def _in_flight(scene: Scene, instance: Instance, key: Key, due: float | None) ->
         else f"{instance.phase.value}: {purpose}"
     )
     since = scene.memory.unneeded_since.get(instance.instance_id)
-    if instance.instance_id in scene.plan.unneeded and since is not None:
+    if instance.instance_id in scene.unneeded and since is not None:
         return scene.because(key, Reason.UNNEEDED, text, since=since, until=since + scene.state.unneeded_grace_s)
     if instance.trouble is not None:
         text = f"{text}; {instance.detail}"
