@@ -15,6 +15,9 @@ from rayscaler.errors import InvalidRequest, Problem
 
 MAX_MESSAGE_BYTES = (1 << 31) - 1
 """gRPC keeps the limit in an int32."""
+CALLS_PER_SECOND = 500
+"""About what one API server with one etcd takes: 1,000 creates in 2.4 to 3.5 s."""
+MAX_CALLS_PER_SECOND = 100_000
 HEARTBEAT_READINGS = 4
 """A monitor confirms what has not changed with every fourth reading at the latest (H51 of SPEC.md)."""
 
@@ -205,10 +208,12 @@ class NamespaceSettings:
     """Where monitors find the replica that leads."""
     kubeconfig: Path | None = None
     executor: str = ""
+    calls_per_second: int = CALLS_PER_SECOND
+    """Creates and deletes of workers' pods."""
 
     @classmethod
     def from_env(cls, namespace: str, env: Mapping[str, str] | None = None) -> Self:
-        """Read RAYSCALER_POD_NAME, RAYSCALER_IMAGE, RAYSCALER_IMAGE_PULL_POLICY, RAYSCALER_TLS (on or off), RAYSCALER_MONITOR_SERVICE, KUBECONFIG, RAYSCALER_EXECUTOR."""
+        """Read RAYSCALER_POD_NAME, _IMAGE, _IMAGE_PULL_POLICY, _TLS (on or off), _MONITOR_SERVICE, _EXECUTOR, _CALLS_PER_SECOND, and KUBECONFIG."""
         env = os.environ if env is None else env
         default = cls(namespace)
         return cls(
@@ -220,6 +225,7 @@ class NamespaceSettings:
             monitor_service=env.get("RAYSCALER_MONITOR_SERVICE") or f"rayscaler-leader.{namespace}.svc:6380",
             kubeconfig=kubeconfig(env),
             executor=env.get("RAYSCALER_EXECUTOR", ""),
+            calls_per_second=math.ceil(_positive(env, "RAYSCALER_CALLS_PER_SECOND", default.calls_per_second, most=MAX_CALLS_PER_SECOND)),
         )
 
 

@@ -14,7 +14,7 @@ from rayscaler.clock import SystemClock
 from rayscaler.executor.base import Executor
 from rayscaler.k8s.certificates import Certificates
 from rayscaler.k8s.client import Client, connect
-from rayscaler.k8s.executor import KubernetesExecutor
+from rayscaler.k8s.executor import KubernetesExecutor, Options
 from rayscaler.k8s.heads import Sidecar
 from rayscaler.k8s.identity import Identity
 from rayscaler.k8s.lease import Leadership
@@ -58,7 +58,9 @@ class _Replica:
         executor: Executor = (
             by_address(own.executor, settings, clock, path="RAYSCALER_EXECUTOR", may_write=leadership.check)
             if own.executor
-            else KubernetesExecutor(client, namespace, on_end=self._process.ended, owner=owners.get)
+            else KubernetesExecutor(
+                client, namespace, on_end=self._process.ended, owner=owners.get, options=Options(per_second=own.calls_per_second)
+            )
         )
         self._service = Service(self._process, settings.timings, executor=executor, store=store, clock=clock)
         sidecar = Sidecar(own.image, own.monitor_service, pull_policy=own.image_pull_policy, has_tls=own.is_tls_on)

@@ -28,6 +28,7 @@ from rayscaler.k8s.reflector import Pauses, Reflector
 from rayscaler.k8s.replicas import Replicas
 from rayscaler.model.instance import InstanceObservation, Phase
 from rayscaler.model.nodetype import NodeType
+from rayscaler.settings import CALLS_PER_SECOND
 from rayscaler.tasks import guard
 from rayscaler.throttle import Pace, Throttle
 
@@ -41,8 +42,8 @@ ORDER = (Phase.UNSCHEDULED, Phase.PULLING, Phase.STARTING, Phase.REGISTERING, Ph
 class Options:
     """How the executor treats the API server; seconds."""
 
-    per_second: int = 500
-    """Creates and deletes: about what one API server with one etcd takes (2.4 to 3.5 s for 1,000, testbed)."""
+    per_second: int = CALLS_PER_SECOND
+    """Creates and deletes."""
     in_flight: int = 100
     """At the same time: bare creates were fastest with as many (decision 55)."""
     list_wait_s: float = 10.0

@@ -1,5 +1,6 @@
 """Back-off per node type: a failure makes it wait, a join makes it well; others are planned meanwhile."""
 
+from rayscaler.model.instance import Reason
 from rayscaler.model.state import Backoff
 
 Waits = tuple[float, ...]
@@ -13,6 +14,10 @@ CRASHED: Waits = (5.0, 60.0, 600.0, 1200.0, 1800.0)
 """It was made and ended by itself: once may be chance; at most three tries in ten minutes (complaint B6)."""
 STUCK: Waits = (300.0, 600.0, 1200.0, 1800.0)
 """It was made and did not get on: each try holds its demand up for a while, so tries are few (complaint H1: after 5, 10, 20, 30 minutes)."""
+FAILURES = frozenset({Reason.OVERDUE, Reason.LAUNCH_ERROR, Reason.CANNOT_START})
+"""Ends of a launch that count as a failure of its node type."""
+WAITS = {Reason.LAUNCH_ERROR: REFUSED, Reason.NO_CAPACITY: NO_CAPACITY, Reason.CANNOT_START: STUCK}
+"""How long its node type waits after a launch that failed so; after any other, as after one that ended by itself."""
 LONGEST_S = max(REFUSED + NO_CAPACITY + CRASHED + STUCK)
 
 

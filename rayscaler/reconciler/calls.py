@@ -9,7 +9,7 @@ import structlog
 
 from rayscaler.errors import BrokenPlugin, Conflict, RayscalerError, Retry, Unavailable
 from rayscaler.executor.base import Executor, LaunchSpec
-from rayscaler.model.instance import InstanceObservation
+from rayscaler.model.instance import InstanceObservation, Phase
 from rayscaler.reconciler.memory import Memory
 from rayscaler.settings import Timings
 
@@ -26,7 +26,7 @@ class Calls:
     """Runs launches, terminations and the list-and-watch of one cluster; tells outcomes by `tell`.
 
     A call's deadline runs from its turn at the executor. The wait for that is bounded by the instance's own deadline: a launch that is
-    given up while it waits is never sent.
+    given up while it waits is never sent, and takes no turn from those that are to be.
     """
 
     def __init__(
@@ -38,6 +38,8 @@ class Calls:
         self._tasks = tasks
         self._tell = tell
         self._launching: set[str] = set()
+        self._unsent: dict[str, asyncio.Task[None]] = {}
+        """Launches that nobody has sent yet, not in an earlier life either."""
         self._ending: set[str] = set()
         self._unwanted: set[str] = set()
         self._listing = 0
@@ -47,10 +49,18 @@ class Calls:
         """Begin to launch; `is_again` says that an earlier life may have launched it, by another spec even, and then it is taken as it is."""
         self._launching.add(spec.instance_id)
         self._launched_in[spec.instance_id] = self._listing
-        self._tasks.create_task(self._launch(spec, is_again=is_again), name=f"launch {spec.instance_id}")
+        task = self._tasks.create_task(self._launch(spec, is_again=is_again), name=f"launch {spec.instance_id}")
+        if not is_again:
+            self._unsent[spec.instance_id] = task
 
     def terminate(self, instance_id: str) -> None:
-        """Begin to end an instance; a call for it that is under way goes on, one that launches it is not tried again."""
+        """Begin to end an instance; a call for it that is under way goes on, one that launches it is not tried again, nor begun."""
+        unsent = self._unsent.pop(instance_id, None)
+        if unsent is not None:
+            unsent.cancel()
+            self._end_launch(instance_id)
+            self._tell(partial(_seen, InstanceObservation(instance_id, "", "", Phase.GONE, "it was called off before it was sent")))
+            return
         if instance_id in self._launching:
             self._unwanted.add(instance_id)
         if instance_id not in self._ending:
@@ -63,10 +73,11 @@ class Calls:
             for attempt in range(1, LAUNCH_TRIES + 1):
                 try:
                     async with self._executor.pace.turn(self._cluster):
+                        self._unsent.pop(spec.instance_id, None)
                         if spec.instance_id in self._unwanted:  # it waited for so long
                             break
                         async with self._deadline("launch"):
-                            external_id = await self._launched(spec, is_again=is_again)
+                            external_id = await self._sent(spec, is_again=is_again)
                 except RayscalerError as error:
                     log.warning("launch.failed", cluster=self._cluster, instance_id=spec.instance_id, attempt=attempt, error=str(error))
                     if error.retry is not Retry.BACKOFF:
@@ -87,11 +98,15 @@ class Calls:
                 # It was made, or nobody knows; an end that was asked for earlier may have found nothing. Ending nothing is success.
                 self.terminate(spec.instance_id)
         finally:
-            self._launching.discard(spec.instance_id)
-            self._unwanted.discard(spec.instance_id)
-            self._launched_in[spec.instance_id] = self._listing
+            self._end_launch(spec.instance_id)
 
-    async def _launched(self, spec: LaunchSpec, *, is_again: bool) -> str:
+    def _end_launch(self, instance_id: str) -> None:
+        """Note that its launch is over."""
+        self._launching.discard(instance_id)
+        self._unwanted.discard(instance_id)
+        self._launched_in[instance_id] = self._listing
+
+    async def _sent(self, spec: LaunchSpec, *, is_again: bool) -> str:
         try:
             return await self._executor.launch(spec)
         except Conflict:

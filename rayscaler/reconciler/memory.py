@@ -30,10 +30,6 @@ from rayscaler.store.base import ClusterRecord, OpenBatch
 
 log = structlog.get_logger(__name__)
 
-FAILURES = frozenset({Reason.OVERDUE, Reason.LAUNCH_ERROR, Reason.CANNOT_START})
-"""Ends of a launch that count as a failure of its node type."""
-WAITS = {Reason.LAUNCH_ERROR: backoff.REFUSED, Reason.NO_CAPACITY: backoff.NO_CAPACITY, Reason.CANNOT_START: backoff.STUCK}
-"""How long its node type waits after a launch that failed so; after any other, as after one that ended by itself."""
 ACTIONS_KEPT = 200
 """Actions remembered for people."""
 
@@ -43,7 +39,7 @@ class Memory:
     """One cluster's knowledge. Times are wall seconds; `fresh_at` is when the newest report's content was true.
 
     `contact_at` is the first report since which they came without a break: of one session, one monitor, one life of the GCS;
-    `listed_at` is the same for the executor's lists. `floor` is the constraint that counts; once its cluster has ended it counts
+    `listed_at` is the same for the executor's lists, and `seen_since` what the first report said since which Ray was never out of sight for long. `floor` is the constraint that counts; once its cluster has ended it counts
     until `floor_until`, or until the new one has one; before that, while `floor_owners` are not over. `written` is the record as the store
     has it, `write_due` when what `record` says more is to be written; `unfinished` are launches of an earlier life, until they are sent again (then None),
     and `ends_due` the instances whose end is noted and not yet sent. `worth` is that of all changes since its reader set it back.
@@ -59,6 +55,7 @@ class Memory:
     snapshot_sequence: int = 0
     fresh_at: float | None = None
     contact_at: float = 0.0
+    seen_since: float = 0.0
     gcs_error: str = ""
     ray_version: str = ""
     is_v1_mode: bool = False
@@ -146,11 +143,11 @@ class Memory:
             self.ray_version, self.is_v1_mode = report.ray_version, report.is_v1_mode
         if report.snapshot is None:
             if not report.gcs_error and report.base_sequence == self.snapshot_sequence:
-                self.fresh_at = read_at
+                self._see(read_at)
                 self._follow_floor(seen_s, now)
             return
         self.snapshot, self.snapshot_at, self.snapshot_sequence = report.snapshot, read_at, report.sequence
-        self.fresh_at = read_at
+        self._see(read_at)
         self._take_constraint(report.snapshot.constraint)
         self._follow_floor(seen_s, now)
         self.counts = backlog.remember(self.counts, report.snapshot.demands, read_at, self.timings.backlog_lag_s)
@@ -158,6 +155,10 @@ class Memory:
         self.ledger = landing.follow(self.ledger, replace(report.snapshot, demands=sure), read_at, self.lags)
         self._replace_all(observe.nodes(self.instances, report.snapshot.nodes, now), now)
         self.brought = learned.follow(self.brought, self.config, self.instances, report.snapshot.nodes, read_at)
+
+    def _see(self, read_at: float) -> None:
+        is_seen_anew = self.fresh_at is None or read_at - self.fresh_at > self.timings.blind_after_s
+        self.seen_since, self.fresh_at = read_at if is_seen_anew else self.seen_since, read_at
 
     def _take_constraint(self, asked: Constraint | None) -> None:
         """Take what Ray is asked for now. A GCS that forgot it may be told again (design §2b.7), but for a floor that is over."""
@@ -352,9 +353,11 @@ class Memory:
         if instance.status is InstanceStatus.RUNNING and before is not None and before.is_in_flight:
             self._joined(instance, now)
         elif instance.status is InstanceStatus.LAUNCH_FAILED or (
-            instance.status is InstanceStatus.TERMINATING and instance.reason in FAILURES
+            instance.status is InstanceStatus.TERMINATING and instance.reason in backoff.FAILURES
         ):
-            self._failed(instance, backoff.STUCK if before and before.stuck_since else WAITS.get(instance.reason, backoff.CRASHED), now)
+            self._failed(
+                instance, backoff.STUCK if before and before.stuck_since else backoff.WAITS.get(instance.reason, backoff.CRASHED), now
+            )
 
     def _joined(self, instance: Instance, now: float) -> None:
         expectation = self.expectations.get(instance.instance_id)

@@ -72,9 +72,14 @@ def _constraint(memory: Memory, now: float) -> Constraint | None:
 
 def _nodes(memory: Memory, snapshot: Snapshot, now: float) -> tuple[RayNode, ...]:
     """Return the rows with room free of double counting, idle for as long as was observed: to the last report, not to `now` (C1)."""
-    observed_s = max(0.0, (memory.fresh_at or memory.snapshot_at) - memory.snapshot_at)
+    observed_to = max(memory.fresh_at or 0.0, memory.snapshot_at)
     rows = landing.rooms(memory.ledger, snapshot.nodes, seen_at(memory, now), memory.lags)
-    return tuple(replace(row, idle_s=row.idle_s + observed_s) if row.status is NodeStatus.IDLE else row for row in rows)
+    return tuple(replace(row, idle_s=observed_to - idle_since(memory, row)) if row.status is NodeStatus.IDLE else row for row in rows)
+
+
+def idle_since(memory: Memory, row: RayNode) -> float:
+    """Return the wall second since which a node was seen idle. What Ray says of the time when nobody looked does not count (C1)."""
+    return max(memory.snapshot_at - row.idle_s, memory.seen_since)
 
 
 def sight(memory: Memory, now: float) -> tuple[Reason | None, Reason | None]:
@@ -155,7 +160,7 @@ def next_fresh(memory: Memory) -> float | None:
     """
     seen_to = memory.fresh_at or 0.0
     moments = [
-        memory.snapshot_at - row.idle_s + memory.config.idle_timeout_of(row.node_type)
+        idle_since(memory, row) + memory.config.idle_timeout_of(row.node_type)
         for row in (memory.snapshot or Snapshot()).nodes
         if row.status is NodeStatus.IDLE and not row.is_head
     ]

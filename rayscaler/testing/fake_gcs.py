@@ -7,6 +7,7 @@ Nothing runs by itself: every call first does what was due up to now, in order, 
 import asyncio
 import heapq
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from rayscaler import errors
@@ -14,7 +15,7 @@ from rayscaler.api.gcs.v1 import gcs_pb2
 from rayscaler.clock import Clock
 from rayscaler.model.demand import Bundle, Strategy
 from rayscaler.model.raynames import HEAD_RESOURCE
-from rayscaler.model.resources import UNIT, Resources
+from rayscaler.model.resources import IMPLICIT_PREFIX, UNIT, Resources
 from rayscaler.monitor.gcs import HAS_ANOTHER, HAS_ONE, GcsReading, check_drain, check_state, may_replay
 from rayscaler.monitor.kv import OURS
 from rayscaler.testing import fake_ray
@@ -310,6 +311,8 @@ class FakeGcs:
     def _place_gang(self, gang: FakeGang) -> None:
         """Place all bundles or none."""
         free = {key: node.free for key, node in self.nodes.items()}
+        if _is_too_big(gang, free.values()):
+            return  # thousands of bundles over a thousand nodes would be looked through at every join
         chosen: list[FakeNode] = []
         for bundle in gang.bundles:
             able = (node for node in self.nodes.values() if node.holds(bundle) and bundle.resources.fits(free[node.ray_node_id]))
@@ -334,7 +337,7 @@ class FakeGcs:
             cluster_resource_state_version=self.version,
             node_states=[fake_ray.node_state(node, now) for node in self.nodes.values()],
             pending_resource_requests=[fake_ray.by_count(bundle, count) for bundle, count in counts.items()],
-            pending_gang_resource_requests=[fake_ray.gang_request(gang) for gang in self.gangs.values() if not gang.nodes],
+            pending_gang_resource_requests=[gang.entry for gang in self.gangs.values() if not gang.nodes],
             cluster_session_name=f"session_{self.cluster_id[-8:]}",
         )
         state.cluster_resource_constraints.extend(self._constraints())
@@ -346,16 +349,21 @@ class FakeGcs:
         return [gcs_pb2.ClusterResourceConstraint(resource_requests=[fake_ray.by_count(bundle, 1) for bundle in self.constraint])]
 
 
+def _is_too_big(gang: FakeGang, rooms: Iterable[Resources]) -> bool:
+    """Whether all rooms together are too small for it."""
+    total = Counter[str]()
+    for each in rooms:
+        total.update(each.amounts)
+    return any(total[name] < amount for name, amount in gang.whole.items_sorted if not name.startswith(IMPLICIT_PREFIX))
+
+
 def _best(gang: FakeGang, able: Iterable[FakeNode], chosen: list[FakeNode], free: Mapping[str, Resources]) -> FakeNode | None:
     """Choose the node of a gang's next bundle: SPREAD and PACK are wishes, the STRICT ones rules."""
     nodes = list(able)
     fresh = [node for node in nodes if node not in chosen]
     used = [node for node in nodes if node in chosen]
     if gang.strategy is Strategy.STRICT_PACK:
-        whole = Resources()
-        for bundle in gang.bundles:
-            whole = whole.add(bundle.resources)
-        nodes = used if chosen else [node for node in fresh if whole.fits(free[node.ray_node_id])]
+        nodes = used if chosen else [node for node in fresh if gang.whole.fits(free[node.ray_node_id])]
     elif gang.strategy is Strategy.STRICT_SPREAD:
         nodes = fresh
     else:

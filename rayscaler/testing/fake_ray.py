@@ -1,6 +1,8 @@
 """What the fake Ray cluster is made of: tasks, gangs and nodes, and the messages in which Ray would tell of them."""
 
+from collections import Counter
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from rayscaler.api.gcs.v1 import gcs_pb2
 from rayscaler.model.demand import Bundle, Operator, Strategy
@@ -34,6 +36,19 @@ class FakeGang:
     bundles: tuple[Bundle, ...]
     nodes: "tuple[FakeNode, ...]" = ()
     is_detached: bool = False
+
+    @cached_property
+    def whole(self) -> Resources:
+        """All of its bundles together."""
+        whole = Resources()
+        for each, count in Counter(self.bundles).items():
+            whole = whole.add(each.resources, count)
+        return whole
+
+    @cached_property
+    def entry(self) -> gcs_pb2.GangResourceRequest:
+        """Its entry in a snapshot while it waits: made once, for it may have thousands of bundles."""
+        return gang_request(self)
 
 
 @dataclass

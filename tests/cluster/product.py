@@ -24,6 +24,7 @@ from rayscaler.monitor.main import Monitor
 from rayscaler.monitor.service import GrpcTransport, Transport
 from rayscaler.testing.fake_gcs import UNEXPECTED, FakeGcs
 from tests.cluster.api import JSON, ApiError
+from tests.cluster.cage import Cage
 from tests.cluster.namespaces import Account, Namespace, condition
 
 LABEL = "rayscaler.io/cluster"
@@ -91,12 +92,14 @@ class Service:
     log: Path
 
     @classmethod
-    async def start(cls, namespace: Namespace, kubeconfig: Path, log: Path, env: Mapping[str, str]) -> Self:
-        """Start one and wait until it listens: where RAYSCALER_LISTEN says, else at any port."""
-        argv = ["-m", "rayscaler", "-n", namespace.name, "serve", "--json"]
+    async def start(cls, namespace: Namespace, kubeconfig: Path, log: Path, env: Mapping[str, str], cage: Cage | None = None) -> Self:
+        """Start one and wait until it listens: where RAYSCALER_LISTEN says, else at any port; within a cage, if one is given."""
+        argv = [sys.executable, "-m", "rayscaler", "-n", namespace.name, "serve", "--json"]
         environ = {**os.environ, "KUBECONFIG": str(kubeconfig), "RAYSCALER_LISTEN": "127.0.0.1:0", **env}
+        if cage is not None:
+            argv, environ = cage.inside(argv), environ | cage.environ
         with log.open("ab") as out:
-            process = await asyncio.create_subprocess_exec(sys.executable, *argv, env=environ, stdout=asyncio.subprocess.PIPE, stderr=out)
+            process = await asyncio.create_subprocess_exec(*argv, env=environ, stdout=asyncio.subprocess.PIPE, stderr=out)
         try:
             async with asyncio.timeout(UP_S):
                 line = await process.stdout.readline()
@@ -211,14 +214,14 @@ class Site(Seen):
         self._directory = directory
         self.services: list[Service] = []
 
-    async def serve(self, *, by: str = "", **env: str) -> Service:
-        """Start another replica; it reaches the API server by another URL if one is given."""
+    async def serve(self, *, by: str = "", cage: Cage | None = None, **env: str) -> Service:
+        """Start another replica; it reaches the API server by another URL if one is given, and has what the cage gives it."""
         number = len(self.services)
         kubeconfig = self.account.kubeconfig
         if by:
             kubeconfig = kubeconfig.with_suffix(f".{number}")
             kubeconfig.write_text(self.account.kubeconfig.read_text().replace(self.namespace.cluster.url, by))
-        made = await Service.start(self.namespace, kubeconfig, self._directory / f"service-{number}.log", env)
+        made = await Service.start(self.namespace, kubeconfig, self._directory / f"service-{number}.log", env, cage)
         self.services.append(made)
         return made
 
@@ -241,6 +244,14 @@ class Site(Seen):
         finally:
             keeping.cancel()
             await asyncio.gather(keeping, return_exceptions=True)
+
+    async def status(self) -> str:
+        """Return what `rayscaler status` says to somebody with the service's own rights."""
+        argv = [sys.executable, "-m", "rayscaler", "-n", self.namespace.name, "status"]
+        environ = {**os.environ, "KUBECONFIG": str(self.account.kubeconfig), "COLUMNS": "200"}
+        process = await asyncio.create_subprocess_exec(*argv, env=environ, stdout=asyncio.subprocess.PIPE)
+        out, _ = await process.communicate()
+        return out.decode()
 
     def deeds(self, verb: str, resource: str = "pods") -> list[JSON]:
         """Return what the services did with success, oldest first, as the API server has it on record."""

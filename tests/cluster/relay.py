@@ -21,12 +21,16 @@ CLOSE_S = 1.0
 class Relay:
     """Passes everything on, but answers 429 to what `storms` picks by method and path; `refused` counts those by method.
 
+    What `holds` picks waits here until `released` is set, and is passed on then, whoever asked has ended or not; `held` counts it.
     Watches from versions below `forgotten` are asked from the first one on, which a real API server has forgotten: its own 410.
     """
 
     def __init__(self, cluster: Cluster) -> None:
         self.storms: Callable[[str, str], bool] = lambda method, path: False
         self.refused: Counter[str] = Counter()
+        self.holds: Callable[[str, str], bool] = lambda method, path: False
+        self.held = 0
+        self.released = asyncio.Event()
         self.forgotten = 0
         self.url = ""
         self._transports: set[asyncio.Transport] = set()
@@ -73,11 +77,14 @@ class Relay:
         is_old = "watch" in request.query and known.isdigit() and int(known) < self.forgotten
         url = request.rel_url.update_query(resourceVersion="1") if is_old else request.rel_url
         url = f"{self._cluster.url}{url}"
+        if self.holds(request.method, request.path):
+            self.held += 1
+            await self.released.wait()
         async with self._session.request(request.method, url, data=body, headers=headers) as found:
             passed = {key: found.headers[key] for key in ("Content-Type", "Retry-After") if key in found.headers}
             answer = web.StreamResponse(status=found.status, headers=passed)
-            await answer.prepare(request)
             with contextlib.suppress(ConnectionError, asyncio.CancelledError):
+                await answer.prepare(request)
                 async for chunk in found.content.iter_any():
                     await answer.write(chunk)
             return answer

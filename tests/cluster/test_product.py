@@ -12,8 +12,7 @@ import yaml
 
 from rayscaler.cli.exits import Exit
 from rayscaler.model.resources import Resources
-from tests.cluster.api import ApiError
-from tests.cluster.product import HEADS, awaited, document
+from tests.cluster.product import awaited, document
 
 pytestmark = [pytest.mark.tier("cluster"), pytest.mark.timeout(240)]
 
@@ -168,27 +167,3 @@ async def _definition_valid(ours):
     """Return that condition as it is written back."""
     written = await ours.namespace.api.get(ours.namespace.path("configmaps/demo.rayscaler-status"))
     return {each["type"]: each for each in json.loads(written["data"]["status.json"])["conditions"]}["DefinitionValid"]
-
-
-async def test_a_head_that_is_deleted_gets_a_successor_and_only_that_one_is_heard(ours):
-    """Design §2b.3 and §2b.4: two monitors report at once, under two ids."""
-    service = await ours.serve()
-    definition = document("demo", SMALL)
-    await ours.define(definition)
-    async with ours.ray(definition, service.address) as old:
-        await ours.namespace.api.delete(ours.namespace.path("pods/demo-head-1"))
-
-        async def successor():
-            heads = await ours.pods(HEADS.format("demo"))
-            return [each for each in heads if each["metadata"]["name"] == "demo-head-2"]
-
-        (new,) = await awaited(successor)
-        assert new["metadata"]["uid"] != old.head_uid
-        old.gcs.submit(ONE, 4)
-        async with ours.ray(definition, service.address) as ray:
-            ray.gcs.submit(ONE, 2)
-            await ours.counted("demo", 2)
-            await asyncio.sleep(2)  # the old head goes on to ask for four
-            assert len(await ours.workers("demo")) == 2
-    with pytest.raises(ApiError):
-        await ours.namespace.api.get(ours.namespace.path("pods/demo-head-1"))

@@ -1,17 +1,14 @@
 """The acceptance scenarios that need a real API server, in full size: the whole product, simulated nodes, a fake Ray. Bounds are deadlines."""
 
 import asyncio
-import itertools
 import json
-import time
-from datetime import datetime
 
 import pytest
 
 from rayscaler.model.resources import Resources
-from rayscaler.monitor.service import GrpcTransport
 from tests.cluster.namespaces import BEHAVIOUR
 from tests.cluster.product import awaited, document, until
+from tests.cluster.timed import Timed, asked_at
 from tests.counts import counted
 
 pytestmark = [pytest.mark.tier("cluster"), pytest.mark.timeout(400)]
@@ -21,28 +18,8 @@ RESTARTS = counted(gate=5, full=20)
 SMALL_POD = {"cpu": "10m", "memory": "16Mi"}
 
 
-class Timed(GrpcTransport):
-    """Notes when reports are answered, and in wall seconds when the first one was sent that asks for something, and one answered."""
-
-    def __init__(self, address: str) -> None:
-        super().__init__(address)
-        self.answered_at: list[float] = []
-        self.asked_at = self.connected_at = 0.0
-
-    async def report(self, request):
-        if not self.asked_at and request.snapshot.state.pending_resource_requests:
-            self.asked_at = time.time()
-        answer = await super().report(request)
-        self.connected_at = self.connected_at or time.time()
-        self.answered_at.append(asyncio.get_running_loop().time())
-        return answer
-
-    def longest_gap_s(self) -> float:
-        return max(after - before for before, after in itertools.pairwise(self.answered_at))
-
-
 async def test_scenario_1_a_burst_of_a_thousand_is_one_plan_a_thousand_pods_and_never_one_more(ours, capsys):
-    """Scenario 1, complaint A1: 1,000 tasks of 15 CPUs, one type, from zero."""
+    """Scenario 1, complaint A1: 1,000 tasks of 15 CPUs, one type, from zero, as fast as it goes; tests/cluster/test_burst.py has it within limits."""
     service, clock = await ours.serve(), asyncio.get_running_loop().time
     definition = document("demo", {"name": "big", "resources": {"CPU": 15}, "maxWorkers": 1000})
     await ours.define(definition)
@@ -56,7 +33,7 @@ async def test_scenario_1_a_burst_of_a_thousand_is_one_plan_a_thousand_pods_and_
         running_s = clock() - began_at
         await asyncio.sleep(3.0)  # what was not needed would come now
         gap_s = timed.longest_gap_s()
-    first_s = min(_created_at(ours, "demo-big-").values()) - timed.asked_at
+    first_s = min(asked_at(ours.deeds("create"), "demo-big-").values()) - timed.asked_at
     assert first_s <= 2.0, first_s  # of it the plan may take 1 s; the rest are two writes ahead of it and the create itself
     assert gap_s <= 5.0
     assert len(await ours.workers("demo")) == 1000
@@ -68,12 +45,6 @@ async def test_scenario_1_a_burst_of_a_thousand_is_one_plan_a_thousand_pods_and_
     with capsys.disabled():
         print(f"\nscenario 1: created {created_s:.1f} s, all run {running_s:.1f} s after submission")
         print(f"report to first create, the plan within it: {first_s:.2f} s; longest gap of answers {gap_s:.2f} s")
-
-
-def _created_at(ours, prefix: str) -> dict[str, float]:
-    """Return when the API server was asked to create pods, by name, in wall seconds."""
-    deeds = [each for each in ours.deeds("create") if each["objectRef"]["name"].startswith(prefix)]
-    return {each["objectRef"]["name"]: datetime.fromisoformat(each["requestReceivedTimestamp"]).timestamp() for each in deeds}
 
 
 def _type(name: str, count: int, *, behaviour: dict[str, str] | None = None, **requests: str) -> dict:
@@ -126,7 +97,7 @@ async def test_scenario_2_a_head_that_dies_half_way_up_loses_no_worker_and_doubl
     created = ours.created("demo")
     assert len(created) == len(set(created)) == 201
     assert ours.deleted("demo") == set()
-    (acted_at,) = _created_at(ours, "demo-extra-").values()
+    (acted_at,) = asked_at(ours.deeds("create"), "demo-extra-").values()
     acted_s = acted_at - timed.connected_at
     assert acted_s <= 15.0
     with capsys.disabled():

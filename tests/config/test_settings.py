@@ -104,3 +104,10 @@ def test_a_plugin_listens_at_a_socket_or_a_port(address):
 def test_the_service_of_a_namespace_may_have_its_workers_made_by_a_plugin():
     assert NamespaceSettings.from_env("ns", {}).executor == ""
     assert NamespaceSettings.from_env("ns", {"RAYSCALER_EXECUTOR": "unix:///run/executor.sock"}).executor == "unix:///run/executor.sock"
+
+
+def test_how_fast_pods_are_made_is_a_setting_of_a_namespace():
+    assert NamespaceSettings.from_env("ns", {}).calls_per_second == 500
+    assert NamespaceSettings.from_env("ns", {"RAYSCALER_CALLS_PER_SECOND": "20"}).calls_per_second == 20
+    with pytest.raises(InvalidRequest, match="RAYSCALER_CALLS_PER_SECOND: '0' is not a number above 0"):
+        NamespaceSettings.from_env("ns", {"RAYSCALER_CALLS_PER_SECOND": "0"})

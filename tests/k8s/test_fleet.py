@@ -111,24 +111,6 @@ async def test_fh_1_pods_that_are_gone_with_their_node_are_replaced_and_no_failu
         assert f.status().backoffs == ()
 
 
-async def test_b2_pods_stuck_in_their_end_are_named_and_keep_nobody_waiting(namespace):
-    async with fleet.running(namespace, fleet.config(fleet.node_type("small", grace_s=1), idle_timeout_s=2.0)) as f:
-        (task,) = f.gcs.submit(CPU, 1)
-        await f.until(lambda: f.nodes() == {"small": 1})
-        (pod,) = await f.pods()
-        path = namespace.path(f"pods/{pod['metadata']['name']}")
-        await namespace.api.patch(path, {"metadata": {"finalizers": ["example.com/stuck"]}})
-        f.gcs.finish(task)
-        await f.until(lambda: bool(f.of("marked")))
-        f.gcs.submit(CPU, 20)
-        await f.until(lambda: f.nodes() == {"small": 20})
-        assert f.of("gone") == []
-        (stuck,) = [each for each in f.status().instances if each.status is InstanceStatus.TERMINATING]
-        assert stuck.instance_id == pod["metadata"]["name"]
-        await namespace.api.patch(path, {"metadata": {"finalizers": None}})
-        await f.until(lambda: len(f.instances()) == 20)
-
-
 async def test_h2_a_quota_is_filled_the_rest_waits_and_more_quota_is_used(namespace):
     limited = fleet.node_type("limited", cost=1.0)
     await namespace.api.create(namespace.path("resourcequotas"), {"metadata": {"name": "q"}, "spec": {"hard": {"pods": "6"}}})

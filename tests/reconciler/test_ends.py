@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from rayscaler.model.demand import CommandResult, Outcome, Snapshot
-from rayscaler.model.instance import Reason
+from rayscaler.model.instance import Phase, Reason
 from rayscaler.model.node import DeathReason, NodeStatus
 from rayscaler.testing.fake_executor import FakeExecutor
 from tests.reconciler.builders import SECOND, config, node_type, tasks
@@ -258,6 +258,27 @@ async def test_lf_12_an_instance_whose_next_node_is_alive_is_not_ended_for_the_d
         await w.live(20)
         assert w.instances == {name: "RUNNING"}
         assert w.executor.terminated == []
+
+
+async def test_b2_an_instance_that_takes_an_hour_to_end_holds_nothing_up_is_no_room_and_is_named_all_the_while():
+    async with world(SHORT) as w:
+        w.machines.delays_s[Phase.ENDING] = 3600.0
+        (stuck,) = await with_workers(w, 1)
+        await w.live(8)
+        assert w.instances == {stuck: "TERMINATING"}
+        w.machines.delays_s[Phase.ENDING] = 2.0
+        for rounds in range(1, 5):
+            w.ray.demands = tasks(20)
+            await w.live(5)
+            assert len(w.launched) == 1 + 20 * rounds
+            w.ray.demands = ()
+            await w.live(30)
+            assert w.instances == {stuck: "TERMINATING"}
+            await w.live(800, every_s=2.0)
+        (told,) = w.reconciler.explanation().nodes
+        assert (told.instance_id, told.because.reason) == (stuck, Reason.DRAINED)
+        await w.live(300, every_s=2.0)
+        assert w.instances == {}
 
 
 async def test_a_worker_whose_process_ends_is_gone_at_once_and_its_demand_launched_for_again():

@@ -29,7 +29,7 @@ def met(*snapshots, gap_s=1.0):
     known = memory(snapshot=None, fresh_at=None, order=Order(1, 0, FIRST))
     for index, each in enumerate(snapshots):
         take(known, report(index + 1, each), NOW - gap_s * (len(snapshots) - 1 - index))
-    known.contact_at = NOW - 100
+    known.contact_at = known.seen_since = NOW - 100
     return known
 
 

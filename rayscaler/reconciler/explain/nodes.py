@@ -15,6 +15,7 @@ from rayscaler.model.resources import NODE_PREFIX, to_text
 from rayscaler.model.words import counted
 from rayscaler.reconciler.explain import floor
 from rayscaler.reconciler.explain.scene import Key, Scene, node_key
+from rayscaler.reconciler.state import idle_since
 
 NAMED = 3
 """Things named in one sentence; the rest is a number."""
@@ -90,7 +91,7 @@ def _in_flight(scene: Scene, instance: Instance, key: Key, due: float | None) ->
         else f"{instance.phase.value}: {purpose}"
     )
     since = scene.memory.unneeded_since.get(instance.instance_id)
-    if instance.instance_id in scene.plan.unneeded and since is not None:
+    if instance.instance_id in scene.unneeded and since is not None:
         return scene.because(key, Reason.UNNEEDED, text, since=since, until=since + scene.state.unneeded_grace_s)
     if instance.trouble is not None:
         text = f"{text}; {instance.detail}"
@@ -121,7 +122,7 @@ def _joined(scene: Scene, instance: Instance, row: RayNode | None, key: Key, idl
         policy = scene.state.config.update_policy_of(instance.node_type)
         return scene.because(key, Reason.BUSY, f"{OUTDATED[policy]}; {_usage(row)}" if is_outdated else _usage(row))
     reason, detail, until = idle
-    since = scene.memory.snapshot_at - row.idle_s if reason is Reason.WAITING_IDLE else None
+    since = idle_since(scene.memory, row) if reason is Reason.WAITING_IDLE else None
     return scene.because(key, reason, detail, since=since, until=until)
 
 
@@ -149,7 +150,7 @@ def _idle(scene: Scene, living: list[Instance], rows: Mapping[str, RayNode | Non
             or row.status is not NodeStatus.IDLE
         ):
             continue
-        idle_until = scene.memory.snapshot_at - row.idle_s + scene.state.config.idle_timeout_of(each.node_type)
+        idle_until = idle_since(scene.memory, row) + scene.state.config.idle_timeout_of(each.node_type)
         policy = scene.state.config.update_policy_of(each.node_type)
         is_replaced = scene.state.config.is_outdated(each.made_as) and policy is not UpdatePolicy.ON_DELETE
         if each.instance_id in uses:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from rayscaler.lifecycle.deadlines import Deadlines
 from rayscaler.model.demand import Snapshot
@@ -32,6 +33,11 @@ class Scene:
     def snapshot(self) -> Snapshot:
         """What Ray showed last."""
         return self.memory.snapshot or Snapshot()
+
+    @cached_property
+    def unneeded(self) -> frozenset[str]:
+        """Launches that nothing needs: of ten thousand that wait, each is looked for."""
+        return frozenset(self.plan.unneeded)
 
     @property
     def settled_at(self) -> float:
