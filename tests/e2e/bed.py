@@ -95,7 +95,10 @@ def home() -> Path:
 
 def store() -> Path:
     """Return where containerd's files lie with all images that change seldom in them; each bed starts with a copy."""
-    parts = [recipe.key for recipe in images.ray()] + [binary.build("pause").read_bytes(), layers.run(["containerd", "--version"]).encode()]
+    parts = [recipe.key for recipe in images.odd_ray()] + [
+        binary.build("pause").read_bytes(),
+        layers.run(["containerd", "--version"]).encode(),
+    ]
     return home() / f"store-{hashlib.sha256(b''.join(parts)).hexdigest()[:16]}"
 
 
@@ -103,7 +106,7 @@ def prepare() -> None:
     """Build what takes long: programs, and the layers of images."""
     binary.build()
     binary.build("node")
-    for recipe in images.ray():
+    for recipe in images.odd_ray():
         _ = recipe.tar
 
 

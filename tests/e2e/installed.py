@@ -58,11 +58,11 @@ def example(**spec: object) -> str:
     return yaml.safe_dump(manifest)
 
 
-def template(cpu: str = "100m", memory: str = "512Mi") -> JSON:
+def template(image: str = images.RAY, user: int = images.RAY_USER) -> JSON:
     """Return a pod of Ray that is small for a scheduler."""
-    resources = {"requests": {"cpu": cpu, "memory": memory}}
-    container = {"name": "ray", "image": images.RAY, "securityContext": READ_ONLY, "resources": resources}
-    return {"spec": {"securityContext": POD_SECURITY, "containers": [container]}}
+    resources = {"requests": {"cpu": "100m", "memory": "512Mi"}}
+    container = {"name": "ray", "image": image, "securityContext": READ_ONLY, "resources": resources}
+    return {"spec": {"securityContext": {**POD_SECURITY, "runAsUser": user}, "containers": [container]}}
 
 
 class Installed(Seen):

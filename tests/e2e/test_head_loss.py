@@ -11,7 +11,7 @@ import pytest
 
 from rayscaler.k8s import heads
 from tests.cluster.api import JSON
-from tests.e2e import installed, pods
+from tests.e2e import images, installed, pods
 
 pytestmark = pytest.mark.tier("e2e")
 
@@ -33,6 +33,14 @@ SPEC = {
         }
     ],
 }
+ODD = {
+    "name": "odd",
+    "minWorkers": 1,
+    "maxWorkers": 1,
+    "resources": {"CPU": 1, "slot": 1},
+    "template": installed.template(images.ODD_RAY, images.ODD_USER),
+}
+"""A type whose one worker runs an image of another make."""
 LABELS = {
     "disk": "fast",
     "ray.io/node-group": "small",
@@ -118,6 +126,10 @@ try:
 except OSError as error:
     print(error.strerror)
 """
+WHO = """
+import json, os, shutil, sys
+print(json.dumps([os.getuid(), sys.executable, shutil.which("ps")]))
+"""
 TABLE = """
 import json, ray
 ray.init(address="auto", log_to_driver=False)
@@ -136,9 +148,11 @@ for pid in filter(str.isdigit, os.listdir("/proc")):
 
 async def test_workers_join_the_next_head_and_work_goes_on(kube_namespace, tmp_path, capsys):
     async with installed.install(kube_namespace, tmp_path) as site:
-        await site.define("demo", **SPEC)
+        await site.define("demo", **{**SPEC, "nodeTypes": [*SPEC["nodeTypes"], ODD]})
         head = await site.head("demo")
         workers = await floored(site, WORKERS)
+        (odd,) = [name for name in workers if name.startswith("demo-odd-")]
+        assert await in_worker(site, odd, WHO) == json.dumps([images.ODD_USER, f"/{images.ODD_PLACE}/bin/python3", None])
         loop = await site.client("loop", JOB, "loop")
         await loop.said(lambda it: "began" in it)
 
