@@ -12,7 +12,7 @@ from pathlib import Path
 
 import yaml
 
-from tests.chart import tools
+from tests.chart import deployer, manifests, tools
 from tests.chart.deployer import Deployer, administrator
 from tests.cluster.api import JSON, ApiError
 from tests.cluster.namespaces import Namespace, condition
@@ -215,11 +215,26 @@ def ray_container(pod: JSON) -> str:
 
 @contextlib.asynccontextmanager
 async def install(namespace: Namespace, directory: Path, *arguments: str) -> AsyncIterator[Installed]:
-    """Install the chart with helm, as the administrator of the namespace alone; what fails then tells what service and monitors said."""
-    deployer = await administrator(namespace, directory)
-    site = Installed(namespace, deployer, directory)
+    """Install the chart with helm."""
+    async with _site(namespace, directory) as site:
+        await site.deployer.install(*IMAGE, *arguments)
+        yield site
+
+
+@contextlib.asynccontextmanager
+async def applied(namespace: Namespace, directory: Path) -> AsyncIterator[Installed]:
+    """Install without helm: the one file of the README, as it is."""
+    async with _site(namespace, directory) as site:
+        await site.deployer.kubectl("apply", "-f", manifests.MANIFESTS)
+        await site.deployer.kubectl("rollout", "status", "deployment/rayscaler", f"--timeout={deployer.INSTALL_S}s")
+        yield site
+
+
+@contextlib.asynccontextmanager
+async def _site(namespace: Namespace, directory: Path) -> AsyncIterator[Installed]:
+    """Have an administrator of the namespace alone; what fails then tells what service and monitors said."""
+    site = Installed(namespace, await administrator(namespace, directory), directory)
     site.before = await remaining(site)
-    await deployer.install(*IMAGE, *arguments)
     try:
         yield site
     except Exception as error:
