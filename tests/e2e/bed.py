@@ -21,7 +21,7 @@ from typing import IO
 
 from deploy import layers
 from tests.cluster import binary, servers
-from tests.e2e import host, images
+from tests.e2e import dockerfile, host, images
 
 ROOT = Path(__file__).parents[2]
 BEDS = 8
@@ -108,6 +108,9 @@ def prepare() -> None:
     binary.build("node")
     for recipe in images.odd_ray():
         _ = recipe.tar
+    if not dockerfile.missing():
+        for each in dockerfile.bases():
+            _ = each.document
 
 
 @contextlib.contextmanager
