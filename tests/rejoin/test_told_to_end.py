@@ -86,7 +86,7 @@ async def test_a_busy_one_whose_head_comes_back_is_drained_by_it(ending, gcs, ra
     await drained(worker, ray)
 
 
-async def test_whoever_s_head_was_another_s_place_ends_at_once(ending, gcs, ray):
+async def test_one_whose_head_has_given_place_to_another_ends_at_once(ending, gcs, ray):
     worker = await ending("ray::task")
     gcs.close()
     ray.name("bb22")
