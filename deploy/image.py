@@ -64,10 +64,11 @@ def program() -> Recipe:
     return Recipe("program", layers.key(base().key, *parts), make)
 
 
-def build(out: Path, name: str) -> None:
-    """Write the service's image."""
+def build(out: Path, *names: str) -> None:
+    """Write the service's image, by all these names."""
     config = {"Entrypoint": ["rayscaler"], "Cmd": ["serve"], "User": f"{USER}:{USER}", "WorkingDir": "/"}
-    layers.archive(out, name, [base(), packages(), program()], config, [f"PYTHONPATH=/{PLACE}", "HOME=/tmp"])
+    environment = {"PYTHONPATH": f"/{PLACE}", "HOME": "/tmp"}
+    layers.archive(out, layers.Image(names, [base(), packages(), program()], config, environment))
 
 
 def main() -> None:

@@ -63,26 +63,46 @@ def key(*parts: bytes) -> bytes:
     return hashlib.sha256(b"\0".join(hashlib.sha256(part).digest() for part in (Path(__file__).read_bytes(), *parts))).digest()
 
 
-def archive(out: Path, name: str, recipes: Sequence[Recipe], config: Mapping[str, object], environment: Sequence[str] = ()) -> None:
-    """Write an image of these layers, the lowest first, in the form of `docker save`."""
-    tars = [recipe.tar for recipe in recipes]
-    whole = {
-        "architecture": ARCHITECTURES.get(platform.machine(), platform.machine()),
-        "os": "linux",
-        "config": {**config, "Env": ["PATH=/usr/local/bin:/usr/bin:/usr/sbin", *environment]},
-        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{tar.stem}" for tar in tars]},
-    }
-    text = json.dumps(whole, sort_keys=True).encode()
-    named = f"{hashlib.sha256(text).hexdigest()}.json"
-    manifest = json.dumps([{"Config": named, "RepoTags": [name], "Layers": [tar.name for tar in tars]}]).encode()
+@dataclass(frozen=True)
+class Image:
+    """Layers, the lowest first, and what is run in them."""
+
+    names: Sequence[str]
+    recipes: Sequence[Recipe]
+    config: Mapping[str, object]
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def document(self) -> bytes:
+        """The image's config: two with the same one are the same image."""
+        environment = {"PATH": "/usr/local/bin:/usr/bin:/usr/sbin", **self.environment}
+        whole = {
+            "architecture": ARCHITECTURES.get(platform.machine(), platform.machine()),
+            "os": "linux",
+            "config": {**self.config, "Env": [f"{name}={value}" for name, value in environment.items()]},
+            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{recipe.tar.stem}" for recipe in self.recipes]},
+            "history": [{"created_by": recipe.name} for recipe in self.recipes],  # without it buildah builds nothing upon it layer by layer
+        }
+        return json.dumps(whole, sort_keys=True).encode()
+
+
+def archive(out: Path, *images: Image) -> None:
+    """Write images in the form of `docker save`; a layer that several have is there once."""
+    manifest, members, tars = list[object](), dict[str, bytes](), dict[str, Path]()
+    for each in images:
+        named = f"{hashlib.sha256(each.document).hexdigest()}.json"
+        own = [recipe.tar for recipe in each.recipes]
+        manifest.append({"Config": named, "RepoTags": list(each.names), "Layers": [tar.name for tar in own]})
+        members[named] = each.document
+        tars |= {tar.name: tar for tar in own}
     out.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(out, "w", format=tarfile.GNU_FORMAT) as packed:
-        for member, content in (("manifest.json", manifest), (named, text)):
+        for member, content in (("manifest.json", json.dumps(manifest).encode()), *members.items()):
             info = tarfile.TarInfo(member)
             info.size, info.mtime = len(content), EPOCH
             packed.addfile(info, io.BytesIO(content))
-        for tar in tars:
-            packed.add(tar, tar.name, filter=_plain({}))
+        for name, tar in tars.items():
+            packed.add(tar, name, filter=_plain({}))
 
 
 def debian(root: Path, names: Sequence[str], below: Path | None = None) -> None:

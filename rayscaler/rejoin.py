@@ -5,13 +5,12 @@
 
 One self-contained file of the standard library (Python 3.9 on, Linux, 15 MiB at most: so no pathlib), for any Ray image.
 worker: runs the prelude once, waits for the GCS, runs `ray start`, holds a connection to the GCS. When that was lost and a GCS answers
-again, a child asks for its cluster id. The raylet's own: it is left alone. Another: all below is killed, `ray start` run again. After a
-drain nothing is started again. `--lock`: others here start in the same session directory, and may ask the same; it is held while
-`ray start` starts, and a head that was away comes up first.
+again, a child (of the Python that the first line of `ray` names) asks for its cluster id. The raylet's own: it is left alone. Another: all
+below is killed, `ray start` run again. After a drain nothing is started again. `--lock`: others here start in the same session directory,
+and may ask the same; it is held while `ray start` starts, and a head that was away comes up first.
 keep: runs the command again after each exit, when what it left in its session was killed; a service's workers have their own, and stay.
-SIGTERM, in both: forwarded once, no start after it. Whoever connects to the socket gets the state as a JSON line, now and at each change:
-{"state": "starting|running|waiting|rejoining|ending", "since": wall seconds, "starts", "cluster_id", "pid", "detail"}
-What blocks waits in a thread that posts a call; the main thread decides.
+SIGTERM, in both: forwarded once, no start after it; where neither head nor work is left, it is the end. Who connects to the socket gets as
+a JSON line, now and at each change: {"state": "starting|running|waiting|rejoining|ending", "since": wall seconds, "starts", "cluster_id", "pid", "detail"}
 """
 
 from __future__ import annotations
@@ -42,20 +41,18 @@ LOCK_S, KILL_S, PUMP_S = 60.0, 10.0, 1.0  # longest hold of the lock; for the ki
 KEEP_PAUSES_S, KEEP_ANEW_S = (0.0, 1.0, 2.0, 5.0, 10.0), 60.0  # between two runs; a run so long starts the row anew
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))  # a silent client is sent away after 120 s
 SETTINGS, PING, GOAWAY, ACK, FRAME_HEAD = 4, 6, 7, 1, 9
-ASK = """
-import fcntl, socket, sys, time; gcs, lock, since = sys.argv[1:]; board = lock and open(lock + ".id", "a+")
+BY = ["/bin/sh", "-c", 'read -r l <"$(command -v "$1")"; shift; case $l in "#!"*python*) exec ${l#??} -c "$@"; esac; exec "$0" -c "$@"']
+ASK = """import fcntl, socket, sys, time; gcs, lock, since = sys.argv[1:]; board = lock and open(lock + ".id", "a+")
 if board:  # what was true for another worker here, after the connection to this GCS was made, is true for this one
     fcntl.flock(board, fcntl.LOCK_EX); board.seek(0); told = [*board.read().split(), "", "0"]
     told[0] == gcs and float(told[1]) > float(since) and sys.exit(print("the id is: " + told[2]))
 sys.path[:] = filter(None, sys.path); import ray._raylet; client = ray._raylet.GcsClient(address=gcs)
 nodes = lambda: [(n.node_manager_address, n.node_manager_port) for n in client.get_all_node_info().values() if n.is_head_node and not n.state]
 while (at := time.monotonic()) and lock and all(map(socket.socket().connect_ex, nodes())): time.sleep(0.05)  # a killed head seems alive for seconds
-if board: board.truncate(0); print(gcs, at, client.cluster_id.hex(), file=board, flush=True)
-print("the id is: " + client.cluster_id.hex())
-"""
+board and (board.truncate(0), print(gcs, at, client.cluster_id.hex(), file=board, flush=True)); print("the id is: " + client.cluster_id.hex())"""
 
 
-class Keeper:
+class Keeper:  # what blocks, waits in a thread that posts a call; the main thread decides
     """Mode keep: one command, run again after each exit. And what mode worker shares with it: calls, timers, children, the socket."""
 
     _kills_all = _is_ending = _is_up = False
@@ -98,8 +95,7 @@ class Keeper:
             self._calls.put(self._reap if signal.sigwait((signal.SIGCHLD, signal.SIGTERM)) == signal.SIGCHLD else self._told_to_end)
 
     def _begin(self) -> None:
-        self._starts += 1
-        self._began_at = time.monotonic()
+        self._starts, self._began_at = self._starts + 1, time.monotonic()
         self._command, self._is_up = self._spawn(self._argv), True
         self._children[self._command] = self._exited
         self._tell("running", f"pid {self._command}")
@@ -144,9 +140,7 @@ class Keeper:
     def _reap(self) -> None:
         with contextlib.suppress(ChildProcessError):
             while (found := os.waitpid(-1, os.WNOHANG))[0]:
-                on_exit = self._children.pop(found[0], None)
-                if on_exit is not None:
-                    on_exit(os.waitstatus_to_exitcode(found[1]))
+                self._children.pop(found[0], bool)(os.waitstatus_to_exitcode(found[1]))
 
     def _tell(self, state: str, detail: str) -> None:
         news = {**self._state, "detail": detail, "starts": self._starts, "cluster_id": self._cluster_id, "pid": self._command}
@@ -201,12 +195,14 @@ class Worker(Keeper):
         start_new_thread(self._hold, ())
 
     def _told(self, is_up: bool) -> None:  # of a change of the connection; its loss alone means nothing
-        self._connected_at = time.monotonic() * is_up
+        self._connected_at, was_connected = time.monotonic() * is_up, bool(self._connected_at)
         if not is_up:
             if self._command and not self._is_up and os.path.exists(self._find_raylet()):
                 self._was_up = True  # `ray start` does not know it yet, but a task may run there already
             elif self._command and not self._is_up:
                 self._clear()  # half of it is the old head's; it would hang, or take the new head's socket names
+            elif self._is_ending and not was_connected and not self._is_busy():
+                self._code = ENDED  # nothing to drain, and nobody to drain it with: Ray would wait 30 s for an answer
             self._wait("does not answer" + ("; the raylet runs on" if self._command else ""))
         else:
             self._ask() if self._command or (self._lock_path and self._lost_at is not None) else self._judge("")
@@ -221,7 +217,7 @@ class Worker(Keeper):
 
     def _ask(self) -> None:
         self._number += 1
-        pid, reader = self._spawn_read([sys.executable, "-c", ASK, self._gcs, self._lock_path, str(self._connected_at)])
+        pid, reader = self._spawn_read([*BY, sys.executable, self._argv[0], ASK, self._gcs, self._lock_path, str(self._connected_at)])
         self._children[pid] = partial(self._answered, self._number, reader)
         self._timers[f"ask {pid}"] = (time.monotonic() + ASK_S, lambda: os.kill(pid, 9) if pid in self._children else None)
 
@@ -240,19 +236,19 @@ class Worker(Keeper):
             self._cluster_id = cluster_id or self._cluster_id
             self._start("rejoining" if self._was_up else "starting", "waits for its turn")
         else:
-            self._failures = tuple(at for at in self._failures if at > time.monotonic() - FAILURES_S)
-            if not self._was_up or len(self._failures) >= FAILURES:
+            self._failures = (*(at for at in self._failures if at > time.monotonic() - FAILURES_S), time.monotonic())
+            if not self._was_up or len(self._failures) > FAILURES:
                 self._code = code
-                return
-            self._failures += (time.monotonic(),)
-            self._start("starting", f"exit code {code}; restart {len(self._failures)} of {FAILURES} in place")
+            else:
+                self._start("starting", f"exit code {code}; restart {len(self._failures)} of {FAILURES} in place")
 
     def _compare(self, cluster_id: str) -> None:
         has_ended = bool(self._raylet) and stat(self._raylet)[1:2] in ([], ["Z"])  # once up, maybe by a drain: that is judged elsewhere
         if cluster_id == self._cluster_id and (self._is_up or not has_ended):
             self._tell_start()
-        elif not self._is_ending and not (self._is_up and has_ended):
+        elif not (self._is_up and has_ended):
             self._clear()
+            self._code = ENDED if self._is_ending else None  # of whom its work was for, nothing is left
             self._cluster_id = cluster_id
             self._start("rejoining", f"the head has the cluster id {cluster_id}")
 
@@ -313,6 +309,10 @@ class Worker(Keeper):
             self._code = DRAINED
         elif code is None:  # collected too soon
             self._timers["verdict"] = (time.monotonic() + VERDICT_S, partial(self._raylet_ended, raylet, 0))
+
+    def _is_busy(self) -> bool:  # its raylet has other children than idle workers and agents (names are cut off after 15 characters)
+        names = {fields[0] for pid in below() if (fields := stat(pid))[2:3] == [str(self._raylet)]}
+        return bool(names - {"ray::IDLE", "ray::DashboardA", "ray::RuntimeEnv"})
 
     def _exited(self, code: int) -> None:
         self._clear()

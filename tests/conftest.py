@@ -63,6 +63,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             tier = dict(report.user_properties).get("tier", "unknown")
             counts[tier] = counts.get(tier, 0) + 1
     terminalreporter.write_line("tiers: " + ", ".join(f"{tier} {counts[tier]}" for tier in TIERS if tier in counts))
+    reasons = [report.longrepr[2].removeprefix("Skipped: ") for report in terminalreporter.stats.get("skipped", [])]
+    for reason in dict.fromkeys(reasons):
+        terminalreporter.write_line(f"NOT RUN: {reasons.count(reason)} tests: {reason}", yellow=True, bold=True)
 
 
 @pytest.fixture(autouse=True)

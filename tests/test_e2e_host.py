@@ -1,6 +1,8 @@
 """What the tests on a real node say of a machine that lacks something: what it is, why, and what to do."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from tests.e2e import host
 
 pytestmark = pytest.mark.tier("unit")
 
+ROOT = Path(__file__).parents[1]
 APT = """#!/bin/sh
 echo "$@" >>{log}
 case "$*" in *install*) [ {first} = 0 ] || [ -e {updated} ] || exit {first}; {then} ;; *) touch {updated}; exit {update} ;; esac
@@ -91,6 +94,41 @@ def test_lists_of_packages_that_are_old_are_fetched_anew(machine):
     assert host.missing() == ""
     install = "-qq install --yes --no-install-recommends containerd nftables"
     assert machine.asked() == [install, "-qq update", install]
+
+
+def test_a_program_more_is_installed_where_that_can_be_done(machine, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setenv("PATH", str(machine.programs))
+        assert not host.has("buildah", "buildah"), "without apt-get"
+    machine.has_apt(first=100, brings=("buildah",))
+    machine.is_root(False)
+    assert not host.has("buildah", "buildah")
+    assert machine.asked() == []
+    machine.is_root(True)
+    assert host.has("buildah", "buildah")
+    assert host.has("buildah", "buildah")
+    install = "-qq install --yes --no-install-recommends buildah"
+    assert machine.asked() == [install, "-qq update", install]
+
+
+NOT_ROOT = "import os, runpy, sys; os.geteuid = lambda: 1000; sys.argv = sys.argv[1:]; runpy.run_module(sys.argv[0], run_name='__main__')"
+LACK = "a real node needs root: containerd and the kubelet mount, and make namespaces and control groups"
+
+
+@pytest.mark.tier("protocol")
+@pytest.mark.parametrize("ci", [False, True], ids=["at home", "in CI"])
+def test_where_there_can_be_no_node_it_is_said_why_and_nothing_looks_run(ci):
+    env = {name: value for name, value in os.environ.items() if name != "CI"} | ({"CI": "true"} if ci else {})
+
+    def run(*argv: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-c", NOT_ROOT, *argv], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+
+    prepared = run("tests.e2e", "prepare")
+    assert (prepared.returncode, prepared.stderr) == (0, f"the tests on a real node cannot run here: {LACK}\n")
+    tests = run("pytest", "tests/e2e/test_bed.py", "-q", "-k", "code or strictest")
+    assert tests.returncode == (1 if ci else 0)
+    assert (f"NOT RUN: 2 tests: {LACK}\n" in tests.stdout) == (not ci), tests.stdout
+    assert f"{LACK}\n" in tests.stdout
 
 
 FAILS = "a real node needs what Debian has in ip-and-more, and apt-get does not install it; try: apt-get install ip-and-more"

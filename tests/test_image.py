@@ -1,7 +1,10 @@
 """What goes into the images is locked, the same on every day, and the same by both ways of building."""
 
+import hashlib
+import json
 import os
 import re
+import tarfile
 import tomllib
 from pathlib import Path
 
@@ -62,6 +65,25 @@ def test_a_layer_is_made_once(tmp_path, monkeypatch):
     recipe = Recipe("one", layers.key(b""), made.append)
     assert recipe.tar == recipe.tar
     assert len(made) == 1
+
+
+def test_images_of_one_archive_share_their_layers_and_tell_how_each_was_made(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    below = Recipe("below", layers.key(b"1"), lambda root: layers.write(root / "a", "a"))
+    above = Recipe("above", layers.key(b"2"), lambda root: layers.write(root / "b", "b"))
+    one, two = layers.Image(["one:1", "uno:1"], [below], {}), layers.Image(["two:1"], [below, above], {}, {"PATH": "/b"})
+    layers.archive(tmp_path / "it.tar", one, two)
+    with tarfile.open(tmp_path / "it.tar") as archive:
+        members = {each.name: archive.extractfile(each).read() for each in archive}
+    told = json.loads(members["manifest.json"])
+    assert [each["RepoTags"] for each in told] == [["one:1", "uno:1"], ["two:1"]]
+    assert len(members) == 1 + 2 + 2, "a layer is there once"
+    for each in told:
+        config = json.loads(members[each["Config"]])
+        digests = [f"sha256:{hashlib.sha256(members[name]).hexdigest()}" for name in each["Layers"]]
+        assert config["rootfs"]["diff_ids"] == digests
+        assert len(config["history"]) == len(digests)
+    assert json.loads(members[told[1]["Config"]])["config"]["Env"] == ["PATH=/b"]
 
 
 def _locked(path: Path) -> dict[str, frozenset[str]]:

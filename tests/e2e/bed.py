@@ -21,7 +21,7 @@ from typing import IO
 
 from deploy import layers
 from tests.cluster import binary, servers
-from tests.e2e import host, images
+from tests.e2e import dockerfile, host, images
 
 ROOT = Path(__file__).parents[2]
 BEDS = 8
@@ -95,7 +95,10 @@ def home() -> Path:
 
 def store() -> Path:
     """Return where containerd's files lie with all images that change seldom in them; each bed starts with a copy."""
-    parts = [recipe.key for recipe in images.ray()] + [binary.build("pause").read_bytes(), layers.run(["containerd", "--version"]).encode()]
+    parts = [recipe.key for recipe in images.odd_ray()] + [
+        binary.build("pause").read_bytes(),
+        layers.run(["containerd", "--version"]).encode(),
+    ]
     return home() / f"store-{hashlib.sha256(b''.join(parts)).hexdigest()[:16]}"
 
 
@@ -103,8 +106,11 @@ def prepare() -> None:
     """Build what takes long: programs, and the layers of images."""
     binary.build()
     binary.build("node")
-    for recipe in images.ray():
+    for recipe in images.odd_ray():
         _ = recipe.tar
+    if not dockerfile.missing():
+        for each in dockerfile.bases():
+            _ = each.document
 
 
 @contextlib.contextmanager

@@ -36,6 +36,14 @@ def missing() -> str:
     return ""
 
 
+def has(program: str, package: str) -> bool:
+    """Whether a program is there, after installing its package where that can be done."""
+    if shutil.which(program, path=PATH) is None and os.geteuid() == 0 and shutil.which("apt-get") is not None:
+        install = ("install", "--yes", "--no-install-recommends", package)
+        _ = _apt(*install) or (_apt("update") and _apt(*install))
+    return shutil.which(program, path=PATH) is not None
+
+
 def hierarchies() -> Iterator[Path]:
     """Yield where control groups are mounted: once with version 2, once per controller with version 1."""
     for line in Path("/proc/mounts").read_text().splitlines():

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import yaml
 
-from tests.chart import tools
+from tests.chart import deployer, manifests, tools
 from tests.chart.deployer import Deployer, administrator
 from tests.cluster.api import JSON, ApiError
 from tests.cluster.namespaces import Namespace, condition
@@ -58,11 +58,11 @@ def example(**spec: object) -> str:
     return yaml.safe_dump(manifest)
 
 
-def template(cpu: str = "100m", memory: str = "512Mi") -> JSON:
+def template(image: str = images.RAY, user: int = images.RAY_USER) -> JSON:
     """Return a pod of Ray that is small for a scheduler."""
-    resources = {"requests": {"cpu": cpu, "memory": memory}}
-    container = {"name": "ray", "image": images.RAY, "securityContext": READ_ONLY, "resources": resources}
-    return {"spec": {"securityContext": POD_SECURITY, "containers": [container]}}
+    resources = {"requests": {"cpu": "100m", "memory": "512Mi"}}
+    container = {"name": "ray", "image": image, "securityContext": READ_ONLY, "resources": resources}
+    return {"spec": {"securityContext": {**POD_SECURITY, "runAsUser": user}, "containers": [container]}}
 
 
 class Installed(Seen):
@@ -215,11 +215,26 @@ def ray_container(pod: JSON) -> str:
 
 @contextlib.asynccontextmanager
 async def install(namespace: Namespace, directory: Path, *arguments: str) -> AsyncIterator[Installed]:
-    """Install the chart with helm, as the administrator of the namespace alone; what fails then tells what service and monitors said."""
-    deployer = await administrator(namespace, directory)
-    site = Installed(namespace, deployer, directory)
+    """Install the chart with helm."""
+    async with _site(namespace, directory) as site:
+        await site.deployer.install(*IMAGE, *arguments)
+        yield site
+
+
+@contextlib.asynccontextmanager
+async def applied(namespace: Namespace, directory: Path) -> AsyncIterator[Installed]:
+    """Install without helm: the one file of the README, as it is."""
+    async with _site(namespace, directory) as site:
+        await site.deployer.kubectl("apply", "-f", manifests.MANIFESTS)
+        await site.deployer.kubectl("rollout", "status", "deployment/rayscaler", f"--timeout={deployer.INSTALL_S}s")
+        yield site
+
+
+@contextlib.asynccontextmanager
+async def _site(namespace: Namespace, directory: Path) -> AsyncIterator[Installed]:
+    """Have an administrator of the namespace alone; what fails then tells what service and monitors said."""
+    site = Installed(namespace, await administrator(namespace, directory), directory)
     site.before = await remaining(site)
-    await deployer.install(*IMAGE, *arguments)
     try:
         yield site
     except Exception as error:

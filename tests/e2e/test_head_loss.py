@@ -9,9 +9,10 @@ import time
 
 import pytest
 
+import rayscaler
 from rayscaler.k8s import heads
 from tests.cluster.api import JSON
-from tests.e2e import installed, pods
+from tests.e2e import images, installed, pods
 
 pytestmark = pytest.mark.tier("e2e")
 
@@ -33,6 +34,14 @@ SPEC = {
         }
     ],
 }
+ODD = {
+    "name": "odd",
+    "minWorkers": 1,
+    "maxWorkers": 1,
+    "resources": {"CPU": 1, "slot": 1},
+    "template": installed.template(images.ODD_RAY, images.ODD_USER),
+}
+"""A type whose one worker runs an image of another make."""
 LABELS = {
     "disk": "fast",
     "ray.io/node-group": "small",
@@ -118,6 +127,10 @@ try:
 except OSError as error:
     print(error.strerror)
 """
+WHO = """
+import json, os, shutil, sys
+print(json.dumps([os.getuid(), sys.executable, shutil.which("ps")]))
+"""
 TABLE = """
 import json, ray
 ray.init(address="auto", log_to_driver=False)
@@ -136,9 +149,11 @@ for pid in filter(str.isdigit, os.listdir("/proc")):
 
 async def test_workers_join_the_next_head_and_work_goes_on(kube_namespace, tmp_path, capsys):
     async with installed.install(kube_namespace, tmp_path) as site:
-        await site.define("demo", **SPEC)
+        await site.define("demo", **{**SPEC, "nodeTypes": [*SPEC["nodeTypes"], ODD]})
         head = await site.head("demo")
         workers = await floored(site, WORKERS)
+        (odd,) = [name for name in workers if name.startswith("demo-odd-")]
+        assert await in_worker(site, odd, WHO) == json.dumps([images.ODD_USER, f"/{images.ODD_PLACE}/bin/python3", None])
         loop = await site.client("loop", JOB, "loop")
         await loop.said(lambda it: "began" in it)
 
@@ -179,12 +194,13 @@ async def test_workers_join_the_next_head_and_work_goes_on(kube_namespace, tmp_p
             print(f"  a driver that connects again and again: {sum('began' in it for it in lines)} times done, failed as {failures(lines)}")
 
 
-async def test_work_goes_on_without_the_leader_and_a_lost_worker_is_replaced(kube_namespace, tmp_path, capsys):
-    async with installed.install(kube_namespace, tmp_path) as site:
+async def test_installed_by_one_file_work_goes_on_without_the_leader_and_a_lost_worker_is_replaced(kube_namespace, tmp_path, capsys):
+    async with installed.applied(kube_namespace, tmp_path) as site:
         await site.define("demo", **SPEC)
         await site.head("demo")
         lost = await floored(site, 2)
         await known(site, lost)
+        assert await service_images(site) == {f"rayscaler:{rayscaler.__version__}"}
         assert [await site.in_head("demo", ROOT), *[await in_worker(site, name, ROOT) for name in lost]] == [UNWRITABLE] * 3
         now = await replaced(site, lost, capsys)
         (leader,) = await site.pods("rayscaler.io/leader=true")
@@ -223,6 +239,13 @@ async def replaced(site: installed.Installed, lost: dict[str, str], capsys: pyte
     assert (again["where"] in now, again["is_first"]) == (True, False)
     await joined(site, now)
     return now
+
+
+async def service_images(site: installed.Installed) -> set[str]:
+    """Return what the service and the heads' monitors run from."""
+    found = [*await site.pods("app.kubernetes.io/component=service"), *await site.pods("rayscaler.io/role=head")]
+    containers = [each for pod in found for each in (*pod["spec"].get("initContainers", ()), *pod["spec"]["containers"])]
+    return {each["image"] for each in containers if each["name"].startswith("rayscaler")}
 
 
 async def floored(site: installed.Installed, cpus: int) -> dict[str, str]:

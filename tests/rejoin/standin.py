@@ -34,6 +34,8 @@ if behaviour == "scatters":  # a task's child that leaves the session
     subprocess.Popen([sys.executable, "-S", "-c", "import os, time; os.setsid(); time.sleep(600)"])
 time.sleep(0.05)  # the child is what it is only after its exec
 def end(*_):
+    while behaviour == "drains" and not os.path.exists(os.environ["STAND_IN_ID"] + ".drained"):
+        time.sleep(0.01)
     child.terminate()
     child.wait()
     sys.exit(0)
@@ -47,9 +49,15 @@ while True:
 """
 RAYLET = """#!/bin/sh
 trap 'exit 0' TERM
-sleep 600 &
+"${0%/*}/${STAND_IN_WORK:-ray::task}" &
 wait
 """
+WORK = """#!/bin/sh
+sleep 600
+exit
+"""
+TITLES = ("ray::task", "ray::IDLE")
+"""What Ray's workers call themselves."""
 
 
 class Gcs:
@@ -119,10 +127,10 @@ class Ray:
     def __init__(self, directory: Path) -> None:
         self.id_path = directory / "id"
         self.name("aa11")
-        self._raylet = directory / "raylet"
-        self._raylet.write_text(RAYLET)
-        self._raylet.chmod(0o755)
-        self.argv = [sys.executable, "-IS", "-c", RAY, str(self._raylet)]
+        for name, text in {"raylet": RAYLET, **dict.fromkeys(TITLES, WORK)}.items():
+            (directory / name).write_text(text)
+            (directory / name).chmod(0o755)
+        self.argv = [sys.executable, "-IS", "-c", RAY, str(directory / "raylet")]
         self.env = {**os.environ, "PYTHONPATH": str(FAKE), "STAND_IN_ID": str(self.id_path)}
 
     def name(self, cluster_id: str) -> None:
@@ -130,6 +138,10 @@ class Ray:
         draft = self.id_path.with_suffix(".new")
         draft.write_text(cluster_id)
         draft.replace(self.id_path)
+
+    def drained(self) -> None:
+        """Let the `ray start` that was told to end go on to its end, if its behaviour is "drains"."""
+        Path(f"{self.id_path}.drained").touch()
 
     @property
     def starts(self) -> int:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 
 import pytest
 
@@ -61,6 +62,25 @@ async def test_a_head_may_have_a_name(start, gcs):
     await nameless.until("waiting")
     nameless.tell(signal.SIGTERM)
     assert await nameless.ended() == rejoin.ENDED
+
+
+async def test_the_id_is_asked_with_the_python_that_ray_s_own_script_names(tmp_path, start, gcs, ray):
+    home = tmp_path / "apps"
+    home.mkdir()
+    scripts = {
+        "python-of-ray": f'#!/bin/sh\nPYTHONPATH={ray.env.pop("PYTHONPATH")} exec {sys.executable} "$@"\n',
+        "ray": f"#!{home}/python-of-ray\n{standin.RAY}",
+    }
+    for name, text in scripts.items():
+        (home / name).write_text(text)
+        (home / name).chmod(0o755)
+    ray.env["PATH"] = f"{home}:{ray.env['PATH']}"
+    worker = start(argv=["ray", *ray.argv[-1:]])
+    await worker.until("running")
+    gcs.drop()
+    await worker.until("waiting")
+    await worker.until("running", after=len(worker.states))
+    assert ray.starts == 1
 
 
 async def test_settings_and_pings_are_acknowledged(start, gcs):
