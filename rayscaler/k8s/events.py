@@ -20,7 +20,7 @@ from rayscaler.k8s import labels
 from rayscaler.k8s.client import Client
 from rayscaler.k8s.objects import EVENTS
 from rayscaler.k8s.pods import Manifest, Owner
-from rayscaler.model.instance import InstanceStatus
+from rayscaler.model.instance import InstanceStatus, Reason
 from rayscaler.model.status import Action
 
 log = structlog.get_logger(__name__)
@@ -44,6 +44,7 @@ class EventReason(StrEnum):
     HOSTS_UNNAMED = "HostsUnnamed"
     LAUNCHED = "Launched"
     LAUNCH_FAILED = "LaunchFailed"
+    LAUNCH_STUCK = "LaunchStuck"
     DRAINING = "Draining"
     TERMINATED = "Terminated"
 
@@ -55,17 +56,20 @@ WARNINGS = frozenset(
         EventReason.HEAD_LOST,
         EventReason.HOSTS_UNNAMED,
         EventReason.LAUNCH_FAILED,
+        EventReason.LAUNCH_STUCK,
     },
 )
 _COUNTED: Mapping[EventReason, str] = {
     EventReason.LAUNCHED: "launched {count} {of}",
     EventReason.LAUNCH_FAILED: "could not launch {count} {of}",
+    EventReason.LAUNCH_STUCK: "{count} {of} on the way and not getting on",
     EventReason.DRAINING: "draining {count} {of}",
     EventReason.TERMINATED: "ended {count} {of}",
 }
 _OF_STATUS: Mapping[str, EventReason] = {
     InstanceStatus.REQUESTED: EventReason.LAUNCHED,
     InstanceStatus.LAUNCH_FAILED: EventReason.LAUNCH_FAILED,
+    Reason.STUCK: EventReason.LAUNCH_STUCK,
     InstanceStatus.DRAINING: EventReason.DRAINING,
     InstanceStatus.TERMINATED: EventReason.TERMINATED,
 }

@@ -277,8 +277,10 @@ class Memory:
     def note_stuck(self, instance: Instance, now: float) -> None:
         """Note that a launch does not get on: a failure of its type, though it may come yet."""
         self._set(replace(instance, stuck_since=now), now)
-        self.note(Reason.STUCK.value, instance, Reason.STUCK, instance.detail, now)
         self._failed(instance, backoff.STUCK, now)
+        wait_s = self.backoffs[instance.node_type].until - now
+        again = f"other node types are used meanwhile, and {instance.node_type} is tried again in {wait_s:.0f} s"
+        self.note(Reason.STUCK.value, instance, Reason.STUCK, f"{instance.detail}; {again}", now)
 
     def ask_end(self, instance_id: str, reason: Reason, detail: str, now: float) -> None:
         """Note that the executor is to be asked to end the instance."""

@@ -148,4 +148,8 @@ def test_actions_of_a_cluster_are_told_where_people_would_ask_for_them():
         "DRAINING": "Draining",
         "TERMINATED": "Terminated",
     }
+    stuck = of_action(Action(0.0, "STUCK", "i", "t", Reason.STUCK, "", 1))
+    assert stuck is EventReason.LAUNCH_STUCK  # H4: a machine that never comes is told, with why and until when
+    assert message_of(stuck, "gpu", 2, ("Unschedulable",)) == "2 gpu on the way and not getting on: Unschedulable"
+    assert events.manifest("ns", OWNER, stuck, "", at=(0.0, 0.0))["type"] == "Warning"
     assert of_action(Action(0.0, "FLOOR_ENDED", "", "", Reason.NOBODY_WAITS, "", 1)) is None

@@ -28,10 +28,10 @@ def _no_collection():
     gc.enable()
 
 
-def took_s(state: ClusterState) -> float:
+def took_s(state: ClusterState, tries: int = TRIES) -> float:
     """Return the least CPU seconds of some tries."""
     found = []
-    for _ in range(TRIES):
+    for _ in range(tries):
         begun = time.process_time()
         made = plan(state)
         found.append(time.process_time() - begun)
@@ -41,7 +41,7 @@ def took_s(state: ClusterState) -> float:
 
 @cases
 def test_a3_ten_thousand_bundles_are_planned_within_2_s(case):
-    assert took_s(case(1, 10_000)) <= 2.0
+    assert took_s(case(1, 10_000), tries=1) <= 2.0
 
 
 @cases

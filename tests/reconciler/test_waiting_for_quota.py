@@ -79,7 +79,7 @@ async def test_h4_of_a_launch_that_no_machine_comes_for_one_thing_is_told_with_c
             await w.live(10)
             assert [name for kind, name in w.kinds if kind == "STUCK"] == w.launched[:1]  # once per change, not per cycle
         (told,) = [each for each in w.reconciler.status().actions if each.kind == "STUCK"]
-        assert GATED.error in told.detail
+        assert told.detail == f"{GATED.error}; other node types are used meanwhile, and only is tried again in 300 s"
         (shape,) = w.reconciler.explanation().shapes
         assert "SchedulingGated: waits for quota" in shape.because.detail
         assert "tried again in" in shape.because.detail

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.tier("protocol")
 R = Resources.of
 NODES = 1000
 BIG = NodeType("big", R(CPU=15), max_workers=NODES)
-SERVICES, CLUSTERS = counted(gate=(1, 3), full=(20, 5))
+SERVICES, CLUSTERS = counted(gate=(1, 2), full=(20, 5))
 """A burst for each cluster of each service, one after the other; the 99th percentile is of all."""
 PLAN_S = 2.0
 MEMORY_MIB = 512.0

@@ -17,10 +17,10 @@ from tests.simulation.whole import running
 
 pytestmark = pytest.mark.tier("unit")
 
-MIXES = counted(gate=12, full=200)
+MIXES = counted(gate=8, full=200)
 SAFETY_S = 60.0
-"""The service plans at least so often; here, where nothing has changed since, it is done less often in the gate."""
-EVERY_S = counted(gate=10 * SAFETY_S, full=SAFETY_S)
+"""The service plans at least so often; here, where nothing has changed since, less often."""
+EVERY_S = 10 * SAFETY_S
 IDLE_S = 300.0
 CONVERGED_S = 2 * (BOOT_S[1] + IDLE_S + SAFETY_S)
 """What is launched at first is there by then, and what of it was for something else has been idle for its time."""
@@ -106,7 +106,7 @@ def test_d3_under_constant_demand_nothing_is_launched_or_ended_for_a_day_after_t
     assert sum(bool(each.pending) for each in days) > len(days) / 10  # what cannot be had is asked for all day too
 
 
-HOURS = counted(gate=0.2, full=4.0)
+HOURS = counted(gate=0.1, full=4.0)
 
 
 @pytest.mark.looptime
