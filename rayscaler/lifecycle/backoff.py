@@ -21,6 +21,11 @@ WAITS = {Reason.LAUNCH_ERROR: REFUSED, Reason.NO_CAPACITY: NO_CAPACITY, Reason.C
 LONGEST_S = max(REFUSED + NO_CAPACITY + CRASHED + STUCK)
 
 
+def after(reason: Reason, *, was_stuck: bool) -> Waits:
+    """Return how long the type of a launch that failed waits; one that did not get on before was tried for a while already."""
+    return STUCK if was_stuck else WAITS.get(reason, CRASHED)
+
+
 def failed(known: Backoff | None, node_type: str, detail: str, now: float, waits: Waits = REFUSED) -> Backoff:
     """Return the back-off after one more failure; failures inside a running back-off count as one (a burst fails as one)."""
     if known is not None and now < known.until:

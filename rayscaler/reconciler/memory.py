@@ -357,9 +357,7 @@ class Memory:
         elif instance.status is InstanceStatus.LAUNCH_FAILED or (
             instance.status is InstanceStatus.TERMINATING and instance.reason in backoff.FAILURES
         ):
-            self._failed(
-                instance, backoff.STUCK if before and before.stuck_since else backoff.WAITS.get(instance.reason, backoff.CRASHED), now
-            )
+            self._failed(instance, backoff.after(instance.reason, was_stuck=before is not None and before.stuck_since is not None), now)
 
     def _joined(self, instance: Instance, now: float) -> None:
         expectation = self.expectations.get(instance.instance_id)
