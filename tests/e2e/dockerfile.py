@@ -36,7 +36,7 @@ def missing() -> str:
 
 def bases() -> list[layers.Image]:
     """Return what the Dockerfile is built from."""
-    return [layers.Image([f"docker.io/library/{name}"], [image.base(), _python(name)], {"Cmd": ["python3"]}) for name in _named()]
+    return [layers.Image([f"localhost/{name}"], [image.base(), _python(name)], {"Cmd": ["python3"]}) for name in _named()]
 
 
 def build(directory: Path, name: str) -> Path:

@@ -13,8 +13,8 @@ from tests.cluster import binary
 PAUSE = "rayscaler.test/pause:1"
 RAY = "rayscaler.test/ray:2.60.0"
 SERVICE = "rayscaler.test/rayscaler:test"
-PUBLISHED = f"docker.io/library/rayscaler:{rayscaler.__version__}"
-"""What a node makes of the name in deploy/rayscaler.yaml."""
+PUBLISHED = f"rayscaler:{rayscaler.__version__}"
+"""The name in deploy/rayscaler.yaml."""
 LOCK = Path(__file__).with_name("ray.lock")
 TOOLS = ("bash", "coreutils", "procps", "iproute2", "grep", "sed", "findutils")
 """What Ray, and who looks into its pods, calls by name."""
