@@ -76,6 +76,12 @@ class Asked:
         ]
         return [kind for order, kind in able if order == best] + near
 
+    def is_beyond(self, found: Solution) -> bool:
+        """Whether nodes are launched that nothing on them likes best, since those that it does have no room."""
+        allowed = self.problem.allowed
+        contents = (used.column for used in found.recipe if self.problem.is_new(used.column.type))
+        return any(column.content and not any(shape in allowed[column.type] for shape, _ in column.content) for column in contents)
+
     def closed(self, draft: Draft) -> list[int]:
         """Return the types that would hold some of it, and of which none may be launched."""
         shapes = [shape for shape, _ in self.wanted]

@@ -61,9 +61,10 @@ def _is_mixed(draft: Draft, placed: Mark) -> bool:
 def _improved(draft: Draft, asked: Asked, begun: Mark, refused: Wanted, steps: int) -> Wanted:
     """Make the mix cheaper where that is found; return what no launch may serve then."""
     start = judged(asked.problem, asked.recipe_of(draft, begun))
-    found = _solved(asked.problem, start, steps)
-    if found.recipe != start.recipe:
-        refused, done = _carried_out(draft, asked, found, begun)
+    found, left = (_mixed_in_turn if asked.is_beyond(start) else _mixed)(draft, asked, begun, start, steps)
+    if left is not None:
+        refused = launch_for(draft, left, Reason.DEMAND, layer=draft.runs)
+        done = judged(asked.problem, asked.recipe_of(draft, begun))
         if done.rank > start.rank:  # what the mix holds must hold here too: if it does not, the first plan is the better one
             draft.reset(begun)
             refused = launch_for(draft, place_each(draft, asked.wanted), Reason.DEMAND, layer=draft.runs)
@@ -74,14 +75,35 @@ def _improved(draft: Draft, asked: Asked, begun: Mark, refused: Wanted, steps: i
     return refused
 
 
+def _mixed(draft: Draft, asked: Asked, begun: Mark, start: Solution, steps: int) -> tuple[Solution, Wanted | None]:
+    """Launch the best mix; return it, and what it leaves, None where it is the first plan's."""
+    found = _solved(asked.problem, start, steps)
+    return found, None if found.recipe == start.recipe else _placed(draft, asked, found, begun)
+
+
+def _mixed_in_turn(draft: Draft, asked: Asked, begun: Mark, start: Solution, steps: int) -> tuple[Solution, Wanted]:
+    """Launch one mix after the other, each of the types that are liked best of those that have room; return what was done, and what is left.
+
+    How cheap all of them together could be is not reckoned.
+    """
+    used, left = 0, asked.wanted
+    while left and used < steps:
+        found = _solved(asked.problem, judged(asked.problem, ()), steps - used)
+        left, used = _placed(draft, asked, found, begun), used + found.steps
+        if not found.nodes:
+            break
+        begun, asked = draft.mark(), Asked(draft, left, Limits.of(draft).of_one_host(draft))
+    return replace(start, steps=used), left
+
+
 def _solved(problem: Problem, start: Solution, steps: int) -> Solution:
     from rayscaler.planner.mix.solve import solve  # here, since the solver costs memory that a first plan does not need
 
     return solve(problem, start, steps)
 
 
-def _carried_out(draft: Draft, asked: Asked, found: Solution, begun: Mark) -> tuple[Wanted, Solution]:
-    """Launch what a mix launches, and place the rest first fit; only where that leaves anything, all of it as the mix has it.
+def _placed(draft: Draft, asked: Asked, found: Solution, begun: Mark) -> Wanted:
+    """Launch what a mix launches, and place the rest first fit; only where that leaves anything, all of it as the mix has it. Return what is left.
 
     First fit uses the busiest nodes first, so that idle ones may go.
     """
@@ -91,8 +113,7 @@ def _carried_out(draft: Draft, asked: Asked, found: Solution, begun: Mark) -> tu
         draft.reset(begun)
         left = asked.placed(draft, found, asked.launched(draft, found))
         left = [each for each in place_each(draft, left) if each[1]]
-    refused = launch_for(draft, left, Reason.DEMAND, layer=draft.runs)
-    return refused, judged(asked.problem, asked.recipe_of(draft, begun))
+    return left
 
 
 def _told(draft: Draft, asked: Asked, found: Solution) -> Mix:

@@ -97,7 +97,7 @@ def _twos(count: int) -> list[int]:
 
 
 def test_h3_what_has_the_priority_is_used_up_before_any_of_the_rest():
-    """The mix is made of the first only; what they leave is filled up in the order of prices, so that a single case may cost more."""
+    """What they leave is a mix too: the best of the others."""
     rest, ratios = 0, []
     for seed in range(CASES):
         dice = random.Random(f"priority {seed}")
@@ -121,7 +121,7 @@ def test_h3_what_has_the_priority_is_used_up_before_any_of_the_rest():
         if optimum.unplaced == 0:
             ratios.append(cost(then, found) / optimum.cost)
     print(f"{len(ratios)} rests, mean {fmean(ratios):.3f}, worst {max(ratios):.3f}")
-    assert fmean(ratios) <= WITHIN
+    assert max(ratios) <= WITHIN
     assert CASES / 5 < rest < CASES * 4 / 5
 
 
