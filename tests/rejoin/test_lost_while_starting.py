@@ -47,14 +47,6 @@ time.sleep(600)
 
 
 @pytest.fixture
-def gcs():
-    made = standin.Gcs()
-    made.open()
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def ray(tmp_path):
     made = standin.Ray(tmp_path)
     made.argv[3] = RAY

@@ -13,14 +13,6 @@ WORKERS = 6
 
 
 @pytest.fixture
-def gcs():
-    made = standin.Gcs()
-    made.open()
-    yield made
-    made.close()
-
-
-@pytest.fixture
 async def workers(tmp_path, gcs):
     made = []
     for number in range(WORKERS):

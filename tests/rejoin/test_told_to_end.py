@@ -16,19 +16,6 @@ TRIES_S = 1.0
 
 
 @pytest.fixture
-def gcs():
-    made = standin.Gcs()
-    made.open()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def ray(tmp_path):
-    return standin.Ray(tmp_path)
-
-
-@pytest.fixture
 async def ending(tmp_path, gcs, ray):
     """Start a worker whose raylet has a process of that title, and tell it to end, which its `ray start` does only once drained."""
     made = []

@@ -14,19 +14,6 @@ pytestmark = pytest.mark.tier("protocol")
 
 
 @pytest.fixture
-def gcs():
-    made = standin.Gcs()
-    made.open()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def ray(tmp_path):
-    return standin.Ray(tmp_path)
-
-
-@pytest.fixture
 async def start(tmp_path, gcs, ray):
     """Start supervisors of the stand-in `ray start`; each is ended."""
     made = []
