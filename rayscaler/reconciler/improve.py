@@ -66,7 +66,7 @@ class Wait:
     def decide(self, state: ClusterState, first: Plan) -> Plan:
         """Return the plan to carry out: the first one, what of it does not wait, or the improved one if the state is the one asked about."""
         self.outcome = ""
-        steps = int(self._budget_s * STEPS_PER_S)
+        steps = steps_of(self._budget_s)
         if self._improver is None or steps < 1 or len(state.nodes) + len(state.instances) > 2 * MOST_NODES:
             return first
         if sum(each.cost is not None for each in state.config.node_types) > 1:
@@ -120,6 +120,11 @@ class Wait:
         finally:
             # Not at once: the task must be over when the cycle looks.
             asyncio.get_running_loop().call_soon(self._wake)
+
+
+def steps_of(budget_s: float) -> int:
+    """Return the planner's steps that a budget is worth."""
+    return int(budget_s * STEPS_PER_S)
 
 
 def pays(first: Plan, config: ClusterConfig) -> bool:

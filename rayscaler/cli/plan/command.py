@@ -15,11 +15,10 @@ from rayscaler.cli.plan.view import render
 from rayscaler.cli.plan.why import why
 from rayscaler.clock import SystemClock
 from rayscaler.config import load
-from rayscaler.model.nodetype import ClusterConfig
 from rayscaler.model.plan import Plan
 from rayscaler.model.state import ClusterState
 from rayscaler.planner.plan import plan as planned
-from rayscaler.reconciler.improve import STEPS_PER_S, pays
+from rayscaler.reconciler.improve import pays, steps_of
 from rayscaler.settings import Timings
 
 
@@ -46,7 +45,7 @@ def plan(*, path: Path, demand_path: Path, steps: int | None, is_explained: bool
     state = state_of(config, wanted)
     clock = SystemClock()
     begun = clock.mono()
-    make = partial(decided, config=config) if steps is None else partial(planned, steps=steps)
+    make = decided if steps is None else partial(planned, steps=steps)
     made = make(state)
     document = document_of(state, wanted, made, clock.mono() - begun)
     if is_explained:
@@ -58,7 +57,7 @@ def plan(*, path: Path, demand_path: Path, steps: int | None, is_explained: bool
     sys.exit(Exit.FAILED if made.infeasible else Exit.DONE)
 
 
-def decided(state: ClusterState, config: ClusterConfig) -> Plan:
+def decided(state: ClusterState) -> Plan:
     """Return the plan that a service carries out: the first one, or where that may pay the one that it waits for."""
     first = planned(state)
-    return planned(state, int(Timings().plan_budget_s * STEPS_PER_S)) if pays(first, config) else first
+    return planned(state, steps_of(Timings().plan_budget_s)) if pays(first, state.config) else first
