@@ -14,7 +14,7 @@ from rayscaler.model.words import counted
 from rayscaler.planner import matching, order, refuse, replicas, trying, within
 from rayscaler.planner.choose import Memo, Wanted, choose
 from rayscaler.planner.packing import filled, gang_counts, launch_for, place
-from rayscaler.planner.sim import HEAD, SETTLED, Draft, Load, Needs, NodeRun, Room, Shape, least_of, less, loaded, sizes, times
+from rayscaler.planner.sim import HEAD, SETTLED, Draft, Load, Needs, NodeRun, Room, Shape, after, least_of, less, loaded, sizes, times
 
 CLOSE = frozenset({Strategy.PACK, Strategy.STRICT_PACK})
 """Strategies by which Ray puts all on one node where the sum of it has room."""
@@ -189,12 +189,8 @@ def _release(draft: Draft, gang: Gang) -> None:
 
 def _room_of(run: NodeRun, loads: Iterable[Load]) -> Room:
     """Return the run's room with these of its loads alone, in their order; as it is where devices cannot be shared out anew."""
-    room = run.bare
-    for load in loads:
-        if times(room, load.shape.needs) < load.each:
-            return run.room
-        room = less(room, load.shape.needs, load.each)
-    return room
+    room = after(run.bare, ((load.shape, load.each) for load in loads))
+    return run.room if room is None else room
 
 
 def _worst(draft: Draft, gang: Gang, whole: Wanted, found: refuse.Verdict) -> refuse.Verdict:

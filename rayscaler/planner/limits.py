@@ -141,13 +141,8 @@ def obstacle(draft: Draft, view: TypeView, *, is_speed_bound: bool) -> tuple[Rea
 def _obstacle_of_type(draft: Draft, view: TypeView) -> tuple[Reason, str] | None:
     """Return what of the type's own is in the way, back-offs and the speed apart."""
     if view.name in draft.deceiving:
-        return (
-            Reason.PACKED_BY_SUM,
-            (
-                f"Ray packs by the sum of a node's devices, and would send a node of type {view.name} more parts of them than they hold, "
-                "and never make it; spread over nodes, or on nodes with one device, it can be had"
-            ),
-        )
+        text = f"Ray packs by the sum of a node's devices, and would send a node of type {view.name} more parts of them than they hold, "
+        return Reason.PACKED_BY_SUM, f"{text}and never make it; spread over nodes, or on nodes with one device, it can be had"
     live = draft.live[view.name]
     left = _left(view.node_type.max_workers, live)
     if replicas.whole(view.node_type, left) > 0:

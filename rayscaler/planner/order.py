@@ -13,7 +13,7 @@ from rayscaler.model.resources import UNIT, Resources
 from rayscaler.planner import refuse
 from rayscaler.planner.choose import Wanted
 from rayscaler.planner.devices import Several
-from rayscaler.planner.sim import Draft, NodeRun, Promise, Room, Shape, TypeView, amounts, less, times
+from rayscaler.planner.sim import Draft, NodeRun, Promise, Room, Shape, TypeView, after, amounts, less, times
 
 FIRST, LAST = ("GPU",), ("object_store_memory", "memory", "CPU")
 """Resources by which Ray sorts the bundles that it packs, the most of them first; all others lie between these."""
@@ -130,7 +130,7 @@ def deceiving(draft: Draft, gang: Gang) -> frozenset[str]:
     wanted = wanted_of(draft, gang)
     if not any(index in draft.device_kinds and amount < UNIT for shape, _ in wanted for index, amount in shape.needs):
         return frozenset()
-    return frozenset(view.name for view in draft.views if not _has_room(view.room, rest_of(wanted, _sent(draft, view, wanted))))
+    return frozenset(view.name for view in draft.views if after(view.room, rest_of(wanted, _sent(draft, view, wanted))) is None)
 
 
 def _sent(draft: Draft, view: TypeView, wanted: Wanted) -> Wanted:
@@ -148,21 +148,13 @@ def _sent(draft: Draft, view: TypeView, wanted: Wanted) -> Wanted:
     return found
 
 
-def _has_room(room: Room, wanted: Wanted) -> bool:
-    for shape, count in wanted:
-        if times(room, shape.needs) < count:
-            return False
-        room = less(room, shape.needs, count)
-    return True
-
-
 def is_any(draft: Draft, runs: Iterable[NodeRun], gang: Gang) -> bool:
     """Whether on each of these nodes the parts of a gang have room in whatever order they come."""
     return all(_is_any(draft, run, [(each.shape, each.each) for each in run.load if each.gang_id == gang.gang_id]) for run in runs)
 
 
 def _is_any(draft: Draft, run: NodeRun, content: Wanted) -> bool:
-    return len({shape for shape, _ in content}) < 2 or _has_room(run.bare, safe(draft, content))
+    return len({shape for shape, _ in content}) < 2 or after(run.bare, safe(draft, content)) is not None
 
 
 def is_in_turn(draft: Draft, gang: Gang) -> bool:

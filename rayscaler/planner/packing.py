@@ -149,6 +149,7 @@ def keep_promises(draft: Draft) -> None:
     for i, gang in enumerate(draft.gangs):
         position_of.setdefault(gang.gang_id, i)
     kept: list[NodeRun] = []
+    promised: set[int] = set()
     for run in draft.runs:
         parts = [run]
         for promise in order.in_turn(draft, run.promises):
@@ -159,11 +160,11 @@ def keep_promises(draft: Draft) -> None:
             position = position_of[promise.gang_id] if promise.gang_id else None
             owner = None if position is None else draft.gangs[position]
             left = draft.demands if position is None else draft.gang_left[position]
+            promised.update(() if position is None else (position,))
             parts = _keep(draft, parts, Load(promise.shape, promise.each, promise.gang_id), left, owner)
         kept.extend(parts)
     draft.runs = kept
-    wanted = ((gang.gang_id, draft.gang_left[position_of[gang.gang_id]], gang_counts(draft, gang)) for gang in draft.gangs)
-    draft.kept = frozenset(gang_id for gang_id, left, whole in wanted if left != whole)
+    draft.kept = frozenset(draft.gangs[i].gang_id for i in promised if draft.gang_left[i] != gang_counts(draft, draft.gangs[i]))
 
 
 def _keep(draft: Draft, parts: list[NodeRun], load: Load, left: dict[Shape, int], gang: Gang | None = None) -> list[NodeRun]:

@@ -114,6 +114,15 @@ def less(room: Room, needs: Needs, count: int) -> Room:
     return tuple(left)
 
 
+def after(room: Room, content: Iterable[tuple[Shape, int]]) -> Room | None:
+    """Return `room` after all of this was taken from it, one after the other; None where it does not fit."""
+    for shape, count in content:
+        if times(room, shape.needs) < count:
+            return None
+        room = less(room, shape.needs, count)
+    return room
+
+
 def least_of(needs: Sequence[Needs], device_kinds: frozenset[int]) -> Needs:
     """Return the least of each kind that is in all of these: where that finds no room, none of them does."""
     first, *others = [{kind: _least(amount) if kind in device_kinds else amount for kind, amount in each} for each in needs] or [{}]
