@@ -46,7 +46,7 @@ test: $(STAMP) $(GO_STAMP) ## set up everything and run the tests, but those of 
 	@$(PY) -m tests.cluster.binary >/dev/null      # likewise
 	@$(PY) -m tests.chart.tools >/dev/null         # likewise
 	@$(PY) -m tests.plugin.fleet >/dev/null        # likewise
-	$(PY) -m pytest --ignore tests/e2e $(ARGS)
+	$(PY) -m tests.lanes $(ARGS)
 
 e2e: $(STAMP) $(GO_STAMP) ## run the tests on a real node, which needs root: kubelet, containerd, real images
 	@$(PY) -m tests.e2e prepare

@@ -28,6 +28,11 @@ PROPERTY_S = 3600 if counts.is_drawn_anew() else 300
 TIERS = ("unit", "property", "protocol", "ray", "cluster", "e2e")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let a run have some tiers alone (tests/lanes.py)."""
+    parser.addoption("--tiers", default=",".join(TIERS), help="tiers to run, with commas between")
+
+
 def pytest_configure() -> None:
     """Begin alike wherever it is run.
 
@@ -38,7 +43,7 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Every test names its tier and has its limit; those of the cluster come last: it slows others while it runs."""
     for item in items:
         marker = item.get_closest_marker("tier")
@@ -47,7 +52,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.get_closest_marker("timeout") is None:
             seconds = {"unit": 10, "property": PROPERTY_S, "protocol": 60}.get(marker.args[0], 600)
             item.add_marker(pytest.mark.timeout(seconds))
-    items.sort(key=lambda item: tier_of(item) in {"cluster", "e2e"})
+    wanted = config.getoption("tiers").split(",")
+    config.hook.pytest_deselected(items=[item for item in items if tier_of(item) not in wanted])
+    items[:] = sorted((item for item in items if tier_of(item) in wanted), key=lambda item: tier_of(item) in {"cluster", "e2e"})
 
 
 def tier_of(item: pytest.Item) -> str:
