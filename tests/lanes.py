@@ -1,6 +1,6 @@
 """python -m tests.lanes [pytest's arguments]: all tests but those of e2e, in two lanes at once, since most of them wait most of the time.
 
-One lane has the tests of real Ray and of a real Kubernetes, the other all the rest. What they print comes line by line, each with its lane's
+One lane has the tests of real Ray, the other all the rest. What they print comes line by line, each with its lane's
 name. Exit code 0 only where no lane failed; 5, as pytest has it, where no lane found a test.
 """
 
@@ -10,8 +10,8 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 
-LANES = {"fast": "unit,property,protocol", "slow": "ray,cluster"}
-"""Each lane's tiers (tests/conftest.py)."""
+LANES = {"ray": "ray", "rest": "unit,property,protocol,cluster"}
+"""Each lane's tiers (tests/conftest.py), of which both take some half of the time."""
 NOTHING = 5
 """pytest's exit code where it found no test."""
 
