@@ -50,7 +50,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if marker is None or marker.args[0] not in TIERS:
             raise pytest.UsageError(f"{item.nodeid}: no tier; set pytestmark = pytest.mark.tier(one of {', '.join(TIERS)})")
         if item.get_closest_marker("timeout") is None:
-            seconds = {"unit": 10, "property": PROPERTY_S, "protocol": 60}.get(marker.args[0], 600)
+            seconds = {"unit": 60, "property": PROPERTY_S, "protocol": 120}.get(marker.args[0], 600)
             item.add_marker(pytest.mark.timeout(seconds))
     wanted = config.getoption("tiers").split(",")
     config.hook.pytest_deselected(items=[item for item in items if tier_of(item) not in wanted])
