@@ -354,10 +354,10 @@ class Memory:
         self.note(instance.status.value, instance, instance.reason, instance.detail, now)
         if instance.status is InstanceStatus.RUNNING and before is not None and before.is_in_flight:
             self._joined(instance, now)
-        elif instance.status is InstanceStatus.LAUNCH_FAILED or (
-            instance.status is InstanceStatus.TERMINATING and instance.reason in backoff.FAILURES
-        ):
+        elif backoff.is_failure(instance):
             self._failed(instance, backoff.after(instance.reason, was_stuck=before is not None and before.stuck_since is not None), now)
+        elif backoff.is_given_up(instance) and instance.node_type in self.backoffs:
+            self.backoffs[instance.node_type] = backoff.given_up(self.backoffs[instance.node_type], now)
 
     def _joined(self, instance: Instance, now: float) -> None:
         expectation = self.expectations.get(instance.instance_id)
