@@ -27,6 +27,11 @@ def is_failure(instance: Instance) -> bool:
     return is_ended_for_it or instance.status is InstanceStatus.LAUNCH_FAILED
 
 
+def cause(instance: Instance) -> str:
+    """Return in a word why a launch failed, or does not get on: what is counted by."""
+    return instance.trouble.name if instance.is_in_flight and instance.trouble is not None else instance.reason.value
+
+
 def is_given_up(instance: Instance) -> bool:
     """Whether an instance makes way for one of another type."""
     return instance.status is InstanceStatus.TERMINATING and instance.reason is Reason.MAKES_WAY

@@ -4,7 +4,7 @@ Only the cluster's own task calls these methods, so there are no locks. What mus
 is observed again after a restart.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -88,6 +88,7 @@ class Memory:
     ledger: landing.Ledger | None = None
     brought: learned.Known = field(default_factory=dict)
     failed: list[FailedLaunch] = field(default_factory=list)
+    failures: Counter[tuple[str, str]] = field(default_factory=Counter)
     pending: tuple[Infeasible, ...] = ()
     explanation: Explanation | None = None
     mix: MixExplanation | None = None
@@ -222,9 +223,8 @@ class Memory:
             return
         instance = self.instances.get(asked.instance_id)
         if instance is not None and instance.ray_node_id == asked.command.ray_node_id:
-            accepted = result.outcome is Outcome.DONE
-            retry_after_s = self.timings.drain_retry_s
-            self._set(observe.drain_result(instance, accepted=accepted, detail=result.detail, now=now, retry_after_s=retry_after_s), now)
+            accepted, pause_s = result.outcome is Outcome.DONE, self.timings.drain_retry_s
+            self._set(observe.drain_result(instance, accepted=accepted, detail=result.detail, now=now, retry_after_s=pause_s), now)
 
     def take_observation(self, seen: InstanceObservation, now: float) -> None:
         """Take one observation of the executor's."""
@@ -331,8 +331,7 @@ class Memory:
         }
         self.unneeded_since = {key: since for key, since in self.unneeded_since.items() if self._flies(key)}
         self.failed = [each for each in self.failed if each.failed_at > now - self.timings.failure_memory_s]
-        if not self.held(now):
-            self.hold = None
+        self.hold = self.hold if self.held(now) else None
         if self.floor_until is not None and now >= self.floor_until:
             self.floor, self.floor_until = None, None
 
@@ -382,8 +381,9 @@ class Memory:
         self._set(move(instance, Fact.DRAIN_ASKED, now, reason=asked.reason, detail=asked.command.detail), now)
 
     def _failed(self, instance: Instance, waits: backoff.Waits, now: float) -> None:
-        known = self.backoffs.get(instance.node_type)
-        self.backoffs[instance.node_type] = backoff.failed(known, instance.node_type, instance.detail, now, waits)
+        name = instance.node_type
+        self.backoffs[name] = backoff.failed(self.backoffs.get(name), name, instance.detail, now, waits)
+        self.failures[name, backoff.cause(instance)] += 1
         self.failed.append(FailedLaunch(instance.node_type, instance.detail, instance.requested_at, now))
 
     def note(self, kind: str, instance: Instance, reason: Reason, detail: str, now: float) -> None:

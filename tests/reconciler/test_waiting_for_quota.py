@@ -78,6 +78,7 @@ async def test_h4_of_a_launch_that_no_machine_comes_for_one_thing_is_told_with_c
         for _ in range(20):
             await w.live(10)
             assert [name for kind, name in w.kinds if kind == "STUCK"] == w.launched[:1]  # once per change, not per cycle
+            assert w.reconciler.status().failures == {("only", "UNSCHEDULABLE"): 1}
         (told,) = [each for each in w.reconciler.status().actions if each.kind == "STUCK"]
         assert told.detail == f"{GATED.error}; other node types are used meanwhile, and only is tried again in 300 s"
         (shape,) = w.reconciler.explanation().shapes
