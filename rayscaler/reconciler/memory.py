@@ -17,7 +17,7 @@ from rayscaler.model import replicas
 from rayscaler.model.command import AskedDrain, FailedLaunch, ReplayCommand, TellCommand
 from rayscaler.model.demand import CommandResult, Constraint, DemandReport, Outcome, Snapshot
 from rayscaler.model.explanation import Explanation, MixExplanation
-from rayscaler.model.instance import ENDED, Instance, InstanceObservation, InstanceStatus, Reason
+from rayscaler.model.instance import ENDED, Instance, InstanceObservation, InstanceStatus, Reason, Trouble
 from rayscaler.model.nodetype import ClusterConfig
 from rayscaler.model.plan import Infeasible
 from rayscaler.model.state import Backoff, Expectation, FloorOwners, Hold
@@ -187,8 +187,7 @@ class Memory:
     def _begin_session(self, now: float) -> None:
         """Another cluster answers: forget what was the old one's, and keep what the user would miss (design §2.8, §2b.6, §2b.7)."""
         self.snapshot, self.fresh_at, self.counts, self.ledger = None, None, {}, None
-        self.replay = None
-        self.telling, self.told, self.driver_notice = None, frozenset(), ""
+        self.replay, self.telling, self.told, self.driver_notice = None, None, frozenset(), ""
         if self.order.session is None:
             return
         self.drains.clear()
@@ -384,7 +383,8 @@ class Memory:
         name = instance.node_type
         self.backoffs[name] = backoff.failed(self.backoffs.get(name), name, instance.detail, now, waits)
         self.failures[name, backoff.cause(instance)] += 1
-        self.failed.append(FailedLaunch(instance.node_type, instance.detail, instance.requested_at, now))
+        if instance.trouble is not Trouble.GATED:
+            self.failed.append(FailedLaunch(name, instance.detail, instance.requested_at, now))
 
     def note(self, kind: str, instance: Instance, reason: Reason, detail: str, now: float) -> None:
         """Remember an action for people."""

@@ -1,4 +1,4 @@
-"""Workers that no machine comes for, on a real API server: what is told of them."""
+"""Workers that no machine comes for, or that wait for a quota, on a real API server: what is told of them, and what is done meanwhile."""
 
 import asyncio
 import json
@@ -62,3 +62,43 @@ async def test_h4_a_pod_that_no_machine_comes_for_has_one_event_its_definition_h
     assert on_pod["message"].startswith(cause)
     assert on_owner["message"].startswith("1 soldout on the way and not getting on: ")
     assert ours.created("demo") == [name]
+
+
+async def let_through(ours, pods: list[dict]) -> set[str]:
+    """Take the gates away, as a queue does once it has the quota; return whose they were."""
+    for each in pods:
+        await ours.namespace.api.patch(ours.namespace.path(f"pods/{each['metadata']['name']}"), {"spec": {"schedulingGates": []}})
+    return {each["metadata"]["name"] for each in pods}
+
+
+def of(names: list[str] | set[str], node_type: str) -> set[str]:
+    return {each for each in names if each.startswith(f"demo-{node_type}-")}
+
+
+async def test_i3_of_20_gated_pods_12_are_granted_8_wait_for_quota_shrink_first_and_8_at_most_are_had_elsewhere(ours):
+    """Complaint I3: the queue that shares out the quota is the test; tests/reconciler/test_waiting_for_quota.py has the long waits."""
+    service = await ours.serve(RAYSCALER_TIME_FACTOR=str(FACTOR))
+    queued = of_type("queued", gates=("kueue.x-k8s.io/admission",), cost=1, maxWorkers=30)
+    definition = document("demo", queued, of_type("dear", cost=2, maxWorkers=30), idleTimeout="60s")
+    await ours.define(definition)
+    async with ours.ray(definition, service.address) as ray:
+        tasks = ray.gcs.submit(ONE, 20)
+        granted = await let_through(ours, (await ours.counted("demo", 20))[:12])
+        await until(lambda: len(ray.gcs.running()) == 12)
+        (cluster,) = json.loads(await ours.status("--json"))["clusters"]
+        stands = [(each["status"], each["detail"].partition(":")[0]) for each in cluster["instances"] if each["instance_id"] not in granted]
+        assert stands == [("ALLOCATED", "SchedulingGated")] * 8
+        running = {each.task_id for each in ray.gcs.running()}
+        ray.gcs.finish(*[each for each in tasks if each not in running][:4])
+        left = {each["metadata"]["name"] for each in await ours.counted("demo", 16)}
+        assert granted < left  # those that waited went
+        ray.gcs.submit(ONE, 4)
+        await until(lambda: len(ray.gcs.running()) == 20, 60.0 / FACTOR + 30.0)  # the 8 were had elsewhere
+        await ours.counted("demo", 20)
+        assert {each["metadata"]["name"] for each in await ours.workers("demo")} == granted | of(ours.created("demo"), "dear")
+        assert list(ray.gcs.told.failed_instance_requests) == []
+        assert set((await failures(ours))["queued"]) == {"GATED"}
+    created = ours.created("demo")
+    assert (len(of(created, "queued")), len(of(created, "dear"))) == (24, 8)
+    assert not ours.deleted("demo") & granted
+    assert ray.unnamed == set()
