@@ -1,6 +1,6 @@
 """The clusters of a namespace, for as long as this replica leads: each has a definition, a head, a task that keeps it, and a status."""
 
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -49,9 +49,13 @@ class Clusters:
         kept: base.Definitions,
         sidecar: Sidecar,
         clock: Clock,
-        clears: bool = False,
+        pods_of: Callable[[str], Mapping[str, Owner]] | None = None,
     ) -> None:
-        """Keep in `owners` what the objects of each cluster belong to. `clears` where instances are no such objects, and do not end with them."""
+        """Keep in `owners` what the objects of each cluster belong to.
+
+        `pods_of` returns a cluster's pods by instance; None where instances are no pods of ours, and do not end with the cluster's objects.
+        """
+        clears = pods_of is None
         self._service = service
         self._owners = owners
         self._namespace = namespace
@@ -62,7 +66,7 @@ class Clusters:
         self._host_names = None if clears else HostNames(client, namespace, told=self._hosts_unnamed, clock=clock)
         self._events = Events(client, namespace, clock=clock)
         self._statuses = Statuses(client, namespace, clock=clock)
-        self._telling = Telling(self._statuses, self._events, self._scene, clock)
+        self._telling = Telling(self._statuses, self._events, self._scene, clock, pods_of or (lambda _: {}))
         self._rights = Rights(client, namespace, told=self._lacks)
         self._lacking: tuple[str, ...] = ()
 

@@ -64,8 +64,9 @@ class _Replica:
         )
         self._service = Service(self._process, settings.timings, executor=executor, store=store, clock=clock)
         sidecar = Sidecar(own.image, own.monitor_service, pull_policy=own.image_pull_policy, has_tls=own.is_tls_on)
+        pods_of = executor.pods_of if isinstance(executor, KubernetesExecutor) else None
         self._clusters = Clusters(
-            self._service, client, namespace, owners=owners, kept=store, sidecar=sidecar, clock=clock, clears=bool(own.executor)
+            self._service, client, namespace, owners=owners, kept=store, sidecar=sidecar, clock=clock, pods_of=pods_of
         )
         self._certificates = Certificates(first, namespace, clock=clock) if own.is_tls_on else None
         self._identity = Identity(first, namespace, clock=clock) if own.is_tls_on else None

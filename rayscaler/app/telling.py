@@ -12,7 +12,7 @@ from google.protobuf.json_format import MessageToJson
 from rayscaler.clock import Clock
 from rayscaler.errors import RayscalerError
 from rayscaler.k8s import statuses
-from rayscaler.k8s.events import Events, of_action
+from rayscaler.k8s.events import EventReason, Events, of_action
 from rayscaler.k8s.pods import Owner
 from rayscaler.k8s.statusdocument import DefinitionStanding, HeadStanding, status_document
 from rayscaler.k8s.statuses import Statuses
@@ -44,13 +44,21 @@ class Scene:
 
 
 class Telling:
-    """Writes back what is news; `scene` returns how a cluster stands, None if it is gone."""
+    """Writes back what is news; `scene` returns how a cluster stands, None if it is gone, `pods_of` its pods by instance."""
 
-    def __init__(self, written: Statuses, events: Events, scene: Callable[[str], Scene | None], clock: Clock) -> None:
+    def __init__(
+        self,
+        written: Statuses,
+        events: Events,
+        scene: Callable[[str], Scene | None],
+        clock: Clock,
+        pods_of: Callable[[str], Mapping[str, Owner]] = lambda _: {},
+    ) -> None:
         self._written = written
         self._events = events
         self._scene = scene
         self._clock = clock
+        self._pods_of = pods_of
         self._news: set[str] = set()
         self._wake = asyncio.Event()
         self._documents: dict[str, Mapping[str, Any]] = {}
@@ -115,8 +123,11 @@ class Telling:
 
     def _tell_actions(self, owner: Owner, status: ClusterStatus) -> None:
         told_at = self._told_at.get(status.cluster, self._clock.now() - REST_S)
-        for each in status.actions:
-            reason = of_action(each)
-            if each.at > told_at and reason is not None:
-                self._events.tell(owner, reason, each.detail, of=each.node_type)
+        news = [(each, reason) for each in status.actions if each.at > told_at and (reason := of_action(each)) is not None]
+        stuck = {each.instance_id: each.detail for each, reason in news if reason is EventReason.LAUNCH_STUCK}
+        for each, reason in news:
+            self._events.tell(owner, reason, each.detail, of=each.node_type)
+        for instance_id, pod in self._pods_of(status.cluster).items() if stuck else ():
+            if instance_id in stuck:
+                self._events.tell(pod, EventReason.LAUNCH_STUCK, stuck[instance_id])
         self._told_at[status.cluster] = max([told_at, *(each.at for each in status.actions)])

@@ -1,5 +1,7 @@
 """Events: what happened to a cluster, told on its definition's ConfigMap, where `kubectl describe` and `kubectl events` show it.
 
+What holds up one worker is told on its pod too.
+
 Best effort: an event that cannot be written is lost, and nothing waits for one. What happens alike within a while is one event with a
 count, and the while grows as long as it goes on, so that a burst of a thousand launches costs the API server a handful of writes.
 """
@@ -29,6 +31,7 @@ MOST = 1000
 """Kinds of happening that wait, and that are remembered."""
 LONGEST = 1000
 """Characters of a message."""
+POD = "Pod"
 DETAILS = 3
 """So many different details stand in one message."""
 
@@ -132,7 +135,7 @@ class Events:
         self._wake = asyncio.Event()
 
     def tell(self, owner: Owner, reason: EventReason, detail: str = "", *, of: str = "", count: int = 1) -> None:
-        """Take a happening; `of` is what it happened to, such as a node type, of which there were `count`."""
+        """Take a happening; `of` is what it happened to, such as a node type, of which there were `count`; "" for the owner itself."""
         key, now = (owner.uid, reason, of), self._clock.now()
         batch = self._waiting.get(key)
         if batch is None:
@@ -150,7 +153,8 @@ class Events:
         while True:
             now = self._clock.mono()
             due = [key for key, batch in self._waiting.items() if batch.due_at <= now]
-            for key in due:
+            # Pods are told of one by one, and what there is of their cluster meanwhile comes first.
+            for key in [each for each in due if self._waiting[each].owner.kind != POD] or due[:1]:
                 batch = self._waiting.pop(key, None)
                 if batch is not None:  # still there after the pauses
                     await self._write(key, batch)
@@ -216,14 +220,15 @@ def of_action(action: Action) -> EventReason | None:
 
 def message_of(reason: EventReason, of: str, count: int, details: tuple[str, ...]) -> str:
     """Return the sentence of what happened `count` times to `of`."""
-    parts = [_COUNTED[reason].format(count=count, of=of)] if reason in _COUNTED else []
+    is_counted = bool(of) and reason in _COUNTED
+    parts = [_COUNTED[reason].format(count=count, of=of)] if is_counted else []
     parts += [*details[:DETAILS], *([f"and {len(details) - DETAILS} more"] if len(details) > DETAILS else [])]
-    text = f"{parts[0]}: {'; '.join(parts[1:])}" if reason in _COUNTED and len(parts) > 1 else "; ".join(parts)
+    text = f"{parts[0]}: {'; '.join(parts[1:])}" if is_counted and len(parts) > 1 else "; ".join(parts)
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
 
 
 def manifest(namespace: str, owner: Owner, reason: EventReason, message: str, *, at: tuple[float, float]) -> Manifest:
-    """Return an event of the definition's ConfigMap, of the time between two wall seconds."""
+    """Return an event of the definition's ConfigMap, or of a pod, of the time between two wall seconds."""
     return {
         "apiVersion": "v1",
         "kind": "Event",

@@ -206,6 +206,10 @@ class KubernetesExecutor:
             log.debug("entry.exists", name=name)
         self._entries[name] = self._clock.mono()
 
+    def pods_of(self, cluster: str) -> dict[str, pods.Owner]:
+        """Return the cluster's pods by instance, as what an event can regard."""
+        return {each.instance_id: pods.Owner("v1", "Pod", each.pod_name, uid) for uid, each in self._workers.get(cluster, {}).items()}
+
     def _follow(self) -> None:
         """Begin to follow the pods, at the first call that needs it."""
         if not self._is_following:

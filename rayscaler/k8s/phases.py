@@ -19,6 +19,8 @@ MADE = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunCont
 NO_TROUBLE = frozenset({"", "ContainerCreating", "PodInitializing"})
 HOPELESS = frozenset({"InvalidImageName", "ErrImageNeverPull"})
 """Reasons of waiting that only another template ends; for all others kubelet tries again: a registry comes back, a Secret is made."""
+HELD_UP = {"Unschedulable": Trouble.UNSCHEDULABLE, "SchedulingGated": Trouble.GATED}
+"""Reasons of not being scheduled that others may end; a gate is taken away by who has put it there, such as a queue for a quota."""
 
 
 @dataclass(frozen=True)
@@ -118,9 +120,8 @@ def _unscheduled(pod: Pod) -> Standing:
     if scheduled is None or scheduled.status != "False":
         return Standing(Phase.UNSCHEDULED)
     said = f"{scheduled.reason}: {scheduled.message}".strip(": ")
-    if scheduled.reason != "Unschedulable":
-        return Standing(Phase.UNSCHEDULED, said)
-    return Standing(Phase.UNSCHEDULED, said, said, Trouble.UNSCHEDULABLE)
+    trouble = HELD_UP.get(scheduled.reason)
+    return Standing(Phase.UNSCHEDULED, said) if trouble is None else Standing(Phase.UNSCHEDULED, said, said, trouble)
 
 
 def _waiting(pod: Pod, ray: ContainerStatus | None) -> Standing:

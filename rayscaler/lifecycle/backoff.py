@@ -1,6 +1,6 @@
 """Back-off per node type: a failure makes it wait, a join makes it well; others are planned meanwhile."""
 
-from rayscaler.model.instance import Reason
+from rayscaler.model.instance import Instance, InstanceStatus, Reason
 from rayscaler.model.state import Backoff
 
 Waits = tuple[float, ...]
@@ -21,6 +21,22 @@ WAITS = {Reason.LAUNCH_ERROR: REFUSED, Reason.NO_CAPACITY: NO_CAPACITY, Reason.C
 LONGEST_S = max(REFUSED + NO_CAPACITY + CRASHED + STUCK)
 
 
+def is_failure(instance: Instance) -> bool:
+    """Whether the status that an instance has got to is a failure of its node type."""
+    is_ended_for_it = instance.status is InstanceStatus.TERMINATING and instance.reason in FAILURES
+    return is_ended_for_it or instance.status is InstanceStatus.LAUNCH_FAILED
+
+
+def cause(instance: Instance) -> str:
+    """Return in a word why a launch failed, or does not get on: what is counted by."""
+    return instance.trouble.name if instance.is_in_flight and instance.trouble is not None else instance.reason.value
+
+
+def is_given_up(instance: Instance) -> bool:
+    """Whether an instance makes way for one of another type."""
+    return instance.status is InstanceStatus.TERMINATING and instance.reason is Reason.MAKES_WAY
+
+
 def after(reason: Reason, *, was_stuck: bool) -> Waits:
     """Return how long the type of a launch that failed waits; one that did not get on before was tried for a while already."""
     return STUCK if was_stuck else WAITS.get(reason, CRASHED)
@@ -32,3 +48,11 @@ def failed(known: Backoff | None, node_type: str, detail: str, now: float, waits
         return Backoff(node_type, known.failures, known.until, detail)
     failures = 1 if known is None else known.failures + 1
     return Backoff(node_type, failures, now + waits[min(failures, len(waits)) - 1], detail)
+
+
+def given_up(known: Backoff, now: float) -> Backoff:
+    """Return the back-off once a try has made way for another type.
+
+    It has failed: were its pause over, the next plan would try its type again, in the place that it has left to the other.
+    """
+    return failed(known, known.node_type, known.detail, now, STUCK)

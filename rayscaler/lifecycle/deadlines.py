@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from rayscaler.model.instance import Instance, InstanceStatus, Phase, Trouble
 
-PATIENCE = {Trouble.UNSCHEDULABLE: 1 / 10, Trouble.RETRIED: 1 / 30, Trouble.HOPELESS: 0.0}
+PATIENCE = {Trouble.UNSCHEDULABLE: 1 / 10, Trouble.GATED: 1 / 10, Trouble.RETRIED: 1 / 30, Trouble.HOPELESS: 0.0}
 """Which part of its phase's time a trouble may last before the instance counts as stuck: of 600 s for a machine 60 (complaint H1: the second
 choice within 90 s), of 900 s for an image 30, in which kubelet has tried three times, of 300 s to start 10. Then others take its place; it
 is not ended for it, since a machine that takes minutes to come still comes (complaint B5)."""
@@ -37,7 +37,7 @@ class Deadlines:
             return instance.since + self.terminating_s
         if instance.status is InstanceStatus.REJOINING:
             return max(instance.since, self.sight_since) + self.rejoining_s
-        if instance.is_in_flight:
+        if instance.is_in_flight and instance.trouble is not Trouble.GATED:
             return max(instance.phase_since, instance.since, self.sight_since) + self._of_phase(instance.phase)
         return None
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from rayscaler.lifecycle.table import Fact, can, move
-from rayscaler.model.instance import ENDED, Instance, InstanceObservation, InstanceStatus, Phase, Reason
+from rayscaler.model.instance import ENDED, Instance, InstanceObservation, InstanceStatus, Phase, Reason, Trouble
 from rayscaler.model.node import DRAINED, RayNode
 
 Instances = Mapping[str, Instance]
@@ -47,6 +47,8 @@ def _with_trouble(known: Instance, after: Instance, seen: InstanceObservation, n
     if after.status is not InstanceStatus.ALLOCATED:
         return _with(after, trouble=None, stuck_since=None)
     detail = seen.error or seen.detail or after.detail
+    if known.trouble is Trouble.GATED and seen.trouble is not Trouble.GATED:
+        after = _with(after, phase_since=now)  # only from now on could it get on
     if seen.trouble is None:
         return _with(after, detail=detail, trouble=None, stuck_since=None)
     if seen.trouble is known.trouble and seen.phase is known.phase:

@@ -52,6 +52,8 @@ class Trouble(StrEnum):
     """Something that it needs cannot be had, such as its image or a Secret, and is tried again."""
     HOPELESS = "hopeless"
     """It can never start as it is asked for."""
+    GATED = "gated"
+    """Somebody holds it back until it may go on, such as a queue that shares out a quota. It has its place there, and is waited for without end."""
 
 
 class Reason(StrEnum):

@@ -1,5 +1,6 @@
 """What rayscaler tells people about one cluster."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -76,3 +77,5 @@ class ClusterStatus:
     notices: tuple[str, ...] = ()
     definition: DefinitionStatus = field(default_factory=DefinitionStatus)
     mix: "MixExplanation | None" = None
+    failures: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """How many launches of a node type failed, or did not get on, for which cause, since this life of the service began."""

@@ -46,6 +46,7 @@ TROUBLES = {
     pb.TROUBLE_UNSCHEDULABLE: Trouble.UNSCHEDULABLE,
     pb.TROUBLE_RETRIED: Trouble.RETRIED,
     pb.TROUBLE_HOPELESS: Trouble.HOPELESS,
+    pb.TROUBLE_GATED: Trouble.GATED,
 }
 R = TypeVar("R", pb.LaunchResult, pb.TerminateResult)
 _PHASE_NUMBERS = {phase: number for number, phase in PHASES.items()}

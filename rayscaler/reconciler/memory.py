@@ -4,7 +4,7 @@ Only the cluster's own task calls these methods, so there are no locks. What mus
 is observed again after a restart.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -17,7 +17,7 @@ from rayscaler.model import replicas
 from rayscaler.model.command import AskedDrain, FailedLaunch, ReplayCommand, TellCommand
 from rayscaler.model.demand import CommandResult, Constraint, DemandReport, Outcome, Snapshot
 from rayscaler.model.explanation import Explanation, MixExplanation
-from rayscaler.model.instance import ENDED, Instance, InstanceObservation, InstanceStatus, Reason
+from rayscaler.model.instance import ENDED, Instance, InstanceObservation, InstanceStatus, Reason, Trouble
 from rayscaler.model.nodetype import ClusterConfig
 from rayscaler.model.plan import Infeasible
 from rayscaler.model.state import Backoff, Expectation, FloorOwners, Hold
@@ -88,6 +88,7 @@ class Memory:
     ledger: landing.Ledger | None = None
     brought: learned.Known = field(default_factory=dict)
     failed: list[FailedLaunch] = field(default_factory=list)
+    failures: Counter[tuple[str, str]] = field(default_factory=Counter)
     pending: tuple[Infeasible, ...] = ()
     explanation: Explanation | None = None
     mix: MixExplanation | None = None
@@ -186,8 +187,7 @@ class Memory:
     def _begin_session(self, now: float) -> None:
         """Another cluster answers: forget what was the old one's, and keep what the user would miss (design §2.8, §2b.6, §2b.7)."""
         self.snapshot, self.fresh_at, self.counts, self.ledger = None, None, {}, None
-        self.replay = None
-        self.telling, self.told, self.driver_notice = None, frozenset(), ""
+        self.replay, self.telling, self.told, self.driver_notice = None, None, frozenset(), ""
         if self.order.session is None:
             return
         self.drains.clear()
@@ -222,9 +222,8 @@ class Memory:
             return
         instance = self.instances.get(asked.instance_id)
         if instance is not None and instance.ray_node_id == asked.command.ray_node_id:
-            accepted = result.outcome is Outcome.DONE
-            retry_after_s = self.timings.drain_retry_s
-            self._set(observe.drain_result(instance, accepted=accepted, detail=result.detail, now=now, retry_after_s=retry_after_s), now)
+            accepted, pause_s = result.outcome is Outcome.DONE, self.timings.drain_retry_s
+            self._set(observe.drain_result(instance, accepted=accepted, detail=result.detail, now=now, retry_after_s=pause_s), now)
 
     def take_observation(self, seen: InstanceObservation, now: float) -> None:
         """Take one observation of the executor's."""
@@ -331,8 +330,7 @@ class Memory:
         }
         self.unneeded_since = {key: since for key, since in self.unneeded_since.items() if self._flies(key)}
         self.failed = [each for each in self.failed if each.failed_at > now - self.timings.failure_memory_s]
-        if not self.held(now):
-            self.hold = None
+        self.hold = self.hold if self.held(now) else None
         if self.floor_until is not None and now >= self.floor_until:
             self.floor, self.floor_until = None, None
 
@@ -354,10 +352,10 @@ class Memory:
         self.note(instance.status.value, instance, instance.reason, instance.detail, now)
         if instance.status is InstanceStatus.RUNNING and before is not None and before.is_in_flight:
             self._joined(instance, now)
-        elif instance.status is InstanceStatus.LAUNCH_FAILED or (
-            instance.status is InstanceStatus.TERMINATING and instance.reason in backoff.FAILURES
-        ):
+        elif backoff.is_failure(instance):
             self._failed(instance, backoff.after(instance.reason, was_stuck=before is not None and before.stuck_since is not None), now)
+        elif backoff.is_given_up(instance) and instance.node_type in self.backoffs:
+            self.backoffs[instance.node_type] = backoff.given_up(self.backoffs[instance.node_type], now)
 
     def _joined(self, instance: Instance, now: float) -> None:
         expectation = self.expectations.get(instance.instance_id)
@@ -382,9 +380,11 @@ class Memory:
         self._set(move(instance, Fact.DRAIN_ASKED, now, reason=asked.reason, detail=asked.command.detail), now)
 
     def _failed(self, instance: Instance, waits: backoff.Waits, now: float) -> None:
-        known = self.backoffs.get(instance.node_type)
-        self.backoffs[instance.node_type] = backoff.failed(known, instance.node_type, instance.detail, now, waits)
-        self.failed.append(FailedLaunch(instance.node_type, instance.detail, instance.requested_at, now))
+        name = instance.node_type
+        self.backoffs[name] = backoff.failed(self.backoffs.get(name), name, instance.detail, now, waits)
+        self.failures[name, backoff.cause(instance)] += 1
+        if instance.trouble is not Trouble.GATED:
+            self.failed.append(FailedLaunch(name, instance.detail, instance.requested_at, now))
 
     def note(self, kind: str, instance: Instance, reason: Reason, detail: str, now: float) -> None:
         """Remember an action for people."""

@@ -111,6 +111,7 @@ def status(memory: Memory, blind_since: float | None, now: float) -> ClusterStat
         notices=_notices(memory),
         definition=memory.definition,
         mix=memory.mix,
+        failures=dict(memory.failures),
     )
 
 

@@ -79,7 +79,7 @@ def cluster_status(status: ClusterStatus) -> pb.ClusterStatus:
         blind="" if status.blind is None else status.blind.value,
         blind_since=None if status.blind_since is None else timestamp(status.blind_since),
         cycle=status.cycle,
-        node_types=[_node_type(each, status.instances, backoffs.get(each.name)) for each in status.node_types],
+        node_types=[_node_type(each, status, backoffs.get(each.name)) for each in status.node_types],
         instances=[_instance(each) for each in status.instances],
         pending=[
             pb.PendingStatus(shape=str(each.what), count=each.count, reason=each.reason.value, detail=each.detail)
@@ -134,14 +134,15 @@ def _hold(hold: HoldStatus) -> pb.Hold:
     return pb.Hold(since=timestamp(hold.since), until=timestamp(hold.until), targets=dict(hold.targets))
 
 
-def _node_type(node_type: NodeType, instances: tuple[Instance, ...], backoff: Backoff | None) -> pb.NodeTypeStatus:
+def _node_type(node_type: NodeType, status: ClusterStatus, backoff: Backoff | None) -> pb.NodeTypeStatus:
     return pb.NodeTypeStatus(
         name=node_type.name,
         min_workers=node_type.min_workers,
         max_workers=node_type.max_workers,
-        instances=Counter(each.status.value for each in instances if each.node_type == node_type.name),
+        instances=Counter(each.status.value for each in status.instances if each.node_type == node_type.name),
         backoff_detail="" if backoff is None else backoff.detail,
         backoff_until=None if backoff is None else timestamp(backoff.until),
+        failures={cause: count for (name, cause), count in status.failures.items() if name == node_type.name},
     )
 
 

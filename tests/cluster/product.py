@@ -245,9 +245,9 @@ class Site(Seen):
             keeping.cancel()
             await asyncio.gather(keeping, return_exceptions=True)
 
-    async def status(self) -> str:
+    async def status(self, *options: str) -> str:
         """Return what `rayscaler status` says to somebody with the service's own rights."""
-        argv = [sys.executable, "-m", "rayscaler", "-n", self.namespace.name, "status"]
+        argv = [sys.executable, "-m", "rayscaler", "-n", self.namespace.name, "status", *options]
         environ = {**os.environ, "KUBECONFIG": str(self.account.kubeconfig), "COLUMNS": "200"}
         process = await asyncio.create_subprocess_exec(*argv, env=environ, stdout=asyncio.subprocess.PIPE)
         out, _ = await process.communicate()

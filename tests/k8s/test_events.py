@@ -67,6 +67,18 @@ async def test_a_burst_is_one_event_per_reason_and_type_with_its_count():
     ]
 
 
+async def test_h4_pods_are_told_of_one_by_one_and_what_their_cluster_has_to_tell_does_not_wait_for_them():
+    async with telling() as (api, made):
+        for index in range(50):
+            made.tell(Owner("v1", "Pod", f"demo-gpu-1-{index}", f"uid-pod-{index}"), EventReason.LAUNCH_STUCK, "no room")
+        await asyncio.sleep(2.0)
+        made.tell(OWNER, EventReason.HEAD_LOST, "lost")
+        await asyncio.sleep(30.0)
+    told = [each[1:] for each in api.calls]
+    assert told.count(("create", "LaunchStuck", "no room", 1)) == 50  # the pod itself is no number of something
+    assert told.index(("create", "HeadLost", "lost", 1)) < 20
+
+
 async def test_what_goes_on_is_told_ever_more_seldom_and_counts_whole():
     async with telling() as (api, made):
         for _ in range(3600):

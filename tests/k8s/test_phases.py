@@ -62,7 +62,7 @@ RUNS = {"running": {"startedAt": "2026-01-01T00:00:00Z"}}
             pod(bound=False, conditions=[UNSCHEDULABLE]),
             troubled(Phase.UNSCHEDULED, "Unschedulable: 0/3 nodes are available", Trouble.UNSCHEDULABLE),
         ),
-        (pod(bound=False, conditions=[GATED]), Standing(Phase.UNSCHEDULED, "SchedulingGated: gates")),
+        (pod(bound=False, conditions=[GATED]), troubled(Phase.UNSCHEDULED, "SchedulingGated: gates", Trouble.GATED)),
         (pod(), Standing(Phase.PULLING, WHERE)),
         (pod(ray=waiting("ContainerCreating")), Standing(Phase.PULLING, WHERE)),
         (pod(ray=waiting("ImagePullBackOff")), troubled(Phase.PULLING, "ray: ImagePullBackOff: m")),

@@ -62,10 +62,15 @@ def test_every_phase_of_an_instance_in_flight_has_a_deadline(phase):
     assert LIMITS.of(instance(S.ALLOCATED, phase=phase)) is not None
 
 
+def test_i3_what_waits_for_a_quota_waits_without_end():
+    assert LIMITS.of(instance(S.ALLOCATED, trouble=Trouble.GATED, trouble_since=NOW)) is None
+
+
 @pytest.mark.parametrize(
     ("trouble", "phase", "patience_s"),
     [
         pytest.param(Trouble.UNSCHEDULABLE, Phase.UNSCHEDULED, 60, id="H1 the second choice within 90 s"),
+        pytest.param(Trouble.GATED, Phase.UNSCHEDULED, 60, id="I3 what waits for a quota leaves its demand to others"),
         pytest.param(Trouble.RETRIED, Phase.PULLING, 30, id="FH-5 kubelet has tried an image three times"),
         pytest.param(Trouble.RETRIED, Phase.STARTING, 10, id="FH-5 a Secret that is applied a moment later is waited for"),
         pytest.param(Trouble.HOPELESS, Phase.PULLING, 0, id="FH-5 what can never start is not waited for"),

@@ -179,6 +179,14 @@ def test_the_same_trouble_goes_on_in_other_words_and_another_begins_anew():
         assert (changed.trouble_since, changed.stuck_since) == (NOW + 40, None)
 
 
+def test_i3_one_that_waited_for_a_quota_has_all_of_its_time_from_when_it_is_let_go():
+    one = after(instance(S.ALLOCATED, phase=Phase.UNSCHEDULED), 1, phase=Phase.UNSCHEDULED, error="gates", trouble=Trouble.GATED)
+    assert (one.trouble, one.phase_since) == (Trouble.GATED, NOW)
+    for trouble in (None, Trouble.UNSCHEDULABLE):
+        let_go = after(one, 5000, phase=Phase.UNSCHEDULED, error="no room" if trouble else "", trouble=trouble)
+        assert (let_go.trouble, let_go.phase_since) == (trouble, NOW + 5000)
+
+
 @pytest.mark.parametrize("phase", [Phase.PULLING, Phase.STARTING, Phase.REGISTERING])
 def test_one_that_gets_on_is_stuck_no_more(phase):
     one = replace(after(instance(S.ALLOCATED), 1, **PULL), stuck_since=NOW + 31)

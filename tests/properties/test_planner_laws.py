@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rayscaler.lifecycle import backoff
 from rayscaler.model.demand import Gang
 from rayscaler.model.instance import Instance, InstanceStatus, Reason
 from rayscaler.model.node import NodeStatus, RayNode
@@ -24,8 +25,10 @@ examples = settings(max_examples=max(settings().max_examples, counted(gate=100, 
 
 
 def carried_out(state: ClusterState, found: Plan) -> ClusterState:
-    """Return the state once a plan has been asked for: launches requested, drains and ends begun."""
+    """Return the state once a plan has been asked for: launches requested, drains and ends begun, and tries that make way have failed."""
     drained = {each.instance_id for each in found.drains}
+    given_up = {each.instance_id for each in found.terminations if each.reason is Reason.MAKES_WAY}
+    failed = {each.node_type for each in state.instances if each.instance_id in given_up}
     ended = {each.instance_id for each in found.terminations}
     instances, expectations = [], list(state.expectations)
     for each in state.instances:
@@ -47,6 +50,7 @@ def carried_out(state: ClusterState, found: Plan) -> ClusterState:
         state,
         instances=tuple(instances),
         expectations=tuple(expectations),
+        backoffs=tuple(backoff.given_up(each, state.now) if each.node_type in failed else each for each in state.backoffs),
         unneeded_since=tuple((each, since.get(each, NOW)) for each in found.unneeded),
         busiest=() if any(each.reason is Reason.CONSOLIDATED for each in found.drains) else state.busiest,
     )

@@ -5,7 +5,10 @@ import asyncio
 import pytest
 
 from rayscaler.model.instance import Phase, Reason, Trouble
+from rayscaler.model.nodetype import NodeType
+from rayscaler.model.resources import Resources
 from rayscaler.testing.fake_executor import HeldUp
+from rayscaler.testing.loop_clock import LoopClock
 from tests.reconciler.builders import config, node_type, tasks
 from tests.reconciler.world import world
 
@@ -94,6 +97,24 @@ async def test_b5_a_machine_that_takes_minutes_to_come_still_comes_and_makes_its
         assert (w.executor.terminated, sorted(w.instances.values())) == ([], ["RUNNING", "RUNNING"])
         assert w.reconciler.status().backoffs == ()
         assert len(w.launched) == 2
+
+
+async def test_b6_a_launch_that_makes_way_once_its_type_may_be_tried_again_is_a_try_that_failed():
+    first = NodeType("first", Resources.of(CPU=1, disk=1), priority=1)
+    async with world(config(first, node_type("second"), max_workers=1)) as w:
+        w.machines.held_up["first"] = NO_ROOM
+        disk = tasks(1, Resources.of(disk=1))
+        w.ray.demands = disk
+        await w.live(400)
+        (before,) = w.reconciler.status().backoffs
+        assert before.until < LoopClock().now()
+        w.ray.demands = disk + tasks(1)
+        found = await launches(w, 60)
+        assert [name for _, name in found] == ["second"]  # and not the first anew, in the place that was made for the second
+        assert w.executor.terminated == w.launched[:1]
+        (after,) = w.reconciler.status().backoffs
+        assert (after.failures, after.detail) == (before.failures + 1, before.detail)
+        assert after.until > LoopClock().now()
 
 
 async def test_h1_a_late_arrival_is_used_and_its_substitute_removed():

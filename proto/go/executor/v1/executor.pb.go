@@ -176,6 +176,8 @@ const (
 	Trouble_TROUBLE_RETRIED Trouble = 2
 	// It can never start as it is asked for.
 	Trouble_TROUBLE_HOPELESS Trouble = 3
+	// Somebody holds it back until it may go on, such as a queue that shares out a quota.
+	Trouble_TROUBLE_GATED Trouble = 4
 )
 
 // Enum value maps for Trouble.
@@ -185,12 +187,14 @@ var (
 		1: "TROUBLE_UNSCHEDULABLE",
 		2: "TROUBLE_RETRIED",
 		3: "TROUBLE_HOPELESS",
+		4: "TROUBLE_GATED",
 	}
 	Trouble_value = map[string]int32{
 		"TROUBLE_UNSPECIFIED":   0,
 		"TROUBLE_UNSCHEDULABLE": 1,
 		"TROUBLE_RETRIED":       2,
 		"TROUBLE_HOPELESS":      3,
+		"TROUBLE_GATED":         4,
 	}
 )
 
@@ -2559,12 +2563,13 @@ const file_rayscaler_api_executor_v1_executor_proto_rawDesc = "" +
 	"\x11PHASE_REGISTERING\x10\x04\x12\x10\n" +
 	"\fPHASE_ENDING\x10\x05\x12\x0e\n" +
 	"\n" +
-	"PHASE_GONE\x10\x06*h\n" +
+	"PHASE_GONE\x10\x06*{\n" +
 	"\aTrouble\x12\x17\n" +
 	"\x13TROUBLE_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15TROUBLE_UNSCHEDULABLE\x10\x01\x12\x13\n" +
 	"\x0fTROUBLE_RETRIED\x10\x02\x12\x14\n" +
-	"\x10TROUBLE_HOPELESS\x10\x032\xd5\t\n" +
+	"\x10TROUBLE_HOPELESS\x10\x03\x12\x11\n" +
+	"\rTROUBLE_GATED\x10\x042\xd5\t\n" +
 	"\x0fExecutorService\x12`\n" +
 	"\aGetInfo\x12).rayscaler.api.executor.v1.GetInfoRequest\x1a*.rayscaler.api.executor.v1.GetInfoResponse\x12x\n" +
 	"\x0fGetCapabilities\x121.rayscaler.api.executor.v1.GetCapabilitiesRequest\x1a2.rayscaler.api.executor.v1.GetCapabilitiesResponse\x12Z\n" +

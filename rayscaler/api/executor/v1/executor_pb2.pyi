@@ -37,6 +37,7 @@ class Trouble(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     TROUBLE_UNSCHEDULABLE: _ClassVar[Trouble]
     TROUBLE_RETRIED: _ClassVar[Trouble]
     TROUBLE_HOPELESS: _ClassVar[Trouble]
+    TROUBLE_GATED: _ClassVar[Trouble]
 CAPABILITY_UNSPECIFIED: Capability
 CAPABILITY_DRAIN_HINTS: Capability
 CAPABILITY_RESIZE: Capability
@@ -54,6 +55,7 @@ TROUBLE_UNSPECIFIED: Trouble
 TROUBLE_UNSCHEDULABLE: Trouble
 TROUBLE_RETRIED: Trouble
 TROUBLE_HOPELESS: Trouble
+TROUBLE_GATED: Trouble
 SENSITIVE_FIELD_NUMBER: _ClassVar[int]
 sensitive: _descriptor.FieldDescriptor
 ALPHA_FIELD_FIELD_NUMBER: _ClassVar[int]

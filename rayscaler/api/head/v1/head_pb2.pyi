@@ -206,8 +206,15 @@ class GetStatusRequest(_message.Message):
     def __init__(self, cluster: _Optional[str] = ...) -> None: ...
 
 class NodeTypeStatus(_message.Message):
-    __slots__ = ("name", "min_workers", "max_workers", "instances", "backoff_detail", "backoff_until")
+    __slots__ = ("name", "min_workers", "max_workers", "instances", "backoff_detail", "backoff_until", "failures")
     class InstancesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    class FailuresEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
@@ -220,13 +227,15 @@ class NodeTypeStatus(_message.Message):
     INSTANCES_FIELD_NUMBER: _ClassVar[int]
     BACKOFF_DETAIL_FIELD_NUMBER: _ClassVar[int]
     BACKOFF_UNTIL_FIELD_NUMBER: _ClassVar[int]
+    FAILURES_FIELD_NUMBER: _ClassVar[int]
     name: str
     min_workers: int
     max_workers: int
     instances: _containers.ScalarMap[str, int]
     backoff_detail: str
     backoff_until: _timestamp_pb2.Timestamp
-    def __init__(self, name: _Optional[str] = ..., min_workers: _Optional[int] = ..., max_workers: _Optional[int] = ..., instances: _Optional[_Mapping[str, int]] = ..., backoff_detail: _Optional[str] = ..., backoff_until: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    failures: _containers.ScalarMap[str, int]
+    def __init__(self, name: _Optional[str] = ..., min_workers: _Optional[int] = ..., max_workers: _Optional[int] = ..., instances: _Optional[_Mapping[str, int]] = ..., backoff_detail: _Optional[str] = ..., backoff_until: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., failures: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
 class InstanceStatus(_message.Message):
     __slots__ = ("instance_id", "external_id", "ray_node_id", "node_type", "status", "since", "reason", "detail")
