@@ -15,6 +15,7 @@ BEHAVIOUR = "sim.rayscaler.io/"
 """Prefix of the annotations of controlplane/behaviour.go."""
 REGISTERED = BEHAVIOUR + "Registered"
 """The condition of a pod whose node a fake head may see; only with `registers_after`."""
+REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
 POD_RIGHTS = ({"apiGroups": [""], "resources": ["pods"], "verbs": ["create", "delete", "get", "list", "patch", "watch"]},)
 RESTRICTED: JSON = {
     "allowPrivilegeEscalation": False,
@@ -47,6 +48,8 @@ class Namespace:
     name: str
     cluster: Cluster
     api: Api
+    recorded_from: int = 0
+    """Where the API server's record of it begins: in a long run what stands before is much."""
 
     def path(self, resource: str, group: str = "") -> str:
         """Return the path of a collection: "pods", or "roles" of group "rbac.authorization.k8s.io/v1"."""
@@ -74,12 +77,13 @@ class Namespace:
         what |= {"namespace": self.name, "name": (rule.get("resourceNames") or [""])[0]}
         review = {"spec": {"user": user, "resourceAttributes": what}}
         async with asyncio.timeout(WAIT_S):
-            while (await self.api.create("/apis/authorization.k8s.io/v1/subjectaccessreviews", review))["status"]["allowed"] != is_allowed:
+            while (await self.api.create(REVIEWS, review))["status"]["allowed"] != is_allowed:  # noqa: ASYNC110  # it is told when asked
                 await asyncio.sleep(LOOK_S)
 
     async def restrict(self) -> None:
         """Take restricted pods only from now on; return once admission, which hears of the label a moment later, does so."""
-        await self.api.patch(f"/api/v1/namespaces/{self.name}", {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}})
+        labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+        await self.api.patch(f"/api/v1/namespaces/{self.name}", {"metadata": {"labels": labels}})
         async with asyncio.timeout(WAIT_S):
             while True:
                 try:
@@ -111,7 +115,9 @@ class Namespace:
 
         Only a user's deeds, or those on a resource ("pods"), if asked. A watch counts once, from its start on.
         """
-        whole, _, _ = self.cluster.audit_log.read_text().rpartition("\n")
+        with self.cluster.audit_log.open("rb") as record:
+            record.seek(self.recorded_from)
+            whole, _, _ = record.read().decode(errors="replace").rpartition("\n")
         events: dict[str, JSON] = {}
         for line in whole.splitlines():
             if f'"namespace":"{self.name}"' in line or f":{self.name}:" in line:
@@ -130,7 +136,7 @@ class Namespace:
 
 async def fresh(cluster: Cluster, api: Api) -> Namespace:
     """Make a namespace that takes pods. It ends with the cluster: to delete a thousand pods takes as long as to make them."""
-    made = Namespace(f"t{next(_numbers)}", cluster, api)
+    made = Namespace(f"t{next(_numbers)}", cluster, api, cluster.audit_log.stat().st_size if cluster.audit_log.exists() else 0)
     await api.create("/api/v1/namespaces", {"metadata": {"name": made.name}})
     await api.wait(made.path("serviceaccounts"), "default", lambda it: it is not None)
     return made

@@ -142,7 +142,7 @@ def test_nothing_outlives_the_process_that_started_it(tmp_path):
         assert len(pids) == 5
         assert all(_runs(pid) for pid in pids)
         holder.send_signal(signal.SIGKILL)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while any(_runs(pid) for pid in pids):
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -99,13 +99,13 @@ class Installed(Seen):
         """Return the workers that Ray shows alive, by the names of their instances."""
         return {name: each for name, each in (await self.table(cluster)).items() if not each["is_head"]}
 
-    async def table(self, cluster: str) -> dict[str, JSON]:
-        """Return all nodes that Ray shows alive, by the names of their instances: asked in the head, of the GCS itself."""
+    async def table(self, cluster: str, *, has_dead: bool = False) -> dict[str, JSON]:
+        """Return all nodes that Ray shows alive, by the names of their instances: asked in the head, of the GCS itself; the dead too, if asked."""
         head = await self.head(cluster)
         code, said = await pods.execute(self.namespace, head["metadata"]["name"], ["python3", "-c", NODES], container=ray_container(head))
         assert not code, said
         listed = json.loads(said.splitlines()[-1])
-        return {each["name"]: each for each in listed if each["is_alive"]}
+        return {each["name"]: each for each in listed if has_dead or each["is_alive"]}
 
     async def client(self, name: str, code: str, *arguments: str) -> "Client":
         """Start a pod that runs a program with Ray."""
