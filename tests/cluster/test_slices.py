@@ -89,7 +89,9 @@ async def test_i4_slices_that_a_quota_does_not_take_whole_are_not_made_again_and
         assert {name: uids(after[name]) for name in whole} == {name: uids(hosts) for name, hosts in whole.items()}
     assert ours.deleted("demo").isdisjoint(each["metadata"]["name"] for hosts in whole.values() for each in hosts.values())
     before, between = (later - earlier for earlier, later in pairwise(_tries(ours)[-3:]))
-    assert between > 1.5 * before, f"pauses of {before:.1f} and {between:.1f} s do not grow"
+    assert between > before + 2.0, (
+        f"pauses of {before:.1f} and {between:.1f} s do not grow"
+    )  # of 5, 10, 20 and 30 s, and what a busy machine adds
 
 
 async def _three_whole(ours) -> dict[str, dict[str, dict]]:

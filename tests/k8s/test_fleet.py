@@ -45,7 +45,7 @@ async def test_fh_5_a_type_whose_pods_do_not_get_on_is_passed_over_and_says_why(
 
 
 async def test_lf_9_a_spot_notice_is_a_drain_with_a_deadline_and_a_replacement_before_the_end(namespace):
-    sim = {"spot-notice": "4s", "spot-grace": "12s"}
+    sim = {"spot-notice": "2s", "spot-grace": "12s"}
     types = (fleet.node_type("spot", sim=sim, grace_s=12, cost=1.0, max_workers=1), fleet.node_type("steady", cost=2.0))
     async with fleet.running(namespace, fleet.config(*types)) as f:
         f.gcs.submit(CPU, 1)
