@@ -244,9 +244,10 @@ async def test_2b_8_thousands_of_nodes_fit_into_a_report_and_an_unchanged_cluste
             deeds = [each for each in ours.namespace.audit(ours.account.user) if each["objectRef"]["resource"] not in UNCEASING]
             return len(service.told("cycle")), weighed.snapshots, [f"{each['verb']} {each['requestURI']}" for each in deeds]
 
-        await quiet(done, 4.0)  # demand's lags are over, the status is written
+        await asyncio.sleep(15.0)  # until demand's lags are over and the batch of launches is closed
+        await quiet(done, 2.0)  # until that is written
         before, read = done(), ray.gcs.version
-        await asyncio.sleep(8.0)  # it is steady
+        await asyncio.sleep(6.0)  # it is steady
         assert ray.gcs.version > read
         assert done() == before
     small = await ours.serve(RAYSCALER_MAX_MESSAGE_BYTES="1000000")
