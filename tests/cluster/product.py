@@ -187,6 +187,9 @@ class Ray:
 class Seen:
     """The pods of clusters in a namespace, as the API server shows them."""
 
+    up_s = UP_S
+    """For pods to be there, and to be ready."""
+
     def __init__(self, namespace: Namespace) -> None:
         self.namespace = namespace
 
@@ -199,9 +202,10 @@ class Seen:
         """Return a cluster's workers."""
         return await self.pods(WORKERS.format(cluster))
 
-    async def counted(self, cluster: str, count: int, within_s: float = UP_S) -> list[JSON]:
+    async def counted(self, cluster: str, count: int, within_s: float = 0.0) -> list[JSON]:
         """Wait until there are so many workers, and return them."""
         found: list[JSON] = []
+        within_s = within_s or self.up_s
         try:
             async with asyncio.timeout(within_s):
                 while len(found := await self.workers(cluster)) != count:  # noqa: ASYNC110  # see below
@@ -216,7 +220,7 @@ class Seen:
         async def ready() -> list[JSON]:
             return [each for each in await self.pods(HEADS.format(cluster)) if is_ready(each)]
 
-        return (await awaited(ready))[0]
+        return (await awaited(ready, self.up_s))[0]
 
 
 class Site(Seen):

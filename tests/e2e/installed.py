@@ -68,6 +68,8 @@ def template(image: str = images.RAY, user: int = images.RAY_USER) -> JSON:
 class Installed(Seen):
     """A namespace in which rayscaler is installed."""
 
+    up_s = 180.0
+
     def __init__(self, namespace: Namespace, deployer: Deployer, directory: Path) -> None:
         super().__init__(namespace)
         self.deployer = deployer
@@ -88,7 +90,7 @@ class Installed(Seen):
         data = {"cluster.yaml": yaml.safe_dump(document)}
         await self.apply(yaml.safe_dump({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": data}))
 
-    async def next_head(self, cluster: str, old: JSON, within_s: float = 60.0) -> JSON:
+    async def next_head(self, cluster: str, old: JSON, within_s: float = 180.0) -> JSON:
         """Wait until a head other than an old one is ready."""
         async with asyncio.timeout(within_s):
             while (found := await self.head(cluster))["metadata"]["uid"] == old["metadata"]["uid"]:  # noqa: ASYNC110  # see Seen.counted

@@ -19,7 +19,7 @@ from tests.e2e.pods import execute, log, pod
 
 pytestmark = pytest.mark.tier("e2e")
 
-START_S = 60.0
+START_S = 120.0
 """For a pod to run; 2 s on an idle machine."""
 OWN = Path("/proc/self")
 ASK = """

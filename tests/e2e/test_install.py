@@ -12,7 +12,7 @@ from tests.e2e.pods import execute
 pytestmark = pytest.mark.tier("e2e")
 
 TRIES = 4
-GONE_S = 45.0
+GONE_S = 120.0
 """For a worker to be drained and gone after its idle timeout; 2 s on an idle machine, and here the tests share it."""
 JOB = (
     """
