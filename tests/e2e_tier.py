@@ -17,7 +17,7 @@ from tests.cluster import namespaces
 from tests.cluster.api import Api
 from tests.e2e import bed, host
 
-GONE_S = 60.0
+GONE_S = 180.0
 """For a test's pods to end; those that take longer have a grace period that the test should shorten."""
 
 

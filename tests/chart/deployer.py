@@ -6,7 +6,7 @@ from pathlib import Path
 from tests.chart import tools
 from tests.cluster.namespaces import Namespace
 
-INSTALL_S = 60
+INSTALL_S = 120
 """For the pods of a release to be ready; 3 to 6 s on a real node of two idle cores."""
 
 
@@ -50,8 +50,7 @@ class Deployer:
 
 async def administrator(namespace: Namespace, home: Path) -> Deployer:
     """Return who administers a namespace, which takes restricted pods only from now on."""
-    restricted = {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}}
-    await namespace.api.patch(f"/api/v1/namespaces/{namespace.name}", restricted)
+    await namespace.restrict()
     await namespace.api.create(namespace.path("serviceaccounts"), {"metadata": {"name": "deployer"}})
     binding = {
         "metadata": {"name": "deployer"},
@@ -59,6 +58,8 @@ async def administrator(namespace: Namespace, home: Path) -> Deployer:
         "subjects": [{"kind": "ServiceAccount", "name": "deployer", "namespace": namespace.name}],
     }
     await namespace.api.create(namespace.path("rolebindings", "rbac.authorization.k8s.io/v1"), binding)
+    right = {"verbs": ["create"], "apiGroups": [""], "resources": ["configmaps"]}
+    await namespace.authorized(f"system:serviceaccount:{namespace.name}:deployer", right)
     token = await token_of(namespace, "deployer")
     return Deployer(namespace, namespace.cluster.kubeconfig(f"{namespace.name}-deployer", token, namespace.name), home)
 

@@ -18,7 +18,7 @@ from rayscaler.model.nodetype import NodeType
 from rayscaler.model.resources import Resources
 from tests.chart import tools
 from tests.chart.deployer import token_of
-from tests.chart.test_on_cluster import flat, rights
+from tests.chart.test_on_cluster import has_rights
 from tests.cluster.namespaces import RESTRICTED
 from tests.k8s.bed import template
 from tests.plugin import judged
@@ -66,7 +66,7 @@ async def test_a_plugin_elsewhere_is_dialled_with_the_secret_of_the_release(name
 async def test_the_example_has_the_rights_that_an_executor_needs_and_no_more(cluster, namespace, deployer, short_path):  # noqa: F811 - the fixture
     await deployer.kubectl("apply", "-f", EXAMPLE)
     (role,) = (each for each in yaml.safe_load_all(EXAMPLE.read_text()) if each["kind"] == "Role")
-    assert await rights(namespace, ACCOUNT) - await rights(namespace, "default") == flat(role["rules"])
+    await has_rights(namespace, ACCOUNT, role["rules"])
     await namespace.api.wait(
         namespace.path("deployments", "apps/v1"), ACCOUNT, lambda it: it is not None and it["status"].get("readyReplicas") == 1
     )

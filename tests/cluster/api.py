@@ -15,6 +15,8 @@ from tests.cluster.servers import Cluster
 JSON = dict[str, Any]
 SERVER_SIDE_APPLY = "application/apply-patch+yaml"
 MERGE_PATCH = "application/merge-patch+json"
+WAIT_S = 60.0
+"""For an object to be as wished; a moment mostly, but a busy machine's garbage collector and controllers take their time."""
 MAX_EVENT_BYTES = 2**24
 """A watch event is one line; etcd takes objects of 1.5 MiB."""
 
@@ -98,14 +100,20 @@ class Api:
                     resource_version = event["object"]["metadata"]["resourceVersion"]
                     yield event["type"], event["object"]
 
-    async def wait(self, path: str, name: str, until: Callable[[JSON | None], bool], timeout_s: float = 20.0) -> JSON | None:
-        """Wait until an object (None: it is not there) is as wished and return it as it is then."""
+    async def wait(
+        self, path: str, name: str, until: Callable[[JSON | None], bool], timeout_s: float = WAIT_S, *, since: JSON | None = None
+    ) -> JSON | None:
+        """Wait until an object (None: it is not there) is as wished and return it as it is then.
+
+        `since` is the object as it was: what it has been in between is then looked at too, however soon it was over.
+        """
         query = {"fieldSelector": f"metadata.name={name}"}
-        newest: JSON | None = None
+        newest = since
         try:
             async with asyncio.timeout(timeout_s):
-                listed = await self.get(path, **query)
-                newest = listed["items"][0] if listed["items"] else None
+                listed = since or await self.get(path, **query)
+                if since is None:
+                    newest = listed["items"][0] if listed["items"] else None
                 if until(newest):
                     return newest
                 async with contextlib.aclosing(self.watch(path, listed["metadata"]["resourceVersion"], **query)) as events:

@@ -18,7 +18,6 @@ import yaml
 
 from rayscaler.clock import SystemClock
 from rayscaler.config import native
-from rayscaler.local.head import free_port
 from rayscaler.model.nodetype import ClusterConfig
 from rayscaler.monitor.main import Monitor
 from rayscaler.monitor.service import GrpcTransport, Transport
@@ -26,13 +25,17 @@ from rayscaler.testing.fake_gcs import UNEXPECTED, FakeGcs
 from tests.cluster.api import JSON, ApiError
 from tests.cluster.cage import Cage
 from tests.cluster.namespaces import Account, Namespace, condition
+from tests.cluster.servers import kept_ports
 
 LABEL = "rayscaler.io/cluster"
 WORKERS = "rayscaler.io/cluster={},rayscaler.io/role=worker"
 HEADS = "rayscaler.io/cluster={},rayscaler.io/role=head"
 UP_S = 60.0
 """For a service to listen, and for a head's pod to run; some seconds unless the machine is busy."""
-STOP_S = 15.0
+STOP_S = 45.0
+"""For a service to end; two seconds unless the machine is busy."""
+UNCEASING = frozenset({"leases", "selfsubjectrulesreviews"})
+"""What a service asks the API server for at all times: the Lease every 3 s, its own rights once a minute."""
 AGAIN_S = 0.2
 """Between two tries to reach an API server that is away, and two looks at what tells nobody."""
 
@@ -68,6 +71,17 @@ async def until(is_so: Callable[[], bool], within_s: float = UP_S, what: Callabl
                 await asyncio.sleep(AGAIN_S)
     except TimeoutError:
         raise TimeoutError(f"not so after {within_s:g} s: {what()}") from None
+
+
+async def quiet(look: Callable[[], object], for_s: float, within_s: float = 2 * UP_S) -> None:
+    """Wait until what is looked at has stayed the same for so long."""
+    clock = asyncio.get_running_loop().time
+    seen, since = look(), clock()
+    async with asyncio.timeout(within_s):
+        while clock() - since < for_s:
+            await asyncio.sleep(AGAIN_S)
+            if (now := look()) != seen:
+                seen, since = now, clock()
 
 
 def is_ready(pod: JSON) -> bool:
@@ -173,6 +187,9 @@ class Ray:
 class Seen:
     """The pods of clusters in a namespace, as the API server shows them."""
 
+    up_s = UP_S
+    """For pods to be there, and to be ready."""
+
     def __init__(self, namespace: Namespace) -> None:
         self.namespace = namespace
 
@@ -185,9 +202,10 @@ class Seen:
         """Return a cluster's workers."""
         return await self.pods(WORKERS.format(cluster))
 
-    async def counted(self, cluster: str, count: int, within_s: float = UP_S) -> list[JSON]:
+    async def counted(self, cluster: str, count: int, within_s: float = 0.0) -> list[JSON]:
         """Wait until there are so many workers, and return them."""
         found: list[JSON] = []
+        within_s = within_s or self.up_s
         try:
             async with asyncio.timeout(within_s):
                 while len(found := await self.workers(cluster)) != count:  # noqa: ASYNC110  # see below
@@ -202,7 +220,7 @@ class Seen:
         async def ready() -> list[JSON]:
             return [each for each in await self.pods(HEADS.format(cluster)) if is_ready(each)]
 
-        return (await awaited(ready))[0]
+        return (await awaited(ready, self.up_s))[0]
 
 
 class Site(Seen):
@@ -228,22 +246,23 @@ class Site(Seen):
     @contextlib.asynccontextmanager
     async def kept_up(self, *, by: str = "") -> AsyncIterator[Service]:
         """Have one replica that is started anew at the same address whenever it has ended, as a kubelet has it; yields its first life."""
-        address = f"127.0.0.1:{free_port()}"
-        first = await self.serve(by=by, RAYSCALER_LISTEN=address, RAYSCALER_POD_NAME="rayscaler-0")
+        with kept_ports(1) as (port,):
+            env = {"RAYSCALER_LISTEN": f"127.0.0.1:{port}", "RAYSCALER_POD_NAME": "rayscaler-0"}
+            first = await self.serve(by=by, **env)
 
-        async def keep() -> None:
-            last = first
-            while True:
-                await last.process.wait()
-                last = await self.serve(by=by, RAYSCALER_LISTEN=address, RAYSCALER_POD_NAME="rayscaler-0")
+            async def keep() -> None:
+                last = first
+                while True:
+                    await last.process.wait()
+                    last = await self.serve(by=by, **env)
 
-        keeping = asyncio.create_task(keep())
-        try:
-            yield first
-            assert not keeping.done(), keeping.exception()
-        finally:
-            keeping.cancel()
-            await asyncio.gather(keeping, return_exceptions=True)
+            keeping = asyncio.create_task(keep())
+            try:
+                yield first
+                assert not keeping.done(), keeping.exception()
+            finally:
+                keeping.cancel()
+                await asyncio.gather(keeping, return_exceptions=True)
 
     async def status(self, *options: str) -> str:
         """Return what `rayscaler status` says to somebody with the service's own rights."""
@@ -257,6 +276,10 @@ class Site(Seen):
         """Return what the services did with success, oldest first, as the API server has it on record."""
         events = self.namespace.audit(self.account.user, resource)
         return [each for each in events if each["verb"] == verb and each["responseStatus"]["code"] < 300]
+
+    async def has_deleted(self, cluster: str, names: set[str]) -> None:
+        """Wait until just these are on record as deleted: a pod is seen to end before that is written."""
+        await until(lambda: self.deleted(cluster) == names, what=lambda: (self.deleted(cluster), names))
 
     def created(self, cluster: str) -> list[str]:
         """Return the names of the workers that were created, each as often as it was."""

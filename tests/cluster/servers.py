@@ -10,6 +10,7 @@ import http.client
 import json
 import os
 import secrets
+import socket
 import ssl
 import subprocess
 import time
@@ -19,7 +20,6 @@ from pathlib import Path
 
 import yaml
 
-from rayscaler.local.head import free_port
 from tests.cluster import binary
 
 START_S = 120.0
@@ -171,6 +171,17 @@ class Cluster:
 
 
 @contextlib.contextmanager
+def kept_ports(count: int) -> Iterator[list[int]]:
+    """Keep ports for those who listen there later, and again after they were away: nobody else is given them meanwhile."""
+    with contextlib.ExitStack() as stack:
+        keepers = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in keepers:
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # so one may listen where another is bound and does not
+            each.bind(("", 0))
+        yield [each.getsockname()[1] for each in keepers]
+
+
+@contextlib.contextmanager
 def running(directory: Path, nodes: int = 20, *, address: str = LOOPBACK, services: str = SERVICES) -> Iterator[Cluster]:
     """Run a Kubernetes with simulated nodes in a directory of its own until the block ends.
 
@@ -180,32 +191,33 @@ def running(directory: Path, nodes: int = 20, *, address: str = LOOPBACK, servic
     directory.mkdir(parents=True, exist_ok=True)
     tokens = {name: secrets.token_hex(16) for name in USERS}
     tied, hold = os.pipe()
-    cluster = Cluster(directory, f"https://{address}:{free_port()}", tokens["admin"], tied, nodes)
-    try:
-        for name, arguments in _control_plane(cluster, tokens, services).items():
-            cluster.start(name, [program, name, *arguments])
-        cluster.wait(cluster.ca.exists, "the API server's certificate")
-        configs = {name: str(cluster.kubeconfig(name, token)) for name, token in tokens.items()}
-        cluster.wait(cluster.is_up, "the API server")  # the controller manager ends if its rights are not there within ten seconds
-        for name, arguments in _clients(cluster, configs).items():
-            cluster.start(name, [program, name, *arguments])
-        cluster.wait(cluster.is_ready, "the API server and all nodes")
-        yield cluster
-    finally:
-        os.close(tied)
-        os.close(hold)
-        cluster.end()
+    with kept_ports(3) as (port, *etcd):
+        cluster = Cluster(directory, f"https://{address}:{port}", tokens["admin"], tied, nodes)
+        try:
+            for name, arguments in _control_plane(cluster, tokens, services, etcd).items():
+                cluster.start(name, [program, name, *arguments])
+            cluster.wait(cluster.ca.exists, "the API server's certificate")
+            configs = {name: str(cluster.kubeconfig(name, token)) for name, token in tokens.items()}
+            cluster.wait(cluster.is_up, "the API server")  # the controller manager ends if its rights are not there within ten seconds
+            for name, arguments in _clients(cluster, configs).items():
+                cluster.start(name, [program, name, *arguments])
+            cluster.wait(cluster.is_ready, "the API server and all nodes")
+            yield cluster
+        finally:
+            os.close(tied)
+            os.close(hold)
+            cluster.end()
 
 
-def _control_plane(cluster: Cluster, tokens: dict[str, str], services: str) -> dict[str, list[str]]:
-    directory, etcd = cluster.directory, f"http://127.0.0.1:{free_port()}"
+def _control_plane(cluster: Cluster, tokens: dict[str, str], services: str, ports: Sequence[int]) -> dict[str, list[str]]:
+    directory, (etcd, peer) = cluster.directory, (f"http://127.0.0.1:{each}" for each in ports)
     address, port = cluster.url.removeprefix("https://").split(":")
     reached = [f"--advertise-address={address}", "--kubelet-preferred-address-types=InternalIP"]
     users = "".join(f'{tokens[name]},{user},{name},"{group}"\n' for name, (user, group) in USERS.items())
     (directory / "tokens.csv").write_text(users)
     key = directory / "certificates/apiserver.key"  # signs service accounts' tokens too
     return {
-        "etcd": [f"--data-dir={directory}/etcd", f"--client-url={etcd}", f"--peer-url=http://127.0.0.1:{free_port()}"],
+        "etcd": [f"--data-dir={directory}/etcd", f"--client-url={etcd}", f"--peer-url={peer}"],
         "kube-apiserver": [
             f"--etcd-servers={etcd}",
             f"--bind-address={address}",

@@ -12,8 +12,13 @@ async def made(namespace, name="w", **how):
     return await namespace.api.create(namespace.path("pods"), pod(name, **how))
 
 
-async def seen(namespace, until, name="w"):
-    return await namespace.api.wait(namespace.path("pods"), name, until)
+async def seen(namespace, until, name="w", since=None):
+    """Wait for what a pod is, or has been since it was what is given: some of it lasts for half a second."""
+    return await namespace.api.wait(namespace.path("pods"), name, lambda it: it is not None and until(it), since=since)
+
+
+async def gone(namespace, name="w"):
+    await namespace.api.wait(namespace.path("pods"), name, lambda it: it is None)
 
 
 async def annotate(namespace, name="w", **behaviour):
@@ -30,15 +35,15 @@ async def test_a_pod_is_ready_at_once_with_an_address(namespace):
 
 
 async def test_ready_after_a_time(namespace):
-    await made(namespace, ready_after="700ms")
-    assert await seen(namespace, lambda it: it is not None and waiting(it) == "ContainerCreating")
+    new = await made(namespace, ready_after="700ms")
+    assert await seen(namespace, lambda it: waiting(it) == "ContainerCreating", since=new)
     await namespace.settled("w", "Running")
 
 
 async def test_an_image_cannot_be_pulled_until_it_can(namespace):
-    await made(namespace, image_pull="fail")
-    assert await seen(namespace, lambda it: it is not None and waiting(it) == "ErrImagePull")
-    failed = await seen(namespace, lambda it: it is not None and waiting(it) == "ImagePullBackOff")
+    new = await made(namespace, image_pull="fail")
+    first = await seen(namespace, lambda it: waiting(it) == "ErrImagePull", since=new)
+    failed = await seen(namespace, lambda it: waiting(it) == "ImagePullBackOff", since=first)
     assert failed["status"]["phase"] == "Pending"
     await namespace.api.patch(namespace.path("pods/w"), {"metadata": {"annotations": None}}, MERGE_PATCH)
     await namespace.settled("w", "Running")
@@ -58,30 +63,30 @@ async def test_a_crash_on_command(namespace):
 
 
 async def test_a_crash_loops_where_the_pod_is_restarted(namespace):
-    await made(namespace, exit_after="100ms", spec={"restartPolicy": "Always"})
-    looping = await seen(namespace, lambda it: it is not None and waiting(it) == "CrashLoopBackOff")
+    new = await made(namespace, exit_after="100ms", spec={"restartPolicy": "Always"})
+    looping = await seen(namespace, lambda it: waiting(it) == "CrashLoopBackOff", since=new)
     assert looping["status"]["containerStatuses"][0]["lastState"]["terminated"]["exitCode"] == 1
-    assert await seen(namespace, lambda it: it is not None and it["status"]["containerStatuses"][0]["restartCount"] >= 2)
+    assert await seen(namespace, lambda it: it["status"]["containerStatuses"][0]["restartCount"] >= 2)
 
 
 async def test_never_scheduled_in_the_schedulers_own_words(namespace):
     await made(namespace, unschedulable="true")
-    stuck = await seen(namespace, lambda it: it is not None and condition(it, "PodScheduled").get("reason") == "Unschedulable")
+    stuck = await seen(namespace, lambda it: condition(it, "PodScheduled").get("reason") == "Unschedulable")
     assert condition(stuck, "PodScheduled")["message"].startswith("0/20 nodes are available: 20 node(s) refused")
     await namespace.api.delete(namespace.path("pods/w"))
-    await seen(namespace, lambda it: it is None)
+    await gone(namespace)
 
 
 async def test_a_node_registers_later_than_its_pod_is_ready(namespace):
-    await made(namespace, registers_after="500ms")
-    ready = await namespace.settled("w", "Running")
+    new = await made(namespace, registers_after="500ms")
+    ready = await seen(namespace, lambda it: condition(it, "Ready").get("status") == "True", since=new)
     assert condition(ready, REGISTERED)["status"] == "False"
-    assert await seen(namespace, lambda it: it is not None and condition(it, REGISTERED).get("status") == "True")
+    assert await seen(namespace, lambda it: condition(it, REGISTERED).get("status") == "True")
 
 
 async def test_a_spot_notice_comes_before_the_end(namespace):
-    await made(namespace, spot_notice="100ms", spot_grace="500ms")
-    noticed = await seen(namespace, lambda it: it is not None and condition(it, "DisruptionTarget").get("status") == "True")
+    new = await made(namespace, spot_notice="100ms", spot_grace="500ms")
+    noticed = await seen(namespace, lambda it: condition(it, "DisruptionTarget").get("status") == "True", since=new)
     assert condition(noticed, "DisruptionTarget")["reason"] == "TerminationByKubelet"
     assert noticed["status"]["phase"] == "Running"
     ended = await namespace.settled("w", "Failed")
@@ -90,18 +95,18 @@ async def test_a_spot_notice_comes_before_the_end(namespace):
 
 async def test_a_deleted_pod_ends_within_its_grace(namespace):
     await made(namespace, ends_after="1h", spec={"terminationGracePeriodSeconds": 1})
-    await namespace.settled("w", "Running")
+    running = await namespace.settled("w", "Running")
     await namespace.api.delete(namespace.path("pods/w"))
-    killed = await seen(namespace, lambda it: it is not None and it["status"]["phase"] == "Failed")
+    killed = await seen(namespace, lambda it: it["status"]["phase"] == "Failed", since=running)
     assert killed["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 137
-    await seen(namespace, lambda it: it is None)
+    await gone(namespace)
 
 
 async def test_a_pod_that_heeds_sigterm_is_gone_before_its_grace(namespace):
     await made(namespace, ends_after="200ms")
     await namespace.settled("w", "Running")
     await namespace.api.delete(namespace.path("pods/w"))
-    await namespace.api.wait(namespace.path("pods"), "w", lambda it: it is None, timeout_s=5.0)
+    await namespace.api.wait(namespace.path("pods"), "w", lambda it: it is None, timeout_s=20.0)  # its grace is 30 s
 
 
 async def test_stuck_in_terminating_until_forced(namespace):

@@ -94,7 +94,7 @@ async def test_a_reader_watches_a_namespace_while_its_cluster_changes(ours):
 
         async def shown(pattern: str) -> str:
             """Read on until a line matches."""
-            async with asyncio.timeout(30.0):
+            async with asyncio.timeout(60.0):
                 while line := (await watching.stdout.readline()).decode():
                     if re.search(pattern, line):
                         return line
@@ -108,7 +108,7 @@ async def test_a_reader_watches_a_namespace_while_its_cluster_changes(ours):
         await shown(r"demo-small-2-0 .* RUNNING ")
         assert await shown("^demo: ") != before
         watching.send_signal(signal.SIGINT)
-        rest, _ = await asyncio.wait_for(watching.communicate(), 10.0)
+        rest, _ = await asyncio.wait_for(watching.communicate(), 30.0)
         assert (watching.returncode, b"Traceback" in rest) == (Exit.INTERRUPTED, False)
     assert {each["verb"] for each in ours.namespace.audit(reader.user)} <= {"get", "list"}
 

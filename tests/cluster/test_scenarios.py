@@ -56,8 +56,7 @@ def _type(name: str, count: int, *, behaviour: dict[str, str] | None = None, **r
 
 async def test_scenario_2_a_head_that_dies_half_way_up_loses_no_worker_and_doubles_none(ours, capsys):
     """Scenario 2: of 200 workers 80 run, 60 are pending, 60 have no room; the head's pod is deleted, later its GCS restarts 5 times, 20 in full."""
-    quota = {"metadata": {"name": "q"}, "spec": {"hard": {"requests.ephemeral-storage": "0"}}}
-    await ours.namespace.api.create(ours.namespace.path("resourcequotas"), quota)
+    await ours.namespace.quota("q", **{"requests.ephemeral-storage": "0"})
     service = await ours.serve()
     late = _type("late", 60, **{"ephemeral-storage": "1Mi"})
     extra = {**_type("extra", 1), "resources": {"CPU": 0, "extra": 1}}
@@ -66,7 +65,7 @@ async def test_scenario_2_a_head_that_dies_half_way_up_loses_no_worker_and_doubl
     async with ours.ray(definition, service.address) as old:
         old.gcs.submit(ONE, 200)
         await until(lambda: (len(old.joined), len(old.seen)) == (80, 140), what=lambda: (len(old.joined), len(old.seen)))
-        await asyncio.sleep(1.0)  # the service hears of those that joined
+        await until(lambda: "quick" not in _awaited_types(old))  # the service has heard of those that joined
         old.gcs.is_down = True
         await ours.namespace.api.delete(ours.namespace.path("pods/demo-head-1"))
         await ours.head("demo")
@@ -106,6 +105,11 @@ async def test_scenario_2_a_head_that_dies_half_way_up_loses_no_worker_and_doubl
         )
 
 
+def _awaited_types(ray) -> set[str]:
+    """Return of which types Ray is told that nodes are on the way."""
+    return {each.ray_node_type_name for each in (*ray.gcs.told.pending_instance_requests, *ray.gcs.told.pending_instances)}
+
+
 async def _uids(ours) -> set[str]:
     """Return the workers but that of the extra task."""
     return {each["metadata"]["uid"] for each in await ours.workers("demo") if "-extra-" not in each["metadata"]["name"]}
@@ -122,9 +126,13 @@ async def _assert_nothing_stale(ours, ray) -> None:
         status = json.loads((await api.get(path("configmaps/demo.rayscaler-status")))["data"]["status.json"])
         return status["workers"] == {"desired": len(names) - 1, "instances": {"RUNNING": len(names) - 1}}
 
-    await awaited(is_told, 20.0)
-    record = json.loads((await api.get(path("configmaps/demo.rayscaler-record")))["data"]["record.json"])
-    assert [record[each] for each in ("open_batches", "drains", "backoffs")] == [[], [], []]
+    await awaited(is_told)
+
+    async def is_settled() -> bool:
+        record = json.loads((await api.get(path("configmaps/demo.rayscaler-record")))["data"]["record.json"])
+        return [record[each] for each in ("open_batches", "drains", "backoffs")] == [[], [], []]
+
+    await awaited(is_settled)  # besides the writes ahead of launches it is written once a second
 
 
 async def _make_room(ours, ray) -> None:

@@ -56,7 +56,8 @@ async def test_i4_of_four_slices_three_that_fit_are_made_and_one_lost_host_repla
         victim = first[lost]["2"]["metadata"]["name"]
         await ours.namespace.api.delete(ours.namespace.path(f"pods/{victim}"))
         mates = {each["metadata"]["annotations"]["rayscaler.io/instance-id"] for each in first[lost].values()}
-        await until(lambda: sum(each.is_draining for each in ray.gcs.nodes.values()) == HOSTS - 1)
+        ended = first[lost]["2"]["metadata"]["annotations"]["rayscaler.io/instance-id"]  # drained too, if its pod lives for so long
+        await until(lambda: {each.instance_id for each in ray.gcs.nodes.values() if each.is_draining} - {ended} == mates - {ended})
         ray.gcs.finish(*(each.task_id for each in ray.gcs.running() if each.node.instance_id in mates))  # a slice's job fails with its host
         await until(lambda: len(ours.created("demo")) == 4 * HOSTS and len(ray.gcs.running()) == 3 * HOSTS)
         second = slices(await ours.counted("demo", 3 * HOSTS))
@@ -65,14 +66,13 @@ async def test_i4_of_four_slices_three_that_fit_are_made_and_one_lost_host_repla
         ((new, hosts),) = ((name, hosts) for name, hosts in second.items() if name not in others)
         assert new != lost
         assert sorted(hosts) == ["0", "1", "2", "3"]
-    assert ours.deleted("demo") == {each["metadata"]["name"] for each in first[lost].values()}
+    await ours.has_deleted("demo", {each["metadata"]["name"] for each in first[lost].values()})
     assert len(ours.created("demo")) == len(set(ours.created("demo"))) == 4 * HOSTS
 
 
 async def test_i4_slices_that_a_quota_does_not_take_whole_are_not_made_again_and_again(ours):
     """Complaint I4: a quota of 14 workers' pods, four slices of four wanted: what is whole stays, what is not is tried again ever more seldom."""
-    quota = {"metadata": {"name": "few"}, "spec": {"hard": {"pods": "15"}}}  # the head is one
-    await ours.namespace.api.create(ours.namespace.path("resourcequotas"), quota)
+    await ours.namespace.quota("few", pods="15")  # the head is one
     service = await ours.serve()
     definition = document("demo", SLICES)
     await ours.define(definition)
@@ -89,7 +89,9 @@ async def test_i4_slices_that_a_quota_does_not_take_whole_are_not_made_again_and
         assert {name: uids(after[name]) for name in whole} == {name: uids(hosts) for name, hosts in whole.items()}
     assert ours.deleted("demo").isdisjoint(each["metadata"]["name"] for hosts in whole.values() for each in hosts.values())
     before, between = (later - earlier for earlier, later in pairwise(_tries(ours)[-3:]))
-    assert between > 1.5 * before, f"pauses of {before:.1f} and {between:.1f} s do not grow"
+    assert between > before + 2.0, (
+        f"pauses of {before:.1f} and {between:.1f} s do not grow"
+    )  # of 5, 10, 20 and 30 s, and what a busy machine adds
 
 
 async def _three_whole(ours) -> dict[str, dict[str, dict]]:

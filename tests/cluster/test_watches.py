@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from rayscaler.model.resources import Resources
-from tests.cluster.product import document, until
+from tests.cluster.product import UNCEASING, document, until
 
 pytestmark = [pytest.mark.tier("cluster"), pytest.mark.timeout(120)]
 
@@ -21,8 +21,6 @@ WATCHES = {
 }
 """Every watch there is, and what for."""
 QUIET_S = 6.0
-UNCEASING = {"leases", "selfsubjectrulesreviews"}
-"""What is asked for at all times: the Lease every 3 s, the service's own rights once a minute."""
 
 
 async def test_each_use_has_one_watch_however_many_clusters_there_are_and_quiet_costs_nothing_but_the_lease(ours):

@@ -68,6 +68,8 @@ def template(image: str = images.RAY, user: int = images.RAY_USER) -> JSON:
 class Installed(Seen):
     """A namespace in which rayscaler is installed."""
 
+    up_s = 180.0
+
     def __init__(self, namespace: Namespace, deployer: Deployer, directory: Path) -> None:
         super().__init__(namespace)
         self.deployer = deployer
@@ -88,7 +90,7 @@ class Installed(Seen):
         data = {"cluster.yaml": yaml.safe_dump(document)}
         await self.apply(yaml.safe_dump({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": data}))
 
-    async def next_head(self, cluster: str, old: JSON, within_s: float = 60.0) -> JSON:
+    async def next_head(self, cluster: str, old: JSON, within_s: float = 180.0) -> JSON:
         """Wait until a head other than an old one is ready."""
         async with asyncio.timeout(within_s):
             while (found := await self.head(cluster))["metadata"]["uid"] == old["metadata"]["uid"]:  # noqa: ASYNC110  # see Seen.counted
@@ -99,13 +101,13 @@ class Installed(Seen):
         """Return the workers that Ray shows alive, by the names of their instances."""
         return {name: each for name, each in (await self.table(cluster)).items() if not each["is_head"]}
 
-    async def table(self, cluster: str) -> dict[str, JSON]:
-        """Return all nodes that Ray shows alive, by the names of their instances: asked in the head, of the GCS itself."""
+    async def table(self, cluster: str, *, has_dead: bool = False) -> dict[str, JSON]:
+        """Return all nodes that Ray shows alive, by the names of their instances: asked in the head, of the GCS itself; the dead too, if asked."""
         head = await self.head(cluster)
         code, said = await pods.execute(self.namespace, head["metadata"]["name"], ["python3", "-c", NODES], container=ray_container(head))
         assert not code, said
         listed = json.loads(said.splitlines()[-1])
-        return {each["name"]: each for each in listed if each["is_alive"]}
+        return {each["name"]: each for each in listed if has_dead or each["is_alive"]}
 
     async def client(self, name: str, code: str, *arguments: str) -> "Client":
         """Start a pod that runs a program with Ray."""

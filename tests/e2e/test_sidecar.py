@@ -8,7 +8,7 @@ from tests.e2e import installed, pods
 pytestmark = pytest.mark.tier("e2e")
 
 SIDECAR = ("--set", "executor.sidecar.enabled=true,executor.sidecar.args={executor,serve,k8s},executor.sidecar.serviceAccountToken=true")
-GONE_S = 60.0
+GONE_S = 120.0
 """For a worker to be drained and gone after its idle timeout; 3 s on an idle machine."""
 JOB = (
     """

@@ -37,6 +37,12 @@ async def entered(namespace: Namespace, *, port: int | None = None, rules: list[
         await asyncio.sleep(0.05)  # TLS says goodbye in the loop's next rounds; the loop would end before
 
 
+async def disenfranchise(namespace: Namespace) -> None:
+    """Take away all rights of who has entered; return once the API server refuses what they allowed."""
+    await namespace.api.delete(namespace.path("roles/rayscaler-0", "rbac.authorization.k8s.io/v1"))
+    await namespace.authorized(f"system:serviceaccount:{namespace.name}:rayscaler-0", ROLE["rules"][0], is_allowed=False)
+
+
 class Line:
     """A way to the API server that can be cut, and be dead for a while."""
 

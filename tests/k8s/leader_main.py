@@ -15,7 +15,7 @@ from pathlib import Path
 from rayscaler.clock import SystemClock
 from rayscaler.errors import Fenced, Superseded, Unavailable
 from rayscaler.k8s.client import connect
-from rayscaler.k8s.executor import KubernetesExecutor
+from rayscaler.k8s.executor import KubernetesExecutor, Options
 from rayscaler.k8s.lease import Leadership
 from rayscaler.k8s.record import ConfigMapStore
 from rayscaler.model.demand import Bundle, Demand, DemandReport, Session, Snapshot
@@ -24,6 +24,8 @@ from rayscaler.model.resources import Resources
 from rayscaler.reconciler.cluster import ClusterReconciler
 from rayscaler.settings import Timings
 
+PER_SECOND = 40
+"""Creates: so few that whoever is to be killed in the middle of hundreds is."""
 TEMPLATE = json.dumps({"spec": {"containers": [{"name": "ray", "image": "ray:test"}]}})
 CONFIG = ClusterConfig("demo", (NodeType("small", Resources.of(CPU=1), template=TEMPLATE),), idle_timeout_s=600.0)
 
@@ -53,7 +55,7 @@ async def lead(kubeconfig: str, namespace: str, holder: str, factor: float, dema
     client = await connect(Path(kubeconfig), may_write=(lambda: None) if is_fence_alone else leadership.check)
     await leadership.acquire()
     say("leads", leadership.transitions)
-    executor = KubernetesExecutor(client, namespace, on_end=say)
+    executor = KubernetesExecutor(client, namespace, on_end=say, options=Options(per_second=PER_SECOND))
     store = ConfigMapStore(client, namespace, holder=holder, transitions=lambda: leadership.transitions, owner=lambda _: None)
     reconciler = ClusterReconciler(
         CONFIG, executor=executor, store=store, clock=SystemClock(), timings=Timings(), head_address=lambda: "192.0.2.9:6379"

@@ -61,7 +61,7 @@ class RecordingSink:
         """Return what was told, a word each."""
         return [each[0] for each in self.told]
 
-    async def until(self, *words: str, seconds: float = 10.0) -> list[tuple]:
+    async def until(self, *words: str, seconds: float = 30.0) -> list[tuple]:
         """Wait until as much was told; fail unless it was just that. Return what was told since the last such wait, and forget it."""
         async with asyncio.timeout(seconds):
             while len(self.told) < len(words):

@@ -20,11 +20,13 @@ from rayscaler.model.nodetype import NodeType
 from rayscaler.model.resources import Resources
 from rayscaler.testing.memory_store import MemoryStore
 from tests.cluster.api import SERVER_SIDE_APPLY
+from tests.counts import counted
 from tests.k8s import bed
 from tests.k8s.sinks import TEMPLATE, config_map, following, text
 
 pytestmark = [pytest.mark.tier("cluster"), pytest.mark.timeout(180)]
 
+STATUSES = counted(gate=32, full=100)
 GOOD, BETTER = text("a"), text("a", "b")
 
 
@@ -202,7 +204,7 @@ async def test_cd10_deleting_the_definition_deletes_all_that_is_owned_without_ra
     await namespace.api.delete(f"{maps}/demo")
     for each in owned:
         path = namespace.path("pods") if each.get("kind") == "Pod" or "spec" in each else maps
-        await namespace.api.wait(path, each["metadata"]["name"], lambda it: it is None, timeout_s=60.0)
+        await namespace.api.wait(path, each["metadata"]["name"], lambda it: it is None)
 
 
 async def test_a_status_is_applied_replaced_whole_and_never_written_twice_alike(namespace):
@@ -235,21 +237,21 @@ async def test_a_status_too_large_for_a_config_map_loses_its_largest_document(na
         assert json.loads(done["data"][STATUS]) == {"leftOut": ["full.json"]}
 
 
-async def test_a_hundred_statuses_share_one_pace(namespace):
+async def test_many_statuses_share_one_pace(namespace):
     found = await apply(namespace, config_map("demo", GOOD))
     owner = Owner("v1", "ConfigMap", "demo", found["metadata"]["uid"])
     maps, ours = namespace.path("configmaps"), f"{labels.MANAGED_BY}={labels.MANAGER}"
     async with bed.entered(namespace) as client, running(Statuses(client, namespace.name, clock=SystemClock())) as statuses:
         began_at = asyncio.get_running_loop().time()
-        for index in range(100):
+        for index in range(STATUSES):
             statuses.put(f"demo-{index}", owner, {STATUS: "{}"})
         seen = set()
         async with asyncio.timeout(60.0):
             async for _, each in namespace.api.follow(maps, labelSelector=ours):
                 seen.add(each["metadata"]["name"])
-                if len(seen) == 100:
+                if len(seen) == STATUSES:
                     break
-        assert asyncio.get_running_loop().time() - began_at >= 3.0, "20 a second"
+        assert asyncio.get_running_loop().time() - began_at >= 0.8 * STATUSES / Options().per_second
 
 
 async def test_events_are_counted_together_and_shown_on_the_definition(namespace):
@@ -277,8 +279,7 @@ async def test_events_are_counted_together_and_shown_on_the_definition(namespace
 
 async def test_the_rights_of_the_role_are_all_needed_and_their_lack_ends_nothing(namespace):
     async with bed.entered(namespace) as client:
-        await namespace.api.delete(namespace.path("roles/rayscaler-0", "rbac.authorization.k8s.io/v1"))
-        await asyncio.sleep(0.5)  # until the authorizer has noticed
+        await bed.disenfranchise(namespace)
         owner = Owner("v1", "ConfigMap", "demo", "0")
         async with (
             following(client, namespace.name) as sink,
@@ -288,7 +289,7 @@ async def test_the_rights_of_the_role_are_all_needed_and_their_lack_ends_nothing
             statuses.put("demo", owner, {STATUS: "{}"})
             events.tell(owner, EventReason.HEAD_MADE, "demo-head-1")
             user = f"system:serviceaccount:{namespace.name}:rayscaler-0"
-            async with asyncio.timeout(20.0):
+            async with asyncio.timeout(60.0):
                 refused = set()
                 while not {("list", "configmaps"), ("patch", "configmaps"), ("create", "events")} <= refused:
                     deeds = namespace.audit(user)

@@ -40,7 +40,7 @@ class Told:
 
     async def until(self, phase, epoch=None, reason="", cluster="demo"):
         """Wait for a fact like this, now or to come, and return it."""
-        async with asyncio.timeout(20), self._news:
+        async with asyncio.timeout(45), self._news:
             while True:
                 for name, each in self.facts:
                     if name == cluster and each.phase is phase and epoch in (None, each.epoch) and reason in each.reason:

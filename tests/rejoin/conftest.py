@@ -11,7 +11,7 @@ def gcs():
     made = standin.Gcs()
     made.open()
     yield made
-    made.close()
+    made.end()
 
 
 @pytest.fixture

@@ -63,15 +63,17 @@ TITLES = ("ray::task", "ray::IDLE")
 class Gcs:
     """A port: closed, or answering as a GCS does at the beginning of a connection."""
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self) -> None:
         self.lines: list[socket.socket] = []
         self.heard = bytearray()
         self.accepted = 0
         self.greeting = SETTINGS
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", port))
-            self.port = probe.getsockname()[1]
+        self._keeper = socket.socket()  # nobody else is given the port while this one is closed
+        self._keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._keeper.bind(("127.0.0.1", 0))
+        self.port = self._keeper.getsockname()[1]
         self._listener: socket.socket | None = None
+        self._changing = threading.Lock()
 
     @property
     def address(self) -> str:
@@ -86,12 +88,18 @@ class Gcs:
 
     def close(self) -> None:
         """Go as a killed GCS goes: the port refuses, connections end."""
-        if self._listener is not None:
-            with contextlib.suppress(OSError):
-                self._listener.shutdown(socket.SHUT_RDWR)
-            self._listener.close()
-            self._listener = None
+        with self._changing:
+            if self._listener is not None:
+                with contextlib.suppress(OSError):
+                    self._listener.shutdown(socket.SHUT_RDWR)
+                self._listener.close()
+                self._listener = None
         self.drop()
+
+    def end(self) -> None:
+        """Be closed for good."""
+        self.close()
+        self._keeper.close()
 
     def drop(self) -> None:
         """End the connections and go on listening."""
@@ -110,8 +118,12 @@ class Gcs:
         with contextlib.suppress(OSError):
             while True:
                 line, _ = listener.accept()
-                self.lines.append(line)
-                self.accepted += 1
+                with self._changing:
+                    if self._listener is not listener:  # it came just before the end
+                        line.close()
+                        return
+                    self.lines.append(line)
+                    self.accepted += 1
                 line.sendall(self.greeting)
                 threading.Thread(target=self._hear, args=(line,), daemon=True).start()
 

@@ -82,6 +82,7 @@ async def test_settings_and_pings_are_acknowledged(start, gcs):
 async def test_a_new_id_brings_a_new_raylet_under_the_same_supervisor(start, gcs, ray):
     worker = start(behaviour="scatters")
     first = await worker.until("running")
+    await soon(lambda: "sleep S" in worker.names())  # the last that is started: the work of the raylet's child
     before = set(tree(worker.pid))
     gcs.close()
     ray.name("bb22")
