@@ -110,6 +110,10 @@ class Reason(StrEnum):
     NOT_OURS = "NOT_OURS"
     # node types
     READY = "READY"
+    # growth in place
+    GROWING = "GROWING"
+    GROWN = "GROWN"
+    NOT_GROWN = "NOT_GROWN"
     # facts about instances
     JOINED = "JOINED"
     HEAD_LOST = "HEAD_LOST"

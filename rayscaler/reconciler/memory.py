@@ -24,6 +24,7 @@ from rayscaler.model.state import Backoff, Expectation, FloorOwners, Hold
 from rayscaler.model.status import Action, DefinitionStatus
 from rayscaler.reconciler import backlog, floor, landing, learned, misfit
 from rayscaler.reconciler.admission import Order
+from rayscaler.reconciler.sizes import Sizes
 from rayscaler.reconciler.worth import Worth, worth
 from rayscaler.settings import Timings
 from rayscaler.store.base import ClusterRecord, OpenBatch
@@ -75,6 +76,7 @@ class Memory:
     unneeded_since: dict[str, float] = field(default_factory=dict)
     guesses: misfit.Guesses = field(default_factory=dict)
     drains: dict[str, AskedDrain] = field(default_factory=dict)
+    sizes: Sizes = field(default_factory=Sizes)
     hold: Hold | None = None
     floor: Constraint | None = None
     floor_until: float | None = None
@@ -185,8 +187,7 @@ class Memory:
 
     def _begin_session(self, now: float) -> None:
         """Another cluster answers: forget what was the old one's, and keep what the user would miss (design §2.8, §2b.6, §2b.7)."""
-        self.snapshot, self.fresh_at, self.counts, self.ledger = None, None, {}, None
-        self.replay = None
+        self.snapshot, self.fresh_at, self.replay, self.counts, self.ledger = None, None, None, {}, None
         self.telling, self.told, self.driver_notice = None, frozenset(), ""
         if self.order.session is None:
             return
@@ -222,8 +223,7 @@ class Memory:
             return
         instance = self.instances.get(asked.instance_id)
         if instance is not None and instance.ray_node_id == asked.command.ray_node_id:
-            accepted = result.outcome is Outcome.DONE
-            retry_after_s = self.timings.drain_retry_s
+            accepted, retry_after_s = result.outcome is Outcome.DONE, self.timings.drain_retry_s
             self._set(observe.drain_result(instance, accepted=accepted, detail=result.detail, now=now, retry_after_s=retry_after_s), now)
 
     def take_observation(self, seen: InstanceObservation, now: float) -> None:
