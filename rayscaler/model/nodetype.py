@@ -16,6 +16,10 @@ FLOOR_AFTER_DRIVER_S = 30.0
 """Likewise: so long a floor outlives the drivers that may have asked for it, which gives one that is started again time to ask."""
 
 
+GROWS = ("CPU", "memory")
+"""Resources of a running node that may become more."""
+
+
 class UpdatePolicy(StrEnum):
     """What becomes of a type's instances that were launched with another make than it has now; new ones always have the new one."""
 

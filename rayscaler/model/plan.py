@@ -23,12 +23,16 @@ class Launch:
 
 @dataclass(frozen=True)
 class Growth:
-    """Let a running instance grow in place, so that all it brings is `resources`."""
+    """Let a running instance grow in place, so that all it brings is `resources`.
+
+    `reserves` is all that is to lie on it then, so that the next plan puts it there again: an Expectation of it, as for a launch.
+    """
 
     instance_id: str
     ray_node_id: str
     resources: Resources
     detail: str
+    reserves: tuple[Reserve, ...] = ()
 
 
 @dataclass(frozen=True)
