@@ -99,9 +99,6 @@ MANY = 1 << 40
 BYTES = frozenset({"memory", "object_store_memory"})
 """Resources counted in bytes."""
 
-RESIZED = ("CPU", "memory")
-"""All of a node that may change while it lives."""
-
 DEVICES = frozenset({"GPU", "TPU", "neuron_cores", "NPU", "HPU", "RBLN", "FURIOSA", "TTNPU", "MBLT"})
 """Resources that a raylet hands out one by one (predefined_unit_instance_resources, custom_unit_instance_resources): less than one comes
 from one device, from the one that it fits closest; one or more are devices that are wholly free; 1.5 is refused. Source: Ray 2.60,

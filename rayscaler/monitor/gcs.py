@@ -12,8 +12,9 @@ from typing import Protocol
 from rayscaler import errors
 from rayscaler.api.gcs.v1 import gcs_pb2
 from rayscaler.clock import Clock
+from rayscaler.model.nodetype import GROWS
 from rayscaler.model.raynames import GROUP_MARK
-from rayscaler.model.resources import RESIZED, from_float
+from rayscaler.model.resources import from_float
 from rayscaler.monitor import events, kv
 from rayscaler.monitor.auth import TokenSource
 from rayscaler.monitor.link import ClusterLine, GcsLink
@@ -311,7 +312,7 @@ def check_resize(request: gcs_pb2.ResizeRayletResourceInstancesRequest) -> None:
     if not request.resources:
         problems.append("resize_node.resources: is required")
     for name, amount in request.resources.items():
-        if name not in RESIZED:
+        if name not in GROWS:
             problems.append(f"resize_node.resources: {name!r} does not change in place")
         elif not (0 < amount < MOST_RESIZED and amount == int(amount)):
             problems.append(f"resize_node.resources.{name}: {amount:g} is no whole amount above 0")

@@ -13,9 +13,10 @@ from rayscaler.model.command import ResizeCommand
 from rayscaler.model.demand import CommandResult, Outcome, Snapshot
 from rayscaler.model.instance import Growing, Instance, InstanceStatus, Reason, Size
 from rayscaler.model.node import RayNode
-from rayscaler.model.nodetype import NEVER, Resize
+from rayscaler.model.nodetype import GROWS, NEVER, Resize
 from rayscaler.model.plan import Growth
-from rayscaler.model.resources import RESIZED, Resources
+from rayscaler.model.resources import Resources
+from rayscaler.model.state import Expectation
 from rayscaler.reconciler.calls import Calls
 from rayscaler.reconciler.memory import Memory
 from rayscaler.reconciler.sizes import Ask, Telling, resize_of
@@ -51,6 +52,8 @@ def begin(growths: Iterable[Growth], memory: Memory, now: float) -> None:
             continue
         _set(replace(instance, growing=Growing(growth.resources, now)), memory)
         memory.sizes.asks[instance.instance_id] = Ask(_whole(instance, growth.resources))
+        until = now + (resize_of(memory.config, instance.node_type) or Resize(Resources())).timeout_s
+        memory.expectations[instance.instance_id] = Expectation(instance.instance_id, instance.node_type, until, growth.reserves)
         memory.note(Reason.GROWING.value, instance, Reason.GROWING, growth.detail, now)
 
 
@@ -104,6 +107,7 @@ def _follow(instance: Instance, row: RayNode | None, resize: Resize, memory: Mem
         sizes.forget(instance.instance_id)
         if instance.growing is not None:
             _set(replace(instance, growing=None), memory)
+            memory.expectations.pop(instance.instance_id, None)
         return
     size = sizes.seen.get(instance.instance_id)
     if instance.growing is None and size is not None and now >= instance.ungrown_until and _lacks(row, size.asked, instance):
@@ -123,6 +127,9 @@ def _get_on(instance: Instance, row: RayNode, resize: Resize, memory: Memory, no
     size = memory.sizes.seen.get(instance.instance_id)
     if not _lacks(row, growing.resources, instance):
         memory.sizes.forget(instance.instance_id)
+        expectation = memory.expectations.get(instance.instance_id)
+        if expectation is not None:  # what it grew for is shown as demand for a while after it has landed there
+            memory.expectations[instance.instance_id] = replace(expectation, until=now + memory.timings.usage_lag_s)
         memory.note(Reason.GROWN.value, instance, Reason.GROWN, f"it brings {_only(row.total)} now", now)
         return _set(replace(instance, growing=None), memory)
     if size is not None and size.refusal and size.asked == _whole(instance, growing.resources):
@@ -138,6 +145,7 @@ def _fail(instance: Instance, why: str, memory: Memory, now: float, *, until: fl
     telling = sizes.told.get(instance_id)
     row = next((each for each in (memory.snapshot or Snapshot()).nodes if each.ray_node_id == instance.ray_node_id), None)
     sizes.asks.pop(instance_id, None)
+    memory.expectations.pop(instance_id, None)
     if row is not None and (telling is None or telling.is_refused):
         sizes.asks[instance_id] = Ask(_whole(instance, row.total), is_back=True)
     until = now + memory.timings.ungrown_s if until is None else until
@@ -150,7 +158,7 @@ def _tell(instance: Instance, row: RayNode, size: Size, memory: Memory, now: flo
     """Have the raylet told what it brings, where Ray shows something else."""
     told, ask_for = memory.sizes.told, memory.sizes.asks.get(instance.instance_id)
     bounds = [size.asked, size.actual, *([ask_for.resources] if ask_for is not None and ask_for.is_back else ())]
-    target = _target(instance, row, {name: min(each.get(name, 0) for each in bounds) for name in RESIZED})
+    target = _target(instance, row, {name: min(each.get(name, 0) for each in bounds) for name in GROWS})
     before = told.get(instance.instance_id)
     if not target:
         told.pop(instance.instance_id, None)
@@ -166,7 +174,7 @@ def _target(instance: Instance, row: RayNode, brings: Mapping[str, int]) -> Reso
     is_own_size = instance.made_as is not None and OWN_SIZE.intersection(dict(instance.made_as.start_params))
     grown = {
         name: max(brings[name], made.get(name, 0))
-        for name in RESIZED
+        for name in GROWS
         if brings[name] > made.get(name, 0) or (row.total.get(name, 0) > made.get(name, 0) > 0 and not is_own_size)
     }
     return Resources(grown) if any(row.total.get(name, 0) != amount for name, amount in grown.items()) else Resources()
@@ -179,13 +187,13 @@ def _command(row: RayNode, target: Resources, now: float) -> ResizeCommand:
 def _lacks(row: RayNode, resources: Resources, instance: Instance) -> bool:
     """Whether a node has less of what was to grow."""
     made = _made(instance)
-    return any(resources.get(name, 0) > max(made.get(name, 0), row.total.get(name, 0)) for name in RESIZED)
+    return any(resources.get(name, 0) > max(made.get(name, 0), row.total.get(name, 0)) for name in GROWS)
 
 
 def _whole(instance: Instance, resources: Resources) -> Resources:
     """Return all that an instance is to bring: what it was launched with, but for what is to be more."""
     made = _made(instance)
-    return Resources({**made.amounts, **{name: max(made.get(name, 0), resources.get(name, 0)) for name in RESIZED if name in made}})
+    return Resources({**made.amounts, **{name: max(made.get(name, 0), resources.get(name, 0)) for name in GROWS if name in made}})
 
 
 def _made(instance: Instance) -> Resources:
@@ -193,7 +201,7 @@ def _made(instance: Instance) -> Resources:
 
 
 def _only(total: Resources) -> Resources:
-    return Resources({name: total.get(name, 0) for name in RESIZED})
+    return Resources({name: total.get(name, 0) for name in GROWS})
 
 
 def _set(instance: Instance, memory: Memory) -> Instance:

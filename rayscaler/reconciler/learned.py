@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from rayscaler.model.instance import Instance
 from rayscaler.model.node import RayNode
-from rayscaler.model.nodetype import ClusterConfig, NodeType
+from rayscaler.model.nodetype import GROWS, ClusterConfig, NodeType
 from rayscaler.model.raynames import GROUP_MARK
-from rayscaler.model.resources import NODE_PREFIX, RESIZED, Resources
+from rayscaler.model.resources import NODE_PREFIX, Resources
 
 KEPT_S = 3600.0
 """What the last node of a type brought counts for so long after it was seen; then the definition is believed again, at the price of one node."""
@@ -54,7 +54,7 @@ def totals(known: Known, config: ClusterConfig) -> tuple[tuple[str, Resources], 
 def _ungrown(total: Resources, node_type: NodeType) -> Resources:
     """Return what a node had before it grew, at most: the next one is launched as the definition says."""
     made = node_type.resources
-    return Resources({name: min(amount, made.get(name, amount)) if name in RESIZED else amount for name, amount in total.items_sorted})
+    return Resources({name: min(amount, made.get(name, amount)) if name in GROWS else amount for name, amount in total.items_sorted})
 
 
 def _most(most: Resources, total: Resources) -> Resources:

@@ -1,7 +1,5 @@
 """Growth in place in virtual time: asked for, told once it is real, taken back and launched for instead where it does not come (complaint J4)."""
 
-from dataclasses import replace
-
 import pytest
 
 from rayscaler.errors import InvalidRequest, Unavailable, Unsupported
@@ -9,10 +7,7 @@ from rayscaler.model.demand import Outcome
 from rayscaler.model.instance import Reason, Size
 from rayscaler.model.node import NodeStatus
 from rayscaler.model.nodetype import NodeType, Resize
-from rayscaler.model.plan import Growth
 from rayscaler.model.resources import Resources
-from rayscaler.planner.plan import plan
-from rayscaler.reconciler import cluster
 from tests.reconciler.builders import config, tasks
 from tests.reconciler.world import world
 
@@ -24,39 +19,15 @@ LARGE = Resources.of(CPU=4, GPU=1, memory=4 * GIB)
 THREE = Resources.of(CPU=3, GPU=1, memory=4 * GIB)
 GROWS = config(
     NodeType("small", SMALL, min_workers=1, cost=1.0, resize=Resize(LARGE, timeout_s=40.0)),
-    NodeType("big", Resources.of(CPU=4), cost=9.0),
+    NodeType("big", Resources.of(CPU=4, GPU=1), cost=9.0),
     idle_timeout_s=600.0,
 )
-
-
-@pytest.fixture(autouse=True)
-def _grows(monkeypatch):
-    """Let a demand that no node holds have one grow that may: what the planner does, in short."""
-
-    def stub(state):
-        made = plan(state)
-        rows = {row.instance_id: row for row in state.nodes if row.is_alive}
-        if any(each.growing for each in state.instances) or state.no_launch:
-            return replace(made, launches=tuple(each for each in made.launches if each.node_type != "big"))
-        if not [each for each in made.launches if each.node_type == "big"]:
-            return made
-        able = [
-            each
-            for each in state.instances
-            if each.status.value == "RUNNING" and each.ungrown_until <= state.now and rows[each.instance_id].total["CPU"] < LARGE["CPU"]
-        ]
-        if not able:
-            return made
-        growth = Growth(able[0].instance_id, able[0].ray_node_id, THREE, "for a task of 3 CPUs")
-        return replace(made, growths=(growth,), launches=tuple(each for each in made.launches if each.node_type != "big"))
-
-    monkeypatch.setattr(cluster, "plan", stub)
 
 
 async def one_small(w) -> str:
     await w.live(5)
     (name,) = w.launched
-    w.ray.demands = tasks(1, Resources.of(CPU=3))
+    w.ray.demands = tasks(1, Resources.of(CPU=3, GPU=1))
     return name
 
 
@@ -193,9 +164,9 @@ async def test_a_type_whose_nodes_have_grown_is_planned_for_as_it_is_launched():
         await one_small(w)
         await w.live(10)
         assert total(w, w.launched[0]) == 3
+        w.ray.demands = ()
         w.ray.busy(w.launched[0])
-        w.ray.demands = tasks(3, Resources.of(GPU=1))
-        await w.live(10)
-        assert len(w.launched) == 4  # were small thought to bring 3 CPUs, nothing else would change here
-        state = w.reconciler._memory.brought["small"].total
-        assert (state["CPU"], state["memory"]) == (SMALL["CPU"], SMALL["memory"])
+        await w.live(15)
+        w.ray.demands = tasks(1, Resources.of(CPU=2, GPU=1))
+        await w.live(5)
+        assert [each.node_type.name for each in w.executor.launched] == ["small", "big"]  # a new small one would bring 1
