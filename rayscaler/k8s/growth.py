@@ -3,6 +3,7 @@
 What a node brings may be more or less than its container asks for: so both grow by the same amounts, from where the template began.
 """
 
+import math
 from collections.abc import Mapping
 from decimal import Decimal
 from functools import lru_cache
@@ -52,8 +53,14 @@ def patch(pod: Pod, made_as: NodeType | None, resources: Resources) -> Manifest:
                 f"nodeTypes.{made_as.name}.template: Ray's container has no request or limit of {NAMES[name]} that could grow"
             )
         for kind, amount in stated.items():
-            wanted.setdefault(kind, {})[NAMES[name]] = format(amount + more, "f")
+            wanted.setdefault(kind, {})[NAMES[name]] = _spelled(amount + more)
     return {"spec": {"containers": [{"name": ray.name, "resources": wanted}]}}
+
+
+def _spelled(amount: Decimal) -> str:
+    """Return an amount as Kubernetes spells it; it has none below a thousandth."""
+    thousandths = math.ceil(amount * 1000)
+    return f"{thousandths}m" if thousandths % 1000 else str(thousandths // 1000)
 
 
 def _refusal(pod: Pod) -> str:

@@ -149,6 +149,8 @@ def _fail(instance: Instance, why: str, memory: Memory, now: float, *, until: fl
     if row is not None and (telling is None or telling.is_refused):
         sizes.asks[instance_id] = Ask(_whole(instance, row.total), is_back=True)
     until = now + memory.timings.ungrown_s if until is None else until
+    for other in [each for each in memory.live() if each.node_type == instance.node_type and each.growing is None]:
+        _set(replace(other, ungrown_until=max(other.ungrown_until, min(until, now + memory.timings.others_ungrown_s))), memory)
     memory.note(Reason.NOT_GROWN.value, instance, Reason.NOT_GROWN, why, now)
     log.warning("growth.failed", cluster=memory.config.name, instance_id=instance_id, why=why)
     return _set(replace(instance, growing=None, ungrown_until=until), memory)
