@@ -79,7 +79,7 @@ async def ten(namespace, sim: dict[str, str]):
         finally:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
-        assert wrong == []
+            assert wrong == []
         assert {had(each)["GPU"] for each in small.values()} == {1}
         assert {each["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] for each in small.values()} == {"1"}
 
