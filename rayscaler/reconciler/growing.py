@@ -81,6 +81,8 @@ def _answered(instance_id: str, resources: Resources, error: RayscalerError | No
         wanted.not_before = now + timings.executor_retry_max_s
     elif isinstance(error, NotFound):
         memory.sizes.forget(instance_id)
+    elif wanted.is_back and error.retry is Retry.NEVER:
+        memory.sizes.asks.pop(instance_id)  # it may still come, then, and is used
     elif wanted.is_back or error.retry is Retry.BACKOFF:
         wanted.pause_s = min(max(timings.executor_retry_s, 2 * wanted.pause_s), timings.executor_retry_max_s)
         wanted.not_before = now + wanted.pause_s

@@ -138,6 +138,21 @@ async def test_a_worker_that_joins_a_new_head_with_its_old_numbers_is_told_again
         assert (total(w, name), len(w.resizes), len(w.executor.resized)) == (3, 2, 1)
 
 
+async def test_what_cannot_be_taken_back_is_used_if_it_comes_after_all():
+    async with world(GROWS) as w:
+        name = await one_small(w)
+        w.machines.unresized["small"] = ""
+        await w.live(38)
+        w.executor.fail_next("resize", InvalidRequest("memory: cannot be less"))
+        await w.live(5)
+        assert (len(w.launched), len(w.executor.resized), total(w, name)) == (2, 1, 1)
+        machine = w.machines.machines["demo", name]
+        machine.size = Size(THREE, THREE)
+        w.machines._publish("demo", w.machines.tell(machine))
+        await w.live(3)
+        assert (len(w.resizes), total(w, name)) == (1, 3)
+
+
 async def test_a_worker_that_is_drained_grows_no_more():
     async with world(GROWS) as w:
         name = await one_small(w)
