@@ -5,6 +5,7 @@ Owns what counts as capacity. Decides nothing.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
 from typing import NamedTuple
@@ -189,7 +190,7 @@ class _Capacity:
         made_as = instance.made_as
         if view is None or made_as is None or made_as.is_made_like(view.node_type):
             return view
-        return _view(made_as, self.draft.names, self.draft.device_names)
+        return _view(replace(made_as, resize=None), self.draft.names, self.draft.device_names)
 
     def _alike(self, tier: int, row: RayNode) -> _Alike:
         """Return what a row has in common with others: made once for all that are told alike."""
@@ -365,11 +366,13 @@ def _view(node_type: NodeType, names: Sequence[str], units: frozenset[str], lear
     room = _room(node_type.resources if learned is None else learned, names, units)
     brings = amounts(room)
     kinds = tuple(i for i, name in enumerate(names) if brings[i] > 0 and not name.startswith(NODE_PREFIX))
-    return TypeView(node_type, tuple(sorted(node_type.node_labels().items())), room, brings, kinds, _spare(node_type, names, brings))
+    spare = _spare(node_type, names, brings, learned)
+    return TypeView(node_type, tuple(sorted(node_type.node_labels().items())), room, brings, kinds, spare)
 
 
-def _spare(node_type: NodeType, names: Sequence[str], brings: Sequence[int]) -> Needs:
-    if node_type.resize is None:
+def _spare(node_type: NodeType, names: Sequence[str], brings: Sequence[int], learned: Resources | None) -> Needs:
+    """Return by how much nodes of a type may grow; nothing where they join with less than it says, for which nobody knows why."""
+    if node_type.resize is None or (learned is not None and any(learned.get(name, 0) < node_type.resources.get(name, 0) for name in GROWS)):
         return ()
     most = node_type.resize.resources
     known = ((index, most.get(name, 0) - brings[index]) for index, name in enumerate(names) if name in GROWS)

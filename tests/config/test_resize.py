@@ -40,7 +40,7 @@ def test_what_a_worker_grows_from_is_read_in_its_pod_template():
     [found] = config("k8s", resources={}, template=template, resize={"maxResources": {"CPU": 4, "memory": "8Gi"}}).node_types
     assert found.resources["CPU"] == R(CPU=1)["CPU"]
     assert found.resize == Resize(Resources({**found.resources, **R(CPU=4, memory=8 * GI)}))
-    with pytest.raises(InvalidRequest, match=r"resize.maxResources.memory: '6Gi': is below what the type is launched with, 7.0 GiB"):
+    with pytest.raises(InvalidRequest, match=r"resize.maxResources.memory: '6Gi': is below what the type is launched with, 7 GiB"):
         config("k8s", resources={}, template=template, resize={"maxResources": {"CPU": 4, "memory": "6Gi"}})
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rayscaler.model.demand import Gang
-from rayscaler.model.instance import Instance, InstanceStatus, Reason
+from rayscaler.model.instance import Growing, Instance, InstanceStatus, Reason
 from rayscaler.model.node import NodeStatus, RayNode
 from rayscaler.model.plan import Plan
 from rayscaler.model.state import ClusterState, Expectation
@@ -27,8 +27,12 @@ def carried_out(state: ClusterState, found: Plan) -> ClusterState:
     """Return the state once a plan has been asked for: launches requested, drains and ends begun."""
     drained = {each.instance_id for each in found.drains}
     ended = {each.instance_id for each in found.terminations}
-    instances, expectations = [], list(state.expectations)
+    growths = {each.instance_id: each for each in found.growths}
+    instances, expectations = [], [each for each in state.expectations if each.instance_id not in growths]
+    expectations += [Expectation(each.instance_id, "", NOW + 60, each.reserves) for each in found.growths]
     for each in state.instances:
+        if each.instance_id in growths:
+            each = replace(each, growing=Growing(growths[each.instance_id].resources, NOW))  # noqa: PLW2901
         status = InstanceStatus.TERMINATING if each.instance_id in ended else InstanceStatus.DRAINING
         instances.append(replace(each, status=status) if each.instance_id in ended | drained else each)
     numbers: Counter[str] = Counter()
@@ -115,6 +119,7 @@ def assert_nothing_to_do(state: ClusterState, after: ClusterState, first: Plan, 
     made_ready = Counter(each.node_type for each in first.launches if each.reason is Reason.HEADROOM)
     assert ready <= taken(state, after, second) & made_ready, (first, second)
     assert len(second.launches) == ready.total(), (first, second)
+    assert not second.growths, (first, second)
     assert not second.drains, (first, second)
     assert not second.terminations, (first, second)
 
