@@ -181,6 +181,7 @@ class Calls:
         self._launched_in = {key: during for key, during in self._launched_in.items() if during >= listing}
         memory.take_list(seen, frozenset(unsure), now)
         _take_sizes(seen, memory)
+        memory.sizes.keep(memory.instances)
 
     @contextlib.asynccontextmanager
     async def _deadline(self, what: str) -> AsyncIterator[None]:

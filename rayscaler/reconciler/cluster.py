@@ -193,8 +193,7 @@ class ClusterReconciler:
         self._begin_cycle()
         began_at, scene = self._clock.mono(), None
         try:
-            now = self._cycle.began_at
-            memory = self._memory
+            now, memory = self._cycle.began_at, self._memory
             self._note_sight(now)
             unfinished.finish(memory, calls, self._head_address(), now)
             if not memory.is_listed or memory.snapshot is None:
@@ -202,8 +201,7 @@ class ClusterReconciler:
                 return
             memory.cycle += 1
             end_overdue(memory, now)
-            if sight(memory, now)[0] is None:
-                growing.follow(memory, now)
+            growing.follow(memory, now)
             state = self._with_peaks(build_state(memory, now))
             first = self._wait.planned(state) or plan(state)
             decided = self._wait.decide(state, first)

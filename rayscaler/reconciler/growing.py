@@ -20,6 +20,7 @@ from rayscaler.model.state import Expectation
 from rayscaler.reconciler.calls import Calls
 from rayscaler.reconciler.memory import Memory
 from rayscaler.reconciler.sizes import Ask, Telling, resize_of
+from rayscaler.reconciler.state import sight
 from rayscaler.reconciler.worth import Worth
 
 log = structlog.get_logger(__name__)
@@ -92,7 +93,8 @@ def _answered(instance_id: str, resources: Resources, error: RayscalerError | No
 
 def follow(memory: Memory, now: float) -> None:
     """Look how growths get on, before planning, so that it counts. Only with clear sight."""
-    if not (memory.sizes.asks or memory.sizes.told or any(each.resize for each in memory.config.node_types)):
+    may_grow = any(each.resize for each in memory.config.node_types)
+    if not (may_grow or memory.sizes.asks or memory.sizes.told) or sight(memory, now)[0] is not None:
         return
     memory.sizes.settle()
     memory.sizes.keep(memory.instances)
