@@ -73,7 +73,9 @@ def never(draft: Draft, shape: Shape) -> Verdict | None:
 
 def smaller(draft: Draft, shape: Shape) -> Verdict | None:
     """Return which types would hold `shape` as defined, and with what their nodes join. Never for ever: the next one may have more."""
-    if not draft.state.learned or any(draft.can_hold(view, shape) for view in draft.views) or fits_a_node(draft, shape):
+    if not draft.state.learned or fits_a_node(draft, shape):
+        return None
+    if any(draft.can_hold(view, shape) or draft.can_hold_grown(view, shape) for view in draft.views):
         return None
     texts = [
         f"{view.name} would hold it as defined, but its nodes join with {_short(shape, learned)}"

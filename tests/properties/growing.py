@@ -114,11 +114,15 @@ def _holds(brings: dict[str, int], kind: NodeType, bundle: Bundle) -> bool:
 
 
 def _launched_first(world: World) -> list[str]:
-    """Nothing is launched for, or refused, that a node could take by growing; but one with what it does not ask for is left to others."""
+    """Nothing is launched for, or refused, that a node could take by growing; but one with what it does not ask for is left to others.
+
+    What lies on hosts that come only since a replica is whole, whose reason is the demand too, needs nothing more.
+    """
     plan = world.plan
     if world.state.no_launch is not None or (plan.mix is not None and plan.mix.steps):
         return []
-    launched = {each.bundle for launch in plan.launches if launch.reason is Reason.DEMAND for each in launch.reserves if not each.gang_id}
+    alone = [each for each in plan.launches if each.reason is Reason.DEMAND and world.types[each.node_type].hosts_per_replica == 1]
+    launched = {each.bundle for launch in alone for each in launch.reserves if not each.gang_id}
     refused = {each.what for each in plan.infeasible if isinstance(each.what, Bundle) and not each.is_constraint}
     wrong = []
     for name in world.instances:
