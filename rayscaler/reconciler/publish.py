@@ -30,15 +30,16 @@ def commands(memory: Memory) -> tuple[Command, ...]:
 
 
 def reachable(config: ClusterConfig) -> ReachableConfig:
-    """Return what the cluster can become, for Ray's libraries. Too small a maximum makes Ray Train refuse a job, so each type counts in full."""
+    """Return what the cluster can become, for Ray's libraries. Too small a maximum makes Ray Train refuse a job, so each type counts in full, and grown."""
     most = limits.CEILING if config.max_workers == UNLIMITED else config.max_workers
     least, greatest = config.head.resources, config.head.resources
     groups = []
     for each in config.node_types:
         count = most if each.max_workers == UNLIMITED else min(each.max_workers, most)
         least = least.add(_times(each.resources, each.min_workers))
-        greatest = greatest.add(_times(each.resources, count))
-        groups.append(NodeGroup(each.name, each.resources, each.min_workers, each.max_workers))
+        most_of_one = each.resources if each.resize is None else each.resize.resources
+        greatest = greatest.add(_times(most_of_one, count))
+        groups.append(NodeGroup(each.name, most_of_one, each.min_workers, each.max_workers))
     content = repr(
         (least.items_sorted, greatest.items_sorted, [(g.name, g.resources.items_sorted, g.min_count, g.max_count) for g in groups])
     )
