@@ -245,3 +245,8 @@ def test_the_order_of_the_input_does_not_decide_who_grows():
     turned = replace(given, instances=given.instances[::-1], nodes=given.nodes[::-1], demands=given.demands[::-1])
     assert plan(turned).growths == plan(given).growths != ()
     assert all(isinstance(each, Growth) for each in plan(given).growths)
+
+
+def test_a_type_whose_nodes_have_grown_is_launched_as_it_was():
+    given = state(node("a", total=R(CPU=4, memory=4)), demands=(want(4, CPU=1),), learned=(("small", R(CPU=4, memory=4)),))
+    assert len(plan(given).launches) == 4

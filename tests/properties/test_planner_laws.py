@@ -11,12 +11,14 @@ from rayscaler.model.demand import Gang
 from rayscaler.model.instance import Growing, Instance, InstanceStatus, Reason
 from rayscaler.model.node import NodeStatus, RayNode
 from rayscaler.model.plan import Plan
+from rayscaler.model.resources import Resources
 from rayscaler.model.state import ClusterState, Expectation
 from rayscaler.planner.plan import plan
 from tests.counts import counted
 from tests.properties.checker import check
 from tests.properties.giving import has_mixed_parts
 from tests.properties.states import NOW, cluster_states
+from tests.properties.world import World
 
 pytestmark = pytest.mark.tier("property")
 
@@ -67,7 +69,7 @@ def joined(state: ClusterState) -> ClusterState:
         node_id = f"n-{each.instance_id}"
         instances.append(replace(each, status=InstanceStatus.RUNNING, ray_node_id=node_id))
         labels = tuple(node_type.node_labels().items())
-        whole = dict(state.learned).get(node_type.name, node_type.resources)
+        whole = Resources(World(state, Plan()).brings(node_type.name))
         nodes.append(RayNode(node_id, each.instance_id, each.node_type, NodeStatus.IDLE, whole, whole, labels))
     return replace(state, instances=tuple(instances), nodes=tuple(nodes))
 
