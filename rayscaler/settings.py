@@ -71,6 +71,10 @@ class Timings:
     """An instance whose node died undrained is ended after so long."""
     drain_retry_s: float = 5.0
     """After a refused drain, the next one of that node waits so long."""
+    ungrown_s: float = 300.0
+    """A worker that could not grow in place is not asked to for so long; nodes are launched instead."""
+    others_ungrown_s: float = 60.0
+    """Nor are the others of its type for so long: what it should have grown for is launched for, and not tried on one after the other."""
     executor_call_s: float = 30.0
     """Deadline of one executor call."""
     executor_retry_s: float = 0.5

@@ -23,6 +23,7 @@ import yaml
 from rayscaler.api.gcs.v1 import gcs_pb2 as ray
 from rayscaler.api.head.v1 import head_pb2 as pb
 from rayscaler.config import native
+from rayscaler.errors import Unsupported
 from rayscaler.executor.base import LaunchSpec
 from rayscaler.model.demand import Demand
 from rayscaler.model.instance import InstanceObservation, Phase
@@ -69,6 +70,9 @@ class NotingExecutor:
 
     async def terminate(self, cluster: str, instance_id: str) -> None:
         self.terminated.append((cluster, instance_id))
+
+    async def resize(self, cluster: str, instance_id: str, resources: Resources) -> None:
+        raise Unsupported("keeps their size")
 
     async def list(self, cluster: str) -> list[InstanceObservation]:
         return [*self._there, *self._made[cluster]]

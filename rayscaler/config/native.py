@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
-from rayscaler.config import executors, podtemplate, startparams
+from rayscaler.config import executors, podtemplate, resize, startparams
 from rayscaler.config.executors import KUBERNETES, LOCAL
 from rayscaler.config.reader import MOST, Reader, near
 from rayscaler.errors import InvalidRequest
@@ -37,7 +37,7 @@ SPEC = {
 HEAD = {"resources", "startParams", "env", "template"}
 TYPE = {
     "name", "minWorkers", "maxWorkers", "resources", "labels", "cost", "costFactor", "priority", "headroom", "spot",
-    "hostsPerReplica", "idleTimeout", "startParams", "env", "template", "updatePolicy",
+    "hostsPerReplica", "idleTimeout", "startParams", "env", "template", "updatePolicy", "resize",
 }  # fmt: skip
 _PLACES = {"at the top": ROOT, "in spec": SPEC, "in spec.head": HEAD, "in a node type": TYPE}
 _OTHER_WORDS = {
@@ -162,12 +162,13 @@ def _node_type(read: Reader, path: str, value: object, executor: str) -> NodeTyp
     template = _template(read, f"{path}.template", raw.get("template"), executor)
     settled = startparams.settle(read, path, node_type.resources, _stated(raw), node_type.start_params)
     pod = template if executor == KUBERNETES else ""
-    return replace(
+    found = replace(
         node_type,
         template=template,
         resources=podtemplate.resources(pod, settled.resources, settled.stated),
         start_params=startparams.without_labels(read, path, node_type.labels, settled.start_params),
     )
+    return replace(found, resize=resize.read(read, f"{path}.resize", raw.get("resize"), found, settled.stated))
 
 
 def _check_limits(read: Reader, config: ClusterConfig) -> None:

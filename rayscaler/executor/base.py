@@ -11,6 +11,7 @@ from typing import Protocol
 
 from rayscaler.model.instance import InstanceObservation
 from rayscaler.model.nodetype import NodeType
+from rayscaler.model.resources import Resources
 from rayscaler.throttle import Pace
 
 
@@ -51,6 +52,13 @@ class Executor(Protocol):
 
     async def terminate(self, cluster: str, instance_id: str) -> None:
         """Begin the end of an instance: ask, wait, force, in the background. An unknown one is success."""
+        ...
+
+    async def resize(self, cluster: str, instance_id: str, resources: Resources) -> None:
+        """Begin to let an instance bring `resources` in all, in place; its observations tell from then on that it is asked to, and what it brings.
+
+        Raises Unsupported where that cannot be done, now or ever; NotFound, InvalidRequest, InsufficientCapacity, Denied, Unavailable.
+        """
         ...
 
     async def list(self, cluster: str) -> list[InstanceObservation]:

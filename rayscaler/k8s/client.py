@@ -27,7 +27,7 @@ from rayscaler.k8s.objects import Event, Kind, Named, Page
 
 T = TypeVar("T")
 
-MERGE, APPLY = "application/merge-patch+json", "application/apply-patch+yaml"
+MERGE, APPLY, STRATEGIC = "application/merge-patch+json", "application/apply-patch+yaml", "application/strategic-merge-patch+json"
 """Forms of a patch; JSON is YAML."""
 CALL_S = 20.0
 """Deadline of a call, its waits after a 429 included."""
@@ -74,9 +74,10 @@ class Client:
         *,
         form: str = MERGE,
         query: Mapping[str, str] | None = None,
+        part: str = "",
     ) -> T:
-        """Change a part of an object; `query` has the field manager of a server-side apply."""
-        return kind.one.decode(await self._call("patch", kind, namespace, name, data=body, form=form, query=query))
+        """Change a part of an object, `part` by a way of its own; `query` has the field manager of a server-side apply."""
+        return kind.one.decode(await self._call("patch", kind, namespace, name, data=body, form=form, query=query, part=part))
 
     async def delete(self, kind: Kind[T], namespace: str, name: str, *, uid: str = "", grace_s: int | None = None) -> T | None:
         """Begin the end of an object; with `uid` only of that one, else raises Busy. `grace_s` None leaves the object's own.
@@ -148,10 +149,12 @@ class Client:
         data: Mapping[str, Any] | None = None,
         form: str = "application/json",
         query: Mapping[str, str] | None = None,
+        part: str = "",
     ) -> bytes:
-        what = f"{verb} {kind.plural}{f' in {namespace}' if namespace else ''}"
+        part = f"/{part}" if part else ""
+        what = f"{verb} {kind.plural}{part}{f' in {namespace}' if namespace else ''}"
         body = None if data is None else msgspec.json.encode(data)
-        return await self._ask(_METHODS[verb], self._url(kind, namespace, name), what, body=body, form=form, query=query)
+        return await self._ask(_METHODS[verb], self._url(kind, namespace, name) + part, what, body=body, form=form, query=query)
 
     async def _ask(
         self,

@@ -50,6 +50,8 @@ class EventReason(StrEnum):
     LAUNCH_STUCK = "LaunchStuck"
     DRAINING = "Draining"
     TERMINATED = "Terminated"
+    GROWN = "Grown"
+    GROWTH_FAILED = "GrowthFailed"
 
 
 WARNINGS = frozenset(
@@ -60,6 +62,7 @@ WARNINGS = frozenset(
         EventReason.HOSTS_UNNAMED,
         EventReason.LAUNCH_FAILED,
         EventReason.LAUNCH_STUCK,
+        EventReason.GROWTH_FAILED,
     },
 )
 _COUNTED: Mapping[EventReason, str] = {
@@ -68,6 +71,8 @@ _COUNTED: Mapping[EventReason, str] = {
     EventReason.LAUNCH_STUCK: "{count} {of} on the way and not getting on",
     EventReason.DRAINING: "draining {count} {of}",
     EventReason.TERMINATED: "ended {count} {of}",
+    EventReason.GROWN: "{count} {of} grown in place",
+    EventReason.GROWTH_FAILED: "{count} {of} could not grow in place",
 }
 _OF_STATUS: Mapping[str, EventReason] = {
     InstanceStatus.REQUESTED: EventReason.LAUNCHED,
@@ -75,6 +80,8 @@ _OF_STATUS: Mapping[str, EventReason] = {
     Reason.STUCK: EventReason.LAUNCH_STUCK,
     InstanceStatus.DRAINING: EventReason.DRAINING,
     InstanceStatus.TERMINATED: EventReason.TERMINATED,
+    Reason.GROWN: EventReason.GROWN,
+    Reason.NOT_GROWN: EventReason.GROWTH_FAILED,
 }
 
 

@@ -15,19 +15,20 @@ from typing import Any
 import structlog
 
 from rayscaler.clock import Clock, SystemClock
-from rayscaler.errors import Busy, Conflict, NotFound, RayscalerError, Unavailable
+from rayscaler.errors import Busy, Conflict, NotFound, RayscalerError, Unavailable, Unsupported
 from rayscaler.executor.base import LaunchSpec
 from rayscaler.executor.feed import Feed
 from rayscaler.executor.record import make_from, spec_hash
-from rayscaler.k8s import labels, phases, pods, services
-from rayscaler.k8s.client import Client
+from rayscaler.k8s import growth, labels, phases, pods, services
+from rayscaler.k8s.client import STRATEGIC, Client
 from rayscaler.k8s.failures import AlreadyExists
 from rayscaler.k8s.objects import CONFIG_MAPS, PODS, SERVICES, Kind, Meta, Pod
 from rayscaler.k8s.phases import Standing
 from rayscaler.k8s.reflector import Pauses, Reflector
 from rayscaler.k8s.replicas import Replicas
-from rayscaler.model.instance import InstanceObservation, Phase
+from rayscaler.model.instance import InstanceObservation, Phase, Size
 from rayscaler.model.nodetype import NodeType
+from rayscaler.model.resources import Resources
 from rayscaler.settings import CALLS_PER_SECOND
 from rayscaler.tasks import guard
 from rayscaler.throttle import Pace, Throttle
@@ -69,6 +70,7 @@ class _Worker:
     is_asked: bool = False
     replica: str = ""
     host: int = 0
+    size: Size | None = None
 
 
 class KubernetesExecutor:
@@ -127,18 +129,22 @@ class KubernetesExecutor:
 
     async def terminate(self, cluster: str, instance_id: str) -> None:
         """Delete the pod, with its own grace; asked again after that has passed without effect, without any."""
-        self._follow()
-        name = labels.pod_name(cluster, instance_id)
-        pod = self._reflector.objects.get(name)
         try:
-            if pod is None:
-                pod = await self._client.get(PODS, self._namespace, name)
-                self._reflector.note(pod)
-            if pod.metadata.labels.cluster != cluster or pod.metadata.annotations.instance_id != instance_id:
-                return
-            await self._end(pod)
+            await self._end(await self._pod(cluster, instance_id))
         except NotFound:
             return
+
+    async def resize(self, cluster: str, instance_id: str, resources: Resources) -> None:
+        """Ask for another size of the pod's container; kubelet sees to it, or says why not."""
+        pod = await self._pod(cluster, instance_id)
+        name, made_as = pod.metadata.name, _made_as(pod.metadata.annotations.made_as)
+        body = growth.patch(pod, made_as, resources)
+        try:
+            resized = await self._client.patch(PODS, self._namespace, name, body, form=STRATEGIC, part="resize")
+        except NotFound as error:
+            await self._client.get(PODS, self._namespace, name)
+            raise Unsupported("this API server resizes no pods; Kubernetes does from 1.33 on") from error
+        self._reflector.note(resized)
 
     async def list(self, cluster: str) -> list[InstanceObservation]:
         """Tell every instance of the cluster that is not gone, from the followed copy of the namespace."""
@@ -157,6 +163,18 @@ class KubernetesExecutor:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _pod(self, cluster: str, instance_id: str) -> Pod:
+        """Return an instance's pod; raises NotFound."""
+        self._follow()
+        name = labels.pod_name(cluster, instance_id)
+        pod = self._reflector.objects.get(name)
+        if pod is None:
+            pod = await self._client.get(PODS, self._namespace, name)
+            self._reflector.note(pod)
+        if pod.metadata.labels.cluster != cluster or pod.metadata.annotations.instance_id != instance_id:
+            raise NotFound(f"pod {name} is another one")
+        return pod
 
     async def _create(self, name: str, manifest: pods.Manifest, spec: LaunchSpec) -> Pod:
         """Return the pod, new or there already; raises Conflict if another spec made it."""
@@ -249,10 +267,11 @@ class KubernetesExecutor:
         standing = phases.deleted(pod, was_asked=worker.is_asked) if is_gone else phases.of(pod)
         if worker.is_asked and standing.ends_at is not None:
             standing = replace(standing, ends_at=None, error="")  # our own doing
+        size = None if is_gone else growth.size_of(pod, _made_as(worker.made_as))
         if is_gone and worker.is_asked and before is not Phase.ENDING:
             # A pod that no kubelet had is deleted at once, without a moment in which it ends.
             self._tell(meta.labels.cluster, worker, Standing(Phase.ENDING, standing.detail))
-        self._tell(meta.labels.cluster, worker, replace(standing, phase=max(before, standing.phase, key=ORDER.index)))
+        self._tell(meta.labels.cluster, worker, replace(standing, phase=max(before, standing.phase, key=ORDER.index)), size)
         self._count(meta, worker)
         if standing.phase is Phase.GONE and not is_gone:
             self._own(self._clean(pod), f"delete {meta.name}")
@@ -281,9 +300,9 @@ class KubernetesExecutor:
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, self._options.clean_retry_s)
 
-    def _tell(self, cluster: str, worker: _Worker, standing: Standing) -> None:
-        if standing != worker.standing:
-            worker.standing = standing
+    def _tell(self, cluster: str, worker: _Worker, standing: Standing, size: Size | None = None) -> None:
+        if standing != worker.standing or size != worker.size:
+            worker.standing, worker.size = standing, size
             self._feed.tell(cluster, self._observation(worker, standing))
 
     def _observation(self, worker: _Worker, standing: Standing) -> InstanceObservation:
@@ -300,6 +319,7 @@ class KubernetesExecutor:
             ends_at=standing.ends_at,
             replica=worker.replica,
             host=worker.host,
+            size=worker.size,
         )
 
 

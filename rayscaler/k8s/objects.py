@@ -47,6 +47,7 @@ class Meta(_Object):
     name: str = ""
     uid: str = ""
     resource_version: str = ""
+    generation: int = 0
     deletion_timestamp: str = ""
     finalizers: tuple[str, ...] = ()
     labels: Labels = msgspec.field(default_factory=Labels)
@@ -87,12 +88,20 @@ class ContainerState(_Object):
     terminated: Terminated | None = None
 
 
+class Amounts(_Object):
+    """What a container asks for, or has; as the API server spells quantities."""
+
+    requests: dict[str, str] = {}
+    limits: dict[str, str] = {}
+
+
 class ContainerStatus(_Object):
-    """What kubelet says of a container; `started` is False only while a startup probe has not succeeded."""
+    """What kubelet says of a container; `started` is False only while a startup probe has not succeeded. `resources` are what it really has."""
 
     name: str = ""
     started: bool | None = None
     state: ContainerState = msgspec.field(default_factory=ContainerState)
+    resources: Amounts | None = None
 
 
 class Condition(_Object):
@@ -101,14 +110,16 @@ class Condition(_Object):
     type: str = ""
     status: str = ""
     last_transition_time: str = ""
+    observed_generation: int = 0
     reason: str = ""
     message: str = ""
 
 
 class Container(_Object):
-    """A container's name."""
+    """A container's name, and what it asks for."""
 
     name: str = ""
+    resources: Amounts = msgspec.field(default_factory=Amounts)
 
 
 class PodSpec(_Object):

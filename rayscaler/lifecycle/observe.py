@@ -145,7 +145,7 @@ def _with_rows(instance: Instance, rows: list[RayNode], now: float) -> Instance:
 def head_lost(instance: Instance, now: float) -> Instance:
     """Return the instance after its head's cluster ended: whatever was known of its node is void, its drain too (design §2b.6)."""
     after = move(instance, Fact.HEAD_LOST, now, reason=Reason.HEAD_LOST, detail="waits for its node to join the new head")
-    return replace(after, ray_node_id="", node_dead_since=None, drain_accepted=False, drain_not_before=0.0)
+    return replace(after, ray_node_id="", node_dead_since=None, drain_accepted=False, drain_not_before=0.0, growing=None)
 
 
 def drain_result(instance: Instance, *, accepted: bool, detail: str, now: float, retry_after_s: float) -> Instance:

@@ -16,7 +16,7 @@ import structlog
 
 from rayscaler import rejoin
 from rayscaler.clock import Clock, SystemClock
-from rayscaler.errors import Conflict, RayscalerError, Unavailable
+from rayscaler.errors import Conflict, NotFound, RayscalerError, Unavailable
 from rayscaler.executor import exits
 from rayscaler.executor.base import LaunchSpec
 from rayscaler.executor.feed import Feed
@@ -24,7 +24,8 @@ from rayscaler.executor.record import spec_hash
 from rayscaler.local import command, startup, supervisor
 from rayscaler.local.rundir import Record, RunDir
 from rayscaler.local.supervisor import Status
-from rayscaler.model.instance import InstanceObservation, Phase
+from rayscaler.model.instance import InstanceObservation, Phase, Size
+from rayscaler.model.resources import Resources
 from rayscaler.processes import Identity, Processes, end, end_stragglers
 from rayscaler.throttle import Pace, Unpaced
 
@@ -66,6 +67,11 @@ class _Worker:
         self.was_up |= status.phase is Phase.REGISTERING
         if self.phase is not Phase.ENDING and status.state != "ending":
             self.phase = status.phase
+
+    @property
+    def size(self) -> Size:
+        brings = self.record.resized or self.record.spec.node_type.resources
+        return Size(brings, brings)
 
     @property
     def is_drained(self) -> bool:
@@ -133,6 +139,15 @@ class LocalExecutor:
         worker.phase = Phase.ENDING
         self._own(worker, self._end(worker, worker.task))
         self._tell(worker)
+
+    async def resize(self, cluster: str, instance_id: str, resources: Resources) -> None:
+        """Note another size: a process has none but what its raylet is told, so that it brings at once what it is asked to."""
+        worker = self._workers(cluster).get(instance_id)
+        if worker is None:
+            raise NotFound(f"{instance_id} is not there")
+        if worker.size.asked != resources:
+            self._note(worker, resized=resources)
+            self._tell(worker)
 
     async def list(self, cluster: str) -> list[InstanceObservation]:
         """Tell every instance of the cluster that is not gone, also those begun by an earlier process."""
@@ -295,6 +310,7 @@ class LocalExecutor:
             made_as=spec.node_type,
             replica=spec.replica,
             host=spec.host,
+            size=worker.size,
         )
 
 

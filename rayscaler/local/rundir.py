@@ -15,6 +15,7 @@ from typing import Any
 from rayscaler.errors import InvalidRequest, Unavailable
 from rayscaler.executor.base import LaunchSpec
 from rayscaler.executor.record import spec_document, spec_from, spec_hash
+from rayscaler.model.resources import Resources
 from rayscaler.processes import Identity
 
 FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
@@ -25,12 +26,13 @@ LOGS_KEPT = 50
 
 @dataclass(frozen=True)
 class Record:
-    """One instance: `identity` is None from the intent to launch until the process runs."""
+    """One instance: `identity` is None from the intent to launch until the process runs, `resized` while it is to bring what it was launched with."""
 
     spec: LaunchSpec
     log_path: Path
     identity: Identity | None = None
     is_ending: bool = False
+    resized: Resources | None = None
 
     @property
     def spec_hash(self) -> str:
@@ -121,6 +123,7 @@ def _document(record: Record) -> dict[str, Any]:
         "log_path": str(record.log_path),
         "identity": None if record.identity is None else asdict(record.identity),
         "is_ending": record.is_ending,
+        **({} if record.resized is None else {"resized": record.resized.amounts}),
     }
 
 
@@ -133,6 +136,7 @@ def _read(path: Path) -> Record:
             log_path=Path(document["log_path"]),
             identity=None if identity is None else Identity(**identity),
             is_ending=document["is_ending"],
+            resized=Resources(document["resized"]) if "resized" in document else None,
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise Unavailable(f"{path} is not readable as a record ({error}); end its process by hand and remove the file") from error

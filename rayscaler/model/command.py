@@ -19,6 +19,15 @@ class DrainCommand:
 
 
 @dataclass(frozen=True)
+class ResizeCommand:
+    """Tell the raylet of a node what its pod or machine brings now: all of `resources` that may change in place (Ray's ResizeRayletResourceInstances)."""
+
+    command_id: str
+    ray_node_id: str
+    resources: Resources
+
+
+@dataclass(frozen=True)
 class AskedDrain:
     """A drain without a result yet, with the instance whose node it is, and why it was asked for."""
 
@@ -44,7 +53,7 @@ class TellCommand:
     lines: tuple[str, ...]
 
 
-Command = DrainCommand | ReplayCommand | TellCommand
+Command = DrainCommand | ResizeCommand | ReplayCommand | TellCommand
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from rayscaler.model.nodetype import NodeType
+from rayscaler.model.resources import Resources
 
 
 class InstanceStatus(StrEnum):
@@ -111,6 +112,10 @@ class Reason(StrEnum):
     NOT_OURS = "NOT_OURS"
     # node types
     READY = "READY"
+    # growth in place
+    GROWING = "GROWING"
+    GROWN = "GROWN"
+    NOT_GROWN = "NOT_GROWN"
     # facts about instances
     JOINED = "JOINED"
     HEAD_LOST = "HEAD_LOST"
@@ -137,12 +142,32 @@ NEVER = frozenset({Reason.NO_TYPE_FITS, Reason.NO_TYPE_HAS_LABELS, Reason.ONLY_E
 
 
 @dataclass(frozen=True)
+class Size:
+    """What an executor tells of an instance that may grow in place: what it is `asked` to bring, what it really brings now.
+
+    `refusal` is why it does not get what it was asked for, "" while nobody says so.
+    """
+
+    asked: Resources
+    actual: Resources
+    refusal: str = ""
+
+
+@dataclass(frozen=True)
+class Growing:
+    """An instance on its way to bring `resources` in place, since `since` (wall seconds)."""
+
+    resources: Resources
+    since: float
+
+
+@dataclass(frozen=True)
 class InstanceObservation:
     """A passive fact about an instance from its executor; `observed_at` is wall seconds. `made_as` is what it was launched with, if known.
 
     `error` is why it does not get on, or how it ended; `trouble` what that means for one in flight, None where it means nothing.
     `ends_at` is when somebody else will end it (wall seconds), if that was announced; `error` or `detail` says why.
-    `replica` and `host` are those that it was launched with.
+    `replica` and `host` are those that it was launched with. `size` is None where it cannot grow in place, or that is not known.
     """
 
     instance_id: str
@@ -157,6 +182,7 @@ class InstanceObservation:
     ends_at: float | None = None
     replica: str = ""
     host: int = 0
+    size: Size | None = None
 
 
 @dataclass(frozen=True)
@@ -168,6 +194,7 @@ class Instance:
     its node type may be another one since. `trouble_since` is when the trouble began that holds it up now, `stuck_since` when that had
     lasted for too long: from then on it counts for nothing, until it gets on. `ends_at` is when somebody else will end it, as announced, and `ends_why` why.
     `replica` names what it is a host of, and `host` which one, from 0; "" for a type whose replicas have one host.
+    `growing` is what it is on its way to bring, None while it keeps its size. `ungrown_until` is until when it is not asked to grow, since it could not.
     """
 
     instance_id: str
@@ -192,6 +219,8 @@ class Instance:
     ends_why: str = ""
     replica: str = ""
     host: int = 0
+    growing: Growing | None = None
+    ungrown_until: float = 0.0
 
     @property
     def has_joined(self) -> bool:

@@ -16,6 +16,10 @@ FLOOR_AFTER_DRIVER_S = 30.0
 """Likewise: so long a floor outlives the drivers that may have asked for it, which gives one that is started again time to ask."""
 
 
+GROWS = ("CPU", "memory")
+"""Resources of a running node that may become more."""
+
+
 class UpdatePolicy(StrEnum):
     """What becomes of a type's instances that were launched with another make than it has now; new ones always have the new one."""
 
@@ -28,10 +32,21 @@ class UpdatePolicy(StrEnum):
 
 
 @dataclass(frozen=True)
+class Resize:
+    """How far a running worker may grow in place: to `resources` at most, of which only CPU and memory differ from the type's own.
+
+    One that has not grown after `timeout_s` is let be as it was.
+    """
+
+    resources: Resources
+    timeout_s: float = 60.0
+
+
+@dataclass(frozen=True)
 class NodeType:
     """A kind of node: what it brings, how many there may be. `idle_timeout_s` None means the cluster's, NEVER none at all.
 
-    `cost_factor` is what its cost is multiplied by where types are compared. `headroom` is how many are kept ready beside those that something is put on. `hosts_per_replica` nodes come and go together; whatever counts of the type counts nodes. `template` is a pod template as JSON text, "" where there is none: or what a plugin takes it for; where no pods are made it means nothing else.
+    `cost_factor` is what its cost is multiplied by where types are compared. `headroom` is how many are kept ready beside those that something is put on. `hosts_per_replica` nodes come and go together; whatever counts of the type counts nodes. `resize` None means that its workers keep their size. `template` is a pod template as JSON text, "" where there is none: or what a plugin takes it for; where no pods are made it means nothing else.
     """
 
     name: str
@@ -50,6 +65,7 @@ class NodeType:
     start_params: tuple[tuple[str, str], ...] = ()
     update_policy: UpdatePolicy = UpdatePolicy.ROLLING
     template: str = ""
+    resize: Resize | None = None
 
     @property
     def weighed_cost(self) -> float | None:

@@ -7,6 +7,7 @@ from typing import overload
 
 from rayscaler.model.demand import Bundle, Gang, Reserve
 from rayscaler.model.instance import NEVER, Reason
+from rayscaler.model.resources import Resources
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,20 @@ class Launch:
     detail: str
     reserves: tuple[Reserve, ...] = ()
     gangs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Growth:
+    """Let a running instance grow in place, so that all it brings is `resources`.
+
+    `reserves` is all that is to lie on it then, so that the next plan puts it there again: an Expectation of it, as for a launch.
+    """
+
+    instance_id: str
+    ray_node_id: str
+    resources: Resources
+    detail: str
+    reserves: tuple[Reserve, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -148,6 +163,7 @@ class Plan:
     """The output of the planner. `unneeded` names in-flight instances that nothing needs now, `mix` is None where no type launched on demand has a cost."""
 
     launches: tuple[Launch, ...] = ()
+    growths: tuple[Growth, ...] = ()
     drains: tuple[Drain, ...] = ()
     terminations: tuple[Termination, ...] = ()
     infeasible: tuple[Infeasible, ...] = ()
@@ -158,4 +174,4 @@ class Plan:
     @property
     def is_empty(self) -> bool:
         """Whether nothing is to be done."""
-        return not (self.launches or self.drains or self.terminations)
+        return not (self.launches or self.growths or self.drains or self.terminations)

@@ -12,6 +12,7 @@ from typing import Protocol
 from rayscaler import errors
 from rayscaler.api.gcs.v1 import gcs_pb2
 from rayscaler.clock import Clock
+from rayscaler.model.nodetype import GROWS
 from rayscaler.model.raynames import GROUP_MARK
 from rayscaler.model.resources import from_float
 from rayscaler.monitor import events, kv
@@ -34,6 +35,9 @@ HAS_ONE = "the GCS has one already"
 
 HAS_ANOTHER = "the GCS has another one, or none"
 """Likewise, of one that is to be replaced."""
+
+MOST_RESIZED = 1 << 53
+"""No node has as much; below it a double is exact."""
 
 UNKNOWN_CLUSTER = "Ray's GCS cannot be read now, so it is not known whether this is still the same cluster"
 
@@ -68,6 +72,10 @@ class Gcs(Protocol):
 
     async def drain(self, request: gcs_pb2.DrainNodeRequest) -> tuple[bool, str]:
         """Ask Ray to stop using a node; return whether it took it, and its words. Not a proof of anything."""
+        ...
+
+    async def resize(self, request: gcs_pb2.ResizeRayletResourceInstancesRequest) -> None:
+        """Tell a node what it brings from now on; raises Unsupported where this Ray cannot be told."""
         ...
 
     async def replay_constraint(
@@ -145,6 +153,12 @@ class GrpcGcs:
         self._drained_at = self._clock.mono()
         reply = await line.call(f"{AUTOSCALER}/DrainNode", request, gcs_pb2.DrainNodeReply)
         return reply.is_accepted, reply.rejection_reason_message
+
+    async def resize(self, request: gcs_pb2.ResizeRayletResourceInstancesRequest) -> None:
+        """Tell a node of the cluster read last what it brings; never carried over to a new cluster."""
+        check_resize(request)
+        path = f"{AUTOSCALER}/ResizeRayletResourceInstances"
+        await self._line().call(path, request, gcs_pb2.ResizeRayletResourceInstancesReply)
 
     async def replay_constraint(
         self, constraint: gcs_pb2.ClusterResourceConstraint, cluster_id: str, replaces: gcs_pb2.ClusterResourceConstraint | None = None
@@ -288,6 +302,20 @@ def check_drain(request: gcs_pb2.DrainNodeRequest) -> None:
         problems.append(f"drain_node.deadline_timestamp_ms: {request.deadline_timestamp_ms} lies before the epoch")
     if not request.node_id:
         problems.append("drain_node.node_id: is required")
+    if problems:
+        raise errors.InvalidRequest(*problems)
+
+
+def check_resize(request: gcs_pb2.ResizeRayletResourceInstancesRequest) -> None:
+    """Raise InvalidRequest for what a raylet cannot become: of a node only CPUs and memory change, in whole amounts."""
+    problems = [] if request.node_id else ["resize_node.node_id: is required"]
+    if not request.resources:
+        problems.append("resize_node.resources: is required")
+    for name, amount in request.resources.items():
+        if name not in GROWS:
+            problems.append(f"resize_node.resources: {name!r} does not change in place")
+        elif not (0 < amount < MOST_RESIZED and amount == int(amount)):
+            problems.append(f"resize_node.resources.{name}: {amount:g} is no whole amount above 0")
     if problems:
         raise errors.InvalidRequest(*problems)
 

@@ -220,6 +220,8 @@ class Monitor:
             accepted, detail = await self._drain(command.drain_node)
         elif kind == "replay_constraint":
             accepted, detail = await self._replay(command.replay_constraint, cluster_id)
+        elif kind == "resize_node":
+            accepted, detail = await self._resize(command.resize_node)
         elif kind == "tell_drivers":
             await self._gcs.tell_drivers(command.tell_drivers)
             accepted, detail = True, ""
@@ -236,6 +238,15 @@ class Monitor:
             # Ray would accept it and do nothing.
             raise errors.NotFound("Ray has no such node in its present session")
         return await self._gcs.drain(drain)
+
+    async def _resize(self, resize: gcs_pb2.ResizeRayletResourceInstancesRequest) -> tuple[bool, str]:
+        if resize.node_id.hex() not in self._known_nodes:
+            raise errors.NotFound("Ray has no such node in its present session")
+        try:
+            await self._gcs.resize(resize)
+        except errors.Unsupported as error:
+            return False, f"this Ray cannot be told that a node has grown: {error}"  # so that nobody need wonder whether it was
+        return True, ""
 
     def _tell(self, response: head_pb2.ReportDemandResponse) -> None:
         """Pass on to the GCS what the service wants told and the GCS has not taken yet."""

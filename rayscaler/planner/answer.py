@@ -7,7 +7,9 @@ from itertools import chain
 
 from rayscaler.model.demand import Bundle, Reserve
 from rayscaler.model.instance import Reason
-from rayscaler.model.plan import Infeasible, Launch, Placed, Placements, Plan
+from rayscaler.model.nodetype import GROWS
+from rayscaler.model.plan import Growth, Infeasible, Launch, Placed, Placements, Plan
+from rayscaler.model.resources import Resources
 from rayscaler.model.words import counted
 from rayscaler.planner.sim import Draft, Load, NodeRun
 
@@ -19,6 +21,7 @@ def plan_of(draft: Draft) -> Plan:
     """Return the plan that the draft has become."""
     return Plan(
         launches=_launches(draft),
+        growths=tuple(_growths(draft)),
         drains=tuple(draft.drains),
         terminations=tuple(draft.terminations),
         infeasible=tuple(_asked(draft)),
@@ -54,6 +57,21 @@ def _launches(draft: Draft) -> tuple[Launch, ...]:
                 node_type, reason = draft.launching[part.start]
                 launches[part.start] = [_launch(draft, node_type, reason, run.load, floor)] * len(part)
     return tuple(chain.from_iterable(launches[first] for first in sorted(launches)))
+
+
+def _growths(draft: Draft) -> Iterator[Growth]:
+    """Yield what grows, by name."""
+    loads = {member: run.load for run in draft.runs for member in run.members if member in draft.grown} if draft.grown else {}
+    known = {each.instance_id: each for each in draft.instances if each.instance_id in draft.grown}
+    for name, grown in sorted(draft.grown.items()):
+        total, node_type = draft.rows[name].total, known[name].node_type
+        before = {kind: total[kind] for kind in GROWS if kind in total}
+        after = {**before, **{draft.names[index]: before.get(draft.names[index], 0) + amount for index, amount in grown.items()}}
+        view = draft.view(node_type)
+        brings = view.node_type.resources.amounts if view else {}
+        reserves = tuple(Reserve(each.shape.bundle, each.each, each.gang_id) for each in _merged(loads[name]))
+        text = f"{name} grows from {Resources(before)} to {Resources(after)}, and then holds {_named(reserves)}"
+        yield Growth(name, draft.rows[name].ray_node_id, Resources({**brings, **after}), text, reserves)
 
 
 def _parted(members: range, starts: Sequence[int], loads: Sequence[tuple[Load, ...]]) -> Iterator[tuple[range, tuple[Load, ...]]]:

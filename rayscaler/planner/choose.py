@@ -114,7 +114,7 @@ def choose(
     for view in draft.views:
         rank = draft.rank(lead, view.labels)
         if rank is not None and times(view.room, lead.needs) and limits.room(draft, view, left):
-            found.append(((rank, -view.node_type.priority, _special(view, lead)), view))
+            found.append(((rank, -view.node_type.priority, special(view, lead)), view))
     if not found:
         return None
     first = min(prefix for prefix, _ in found)
@@ -184,7 +184,8 @@ def fill(draft: Draft, view: TypeView, wanted: Mapping[Shape, int], memo: Memo, 
     return Fill(content, frozenset(exact), _order(view, content, room, biggest=biggest, is_close=is_close))
 
 
-def _special(view: TypeView, lead: Shape) -> int:
+def special(view: TypeView, lead: Shape) -> int:
+    """Return how many kinds beside the common ones a type brings that a shape did not ask for."""
     asked = lead.bundle.resources.amounts
     return sum(1 for name in view.node_type.resources if name not in COMMON and name not in asked)
 

@@ -1,4 +1,4 @@
-"""The pass for tasks and actors: room that is there or on its way first, then launches, in the cheapest mix that the budget finds.
+"""The pass for tasks and actors: room that is there or on its way first, then nodes that grow, then launches, in the cheapest mix that the budget finds.
 
 Owns when a mix is looked for, and what is taken of it.
 """
@@ -10,7 +10,7 @@ from functools import partial
 from rayscaler.model.instance import Reason
 from rayscaler.model.plan import Mix
 from rayscaler.model.replicas import hosts_of
-from rayscaler.planner import limits, refuse
+from rayscaler.planner import grow, limits, refuse
 from rayscaler.planner.asked import Asked, Limits
 from rayscaler.planner.choose import Wanted
 from rayscaler.planner.limits import MILLION
@@ -26,7 +26,7 @@ MOST_THERE = 50
 
 def serve(draft: Draft, steps: int = 0) -> None:
     """Serve what is asked for (SP-14); `steps` is the work that may go into a cheaper mix (0: none)."""
-    wanted, limited = sizes(draft.demands.items()), Limits.of(draft)
+    wanted, limited = grow.serve(draft, sizes(draft.demands.items())), Limits.of(draft)
     begun, there = draft.mark(), draft.runs
     left = [each for each in place_each(draft, wanted) if each[1]]
     placed = draft.mark()
@@ -44,7 +44,7 @@ def serve(draft: Draft, steps: int = 0) -> None:
             else:
                 asked = asked if plain == limited else Asked(draft, left, plain)
                 refused = _improved(draft, asked, placed, refused, steps)
-    draft.infeasible.extend(refuse.bundle(draft, shape, count) for shape, count in refused)
+    draft.infeasible.extend(refuse.bundle(draft, shape, count) for shape, count in grow.serve_rest(draft, refused))
 
 
 def _is_mixed(draft: Draft, placed: Mark) -> bool:

@@ -5,6 +5,7 @@ Owns what counts as capacity. Decides nothing.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
 from typing import NamedTuple
@@ -12,12 +13,27 @@ from typing import NamedTuple
 from rayscaler.model.demand import Bundle, Demand, Gang
 from rayscaler.model.instance import ENDED, STANDING, Instance, InstanceStatus
 from rayscaler.model.node import NodeStatus, RayNode
-from rayscaler.model.nodetype import NodeType
+from rayscaler.model.nodetype import GROWS, NodeType
 from rayscaler.model.raynames import GROUP_MARK
 from rayscaler.model.resources import IMPLICIT_PREFIX, NODE_PREFIX, UNIT, Resources
 from rayscaler.model.state import ClusterState, Expectation, Misfit
 from rayscaler.planner.devices import Devices, devices
-from rayscaler.planner.sim import EXPECTED, HEAD, SETTLED, Draft, Labels, NodeRun, Promise, Room, Shape, TypeView, amounts
+from rayscaler.planner.sim import (
+    EXPECTED,
+    HEAD,
+    SETTLED,
+    Draft,
+    Labels,
+    Needs,
+    NodeRun,
+    Promise,
+    Room,
+    Shape,
+    TypeView,
+    amounts,
+    growth_of,
+    more,
+)
 
 PPM = 1_000_000
 """Shares are integers in millionths."""
@@ -44,7 +60,7 @@ def draft_of(state: ClusterState) -> Draft:
     return Draft(
         state=state,
         names=tuple(names),
-        views=tuple(_view(each, names, state.config.device_names, learned.get(each.name)) for each in types),
+        views=tuple(_view(each, names, state.config.device_names, _as_launched(each, learned.get(each.name))) for each in types),
         shapes=shapes,
         demands=_sorted_counts(demands, shapes),
         constraint=_sorted_counts(constraint, shapes),
@@ -69,8 +85,8 @@ def open_capacity(draft: Draft) -> None:
     """Fill in the runs: what takes work now or is on its way, by what is free (`runs`) and by totals (`floor`)."""
     free = _Capacity(draft)
     ours = frozenset(each.instance_id for each in draft.state.instances)
-    settled: list[tuple[int, RayNode, Instance | None]] = [
-        (HEAD if row.is_head else SETTLED, row, None)
+    settled: list[tuple[int, RayNode, Instance | None, Expectation | None]] = [
+        (HEAD if row.is_head else SETTLED, row, None, None)
         for row in draft.state.nodes
         if row.takes_work and (row.is_head or _is_foreign(row, ours, draft))
     ]
@@ -81,17 +97,18 @@ def open_capacity(draft: Draft) -> None:
             continue
         expectation = _live_expectation(instance, expectations, draft.state.now)
         row = draft.rows.get(instance.instance_id)
-        if instance.is_in_flight or (expectation is not None and row is not None and row.takes_work):
+        is_room = row is not None and row.takes_work
+        if instance.is_in_flight or (expectation is not None and is_room and not _is_grown(draft, instance, row)):
             expected.append((instance, row, expectation))
         elif row is not None and row.takes_work:
-            settled.append((SETTLED, row, instance))
+            settled.append((SETTLED, row, instance, expectation))
     free.add_settled(settled)
     free.add_expected(expected)
     draft.runs, draft.floor, draft.totals = free.runs, free.floor, tuple(sorted(free.totals))
 
 
 class _Alike(NamedTuple):
-    """What makes nodes equal: what is free there, all that it has, and its labels."""
+    """What makes nodes equal: what is free there, all that it has, its labels, and what it is launched or grows for."""
 
     tier: int
     node_type: str
@@ -99,6 +116,7 @@ class _Alike(NamedTuple):
     free: Room
     total: Room
     marks: frozenset[str] = frozenset()
+    promises: tuple[Promise, ...] = ()
 
 
 class _Capacity:
@@ -117,25 +135,36 @@ class _Capacity:
         self.floor: list[NodeRun] = []
         self.totals: set[tuple[Labels, Room]] = set()
 
-    def add_settled(self, nodes: Iterable[tuple[int, RayNode, Instance | None]]) -> None:
+    def add_settled(self, nodes: Iterable[tuple[int, RayNode, Instance | None, Expectation | None]]) -> None:
         """Add joined nodes: the head first, then the busiest; of idle ones the cheapest, so that the dearest are left to go, then the longest idle last.
 
         What is free comes before the name, so that nodes alike are neighbours.
         """
         found = []
-        for tier, row, instance in nodes:
+        for tier, row, instance, expectation in nodes:
             prefix = "head:" if tier == HEAD else "ray:"
             name = instance.instance_id if instance else f"{prefix}{row.ray_node_id}"
             used = 0 if row.status is NodeStatus.IDLE else self._busyness(row.available, row.total)
             order = (tier, -used, self.draft.price(row.node_type), row.idle_s, row.node_type, row.available.items_sorted, name)
-            found.append((order, self._alike(tier, row)))
+            alike = self._alike(tier, row)
+            found.append((order, self._grown(alike, row, instance) if instance and instance.growing else alike))
+            if expectation is not None:
+                found[-1] = (order, found[-1][1]._replace(promises=self._promises(expectation)))
         found.sort(key=itemgetter(0))
         for alike, group in groupby(found, key=itemgetter(1)):
             self._add(alike, tuple([order[-1] for order, _ in group]))
 
+    def _grown(self, alike: _Alike, row: RayNode, instance: Instance) -> _Alike:
+        """Return a joined node with what it is on its way to bring, which is no room for the constraint yet."""
+        coming = instance.growing.resources if instance.growing else row.total
+        grown = {name: coming.get(name, 0) - row.total.get(name, 0) for name in GROWS}
+        known = tuple((i, grown[name]) for i, name in enumerate(self.draft.names) if grown.get(name, 0) > 0)
+        self.totals.add((alike.labels, more(alike.total, known)))
+        return alike._replace(free=more(alike.free, known))
+
     def add_expected(self, nodes: Iterable[tuple[Instance, RayNode | None, Expectation | None]]) -> None:
         """Add what was launched for something: oldest first, equal ones of one moment side by side."""
-        groups: dict[tuple[float, _Alike, tuple[Promise, ...]], list[str]] = {}
+        groups: dict[tuple[float, _Alike], list[str]] = {}
         for instance, row, expectation in nodes:
             view = self._view_of(instance)
             if row is not None and not instance.is_in_flight:
@@ -144,13 +173,16 @@ class _Capacity:
                 alike = _Alike(EXPECTED, view.name, self._labels(view.labels), view.room, view.room)
             else:
                 continue
-            groups.setdefault((instance.requested_at, alike, self._promises(expectation)), []).append(instance.instance_id)
-        for (_, alike, promises), members in sorted(groups.items(), key=lambda each: (each[0][0], min(each[1]))):
-            self._add(alike, tuple(sorted(members)), promises)
+            alike = alike._replace(promises=self._promises(expectation))
+            if view is not None and view.spare and alike.promises and instance.is_in_flight:
+                alike = alike._replace(free=_room_for(view, alike.promises))
+            groups.setdefault((instance.requested_at, alike), []).append(instance.instance_id)
+        for (_, alike), members in sorted(groups.items(), key=lambda each: (each[0][0], min(each[1]))):
+            self._add(alike, tuple(sorted(members)))
 
-    def _add(self, alike: _Alike, members: tuple[str, ...], promises: tuple[Promise, ...] = ()) -> None:
+    def _add(self, alike: _Alike, members: tuple[str, ...]) -> None:
         for room, runs in ((alike.free, self.runs), (alike.total, self.floor)):
-            runs.append(NodeRun(alike.tier, alike.node_type, alike.labels, room, members, alike.marks, promises=promises))
+            runs.append(NodeRun(alike.tier, alike.node_type, alike.labels, room, members, alike.marks, promises=alike.promises))
 
     def _view_of(self, instance: Instance) -> TypeView | None:
         """Return what an instance brings once it joins: what it was launched with, also where its type has changed since."""
@@ -158,7 +190,7 @@ class _Capacity:
         made_as = instance.made_as
         if view is None or made_as is None or made_as.is_made_like(view.node_type):
             return view
-        return _view(made_as, self.draft.names, self.draft.device_names)
+        return _view(replace(made_as, resize=None), self.draft.names, self.draft.device_names)
 
     def _alike(self, tier: int, row: RayNode) -> _Alike:
         """Return what a row has in common with others: made once for all that are told alike."""
@@ -220,6 +252,21 @@ def _live_expectation(instance: Instance, expectations: Mapping[str, Expectation
     """In flight an expectation holds; once joined only until its time, while its demand may still be in the report."""
     found = expectations.get(instance.instance_id)
     return found if found is not None and (instance.is_in_flight or found.until > now) else None
+
+
+def _is_grown(draft: Draft, instance: Instance, row: RayNode | None) -> bool:
+    """Whether a node has grown or is growing: what it is expected to take is beside what it holds, so it keeps its place among joined nodes."""
+    view = draft.view(instance.node_type)
+    if view is None or view.node_type.resize is None or row is None:
+        return False
+    return instance.growing is not None or any(row.total.get(name, 0) > view.node_type.resources.get(name, 0) for name in GROWS)
+
+
+def _room_for(view: TypeView, promises: Sequence[Promise]) -> Room:
+    """Return the room of a node on its way, grown as far as it must to hold what it is launched for."""
+    wanted = [(each.shape, each.each) for each in promises if not each.is_constraint]
+    grown = growth_of(view.room, view.spare, wanted)
+    return more(view.room, [(index, min(amount, dict(view.spare)[index])) for index, amount in grown])
 
 
 def _is_foreign(row: RayNode, ours: frozenset[str], draft: Draft) -> bool:
@@ -319,4 +366,24 @@ def _view(node_type: NodeType, names: Sequence[str], units: frozenset[str], lear
     room = _room(node_type.resources if learned is None else learned, names, units)
     brings = amounts(room)
     kinds = tuple(i for i, name in enumerate(names) if brings[i] > 0 and not name.startswith(NODE_PREFIX))
-    return TypeView(node_type, tuple(sorted(node_type.node_labels().items())), room, brings, kinds)
+    spare = _spare(node_type, names, brings, learned)
+    return TypeView(node_type, tuple(sorted(node_type.node_labels().items())), room, brings, kinds, spare)
+
+
+def _as_launched(node_type: NodeType, learned: Resources | None) -> Resources | None:
+    """Return what a type's nodes join with, of which those that have grown since tell nothing."""
+    if learned is None or node_type.resize is None:
+        return learned
+    most = node_type.resources
+    return Resources(
+        {name: min(amount, most.get(name, 0)) if name in GROWS and name in most else amount for name, amount in learned.items()}
+    )
+
+
+def _spare(node_type: NodeType, names: Sequence[str], brings: Sequence[int], learned: Resources | None) -> Needs:
+    """Return by how much nodes of a type may grow; nothing where they join with less than it says, for which nobody knows why."""
+    if node_type.resize is None or (learned is not None and any(learned.get(name, 0) < node_type.resources.get(name, 0) for name in GROWS)):
+        return ()
+    most = node_type.resize.resources
+    known = ((index, most.get(name, 0) - brings[index]) for index, name in enumerate(names) if name in GROWS)
+    return tuple((index, amount) for index, amount in known if amount > 0)

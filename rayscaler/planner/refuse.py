@@ -53,8 +53,9 @@ def verdict(draft: Draft, shape: Shape, *, is_speed_bound: bool) -> Verdict:
     if draft.state.no_launch is not None:
         return Verdict(draft.state.no_launch, f"waits: nothing is launched on demand now ({draft.state.no_launch.value})")
     able = [view for view in draft.views if draft.can_hold(view, shape)]
-    if able:
-        return _waiting(draft, able, is_speed_bound=is_speed_bound)
+    growing = [] if able else [view for view in draft.views if draft.can_hold_grown(view, shape)]
+    if able or growing:
+        return _waiting(draft, able or growing, is_speed_bound=is_speed_bound)
     full = Verdict(Reason.NO_ROOM, "waits: only nodes that are there can hold it, and they have no room now")
     return smaller(draft, shape) or never(draft, shape) or full
 
@@ -63,14 +64,18 @@ def never(draft: Draft, shape: Shape) -> Verdict | None:
     """Return why no definition of today can hold `shape`; None when it could run some time. Blind, nothing is said to be impossible."""
     if draft.state.no_launch is not None or fits_a_node(draft, shape):
         return None
-    if any(draft.can_hold(view, shape) or _is_defined_to_hold(draft, view, shape) for view in draft.views):
+    if any(
+        draft.can_hold(view, shape) or draft.can_hold_grown(view, shape) or _is_defined_to_hold(draft, view, shape) for view in draft.views
+    ):
         return None
     return _never(draft, shape, [view for view in draft.views if times(view.room, shape.needs)])
 
 
 def smaller(draft: Draft, shape: Shape) -> Verdict | None:
     """Return which types would hold `shape` as defined, and with what their nodes join. Never for ever: the next one may have more."""
-    if not draft.state.learned or any(draft.can_hold(view, shape) for view in draft.views) or fits_a_node(draft, shape):
+    if not draft.state.learned or fits_a_node(draft, shape):
+        return None
+    if any(draft.can_hold(view, shape) or draft.can_hold_grown(view, shape) for view in draft.views):
         return None
     texts = [
         f"{view.name} would hold it as defined, but its nodes join with {_short(shape, learned)}"
@@ -99,9 +104,19 @@ def _short(shape: Shape, total: Resources) -> str:
 
 def _waiting(draft: Draft, able: Sequence[TypeView], *, is_speed_bound: bool) -> Verdict:
     found = [each for view in able if (each := limits.obstacle(draft, view, is_speed_bound=is_speed_bound)) is not None]
+    if not found:
+        return _ungrown(draft, able)
     reason = min((each[0] for each in found), key=SOONEST_FIRST.index)
     until = limits.next_try(draft, able) if reason is Reason.BACKED_OFF else None
     return Verdict(reason, f"waits: {'; '.join(dict.fromkeys(text for _, text in found))}", until)
+
+
+def _ungrown(draft: Draft, able: Sequence[TypeView]) -> Verdict:
+    """Return why nothing is launched for what only a node that has grown would hold."""
+    names = {view.name for view in able}
+    until = min((u for each in draft.instances if each.node_type in names and (u := each.ungrown_until) > draft.state.now), default=None)
+    pause = "and nodes of that type could not grow of late" if until is not None else "and none has room now"
+    return Verdict(Reason.NO_ROOM, f"waits: only a node of {_names(able)} that has grown would hold it, {pause}", until)
 
 
 def fits_a_node(draft: Draft, shape: Shape) -> bool:

@@ -79,18 +79,27 @@ class NodeRun(NamedTuple):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class TypeView:
-    """A node type with its empty node's room. `brings` are its amounts, `kinds` the indices of what it brings and somebody asks for."""
+    """A node type with its empty node's room. `brings` are its amounts, `kinds` the indices of what it brings and somebody asks for.
+
+    `spare` is by how much of which kinds its nodes may grow.
+    """
 
     node_type: NodeType
     labels: Labels
     room: Room
     brings: tuple[int, ...]
     kinds: tuple[int, ...]
+    spare: Needs = ()
 
     @property
     def name(self) -> str:
         """The node type's name."""
         return self.node_type.name
+
+    @property
+    def grown(self) -> Room:
+        """The room of an empty node that has grown as far as it may."""
+        return more(self.room, self.spare)
 
 
 def times(room: Room, needs: Needs) -> int:
@@ -112,6 +121,28 @@ def less(room: Room, needs: Needs, count: int) -> Room:
         held = left[index]
         left[index] = held.without(amount, count) if type(held) is Devices else held - amount * count
     return tuple(left)
+
+
+def more(room: Room, grown: Iterable[tuple[int, int]]) -> Room:
+    """Return `room` grown by that much of what is no device."""
+    found = list(room)
+    for index, amount in grown:
+        found[index] += amount  # type: ignore[operator]
+    return tuple(found)
+
+
+def growth_of(room: Room, spare: Needs, content: Iterable[tuple[Shape, int]], *, is_all: bool = False) -> Needs:
+    """Return by how much of each kind in `spare` a node with this room must grow to hold the content, so that it has whole amounts then.
+
+    What may become of it by `spare` is whole. `is_all`: also where it is nothing.
+    """
+    wanted: Counter[int] = Counter()
+    for shape, count in content:
+        for index, amount in shape.needs:
+            wanted[index] += amount * count
+    lacks = ((index, most, wanted[index] - room[index]) for index, most in spare)  # type: ignore[operator]
+    grown = ((index, most - (most - lack) // UNIT * UNIT if lack > 0 else 0) for index, most, lack in lacks)
+    return tuple((index, amount) for index, amount in grown if amount or is_all)
 
 
 def after(room: Room, content: Iterable[tuple[Shape, int]]) -> Room | None:
@@ -233,6 +264,8 @@ class Draft:
     weighed: dict[str, int] = field(default_factory=dict)
     is_priced: bool = False
     leaving: set[str] = field(default_factory=set)
+    grown: dict[str, Counter[int]] = field(default_factory=dict)
+    """By how much of each kind nodes are to grow."""
     mix: Mix | None = None
     ranks: dict[tuple[Shape, Labels], int | None] = field(default_factory=dict)
     merged: dict[tuple[tuple[Shape, int], ...], Shape] = field(default_factory=dict)
@@ -265,6 +298,10 @@ class Draft:
     def can_hold(self, where: TypeView | NodeRun, shape: Shape) -> bool:
         """Whether an empty node of this type, or a node of this run, has room for the shape, and labels that it wishes."""
         return times(where.room, shape.needs) > 0 and self.rank(shape, where.labels) is not None
+
+    def can_hold_grown(self, view: TypeView, shape: Shape) -> bool:
+        """Whether an empty node of this type would have room for the shape once it has grown, and labels that it wishes."""
+        return bool(view.spare) and times(view.grown, shape.needs) > 0 and self.rank(shape, view.labels) is not None
 
     def begin(self, shape: Shape) -> int:
         """Return the first of the runs that may have room for a shape, which may be one made larger than it is."""

@@ -17,7 +17,7 @@ from rayscaler.errors import BrokenPlugin, InvalidRequest, Problem, RayscalerErr
 from rayscaler.executor import raystart
 from rayscaler.executor.base import LaunchSpec
 from rayscaler.executor.record import make_document
-from rayscaler.model.instance import InstanceObservation, Phase, Trouble
+from rayscaler.model.instance import InstanceObservation, Phase, Size, Trouble
 from rayscaler.model.nodetype import NodeType
 from rayscaler.model.resources import Resources
 from rayscaler.rules import MAX_AMOUNT, MAX_AT, MAX_DETAIL, MAX_PROBLEMS, Rules, is_sayable
@@ -140,6 +140,10 @@ def tell(told: pb.Observation, seen: InstanceObservation) -> None:
         told.made_as.CopyFrom(node_type(seen.made_as))
     if seen.ends_at is not None:
         _set(told.ends_at, seen.ends_at)
+    if seen.size is not None:
+        told.size.asked.update(seen.size.asked.amounts)
+        told.size.actual.update(seen.size.actual.amounts)
+        told.size.refusal = _sayable(seen.size.refusal)
 
 
 def error(raised: RayscalerError) -> pb.Error:
@@ -203,14 +207,12 @@ def _node_type_of(data: bytes) -> tuple[NodeType, tuple[Problem, ...]]:
     """Return the node type in a message, and its problems: of a thousand instances most are of a few types."""
     told, rules = pb.NodeType.FromString(data), Rules()
     rules.name("name", told.name, required=True)
-    for name, amount in told.resources.items():
-        rules.name("resources", name, required=True)
-        rules.need(f"resources.{name[:64]}", 0 < amount <= MAX_AMOUNT, f"{amount} is no amount above 0 and up to 2^62")
+    resources = amounts(rules, "resources", told.resources)
     rules.natural("hosts_per_replica", told.hosts_per_replica)
     rules.need("template", len(told.template) <= MAX_TEMPLATE, f"is longer than {MAX_TEMPLATE} characters")
     made = NodeType(
         name=told.name,
-        resources=Resources(told.resources),
+        resources=resources,
         labels=_pairs(rules, "labels", told.labels),
         env=_pairs(rules, "env", told.env),
         start_params=_pairs(rules, "start_params", told.start_params),
@@ -219,6 +221,18 @@ def _node_type_of(data: bytes) -> tuple[NodeType, tuple[Problem, ...]]:
         hosts_per_replica=told.hosts_per_replica or 1,
     )
     return made, tuple(map(Problem.of, rules.problems))
+
+
+def amounts(rules: Rules, path: str, told: Mapping[str, int]) -> Resources:
+    """Return amounts of resources; problems go to `rules`."""
+    for name, amount in told.items():
+        rules.name(path, name, required=True)
+        rules.need(f"{path}.{name[:64]}", 0 < amount <= MAX_AMOUNT, f"{amount} is no amount above 0 and up to 2^62")
+    return Resources(told)
+
+
+def _size_from(rules: Rules, told: pb.Size) -> Size:
+    return Size(amounts(rules, "size.asked", told.asked), amounts(rules, "size.actual", told.actual), _text(told.refusal))
 
 
 def changes(told: pb.WatchResponse) -> list[pb.Observation]:
@@ -256,6 +270,7 @@ def observation_from(told: pb.Observation, now: float) -> InstanceObservation:
         ends_at=_at(rules, "ends_at", told.ends_at) if told.HasField("ends_at") else None,
         replica=replica,
         host=host if replica else 0,
+        size=_size_from(rules, told.size) if told.HasField("size") else None,
     )
     if seen.made_as is not None and seen.made_as.name != node_type:
         rules.broken("made_as.name", "is not node_type")

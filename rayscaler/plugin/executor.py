@@ -13,9 +13,10 @@ from typing import TypeVar
 from rayscaler import rejoin
 from rayscaler.api.executor.v1 import executor_pb2 as pb
 from rayscaler.clock import Clock, SystemClock
-from rayscaler.errors import BrokenPlugin, NotFound, RayscalerError, Unavailable
+from rayscaler.errors import BrokenPlugin, NotFound, RayscalerError, Unavailable, Unsupported
 from rayscaler.executor.base import LaunchSpec
 from rayscaler.model.instance import InstanceObservation, Phase
+from rayscaler.model.resources import Resources
 from rayscaler.plugin import convert
 from rayscaler.plugin.coalesce import Coalesced
 from rayscaler.plugin.connection import Connection
@@ -69,6 +70,15 @@ class PluginExecutor:
         """Have an instance ended, together with whatever else ends now."""
         with contextlib.suppress(NotFound):
             await self._ends.call(cluster, instance_id, instance_id)
+
+    async def resize(self, cluster: str, instance_id: str, resources: Resources) -> None:
+        """Have an instance resized; raises Unsupported where the plugin does not name that capability (X2)."""
+        await self._ready(cluster)
+        if pb.CAPABILITY_RESIZE not in (await self._session.who()).capabilities:
+            raise Unsupported(f"{self._session.peer}: does not name CAPABILITY_RESIZE")
+        self._may_write()
+        request = pb.ResizeRequest(cluster=cluster, instance_id=instance_id, resources=resources.amounts)
+        await self._session.call("Resize", request, pb.ResizeResponse)
 
     async def list(self, cluster: str) -> list[InstanceObservation]:
         """Tell every instance that the plugin lists; raises BrokenPlugin rather than tell what contradicts itself."""

@@ -11,9 +11,10 @@ import grpc
 from rayscaler import __version__, wire
 from rayscaler.api.executor.v1 import executor_pb2 as pb
 from rayscaler.api.executor.v1 import executor_pb2_grpc
-from rayscaler.errors import BookmarkExpired, Busy, RayscalerError, Unavailable
+from rayscaler.errors import BookmarkExpired, Busy, RayscalerError, Unavailable, Unsupported
 from rayscaler.executor.base import Executor, LaunchSpec
 from rayscaler.model.instance import InstanceObservation
+from rayscaler.model.resources import Resources
 from rayscaler.plugin import convert
 from rayscaler.plugin.convert import MAX_BATCH, VERSION
 from rayscaler.plugin.history import History
@@ -52,16 +53,19 @@ class ExecutorService(executor_pb2_grpc.ExecutorServiceServicer):
         self._life = uuid.uuid4().hex[:12]
         self._histories: dict[str, History] = {}
         self._begun = 0
+        self._resize: Callable[[str, str, Resources], Awaitable[None]] | None = getattr(executor, "resize", None)
+        """None where it was written before the port had that."""
 
     async def GetInfo(self, request: pb.GetInfoRequest, context: Any) -> pb.GetInfoResponse:  # noqa: ARG002, N802 - gRPC's form
         """Say who this is."""
         return self._info
 
     async def GetCapabilities(self, request: pb.GetCapabilitiesRequest, context: Any) -> pb.GetCapabilitiesResponse:  # noqa: ARG002, N802 - gRPC's form
-        """Say what this bears; the port has nothing OPTIONAL."""
+        """Say what this can besides what all can, and what it bears."""
         limits = self._limits
         return pb.GetCapabilitiesResponse(
-            limits=pb.CallLimits(per_second=limits.per_second, in_flight=limits.in_flight, batch=limits.batch)
+            capabilities=[pb.CAPABILITY_RESIZE] if self._resize is not None else [],
+            limits=pb.CallLimits(per_second=limits.per_second, in_flight=limits.in_flight, batch=limits.batch),
         )
 
     async def Probe(self, request: pb.ProbeRequest, context: Any) -> pb.ProbeResponse:  # noqa: ARG002, N802 - gRPC's form
@@ -111,6 +115,20 @@ class ExecutorService(executor_pb2_grpc.ExecutorServiceServicer):
                 pb.TerminateResult(instance_id=key, error=None if isinstance(outcome, str) else outcome) for key, outcome in found.items()
             ]
         )
+
+    async def Resize(self, request: pb.ResizeRequest, context: Any) -> pb.ResizeResponse:  # noqa: ARG002, N802 - gRPC's form
+        """Begin to give an instance another size."""
+        if self._resize is None:
+            raise Unsupported("this plugin does not name CAPABILITY_RESIZE")
+        rules = Rules()
+        cluster = rules.name("cluster", request.cluster, required=True)
+        rules.need("instance_id", convert.is_instance_id(request.instance_id), "must be letters, digits, '-', '_' and '.', at most 128")
+        rules.need("resources", bool(request.resources), "is required")
+        resources = convert.amounts(rules, "resources", request.resources)
+        rules.check()
+        async with self._executor.pace.turn(cluster):
+            await self._resize(cluster, request.instance_id, resources)
+        return pb.ResizeResponse()
 
     async def List(self, request: pb.ListRequest, context: Any) -> pb.ListResponse:  # noqa: ARG002, N802 - gRPC's form
         """Tell a page, in the order of instance ids: what is new behind the reader, the watch from the bookmark tells."""

@@ -53,6 +53,7 @@ class Introduced:
 
     channel: grpc.aio.Channel
     limits: pb.CallLimits = field(default_factory=pb.CallLimits)
+    capabilities: frozenset[int] = frozenset()
 
     @property
     def batch(self) -> int:
@@ -141,7 +142,7 @@ class Session:
         self._name = info.name
         self.introductions += 1
         log.info("plugin.introduced", peer=self.peer, name=info.name, version=info.version[:64], protocol_version=info.protocol_version)
-        return Introduced(channel, can.limits)
+        return Introduced(channel, can.limits, frozenset(can.capabilities))
 
     async def _call(self, channel: grpc.aio.Channel, method: str, request: Message, reply: type[R], *, timeout_s: float) -> R:
         try:

@@ -13,7 +13,7 @@ from rayscaler.model.node import NodeStatus
 from rayscaler.model.plan import Drain, Launch, Plan
 from rayscaler.model.replicas import places
 from rayscaler.model.state import Expectation
-from rayscaler.reconciler import floor, misfit, unfinished, writing
+from rayscaler.reconciler import floor, growing, misfit, unfinished, writing
 from rayscaler.reconciler.calls import Calls
 from rayscaler.reconciler.memory import Memory
 from rayscaler.reconciler.state import deadlines, seen_at, sight
@@ -28,9 +28,11 @@ async def apply(plan: Plan, memory: Memory, *, store: Store, calls: Calls, head_
     batch = memory.record.batch + 1 if plan.launches else memory.record.batch
     drains = [_asked(each, now) for each in plan.drains]
     record = _record(plan, drains, memory, batch, now)
-    guards = bool(plan.launches or drains or plan.terminations or memory.ends_due)
+    guards = bool(plan.launches or plan.growths or drains or plan.terminations or memory.ends_due or growing.due(memory, now))
     await writing.write(record, memory, store, guards=guards, now=now)
     _launch(plan.launches, batch, memory, calls=calls, head_address=head_address, now=now)
+    growing.begin(plan.growths, memory, now)
+    growing.ask(memory, calls, now)
     for drain in drains:
         memory.ask_drain(drain, now)
     for termination in plan.terminations:

@@ -10,7 +10,9 @@ import structlog
 from rayscaler.errors import BrokenPlugin, Conflict, RayscalerError, Retry, Unavailable
 from rayscaler.executor.base import Executor, LaunchSpec
 from rayscaler.model.instance import InstanceObservation, Phase
+from rayscaler.model.resources import Resources
 from rayscaler.reconciler.memory import Memory
+from rayscaler.reconciler.worth import Worth
 from rayscaler.settings import Timings
 
 log = structlog.get_logger(__name__)
@@ -20,6 +22,8 @@ LAUNCH_TRIES = 3
 
 Fact = Callable[[Memory, float], None]
 """What a call found out, to be folded into the memory by the cluster's own task."""
+Resized = Callable[[str, Resources, RayscalerError | None, Memory, float], None]
+"""Takes the answer to a resize: of which instance, to what, and why not."""
 
 
 class Calls:
@@ -66,6 +70,20 @@ class Calls:
         if instance_id not in self._ending:
             self._ending.add(instance_id)
             self._tasks.create_task(self._terminate(instance_id), name=f"terminate {instance_id}")
+
+    def resize(self, instance_id: str, resources: Resources, answered: Resized) -> None:
+        """Begin to let an instance have another size; asked once: whoever asks knows for how long it is worth trying."""
+        self._tasks.create_task(self._resize(instance_id, resources, answered), name=f"resize {instance_id}")
+
+    async def _resize(self, instance_id: str, resources: Resources, answered: Resized) -> None:
+        failure: RayscalerError | None = None
+        try:
+            async with self._executor.pace.turn(self._cluster), self._deadline("resize"):
+                await self._executor.resize(self._cluster, instance_id, resources)
+        except RayscalerError as error:
+            log.warning("resize.failed", cluster=self._cluster, instance_id=instance_id, error=str(error))
+            failure = error
+        self._tell(partial(answered, instance_id, resources, failure))
 
     async def _launch(self, spec: LaunchSpec, *, is_again: bool) -> None:
         wait_s = self._timings.executor_retry_s
@@ -162,6 +180,8 @@ class Calls:
         unsure = self._launching.union(key for key, during in self._launched_in.items() if during >= listing)
         self._launched_in = {key: during for key, during in self._launched_in.items() if during >= listing}
         memory.take_list(seen, frozenset(unsure), now)
+        _take_sizes(seen, memory)
+        memory.sizes.keep(memory.instances)
 
     @contextlib.asynccontextmanager
     async def _deadline(self, what: str) -> AsyncIterator[None]:
@@ -184,6 +204,12 @@ def _launched(instance_id: str, external_id: str, memory: Memory, now: float) ->
 
 def _seen(seen: InstanceObservation, memory: Memory, now: float) -> None:
     memory.take_observation(seen, now)
+    _take_sizes([seen], memory)
+
+
+def _take_sizes(seen: list[InstanceObservation], memory: Memory) -> None:
+    if [each for each in seen if memory.sizes.take(each)]:
+        memory.worth = Worth.DECIDING
 
 
 def _refused(instance_id: str, error: RayscalerError, memory: Memory, now: float) -> None:

@@ -21,7 +21,7 @@ from rayscaler.model.plan import Plan
 from rayscaler.model.state import ClusterState
 from rayscaler.model.status import ClusterStatus, DefinitionStatus
 from rayscaler.planner.plan import plan
-from rayscaler.reconciler import drivers, pacing, peaks, publish, unfinished
+from rayscaler.reconciler import drivers, growing, pacing, peaks, publish, unfinished
 from rayscaler.reconciler.admission import Order, admit
 from rayscaler.reconciler.apply import apply, end_overdue
 from rayscaler.reconciler.calls import Calls, Fact
@@ -193,8 +193,7 @@ class ClusterReconciler:
         self._begin_cycle()
         began_at, scene = self._clock.mono(), None
         try:
-            now = self._cycle.began_at
-            memory = self._memory
+            now, memory = self._cycle.began_at, self._memory
             self._note_sight(now)
             unfinished.finish(memory, calls, self._head_address(), now)
             if not memory.is_listed or memory.snapshot is None:
@@ -202,6 +201,7 @@ class ClusterReconciler:
                 return
             memory.cycle += 1
             end_overdue(memory, now)
+            growing.follow(memory, now)
             state = self._with_peaks(build_state(memory, now))
             first = self._wait.planned(state) or plan(state)
             decided = self._wait.decide(state, first)
@@ -341,7 +341,7 @@ class ClusterReconciler:
     def _interval(self, now: float) -> float:
         snapshot = self._memory.snapshot
         is_busy = snapshot is None or bool(snapshot.demands or snapshot.gangs or self._memory.drains)
-        is_busy = is_busy or any(each.status is not InstanceStatus.RUNNING for each in self._memory.live())
+        is_busy = is_busy or any(each.status is not InstanceStatus.RUNNING or each.growing is not None for each in self._memory.live())
         interval_s = self._timings.busy_interval_s if is_busy else self._timings.quiet_interval_s
         if self._fresh_due is None:
             return interval_s
@@ -365,6 +365,7 @@ def _advise(warnings: tuple[str, ...], memory: Memory, now: float) -> None:  # n
     memory.definition = replace(memory.definition, warnings=warnings)
 
 
-def _take_report(report: DemandReport, order: Order, received_at: float, memory: Memory, now: float) -> None:  # noqa: ARG001 - the form of a Fact
+def _take_report(report: DemandReport, order: Order, received_at: float, memory: Memory, now: float) -> None:
     # Its age counts from when it came: a slow write of the record makes no report fresher.
     memory.take_report(report, order, received_at)
+    growing.take_results(report.results, memory, now)

@@ -157,7 +157,7 @@ def facts(state: ClusterState) -> object:
         expectations=tuple(replace(each, until=0.0) for each in state.expectations),
         unneeded_since=(),
         busiest=(),
-    ), tuple((each.instance_id, each.node_type, each.status) for each in state.instances)
+    ), tuple((each.instance_id, each.node_type, each.status, each.growing, each.ungrown_until) for each in state.instances)
 
 
 def _held_back(first: Plan) -> Plan:

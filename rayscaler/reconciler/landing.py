@@ -43,9 +43,10 @@ class Landing:
 
 @dataclass(frozen=True)
 class Ledger:
-    """As of the last snapshot: rooms per ray_node_id, amounts wanted and used; and the landings that may still count, oldest first."""
+    """As of the last snapshot: rooms and totals per ray_node_id, amounts wanted and used; and the landings that may still count, oldest first."""
 
     rooms: Mapping[str, Resources] = field(default_factory=dict)
+    totals: Mapping[str, Resources] = field(default_factory=dict)
     wanted: Mapping[str, int] = field(default_factory=dict)
     used: Mapping[str, int] = field(default_factory=dict)
     landings: tuple[Landing, ...] = ()
@@ -81,6 +82,7 @@ def follow(ledger: Ledger | None, snapshot: Snapshot, read_at: float, lags: Lags
         landings = tuple(replace(each, wanted={}) for each in landings)
     after = Ledger(
         rooms={row.ray_node_id: row.available for row in alive},
+        totals={row.ray_node_id: row.total for row in alive},
         wanted=wanted,
         used=used,
         landings=_after_fall(landings, {name: -more for name, more in more_wanted.items() if more < 0}),
@@ -115,7 +117,7 @@ def _landings(known: Ledger, alive: Iterable[RayNode], read_at: float) -> tuple[
         of_node.setdefault(each.ray_node_id, []).append(each)
     after: list[Landing] = []
     for row in alive:
-        before = known.rooms.get(row.ray_node_id, row.total)
+        before = _room_before(known, row)
         if before == row.available:
             after += of_node.get(row.ray_node_id, ())
             continue
@@ -127,6 +129,12 @@ def _landings(known: Ledger, alive: Iterable[RayNode], read_at: float) -> tuple[
         if landed:
             after.append(Landing(read_at, row.ray_node_id, landed, landed))
     return tuple(sorted(after, key=lambda each: each.at))
+
+
+def _room_before(known: Ledger, row: RayNode) -> Resources:
+    """Return what was free of a node, with what it has grown by since: use that came at once with that has grown too."""
+    room, total = known.rooms.get(row.ray_node_id, row.total), known.totals.get(row.ray_node_id, row.total)
+    return room if total is row.total or total == row.total else room.add(row.total.subtract(total))
 
 
 def _less(landings: Sequence[Landing], freed: Mapping[str, int]) -> list[Landing]:

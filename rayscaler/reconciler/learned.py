@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from rayscaler.model.instance import Instance
 from rayscaler.model.node import RayNode
-from rayscaler.model.nodetype import ClusterConfig, NodeType
+from rayscaler.model.nodetype import GROWS, ClusterConfig, NodeType
 from rayscaler.model.raynames import GROUP_MARK
 from rayscaler.model.resources import NODE_PREFIX, Resources
 
@@ -37,7 +37,8 @@ def follow(
         node_type = config.node_type(instance.node_type)
         if node_type is not None and instance.made_as.is_made_like(node_type):
             before = found.get(node_type.name)
-            found[node_type.name] = Brought(node_type, _most(before.total if before else Resources(), row.total), at)
+            total = row.total if node_type.resize is None else _ungrown(row.total, node_type)
+            found[node_type.name] = Brought(node_type, _most(before.total if before else Resources(), total), at)
     kept = {name: each for name, each in known.items() if at - each.seen_at < KEPT_S}
     return {**kept, **found}
 
@@ -48,6 +49,12 @@ def totals(known: Known, config: ClusterConfig) -> tuple[tuple[str, Resources], 
     return tuple(
         (now.name, each.total) for now, each in pairs if now is not None and each.made_as.is_made_like(now) and each.total != now.resources
     )
+
+
+def _ungrown(total: Resources, node_type: NodeType) -> Resources:
+    """Return what a node had before it grew, at most: the next one is launched as the definition says."""
+    made = node_type.resources
+    return Resources({name: min(amount, made.get(name, amount)) if name in GROWS else amount for name, amount in total.items_sorted})
 
 
 def _most(most: Resources, total: Resources) -> Resources:

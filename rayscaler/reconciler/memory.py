@@ -24,6 +24,7 @@ from rayscaler.model.state import Backoff, Expectation, FloorOwners, Hold
 from rayscaler.model.status import Action, DefinitionStatus
 from rayscaler.reconciler import backlog, floor, landing, learned, misfit
 from rayscaler.reconciler.admission import Order
+from rayscaler.reconciler.sizes import Sizes
 from rayscaler.reconciler.worth import Worth, worth
 from rayscaler.settings import Timings
 from rayscaler.store.base import ClusterRecord, OpenBatch
@@ -75,6 +76,7 @@ class Memory:
     unneeded_since: dict[str, float] = field(default_factory=dict)
     guesses: misfit.Guesses = field(default_factory=dict)
     drains: dict[str, AskedDrain] = field(default_factory=dict)
+    sizes: Sizes = field(default_factory=Sizes)
     hold: Hold | None = None
     floor: Constraint | None = None
     floor_until: float | None = None
@@ -100,7 +102,7 @@ class Memory:
     def take_record(self, record: ClusterRecord) -> None:
         """Take up what an earlier life of the service has left."""
         self.record = self.written = record
-        self.unfinished = record.open_batches
+        self.unfinished, self.state_version = record.open_batches, record.state_version
         self.backoffs = {each.node_type: each for each in record.backoffs if self.config.node_type(each.node_type) is not None}
         self.order = Order(
             session=record.session,
@@ -108,9 +110,7 @@ class Memory:
             incarnation=record.incarnation,
             retired_incarnations=record.retired_incarnations,
         )
-        self.state_version = record.state_version
-        self.hold, self.floor, self.floor_until = record.hold, record.floor, record.floor_until
-        self.floor_owners = record.floor_owners
+        self.hold, self.floor, self.floor_until, self.floor_owners = record.hold, record.floor, record.floor_until, record.floor_owners
         self.drains = {each.command.command_id: each for each in record.drains}
 
     def redefine(self, config: ClusterConfig, content_hash: str, now: float) -> None:

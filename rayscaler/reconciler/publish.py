@@ -26,19 +26,20 @@ V1_MODE = (
 def commands(memory: Memory) -> tuple[Command, ...]:
     """Return what the head has still to do."""
     others = (each for each in (memory.replay, memory.telling) if each is not None)
-    return (*(each.command for each in memory.drains.values()), *others)
+    return (*(each.command for each in memory.drains.values()), *memory.sizes.commands, *others)
 
 
 def reachable(config: ClusterConfig) -> ReachableConfig:
-    """Return what the cluster can become, for Ray's libraries. Too small a maximum makes Ray Train refuse a job, so each type counts in full."""
+    """Return what the cluster can become, for Ray's libraries. Too small a maximum makes Ray Train refuse a job, so each type counts in full, and grown."""
     most = limits.CEILING if config.max_workers == UNLIMITED else config.max_workers
     least, greatest = config.head.resources, config.head.resources
     groups = []
     for each in config.node_types:
         count = most if each.max_workers == UNLIMITED else min(each.max_workers, most)
         least = least.add(_times(each.resources, each.min_workers))
-        greatest = greatest.add(_times(each.resources, count))
-        groups.append(NodeGroup(each.name, each.resources, each.min_workers, each.max_workers))
+        most_of_one = each.resources if each.resize is None else each.resize.resources
+        greatest = greatest.add(_times(most_of_one, count))
+        groups.append(NodeGroup(each.name, most_of_one, each.min_workers, each.max_workers))
     content = repr(
         (least.items_sorted, greatest.items_sorted, [(g.name, g.resources.items_sorted, g.min_count, g.max_count) for g in groups])
     )
@@ -170,6 +171,8 @@ def _instances(memory: Memory) -> tuple[Instance, ...]:
         detail = f"busy: {busy[each.instance_id]}" if is_running and each.instance_id in busy else each.detail
         if each.ends_at is not None:
             detail = f"others end it: {each.ends_why}; {detail}"
+        if each.growing is not None:
+            detail = "; ".join(filter(None, (f"grows in place to {each.growing.resources}", detail)))
         if is_running and memory.config.is_outdated(each.made_as):
             detail = "; ".join(filter(None, (OUTDATED[memory.config.update_policy_of(each.node_type)], detail)))
         told.append(each if detail == each.detail else replace(each, detail=detail))
@@ -181,6 +184,7 @@ def summary(plan: Plan, improvement: str = "") -> dict[str, object]:
     launches = Counter((each.node_type, each.reason.value) for each in plan.launches)
     return {
         "launches": {f"{node_type} ({reason})": count for (node_type, reason), count in sorted(launches.items())},
+        **({"growths": [each.instance_id for each in plan.growths]} if plan.growths else {}),
         "drains": [each.instance_id for each in plan.drains],
         "terminations": [f"{each.instance_id} ({each.reason.value})" for each in plan.terminations],
         **_mix(plan.mix),

@@ -136,6 +136,7 @@ def next_due(memory: Memory, now: float) -> float:
     moments += [due for each in memory.live() if (due := limits.of(each)) is not None]
     moments += [at for each in memory.live() if (at := limits.stuck_at(each)) is not None]
     moments += [each.drain_not_before for each in memory.live()]
+    moments += memory.sizes.moments(memory.live(), memory.config)
     moments += [each.node_dead_since + timings.node_dead_grace_s for each in memory.live() if each.node_dead_since is not None]
     moments += [since + timings.unneeded_grace_s for since in memory.unneeded_since.values()]
     moments += [each.until for each in memory.backoffs.values()]

@@ -36,6 +36,8 @@ def _weight(instance: Instance) -> tuple[object, ...]:
         instance.trouble,
         instance.stuck_since,
         instance.ends_at,
+        instance.growing,
+        instance.ungrown_until,
         instance.replica,
         instance.host,
     )

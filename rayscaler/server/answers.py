@@ -6,7 +6,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from rayscaler.api.head.v1 import head_pb2 as pb
-from rayscaler.model.command import Command, ReplayCommand, ReportAnswer, TellCommand
+from rayscaler.model.command import Command, ReplayCommand, ReportAnswer, ResizeCommand, TellCommand
 from rayscaler.model.demand import Bundle, Operator
 from rayscaler.model.explanation import MixExplanation
 from rayscaler.model.instance import Instance
@@ -53,6 +53,8 @@ def _command(command: Command, head_ip: str, *, is_v1_mode: bool) -> pb.Command:
         replaces = None if command.replaces is None else told.constraint(command.replaces)
         replay = pb.ReplayConstraint(constraint=told.constraint(command.constraint), replaces=replaces)
         return pb.Command(command_id=command.command_id, replay_constraint=replay)
+    if isinstance(command, ResizeCommand):
+        return pb.Command(command_id=command.command_id, resize_node=told.resize(command))
     return pb.Command(command_id=command.command_id, drain_node=told.drain(command))
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from rayscaler.api.gcs.v1 import gcs_pb2 as ray
 from rayscaler.api.head.v1 import head_pb2 as pb
-from rayscaler.model.command import AutoscalingState, DrainCommand, ReachableConfig, TellCommand
+from rayscaler.model.command import AutoscalingState, DrainCommand, ReachableConfig, ResizeCommand, TellCommand
 from rayscaler.model.demand import Bundle, Constraint, Gang, Operator
 from rayscaler.model.raynames import GROUP_MARK
 from rayscaler.model.resources import UNIT
@@ -89,6 +89,12 @@ def drain(command: DrainCommand) -> ray.DrainNodeRequest:
         reason_message=command.detail,
         deadline_timestamp_ms=int((command.deadline_at or 0) * 1000) if is_timed else 0,
     )
+
+
+def resize(command: ResizeCommand) -> ray.ResizeRayletResourceInstancesRequest:
+    """Return the request: what is not named in it stays as it is."""
+    amounts = {name: amount / UNIT for name, amount in command.resources.items_sorted}
+    return ray.ResizeRayletResourceInstancesRequest(node_id=bytes.fromhex(command.ray_node_id), resources=amounts)
 
 
 def events(command: TellCommand, head_ip: str, *, is_v1_mode: bool) -> ray.LogBatch:

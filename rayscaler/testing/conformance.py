@@ -13,9 +13,9 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Protocol
 
-from rayscaler.errors import Conflict, InvalidRequest, RayscalerError
+from rayscaler.errors import Conflict, InvalidRequest, NotFound, RayscalerError, Unsupported
 from rayscaler.executor.base import Executor, LaunchSpec
-from rayscaler.model.instance import InstanceObservation, Phase
+from rayscaler.model.instance import InstanceObservation, Phase, Size
 from rayscaler.model.resources import Resources
 
 ORDER = (Phase.UNSCHEDULED, Phase.PULLING, Phase.STARTING, Phase.REGISTERING, Phase.ENDING, Phase.GONE)
@@ -192,6 +192,30 @@ async def a_death_from_outside_is_told(harness: Harness) -> None:
         _require(await _ids(executor, spec) == [], "a dead instance is not listed")
 
 
+async def another_size_is_told_as_asked_for_and_once_it_is_there(harness: Harness) -> None:
+    """Check that a resize, done twice, is told with what is brought meanwhile, also after a restart; an executor that cannot says so."""
+    spec = harness.spec("grows")
+    most = spec.node_type.resources.add(Resources.of(CPU=2))
+    async with _executor(harness) as executor:
+        watch = executor.watch(spec.cluster)
+        await executor.launch(spec)
+        await _reach(watch, "grows", Phase.REGISTERING, harness)
+        try:
+            await executor.resize(spec.cluster, "grows", most)
+        except Unsupported:
+            await _end(executor, spec, harness)
+            return
+        await executor.resize(spec.cluster, "grows", most)
+        await _raises(executor.resize(spec.cluster, "unknown", most), NotFound, "the resize of an unknown instance")
+        async with asyncio.timeout(harness.patience_s):
+            while (size := (await anext(watch)).size) is None or size.actual != most:
+                _require(size is None or size.asked == most, f"after a resize to {most} it tells {size}")
+    async with _executor(harness) as executor:
+        told = [each.size for each in await executor.list(spec.cluster)]
+        _require(told == [Size(most, most)], f"after a restart it tells {told}")
+        await _end(executor, spec, harness)
+
+
 async def clusters_are_apart(harness: Harness) -> None:
     """Check that one cluster's instances are neither listed nor ended under another's name."""
     async with _executor(harness) as executor:
@@ -224,6 +248,7 @@ CASES: tuple[Case, ...] = (
     watch_sees_what_list_sees,
     every_watcher_sees_everything,
     a_death_from_outside_is_told,
+    another_size_is_told_as_asked_for_and_once_it_is_there,
     clusters_are_apart,
     an_impossible_name_is_an_invalid_request,
 )

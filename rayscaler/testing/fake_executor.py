@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from rayscaler.clock import Clock
-from rayscaler.errors import Conflict, InvalidRequest, RayscalerError
+from rayscaler.errors import Conflict, InvalidRequest, NotFound, RayscalerError
 from rayscaler.executor.base import LaunchSpec
-from rayscaler.model.instance import InstanceObservation, Phase, Trouble
+from rayscaler.model.instance import InstanceObservation, Phase, Size, Trouble
+from rayscaler.model.resources import Resources
 from rayscaler.throttle import Pace, Unpaced
 
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
@@ -22,7 +23,7 @@ DELAYS_S: Mapping[Phase, float] = MappingProxyType({Phase.UNSCHEDULED: 0.0, Phas
 """Seconds in each phase, about those of a local worker; after REGISTERING `on_ready` is called."""
 LOOK_S = 0.5
 """Between two looks of an instance that is held up."""
-CALLS = ("launch", "terminate", "list")
+CALLS = ("launch", "terminate", "resize", "list")
 
 Hook = Callable[[LaunchSpec], None]
 
@@ -51,6 +52,9 @@ class _Machine:
     is_held: bool = False
     ends_at: float | None = None
     ends_why: str = ""
+    size: Size | None = None
+    """None until it was asked to be resized: as it was launched."""
+    growing: asyncio.Task[None] | None = None
 
 
 @dataclass
@@ -67,6 +71,10 @@ class FakeMachines:
     machines: dict[tuple[str, str], _Machine] = field(default_factory=dict)
     held_up: dict[str, HeldUp] = field(default_factory=dict)
     """By node type; once it is taken out, those that waited get on."""
+    resize_s: float = 1.0
+    """Seconds from a resize to the new size."""
+    unresized: dict[str, str] = field(default_factory=dict)
+    """By node type: why its instances do not get larger; "" is without a word."""
     watches: set[tuple[str, asyncio.Queue[InstanceObservation]]] = field(default_factory=set)
 
     def begin(self, spec: LaunchSpec) -> None:
@@ -85,6 +93,29 @@ class FakeMachines:
         if machine is not None and machine.phase is not Phase.ENDING:
             self._stop(machine)
             machine.task = asyncio.create_task(self._wither(machine), name=f"fake machine {instance_id} ends")
+
+    def resize(self, cluster: str, instance_id: str, resources: Resources) -> None:
+        """Begin to give an instance another size; the same again changes nothing."""
+        machine = self.machines.get((cluster, instance_id))
+        if machine is None:
+            raise NotFound(f"{instance_id} is not there")
+        now = _size(machine)
+        if now.asked == resources:
+            return
+        if machine.growing is not None:
+            machine.growing.cancel()
+        is_more = resources != now.actual
+        refusal = self.unresized.get(machine.spec.node_type.name) if is_more else None
+        machine.size = Size(resources, now.actual, refusal or "")
+        self._publish(cluster, self.tell(machine))
+        if is_more and refusal is None:
+            machine.growing = asyncio.create_task(self._resized(machine), name=f"fake machine {instance_id} is resized")
+
+    async def _resized(self, machine: _Machine) -> None:
+        await asyncio.sleep(self.resize_s)
+        asked = _size(machine).asked
+        machine.size = Size(asked, asked)
+        self._publish(machine.spec.cluster, self.tell(machine))
 
     def lose(self, instance_id: str, error: str = "exit code 1") -> None:
         """Let an instance die by itself, now."""
@@ -115,11 +146,12 @@ class FakeMachines:
             host=spec.host,
             trouble=held.trouble if held else None,
             ends_at=machine.ends_at,
+            size=_size(machine),
         )
 
     async def close(self) -> None:
         """End the world: every task is collected."""
-        tasks = [machine.task for machine in self.machines.values() if machine.task is not None]
+        tasks = [task for each in self.machines.values() for task in (each.task, each.growing) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -167,18 +199,25 @@ class FakeMachines:
                 queue.put_nowait(seen)
 
     def _stop(self, machine: _Machine) -> None:
-        if machine.task is not None:
-            machine.task.cancel()
+        for task in (machine.task, machine.growing):
+            if task is not None:
+                task.cancel()
+
+
+def _size(machine: _Machine) -> Size:
+    launched = machine.spec.node_type.resources
+    return machine.size or Size(launched, launched)
 
 
 class FakeExecutor:
-    """An executor over FakeMachines. `launched` and `terminated` list what was carried out, in order."""
+    """An executor over FakeMachines. `launched`, `terminated` and `resized` list what was carried out, in order."""
 
     def __init__(self, machines: FakeMachines, pace: Pace | None = None) -> None:
         self.machines = machines
         self.pace: Pace = pace or Unpaced()
         self.launched: list[LaunchSpec] = []
         self.terminated: list[str] = []
+        self.resized: list[tuple[str, Resources]] = []
         self._failures: dict[str, list[RayscalerError]] = {call: [] for call in CALLS}
         self._hangs: dict[str, int] = dict.fromkeys(CALLS, 0)
         self._watching: set[tuple[str, asyncio.Queue[InstanceObservation]]] = set()
@@ -188,11 +227,11 @@ class FakeExecutor:
         self.fail_next("launch", error)
 
     def fail_next(self, call: str, error: RayscalerError) -> None:
-        """Let the next `launch`, `terminate` or `list` fail with nothing done; several queue up."""
+        """Let the next `launch`, `terminate`, `resize` or `list` fail with nothing done; several queue up."""
         self._failures[call].append(error)
 
     def hang_next(self, call: str) -> None:
-        """Let the next `launch`, `terminate` or `list` never answer, with nothing done; several add up."""
+        """Let the next `launch`, `terminate`, `resize` or `list` never answer, with nothing done; several add up."""
         self._hangs[call] += 1
 
     def lose(self, instance_id: str, error: str = "exit code 1") -> None:
@@ -217,6 +256,12 @@ class FakeExecutor:
         if (cluster, instance_id) in self.machines.machines and instance_id not in self.terminated:
             self.terminated.append(instance_id)
         self.machines.end(cluster, instance_id)
+
+    async def resize(self, cluster: str, instance_id: str, resources: Resources) -> None:
+        """Begin to give an instance another size."""
+        await self._trouble("resize")
+        self.machines.resize(cluster, instance_id, resources)
+        self.resized.append((instance_id, resources))
 
     async def list(self, cluster: str) -> list[InstanceObservation]:
         """Tell every instance of the cluster that is not gone."""

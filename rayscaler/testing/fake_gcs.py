@@ -15,8 +15,8 @@ from rayscaler.api.gcs.v1 import gcs_pb2
 from rayscaler.clock import Clock
 from rayscaler.model.demand import Bundle, Strategy
 from rayscaler.model.raynames import HEAD_RESOURCE
-from rayscaler.model.resources import IMPLICIT_PREFIX, UNIT, Resources
-from rayscaler.monitor.gcs import HAS_ANOTHER, HAS_ONE, GcsReading, check_drain, check_state, may_replay
+from rayscaler.model.resources import IMPLICIT_PREFIX, UNIT, Resources, from_float
+from rayscaler.monitor.gcs import HAS_ANOTHER, HAS_ONE, GcsReading, check_drain, check_resize, check_state, may_replay
 from rayscaler.monitor.kv import OURS
 from rayscaler.testing import fake_ray
 from rayscaler.testing.fake_ray import FakeGang, FakeNode, FakeTask
@@ -59,6 +59,8 @@ class FakeGcs:
         self.constraint: tuple[Bundle, ...] | None = None
         self.drains: list[gcs_pb2.DrainNodeRequest] = []
         """Every drain asked for, refused ones too."""
+        self.resizes: list[gcs_pb2.ResizeRayletResourceInstancesRequest] = []
+        """Every node that was told another size."""
         self.told: gcs_pb2.AutoscalingState | None = None
         """The AutoscalingState as `ray status` would show it."""
         self.told_config: gcs_pb2.ClusterConfig | None = None
@@ -202,6 +204,18 @@ class FakeGcs:
         if not node.uses:
             self._die(node, now, DRAINED_PREEMPTED, request.reason_message)
         return True, ""
+
+    async def resize(self, request: gcs_pb2.ResizeRayletResourceInstancesRequest) -> None:
+        """Take it as a raylet does: at once, whatever runs there."""
+        check_resize(request)
+        await self._answer("resize")
+        self.resizes.append(request)
+        node = self.nodes.get(request.node_id.hex())
+        if node is None or node.death is not None:
+            raise errors.Unavailable("Raylet is not alive.")
+        now = self._settle()
+        node.resize({name: from_float(amount) for name, amount in request.resources.items()})
+        self._place(now)
 
     async def report_state(self, state: gcs_pb2.AutoscalingState) -> None:
         """Keep the state unless it is older than what is kept."""

@@ -1,6 +1,7 @@
 """What the fake Ray cluster is made of: tasks, gangs and nodes, and the messages in which Ray would tell of them."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -79,6 +80,11 @@ class FakeNode:
         """Put something on it."""
         self.free = self.free.subtract(resources)
         self.uses += 1
+
+    def resize(self, amounts: Mapping[str, int]) -> None:
+        """Have so much of some resources in all."""
+        more = {name: amount - self.total.get(name, 0) for name, amount in amounts.items()}
+        self.total, self.free = self.total.add(Resources(more)), self.free.add(Resources(more))
 
     def give(self, resources: Resources, at: float) -> None:
         """Take something off it."""

@@ -41,7 +41,7 @@ async def keeps_every_rule(directory: Path, kill: str) -> None:
     what = ("--address", f"unix://{directory / 's'}", "--node-type", str(directory / "type.yaml"), "--end-timeout", str(WITHIN_S))
     code, document = await judged.told(*what, "--kill", kill)
     assert (judged.failures(document), code, document["left"]) == ({}, 0, [])
-    assert judged.skipped(document) == {judged.NAMES_NOTHING, *judged.OF_A_START, *judged.OVER_TLS}
+    assert judged.skipped(document) == {*judged.OF_A_START, *judged.OVER_TLS}
 
 
 async def test_a_sidecar_is_admitted_where_pods_are_restricted(namespace, deployer):

@@ -5,7 +5,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from rayscaler.config import native, shown
+from rayscaler.config import native, resize, shown
 from rayscaler.config.reader import NOT_YET
 
 FEW = st.integers(0, 5)
@@ -55,6 +55,10 @@ def node_types(draw, name: str) -> dict[str, Any]:
     found = {**draw(fields), **least, **most}
     hosts = draw(st.sampled_from([None, None, 1, 2, 4]))
     whole = {key: found[key] * (hosts or 1) for key in ("minWorkers", "maxWorkers", "headroom") if found.get(key) is not None}
+    if (hosts or 1) == 1 and draw(st.sampled_from([False, False, True])):
+        found["resources"] = {"CPU": 2, "memory": "1Gi"}
+        most = st.fixed_dictionaries({}, optional={"CPU": st.sampled_from([2, "4", 8.0]), "memory": st.sampled_from(["1Gi", 1 << 34])})
+        found["resize"] = draw(mapping({"maxResources": most.filter(bool)}, timeout=st.sampled_from(["60s", "0.5s", "1h"])))
     return {**found, **({"hostsPerReplica": hosts} if hosts else {}), **whole}
 
 
@@ -89,7 +93,9 @@ def valid(draw) -> dict[str, Any]:
     )
 
 
-KEYS = st.sampled_from(sorted({*native.ROOT, *native.SPEC, *native.HEAD, *native.TYPE, *NOT_YET, *native.PORTS, "CPU", "memory"}))
+KEYS = st.sampled_from(
+    sorted({*native.ROOT, *native.SPEC, *native.HEAD, *native.TYPE, *resize.KEYS, *NOT_YET, *native.PORTS, "CPU", "memory"})
+)
 TEXTS = st.text(max_size=6) | st.sampled_from(
     ["never", "1h1h", "a\n", "-1", "1e3", "4Gb", "0.5", "Local", "\0", "9" * 60, "9999999h", "=,"]
 )

@@ -33,6 +33,11 @@ ONLY_THE_CODE = {
     r"resources.*: '.*': a node has whole amounts of": "the value of a text: 0.3Ki, or 1e-1",
     r"resources.*: '.*': an amount is \d+ at most": "the value of a text: 9e20",
     r"resources.*: .*: Ray counts in steps of 0.0001": "the value of a text: 1e-9; and a float is a multiple of 0.0001 only nearly",
+    r"\.resize\.timeout: '.*': (must be above 0s|a duration is 8784h at most)": "the value of a text: 0s, 0m0s; a sum",
+    r"\.resize\.maxResources\..*: .*: (is below what the type|the type does not say how much)": "a comparison of two fields",
+    r"\.resize: .*: hosts of a replica keep their size": "a comparison of two fields",
+    r"maxResources\..*: '.*': (a node has whole amounts of|an amount is \d+ at most)": "the value of a text: 0.3Ki, or 9e20",
+    r"maxResources.*: .*: Ray counts in steps of 0.0001": "the value of a text: 1e-9",
     r"(labels|env|startParams).*: -?\d+\.0: must be text": "2.0 is 2 in JSON; in YAML its text is another",
 }
 
@@ -103,6 +108,7 @@ FULL["spec"]["consolidation"] = True
 FULL["spec"]["devices"] = ["fpga"]
 FULL["spec"]["nodeTypes"][1]["cost"] = 0
 FULL["spec"]["nodeTypes"][1]["costFactor"] = 1.5
+FULL["spec"]["nodeTypes"][0]["resize"] = {"maxResources": {"CPU": 8, "memory": "64Gi"}, "timeout": "30s"}
 VALUES = [
     None, True, False, ["a", "a"], ["CPU"], ["GPU", "x"], [""], 0, 1, 2.0, -1, 1.5, 10**6 + 1, 10**19, "", "a", "A b", "x\0", "a\n", "1", "never", "5m", "4Gi", "local", "unix:///a", {"exec": ["a"]}, "Rolling", "Cluster",
     [], [1], [{"name": "a"}], {}, {"a": 1}, {"a": None}, {"A B": "x"}, {"name": "a"}, {"CPU": 0.5}, {"a": 0.5},
@@ -142,6 +148,10 @@ EDGES = [
     ((*TYPE, "priority"), -(10**6), -(10**6) - 1),
     ((*TYPE, "hostsPerReplica"), 1, 0),
     ((*TYPE, "hostsPerReplica"), 1.0, True),
+    ((*TYPE, "resize"), {"maxResources": {"CPU": 64}}, {"maxResources": {}}),
+    ((*TYPE, "resize"), {"maxResources": {"CPU": 64}, "timeout": "1.5s"}, {"maxResources": {"CPU": 64}, "timeout": "never"}),
+    ((*TYPE, "resize"), None, {}),
+    ((*TYPE, "resize"), {"maxResources": {"CPU": "64"}}, {"maxResources": {"GPU": 64}}),
     ((*TYPE, "labels"), {"z" * 63: "v" * 63}, {"z": "v" * 64}),
     ((*TYPE, "labels"), {"p" * 253 + "/z": 0}, {"p" * 254 + "/z": 0}),
     ((*TYPE, "labels"), {"a": 10**18}, {"a": -1}),

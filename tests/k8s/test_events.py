@@ -164,4 +164,8 @@ def test_actions_of_a_cluster_are_told_where_people_would_ask_for_them():
     assert stuck is EventReason.LAUNCH_STUCK  # H4: a machine that never comes is told, with why and until when
     assert message_of(stuck, "gpu", 2, ("Unschedulable",)) == "2 gpu on the way and not getting on: Unschedulable"
     assert events.manifest("ns", OWNER, stuck, "", at=(0.0, 0.0))["type"] == "Warning"
+    refused = of_action(Action(0.0, "NOT_GROWN", "i", "t", Reason.NOT_GROWN, "", 1))
+    assert message_of(refused, "small", 1, ("Infeasible: no",)) == "1 small could not grow in place: Infeasible: no"
+    assert events.manifest("ns", OWNER, refused, "", at=(0.0, 0.0))["type"] == "Warning"
+    assert of_action(Action(0.0, "GROWN", "i", "t", Reason.GROWN, "", 1)) is EventReason.GROWN
     assert of_action(Action(0.0, "FLOOR_ENDED", "", "", Reason.NOBODY_WAITS, "", 1)) is None

@@ -11,12 +11,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from rayscaler.errors import Conflict, Denied, InsufficientCapacity, Unavailable
+from rayscaler.errors import Conflict, Denied, InsufficientCapacity, NotFound, Unavailable, Unsupported
 from rayscaler.executor.base import LaunchSpec
 from rayscaler.k8s.executor import KubernetesExecutor, Options
 from rayscaler.k8s.pods import Owner
 from rayscaler.k8s.reflector import Pauses
-from rayscaler.model.instance import Phase
+from rayscaler.model.instance import Phase, Size
 from rayscaler.model.nodetype import NodeType
 from rayscaler.model.resources import Resources
 from tests.k8s.fake_api import serving
@@ -166,3 +166,18 @@ async def test_pods_without_our_marks_are_nobodys_instances():
         await executor.terminate("c", "head")
         assert [each.external_id for each in await executor.list("c")] == [SPEC.instance_id]
         assert "head" in api.pods
+
+
+async def test_an_api_server_that_resizes_no_pods_is_told_from_a_pod_that_is_gone():
+    stated = {"requests": {"cpu": "1"}}
+    template = json.dumps({"spec": {"containers": [{"name": "ray", "image": "ray", "resources": stated}]}})
+    async with running() as (api, executor):
+        await executor.launch(replace(SPEC, node_type=replace(SPEC.node_type, template=template)))
+        running_now = {"name": "ray", "state": {"running": {}}, "resources": stated}
+        watch = executor.watch("c")
+        await status(api, phase="Running", containerStatuses=[running_now])
+        assert (await until(watch, Phase.REGISTERING)).size == Size(Resources.of(CPU=1), Resources.of(CPU=1))
+        with pytest.raises(Unsupported, match=r"1\.33"):
+            await executor.resize("c", SPEC.instance_id, Resources.of(CPU=2))
+        with pytest.raises(NotFound):
+            await executor.resize("c", "c-small-9-0", Resources.of(CPU=2))

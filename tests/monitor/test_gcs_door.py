@@ -269,6 +269,7 @@ SAYINGS = {
     "notice": lambda gcs: gcs.set_notice("text"),
     "drivers": lambda gcs: gcs.tell_drivers(gcs_pb2.LogBatch(lines=["text"])),
     "constraint": lambda gcs: gcs.replay_constraint(CONSTRAINT, CLUSTER_ID.hex()),
+    "size": lambda gcs: gcs.resize(gcs_pb2.ResizeRayletResourceInstancesRequest(node_id=b"n", resources={"CPU": 2.0})),
 }
 
 

@@ -58,6 +58,10 @@ class Behind:
         await self._starting
         await self._executor.terminate(cluster, instance_id)
 
+    async def resize(self, cluster: str, instance_id: str, resources: Resources) -> None:
+        await self._starting
+        await self._executor.resize(cluster, instance_id, resources)
+
     async def list(self, cluster: str) -> list[InstanceObservation]:
         await self._starting
         return await self._executor.list(cluster)

@@ -23,7 +23,7 @@ from tests.plugin import go_plugin
 from tests.plugin.certificates import certificate, written
 from tests.plugin.door import MAX_MESSAGE_BYTES
 from tests.plugin.fake_plugin import QUICK_S
-from tests.plugin.judged import NAMES_NOTHING, OF_A_START, failures, skipped, told
+from tests.plugin.judged import OF_A_START, failures, skipped, told
 
 pytestmark = [pytest.mark.tier("protocol"), pytest.mark.timeout(300)]  # the first builds Go
 
@@ -90,7 +90,7 @@ async def test_whoever_lets_in_callers_with_a_certificate_alone_passes_every_che
     async with served(papers.plugin) as target:
         code, document = await told("--end-timeout", "20", "--settle", "1", "--address", target, *given)
     assert (failures(document), code, document["left"]) == ({}, 0, [])
-    assert skipped(document) == {NAMES_NOTHING, *OF_A_START, "a-death-is-told"}
+    assert skipped(document) == {*OF_A_START, "a-death-is-told"}
 
 
 async def test_a_caller_that_shows_no_certificate_is_told_that_the_plugin_should_ask_for_one(papers):

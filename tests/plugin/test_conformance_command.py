@@ -158,7 +158,7 @@ async def test_a_plugin_in_python_passes_beside_others_instances_and_everything_
         code, document = await told(*HASTE, "--address", address, "--junit", str(junit), "--prefix", "mine", "--kill", kill)
         assert len(theirs) == 3
     assert (failures(document), code, document["left"]) == ({}, 0, [])
-    assert skipped(document) == {NAMES_NOTHING, *OF_A_START, *OVER_TLS}
+    assert skipped(document) == {*OF_A_START, *OVER_TLS}
     clusters, ids = ({each[index] for each in plugin.asked} for index in (0, 1))
     assert len(ids) > 20
     assert [each for each in (*clusters, *ids) if not each.startswith("mine-")] == []
@@ -190,7 +190,7 @@ async def test_the_local_executor_as_a_plugin_that_is_started_passes(short_path)
     finally:
         left = await terminate_all(SystemProcesses(), short_path / "executor/run", grace_s=0.0)
     assert (failures(document), code, document["left"], left) == ({}, 0, [], 0)
-    assert skipped(document) == {NAMES_NOTHING, *OVER_TLS}
+    assert skipped(document) == OVER_TLS
 
 
 STARTED = [each for each in suite.CHECKS if each.want is Want.STARTED]

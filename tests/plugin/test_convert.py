@@ -16,7 +16,7 @@ from rayscaler.executor import raystart
 from rayscaler.executor.base import LaunchSpec
 from rayscaler.executor.record import spec_hash
 from rayscaler.local import command
-from rayscaler.model.instance import InstanceObservation, Phase, Trouble
+from rayscaler.model.instance import InstanceObservation, Phase, Size, Trouble
 from rayscaler.model.nodetype import NodeType
 from rayscaler.model.resources import Resources
 from rayscaler.plugin import convert
@@ -28,10 +28,12 @@ NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs", "Zl
 IDS = st.from_regex(convert.INSTANCE_ID, fullmatch=True)
 PAIRS = st.dictionaries(NAMES, st.text(st.characters(codec="utf-8"), max_size=20), max_size=3).map(lambda each: tuple(sorted(each.items())))
 TIMES = st.floats(0, 4e9).map(lambda at: round(at, 3))
+AMOUNTS = st.dictionaries(NAMES, st.integers(1, 1 << 62), max_size=3).map(Resources)
+SIZES = st.builds(Size, AMOUNTS, AMOUNTS, st.text(st.characters(codec="utf-8"), max_size=20))
 NODE_TYPES = st.builds(
     NodeType,
     name=NAMES,
-    resources=st.dictionaries(NAMES, st.integers(1, 1 << 62), max_size=3).map(Resources),
+    resources=AMOUNTS,
     labels=PAIRS,
     env=PAIRS,
     start_params=PAIRS,
@@ -70,6 +72,7 @@ def observations(draw) -> InstanceObservation:
         made_as=made_as,
         trouble=draw(st.none() | st.sampled_from(Trouble)),
         ends_at=draw(st.none() | TIMES),
+        size=draw(st.none() | SIZES),
         replica=replica,
         host=draw(st.integers(0, 1 << 31 - 1)) if replica else 0,
     )

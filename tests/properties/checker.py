@@ -14,6 +14,7 @@ from rayscaler.model.state import ClusterState
 from tests.properties import wholes
 from tests.properties.ends import ends
 from tests.properties.giving import fits_in_order, has_mixed_parts, is_deceived, out_of_order
+from tests.properties.growing import coming, fits_as_launched, growths, is_ungrown, types_that_grow
 from tests.properties.headroom import wrongly_ready
 from tests.properties.spending import is_too_dear, overspent
 from tests.properties.world import Rest, World, label_ok, lacking, most_workers
@@ -33,6 +34,7 @@ def check(state: ClusterState, plan: Plan) -> list[str]:
         *ends(world),
         *_reserves(world),
         *_refusals(world),
+        *growths(world),
     ]
 
 
@@ -56,6 +58,9 @@ def _rooms(world: World) -> list[str]:
             used[each.node].append((each.bundle, each.count))
         for node, content in used.items():
             short = lacking(content, rooms[node], world.total[node])
+            grown = None if layer or not short else coming(world, node)
+            if grown is not None and not (node.startswith("new:") and all(fits_as_launched(world, bundle) for bundle, _ in content)):
+                short = lacking(content, grown, grown)
             wrong += [f"{node} has not enough {name} for {', '.join(f'{bundle} x {count}' for bundle, count in content)}" for name in short]
     return wrong
 
@@ -206,7 +211,7 @@ def _homes(world: World, group: tuple[Bundle, ...]) -> tuple[list[str], list[str
     types = [name for name, each in world.types.items() if _holds(group, world.brings(name), each.node_labels())]
     going = {each.instance_id for each in (*world.plan.drains, *world.plan.terminations)} | wholes.parted(world.state, world.plan)
     joined = [name for name in world.total if not name.startswith("new:") and name not in going and not _flies(world, name)]
-    return types, [name for name in joined if _holds(group, world.total[name], world.labels[name])]
+    return types or types_that_grow(world, group), [name for name in joined if _holds(group, world.grown_total(name), world.labels[name])]
 
 
 def _flies(world: World, name: str) -> bool:
@@ -258,11 +263,19 @@ def _false_wait_at(world: World, each: Infeasible, homes: list[tuple[list[str], 
             [] if any(_deceives(world, each.what, name) for name in names) else [f"{each.what} would be sent to {names} as devices hold it"]
         )
     if each.reason is Reason.NO_ROOM:
-        able = [_in_order(world, each.what, types) for types, _ in homes]
+        groups = _wholes(each.what)
+        kept = [
+            not _as_launched(world, group) and is_ungrown(world, each.what, types) for group, (types, _) in zip(groups, homes, strict=True)
+        ]
+        able = [[] if is_kept else _in_order(world, each.what, types) for is_kept, (types, _) in zip(kept, homes, strict=True)]
         return [] if [] in able else [f"{each.what} waits for room, but could be launched for"]
     more = each.what.size if isinstance(each.what, Gang) else 0
     types = {name for found, _ in homes for name in found}
     return [] if any(_binds(world, each.reason, name, more) for name in types) else [f"{each.what}: {each.reason} does not bind"]
+
+
+def _as_launched(world: World, group: tuple[Bundle, ...]) -> bool:
+    return any(_holds(group, world.brings(name), each.node_labels()) for name, each in world.types.items())
 
 
 def _deceives(world: World, what: object, name: str) -> bool:

@@ -5,9 +5,9 @@ from dataclasses import replace
 from hypothesis import strategies as st
 
 from rayscaler.model.demand import Bundle, Constraint, Demand, Gang, LabelCondition, LabelSelector, Operator, Reserve, Strategy
-from rayscaler.model.instance import Instance, InstanceStatus, Reason
+from rayscaler.model.instance import Growing, Instance, InstanceStatus, Reason
 from rayscaler.model.node import NodeStatus, RayNode
-from rayscaler.model.nodetype import NEVER, UNLIMITED, ClusterConfig, NodeType, UpdatePolicy
+from rayscaler.model.nodetype import NEVER, UNLIMITED, ClusterConfig, NodeType, Resize, UpdatePolicy
 from rayscaler.model.resources import UNIT, Resources
 from rayscaler.model.state import Backoff, ClusterState, Expectation
 
@@ -68,13 +68,36 @@ maxima = st.sampled_from([UNLIMITED, UNLIMITED, 0, 1, 2, 3, 5])
 
 
 @st.composite
+def resizes(draw, brings: Resources):
+    """How far a node of a type may grow, of half the types that may: nothing for the others."""
+    kinds = [name for name in ("CPU", "memory") if name in brings]
+    if not kinds or draw(st.booleans()):
+        return None
+    return Resize(Resources({**brings, **{name: brings[name] + draw(st.sampled_from([0, 1, 2, 6])) * UNIT for name in kinds}}))
+
+
+@st.composite
+def sizes(draw, known: NodeType | None, made: NodeType | None, total: Resources):
+    """Return what a joined node has, which may be more than it was launched with, to what it is growing, and until when it is not asked to."""
+    if known is None or known.resize is None or made is None or made.resources != known.resources:
+        return total, None, 0.0
+    kinds = [name for name in ("CPU", "memory") if known.resize.resources.get(name, 0) > total.get(name, 0)]
+    now = {name: draw(st.integers(total[name], known.resize.resources[name]).map(lambda each: each // UNIT * UNIT)) for name in kinds}
+    later = {name: draw(st.integers(now[name], known.resize.resources[name]).map(lambda each: each // UNIT * UNIT)) for name in kinds}
+    has = Resources({**total, **now}) if draw(st.booleans()) else total
+    growing = Growing(Resources({**has, **later}), NOW - 1) if draw(st.sampled_from([False, False, True])) else None
+    return has, growing, draw(st.sampled_from([0.0, 0.0, 0.0, NOW - 1, NOW + 9]))
+
+
+@st.composite
 def node_types(draw, name: str, costs=(None, 0.5, 2.0), device=""):
     hosts = draw(st.sampled_from([1, 1, 1, 2, 3]))
     minimum = draw(st.sampled_from([0, 0, 0, 1, 2])) * hosts
     maximum = draw(maxima.map(lambda each: each if each == UNLIMITED else each * hosts))
+    brings = draw(resources(least=1, device=device))
     return NodeType(
         name,
-        draw(resources(least=1, device=device)),
+        brings,
         draw(labels),
         min_workers=minimum if maximum == UNLIMITED else min(minimum, maximum),
         max_workers=maximum,
@@ -85,6 +108,7 @@ def node_types(draw, name: str, costs=(None, 0.5, 2.0), device=""):
         priority=draw(st.sampled_from([0, 0, 1])),
         idle_timeout_s=draw(st.sampled_from([None, 10.0, NEVER])),
         update_policy=draw(st.sampled_from([UpdatePolicy.ROLLING, *UpdatePolicy])),
+        resize=draw(resizes(brings)) if hosts == 1 else None,
     )
 
 
@@ -188,6 +212,9 @@ def fleets(draw, config: ClusterConfig):
             live = draw(st.sampled_from([NodeStatus.RUNNING, NodeStatus.IDLE, NodeStatus.IDLE, NodeStatus.DRAINING]))
             made = made_as or known
             total = made.resources if made else Resources.of(CPU=4)
+            if status is InstanceStatus.RUNNING and not dead:
+                total, growing, until = draw(sizes(known, made, total))
+                instances[-1] = replace(instances[-1], growing=growing, ungrown_until=until)
             node_labels = tuple(sorted(made.node_labels().items())) if made else ()
             shown = NodeStatus.DEAD if dead else live
             found.append(

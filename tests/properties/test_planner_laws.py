@@ -9,15 +9,17 @@ from hypothesis import strategies as st
 
 from rayscaler.lifecycle import backoff
 from rayscaler.model.demand import Gang
-from rayscaler.model.instance import Instance, InstanceStatus, Reason
+from rayscaler.model.instance import Growing, Instance, InstanceStatus, Reason
 from rayscaler.model.node import NodeStatus, RayNode
 from rayscaler.model.plan import Plan
+from rayscaler.model.resources import Resources
 from rayscaler.model.state import ClusterState, Expectation
 from rayscaler.planner.plan import plan
 from tests.counts import counted
 from tests.properties.checker import check
 from tests.properties.giving import has_mixed_parts
 from tests.properties.states import NOW, cluster_states
+from tests.properties.world import World
 
 pytestmark = pytest.mark.tier("property")
 
@@ -30,8 +32,12 @@ def carried_out(state: ClusterState, found: Plan) -> ClusterState:
     given_up = {each.instance_id for each in found.terminations if each.reason is Reason.MAKES_WAY}
     failed = {each.node_type for each in state.instances if each.instance_id in given_up}
     ended = {each.instance_id for each in found.terminations}
-    instances, expectations = [], list(state.expectations)
+    growths = {each.instance_id: each for each in found.growths}
+    instances, expectations = [], [each for each in state.expectations if each.instance_id not in growths]
+    expectations += [Expectation(each.instance_id, "", NOW + 60, each.reserves) for each in found.growths]
     for each in state.instances:
+        if each.instance_id in growths:
+            each = replace(each, growing=Growing(growths[each.instance_id].resources, NOW))  # noqa: PLW2901
         status = InstanceStatus.TERMINATING if each.instance_id in ended else InstanceStatus.DRAINING
         instances.append(replace(each, status=status) if each.instance_id in ended | drained else each)
     numbers: Counter[str] = Counter()
@@ -67,7 +73,7 @@ def joined(state: ClusterState) -> ClusterState:
         node_id = f"n-{each.instance_id}"
         instances.append(replace(each, status=InstanceStatus.RUNNING, ray_node_id=node_id))
         labels = tuple(node_type.node_labels().items())
-        whole = dict(state.learned).get(node_type.name, node_type.resources)
+        whole = Resources(World(state, Plan()).brings(node_type.name))
         nodes.append(RayNode(node_id, each.instance_id, each.node_type, NodeStatus.IDLE, whole, whole, labels))
     return replace(state, instances=tuple(instances), nodes=tuple(nodes))
 
@@ -119,6 +125,7 @@ def assert_nothing_to_do(state: ClusterState, after: ClusterState, first: Plan, 
     made_ready = Counter(each.node_type for each in first.launches if each.reason is Reason.HEADROOM)
     assert ready <= taken(state, after, second) & made_ready, (first, second)
     assert len(second.launches) == ready.total(), (first, second)
+    assert not second.growths, (first, second)
     assert not second.drains, (first, second)
     assert not second.terminations, (first, second)
 

@@ -4,12 +4,15 @@ from collections import Counter, defaultdict
 
 from rayscaler.model.demand import Bundle
 from rayscaler.model.instance import ENDED, IN_FLIGHT, InstanceStatus
-from rayscaler.model.node import NodeStatus
+from rayscaler.model.node import NodeStatus, RayNode
 from rayscaler.model.nodetype import NodeType
 from rayscaler.model.plan import Plan
 from rayscaler.model.resources import UNIT, Resources
 from rayscaler.model.state import ClusterState
 from tests.properties import devices, wholes
+
+GROWS = ("CPU", "memory")
+"""What of a running worker may become more."""
 
 
 class World:
@@ -43,7 +46,10 @@ class World:
                 continue
             else:
                 name = f"ray:{row.ray_node_id}"
-            self._add(name, dict(row.available), dict(row.total), dict(row.labels), row.dynamic_labels)
+            free = dict(row.available)
+            if instance is not None and instance.growing is not None:
+                free |= self._more(row, instance.growing.resources)
+            self._add(name, free, dict(row.total), dict(row.labels), row.dynamic_labels)
         for instance in self.instances.values():
             if (
                 instance.status in IN_FLIGHT
@@ -55,6 +61,28 @@ class World:
                 self._add_of_type(instance.instance_id, instance.made_as or self.types[instance.node_type])
         for index, launch in enumerate(plan.launches):
             self._add_of_type(f"new:{index}", self.types[launch.node_type])
+        for growth in plan.growths:
+            if growth.instance_id in self.free:
+                self.free[growth.instance_id] |= self._more(self.row_of(growth.instance_id), growth.resources)
+
+    def row_of(self, name: str) -> RayNode:
+        """Return the living row of a worker that has joined."""
+        node_id = self.instances[name].ray_node_id
+        return next(each for each in self.state.nodes if each.ray_node_id == node_id and each.instance_id == name)
+
+    def _more(self, row: RayNode, grown: Resources) -> dict[str, int]:
+        """Return what is free of what may grow, once a node has grown to that; the constraint is planned on what it has now."""
+        return {name: row.available.get(name, 0) + max(0, grown.get(name, 0) - row.total.get(name, 0)) for name in GROWS}
+
+    def grown_total(self, name: str) -> dict[str, int]:
+        """Return all that a node has, or will have once it has grown as it is growing now."""
+        instance = self.instances.get(name)
+        to = instance.growing.resources if instance is not None and instance.growing is not None else None
+        return (
+            self.total[name]
+            if to is None
+            else {**self.total[name], **{each: max(self.total[name].get(each, 0), to.get(each, 0)) for each in GROWS}}
+        )
 
     def _add_of_type(self, name: str, found: NodeType) -> None:
         now = self.types[found.name]
@@ -67,7 +95,11 @@ class World:
 
     def brings(self, name: str) -> dict[str, int]:
         """Return what a node of a type brings once it joins: what others of it had, if that is known."""
-        return dict(dict(self.state.learned).get(name, self.types[name].resources))
+        kind = self.types[name]
+        found = dict(dict(self.state.learned).get(name, kind.resources))
+        if kind.resize is None:
+            return found
+        return {each: min(amount, kind.resources.get(each, amount)) if each in GROWS else amount for each, amount in found.items()}
 
     def _add(self, name, free, total, labels, dynamic) -> None:
         self.free[name], self.total[name], self.labels[name], self.dynamic[name] = free, total, labels, dynamic

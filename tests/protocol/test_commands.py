@@ -124,6 +124,34 @@ async def test_h31_a_drain_that_hangs_delays_neither_reports_nor_other_commands(
     await stage.until(lambda: any(each.command_id == command_id for each in stage.service.last.results), "the first drain's result")
 
 
+# sizes
+
+
+def resized(command_id, node, **amounts):
+    return pb.Command(
+        command_id=command_id, resize_node=ray.ResizeRayletResourceInstancesRequest(node_id=bytes.fromhex(node), resources=amounts)
+    )
+
+
+async def test_h66_a_node_is_told_its_new_size_by_a_monitor_that_can(stage, worker, command_id):
+    result = await stage.result_of(resized(command_id, worker, CPU=3.0, memory=1024.0))
+    told = [dict(each.resources) for each in stage.gcs.ray.resizes if each.node_id.hex() == worker]
+    assert told == ([{"CPU": 3.0, "memory": 1024.0}] if result.outcome == pb.OUTCOME_DONE else [])
+    assert result.outcome == pb.OUTCOME_DONE or result.detail
+
+
+async def test_h66_a_ray_that_cannot_be_told_is_no_doubt_and_what_never_changes_is_not_forwarded(stage, worker, command_id):
+    before = stage.gcs.count("ResizeRayletResourceInstances")
+    for index, (node, amounts) in enumerate([(worker, {"GPU": 2.0}), (worker, {"CPU": 0.5}), ("ab" * 28, {"CPU": 2.0})]):
+        assert (await stage.result_of(resized(f"{command_id}-{index}", node, **amounts))).outcome == pb.OUTCOME_FAILED
+    assert stage.gcs.count("ResizeRayletResourceInstances") == before
+    stage.gcs.refusals["ResizeRayletResourceInstances"] = (grpc.StatusCode.UNIMPLEMENTED, "")
+    result = await stage.result_of(resized(command_id, worker, CPU=3.0))
+    del stage.gcs.refusals["ResizeRayletResourceInstances"]
+    assert result.outcome in (pb.OUTCOME_REJECTED, pb.OUTCOME_FAILED)
+    assert result.outcome == pb.OUTCOME_REJECTED or "kind" in result.detail
+
+
 # constraints
 
 

@@ -157,6 +157,13 @@ class WireGcs(grpc.GenericRpcHandler):
         accepted, detail = await self.ray.drain(request)
         return ray.DrainNodeReply(is_accepted=accepted, rejection_reason_message=detail)
 
+    async def _resize(self, request: ray.ResizeRayletResourceInstancesRequest) -> Any:
+        try:
+            await self.ray.resize(request)
+        except errors.InvalidRequest as error:
+            self.crimes.append(str(error))
+        return ray.ResizeRayletResourceInstancesReply()
+
     def _constraint(self, request: ray.RequestClusterResourceConstraintRequest) -> Any:
         if self.ray.constraint not in (None, self.replaceable):
             self.crimes.append("a constraint was replayed over one that is there")
@@ -209,6 +216,7 @@ METHODS: dict[str, tuple[Any, Callable[[WireGcs, Any], Any]]] = {
     "/ray.rpc.ObservabilityPubSubService/GcsPublish": (ray.GcsPublishRequest, WireGcs._publish),
     f"{AUTOSCALER}/GetClusterResourceState": (ray.GetClusterResourceStateRequest, WireGcs._state),
     f"{AUTOSCALER}/DrainNode": (ray.DrainNodeRequest, WireGcs._drain),
+    f"{AUTOSCALER}/ResizeRayletResourceInstances": (ray.ResizeRayletResourceInstancesRequest, WireGcs._resize),
     f"{AUTOSCALER}/RequestClusterResourceConstraint": (ray.RequestClusterResourceConstraintRequest, WireGcs._constraint),
     f"{AUTOSCALER}/ReportAutoscalingState": (ray.ReportAutoscalingStateRequest, WireGcs._tell_state),
     f"{AUTOSCALER}/ReportClusterConfig": (ray.ReportClusterConfigRequest, WireGcs._tell_config),

@@ -68,7 +68,7 @@ async def test_a_failing_store_sends_nothing_and_changes_nothing(store, calls):
     store.is_down = True
     drain, end = Drain("idle", "n1", Reason.IDLE, ""), Termination("old", Reason.NODE_DIED, "")
     with pytest.raises(Unavailable):
-        await carry_out(Plan((LAUNCH,), (drain,), (end,)), known, store, calls)
+        await carry_out(Plan((LAUNCH,), drains=(drain,), terminations=(end,)), known, store, calls)
     assert (calls.launched, calls.ended, known.drains) == ([], [], {})
     assert (known.instances, known.record) == before
 
@@ -99,7 +99,7 @@ async def test_the_record_holds_what_cannot_be_observed_again(store, calls):
         floor=Constraint(tasks(4)),
         backoffs={"large": Backoff("large", 2, NOW + 9, "no room")},
     )
-    await carry_out(Plan((LAUNCH,), (Drain("idle", "n1", Reason.IDLE, ""),)), known, store, calls)
+    await carry_out(Plan((LAUNCH,), drains=(Drain("idle", "n1", Reason.IDLE, ""),)), known, store, calls)
     saved = await store.load("demo")
     assert saved == known.record
     assert (saved.session, saved.retired, saved.batch) == (FIRST, (old,), 1)

@@ -70,6 +70,16 @@ def test_room_that_is_free_again_does_not_count_twice():
     assert room(ledger, row(cpus=4, used=3), 12) == 3
 
 
+def test_j4_use_that_comes_at_once_with_what_a_node_has_grown_by_is_a_landing_in_full():
+    grown = row(cpus=3, used=3)
+    assert room(seen((0, [row(cpus=1, used=0)], 3), (1, [grown], 3)), grown, 1) == 3
+
+
+def test_j4_what_a_node_has_grown_by_is_no_room_that_has_become_free():
+    grown = row(cpus=6, used=4)
+    assert room(seen((0, [EMPTY], 4), (1, [FULL], 0), (2, [grown], 0)), grown, 2) == 6
+
+
 def test_more_than_the_total_is_never_free():
     ledger = seen((0, [row(cpus=8, used=0)]), (1, [FULL]))
     assert room(ledger, FULL, 1) == 4

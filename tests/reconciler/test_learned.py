@@ -7,7 +7,7 @@ import pytest
 from rayscaler.executor.base import LaunchSpec
 from rayscaler.model.instance import Reason
 from rayscaler.model.node import NodeStatus
-from rayscaler.model.nodetype import NodeType
+from rayscaler.model.nodetype import NodeType, Resize
 from rayscaler.model.resources import UNIT, Resources
 from rayscaler.reconciler import learned
 from tests.reconciler.builders import NOW, config, instance, row, tasks
@@ -60,6 +60,20 @@ def brought(*nodes, made_as: NodeType = SMALL, known=None, at: float = NOW):
 def test_the_most_that_any_node_of_todays_make_has_counts_so_one_broken_node_hides_nothing():
     found = brought(row("n1", "a", cpus=4), replace(row("n2", "b"), total=R(CPU=2, memory=90, object_store_memory=7)))
     assert learned.totals(found, config(SMALL)) == (("small", R(CPU=4, memory=90, object_store_memory=7)),)
+
+
+@pytest.mark.parametrize(
+    ("grown", "told"),
+    [(R(CPU=8, memory=150, slot=1), R(CPU=4, memory=100, slot=1)), (R(CPU=8, memory=90), R(CPU=4, memory=90))],
+    ids=["in both", "in one, with less of the other"],
+)
+def test_j4_what_a_node_has_grown_by_is_not_what_the_next_one_brings(grown, told):
+    grows = replace(SMALL, resize=Resize(R(CPU=8, memory=200)))
+    node = replace(row(), total=grown)
+    known = instance(
+        node.instance_id, ray_node_id=node.ray_node_id, made_as=SMALL
+    )  # as it is found at an executor, which notes no `resize`
+    assert learned.follow({}, config(grows), {known.instance_id: known}, [node], NOW)["small"].total == told
 
 
 def test_what_comes_with_one_node_or_one_placement_group_is_not_of_the_type():

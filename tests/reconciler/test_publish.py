@@ -7,9 +7,11 @@ import pytest
 from rayscaler.model.command import FailedLaunch
 from rayscaler.model.demand import Bundle, Gang, Snapshot, Strategy
 from rayscaler.model.instance import NEVER, InstanceStatus, Phase, Reason
+from rayscaler.model.nodetype import Resize
 from rayscaler.model.plan import Infeasible, Launch, Plan
+from rayscaler.model.resources import Resources
 from rayscaler.reconciler import publish
-from tests.reconciler.builders import CPU, NOW, instance, memory, tasks
+from tests.reconciler.builders import CPU, NOW, config, instance, memory, node_type, tasks
 
 pytestmark = pytest.mark.tier("unit")
 
@@ -86,3 +88,10 @@ def test_status_tells_the_age_of_what_was_said_and_why_nothing_is_decided():
 def test_a_plans_summary_counts_equal_launches():
     launches = (Launch("small", Reason.DEMAND, "x"),) * 3 + (Launch("small", Reason.GANG, "y"),)
     assert publish.summary(Plan(launches))["launches"] == {"small (DEMAND)": 3, "small (GANG)": 1}
+
+
+def test_j4_what_the_cluster_can_become_has_its_workers_as_large_as_they_may_grow():
+    small = node_type("small", 1, min_workers=1, max_workers=3, resize=Resize(Resources.of(CPU=4)))
+    made = publish.reachable(config(small))
+    assert (made.min_resources, made.max_resources) == (Resources.of(CPU=1), Resources.of(CPU=12))
+    assert [each.resources for each in made.groups] == [Resources.of(CPU=4)]

@@ -4,7 +4,7 @@ from dataclasses import fields, replace
 
 import pytest
 
-from rayscaler.model.instance import Instance, InstanceStatus, Phase, Reason, Trouble
+from rayscaler.model.instance import Growing, Instance, InstanceStatus, Phase, Reason, Trouble
 from rayscaler.model.nodetype import NodeType
 from rayscaler.model.resources import Resources
 from rayscaler.reconciler.worth import Worth, worth
@@ -33,6 +33,8 @@ DECIDED = {
     "trouble": Trouble.UNSCHEDULABLE,
     "stuck_since": 2.0,
     "ends_at": 9.0,
+    "growing": Growing(Resources.of(CPU=3), 2.0),
+    "ungrown_until": 9.0,
     "replica": "demo-small-1-r0",
     "host": 1,
 }

@@ -11,7 +11,7 @@ from typing import Any
 
 from rayscaler.clock import Clock
 from rayscaler.executor.base import LaunchSpec
-from rayscaler.model.command import DrainCommand, ReplayCommand, ReportAnswer, TellCommand
+from rayscaler.model.command import DrainCommand, ReplayCommand, ReportAnswer, ResizeCommand, TellCommand
 from rayscaler.model.demand import CommandResult, Constraint, Demand, DemandReport, Gang, Outcome, Session, Snapshot
 from rayscaler.model.node import DeathReason, NodeStatus, RayNode
 from rayscaler.model.nodetype import ClusterConfig
@@ -61,6 +61,12 @@ class Ray:
     def busy(self, instance_id: str) -> None:
         """Work fills the node."""
         self.set(instance_id, status=NodeStatus.RUNNING, available=Resources())
+
+    def resize(self, ray_node_id: str, amounts: Resources) -> None:
+        """A raylet has so much of some resources now."""
+        row = self.nodes[ray_node_id]
+        more = Resources({name: amount - row.total.get(name, 0) for name, amount in amounts.items()})
+        self.nodes[ray_node_id] = replace(row, total=row.total.add(more), available=row.available.add(more))
 
     def row(self, instance_id: str) -> RayNode:
         (found,) = (each for each in self.nodes.values() if each.instance_id == instance_id)
@@ -122,6 +128,8 @@ class World:
         self.replays: list[ReplayCommand] = []
         self.printed: list[TellCommand] = []
         self.is_printing = True
+        self.resizes: list[ResizeCommand] = []
+        self.on_resize: Callable[[ResizeCommand], Outcome | None] = self.grow
         self.on_drain: Callable[[DrainCommand], Outcome | None] = self.accept
 
     async def kill(self) -> None:
@@ -133,6 +141,11 @@ class World:
     def accept(self, command: DrainCommand) -> Outcome:
         """Drain as Ray does: an idle node is dead at once, its process stays."""
         self.ray.die(self.ray.nodes[command.ray_node_id].instance_id, DeathReason.DRAINED_IDLE)
+        return Outcome.DONE
+
+    def grow(self, command: ResizeCommand) -> Outcome:
+        """Resize as a raylet does: at once, whatever runs there."""
+        self.ray.resize(command.ray_node_id, command.resources)
         return Outcome.DONE
 
     def report(self, **fields: Any) -> ReportAnswer:
@@ -157,12 +170,22 @@ class World:
                 self._replay(command)
             elif isinstance(command, TellCommand):
                 self._print(command)
+            elif isinstance(command, ResizeCommand):
+                self._resize(command)
             elif command.command_id not in [each.command_id for each in self.commands]:
                 self.commands.append(command)
                 outcome = self.on_drain(command)
                 if outcome is not None:
                     self.results[command.command_id] = CommandResult(command.command_id, outcome, "as scripted")
         return answer
+
+    def _resize(self, command: ResizeCommand) -> None:
+        """Carry out once per id."""
+        if command.command_id not in [each.command_id for each in self.resizes]:
+            self.resizes.append(command)
+            outcome = self.on_resize(command)
+            if outcome is not None:
+                self.results[command.command_id] = CommandResult(command.command_id, outcome, "as scripted")
 
     def _replay(self, command: ReplayCommand) -> None:
         """Take a constraint as the GCS does."""

@@ -8,11 +8,11 @@ import yaml
 
 from rayscaler.config import native
 from rayscaler.model.demand import Bundle, Constraint, Demand, Gang, LabelCondition, LabelSelector, Locality, Operator, Strategy
-from rayscaler.model.instance import IN_FLIGHT, Instance, InstanceStatus, Reason
+from rayscaler.model.instance import IN_FLIGHT, Growing, Instance, InstanceStatus, Reason
 from rayscaler.model.node import DeathReason, NodeStatus, RayNode
 from rayscaler.model.nodetype import NodeType
 from rayscaler.model.plan import Plan
-from rayscaler.model.resources import Resources
+from rayscaler.model.resources import UNIT, Resources
 from rayscaler.model.state import Backoff, ClusterState
 from rayscaler.planner.plan import plan
 from tests.properties.checker import check
@@ -25,6 +25,10 @@ NOW = 1000.0
 
 def resources(given: dict[str, float]) -> Resources:
     return Resources.of(**given)
+
+
+def amounts(found: Resources) -> dict[str, float]:
+    return {name: amount / UNIT for name, amount in found.items()}
 
 
 def condition(given: str) -> LabelCondition:
@@ -58,6 +62,8 @@ def instance(given: dict) -> Instance:
         made_as=NodeType(given["type"], resources(given["launchedWith"])) if "launchedWith" in given else None,
         replica=given.get("replica", ""),
         host=given.get("host", 0),
+        growing=Growing(resources(given["growsTo"]), NOW) if "growsTo" in given else None,
+        ungrown_until=NOW + given.get("noGrowthFor", 0),
     )
 
 
@@ -118,6 +124,7 @@ def told(found: Plan) -> dict:
     waits = {f"{each.what} x {each.count}" if isinstance(each.what, Bundle) else each.what.gang_id: each for each in found.infeasible}
     told = {
         "launch": dict(Counter(each.node_type for each in found.launches)),
+        "grow": {each.instance_id: amounts(each.resources) for each in found.growths},
         "drain": {each.instance_id: each.reason.value + (" when done" if each.is_preemption else "") for each in found.drains},
         "end": {each.instance_id: each.reason.value for each in found.terminations},
         "wait": {what: each.reason.value for what, each in waits.items() if not each.is_never},
@@ -132,7 +139,7 @@ def test_the_story_ends_as_written(file):
     given = state(story)
     found = plan(given)
     says = story["then"].pop("says", [])
-    details = [each.detail for each in (*found.launches, *found.drains, *found.terminations, *found.infeasible)]
+    details = [each.detail for each in (*found.launches, *found.growths, *found.drains, *found.terminations, *found.infeasible)]
     assert told(found) == story["then"]
     assert [text for text in says if not any(text in detail for detail in details)] == [], details
     assert check(given, found) == []

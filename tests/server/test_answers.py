@@ -16,6 +16,7 @@ from rayscaler.model.command import (
     ReachableConfig,
     ReplayCommand,
     ReportAnswer,
+    ResizeCommand,
     TellCommand,
 )
 from rayscaler.model.demand import Bundle, Constraint, Demand, Gang, LabelCondition, LabelSelector, Operator, Strategy
@@ -123,6 +124,11 @@ def test_h49_a_config_is_told_in_whole_units_rounded_up(units, whole):
     assert (made.hash, dict(made.config.min_resources), dict(made.config.max_resources)) == ("h", {"r": whole}, {"r": whole})
     (shown,) = made.config.node_group_configs
     assert (shown.name, dict(shown.resources), shown.min_count, shown.max_count) == ("n", {"r": whole}, 0, -1)
+
+
+def test_a_node_is_told_its_size_in_rays_doubles():
+    made = commanded(ResizeCommand("c", "ab" * 28, Resources.of(CPU=3, memory=(16 << 30) + 1))).resize_node
+    assert (made.node_id, dict(made.resources)) == (b"\xab" * 28, {"CPU": 3.0, "memory": float((16 << 30) + 1)})
 
 
 def test_a_constraint_is_replayed_as_request_resources_would_have_sent_it():

@@ -13,6 +13,7 @@ from rayscaler.config.demandfile import Wanted
 from rayscaler.model.demand import Bundle, Demand, Gang
 from rayscaler.model.nodetype import ClusterConfig
 from rayscaler.model.plan import Drain, Infeasible, Launch, Placement, Plan, Termination
+from rayscaler.model.resources import UNIT, Resources
 from rayscaler.model.state import ClusterState
 
 Held = tuple[int, int]
@@ -71,6 +72,7 @@ def document_of(state: ClusterState, wanted: Wanted, plan: Plan, planning_s: flo
     ends: list[Drain | Termination] = [*plan.drains, *plan.terminations]
     return {
         "launches": dict(sorted(Counter(each.node_type for each in plan.launches).items())),
+        **_growths(plan),
         "placements": _placements(state, plan, entries),
         "terminations": [
             {"node": each.instance_id, "reason": each.reason.value} for each in sorted(ends, key=lambda each: each.instance_id)
@@ -80,6 +82,16 @@ def document_of(state: ClusterState, wanted: Wanted, plan: Plan, planning_s: flo
         "mix": mix_of(plan.mix),
         "planning_seconds": round(planning_s, 6),
     }
+
+
+def _growths(plan: Plan) -> dict[str, Any]:
+    """Return what grows, if anything does: only then it stands in the document."""
+    found = [{"node": each.instance_id, "resources": _amounts(each.resources)} for each in plan.growths]
+    return {"growths": found} if found else {}
+
+
+def _amounts(resources: Resources) -> dict[str, float]:
+    return {name: amount // UNIT if amount % UNIT == 0 else amount / UNIT for name, amount in resources.items_sorted}
 
 
 def _placements(state: ClusterState, plan: Plan, entries: _Entries) -> list[dict[str, Any]]:

@@ -22,7 +22,13 @@ NAMED = 3
 
 def render(state: ClusterState, wanted: Wanted, plan: Plan, document: Mapping[str, Any]) -> Group:
     """Return the plan as tables, the empty ones left out, and a line that sums it up."""
-    tables = (_launches(state, plan), _nodes(document, wanted), _ends(state, plan), _infeasible(document, list(_names(wanted))))
+    tables = (
+        _launches(state, plan),
+        _growths(state, plan),
+        _nodes(document, wanted),
+        _ends(state, plan),
+        _infeasible(document, list(_names(wanted))),
+    )
     parts: list[RenderableType] = [table for table in (*tables, *_why(document)) if table.row_count]
     return Group(*parts, *_mix(document), _summary(plan, document))
 
@@ -50,6 +56,22 @@ def _launches(state: ClusterState, plan: Plan) -> Table:
         cost = costs[name]
         _add(table, name, str(count), reason, "" if cost is None else f"{cost * count:.10g}")
     return table
+
+
+def _growths(state: ClusterState, plan: Plan) -> Table:
+    """Return what grows, by node type and size, some of the nodes named."""
+    table = Table("grow", "nodes", "which", "to")
+    types = {each.instance_id: each.node_type for each in state.instances}
+    alike: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for each in plan.growths:
+        alike[types[each.instance_id], str(each.resources)].append(each.instance_id)
+    for (name, size), found in sorted(alike.items()):
+        _add(table, name, str(len(found)), _which(found), size)
+    return table
+
+
+def _which(nodes: list[str]) -> str:
+    return ", ".join(nodes[:NAMED]) + (f" and {len(nodes) - NAMED} more" if len(nodes) > NAMED else "")
 
 
 def _nodes(document: Mapping[str, Any], wanted: Wanted) -> Table:
@@ -81,8 +103,7 @@ def _ends(state: ClusterState, plan: Plan) -> Table:
     for end in ends:
         alike[types[end.instance_id], end.reason.value].append((end.instance_id, end.detail))
     for (name, reason), found in sorted(alike.items()):
-        more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
-        _add(table, name, str(len(found)), ", ".join(node for node, _ in found[:NAMED]) + more, reason, found[0][1])
+        _add(table, name, str(len(found)), _which([node for node, _ in found]), reason, found[0][1])
     return table
 
 
@@ -137,7 +158,9 @@ def _summary(plan: Plan, document: Mapping[str, Any]) -> Text:
     refused = sum(each["count"] for each in document["infeasible"])
     left = f"{refused} asked for {'has' if refused == 1 else 'have'} no place" if refused else "everything asked for has a place"
     ends = len(plan.drains) + len(plan.terminations)
+    grow = f", {len(plan.growths)} to grow" if plan.growths else ""
     took = f"planned in {document['planning_seconds'] * 1000:.1f} ms"
     return Text(
-        f"{counted(len(plan.launches), 'node')} to launch at {cost}, {ends} to end; {left}; {took}", style="red" if refused else "green"
+        f"{counted(len(plan.launches), 'node')} to launch at {cost}{grow}, {ends} to end; {left}; {took}",
+        style="red" if refused else "green",
     )

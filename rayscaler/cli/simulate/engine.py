@@ -1,7 +1,8 @@
 """Virtual time: work comes, starts and ends, nodes come and go, and between them the planner is asked as the service asks it. Pure.
 
 Time goes from one event to the next. A change is planned for a little later, with all that has come meanwhile, as the service does. A launch
-joins after the start-up time of its type; a drained node takes nothing new, and is gone once nothing runs on it. Launches never fail.
+joins after the start-up time of its type; a drained node takes nothing new, and is gone once nothing runs on it. Launches never fail, and what
+may grow in place does, at once.
 """
 
 import math
@@ -167,6 +168,7 @@ class Simulation:
         self.log.plans += 1
         for joins_at, instance_id in self._fleet.carry_out(plan, now):
             self._push(joins_at, _Join(instance_id))
+        self._start(now, {each.instance_id: self._fleet.nodes[each.instance_id] for each in plan.growths}, set())
         if not plan.is_empty:
             self._wake(now + self._assumed.reaction_s)
         due = self._fleet.next_due(now)

@@ -94,10 +94,19 @@ class Fleet:
             self.end_if_drained(node, now)
         if any(each.reason is Reason.CONSOLIDATED for each in plan.drains):
             self._peaks = {}
+        self._grow(plan)
         batch = next(self._batch)
         for place, launch in zip(places(plan.launches, self._config), plan.launches, strict=True):
             replica = "" if place.replica is None else f"{launch.node_type}-{batch}-r{place.replica}"
             yield self._launch(launch, replica, place.host, now)
+
+    def _grow(self, plan: Plan) -> None:
+        """Let nodes grow, all of them and at once: how long that takes, and whether the machine has room, is not simulated."""
+        for each in plan.growths:
+            node = self.nodes[each.instance_id]
+            self.total.subtract(node.total.amounts)
+            node.grow(each.resources)
+            self.total.update(node.total.amounts)
 
     def _launch(self, launch: Launch, replica: str, host: int, now: float) -> tuple[float, str]:
         name = f"{launch.node_type}-{next(self._number):06}"

@@ -74,6 +74,12 @@ class Node:
         self.running += 1
         return bundle, tuple(used)
 
+    def grow(self, total: Resources) -> None:
+        """Have more of what is no device."""
+        for name, amount in total.items_sorted:
+            self.free[name] = self.free.get(name, 0) + amount - self.total.get(name, 0)
+        self.total = total
+
     def give(self, taken: Taken, now: float) -> None:
         """End one."""
         bundle, used = taken

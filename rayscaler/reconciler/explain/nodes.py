@@ -117,13 +117,24 @@ def _joined(scene: Scene, instance: Instance, row: RayNode | None, key: Key, idl
     if scene.state.config.node_type(instance.node_type) is None:
         text = f"the definition has no node type {instance.node_type} any more"
         return scene.because(key, Reason.TYPE_REMOVED, text, until=scene.settled_at)
+    size = _size(scene, instance)
     if idle is None:
         is_outdated = scene.state.config.is_outdated(instance.made_as)
         policy = scene.state.config.update_policy_of(instance.node_type)
-        return scene.because(key, Reason.BUSY, f"{OUTDATED[policy]}; {_usage(row)}" if is_outdated else _usage(row))
+        return scene.because(key, Reason.BUSY, "; ".join(filter(None, (OUTDATED[policy] if is_outdated else "", size, _usage(row)))))
     reason, detail, until = idle
+    detail = f"{size}; {detail}" if size else detail
     since = idle_since(scene.memory, row) if reason is Reason.WAITING_IDLE else None
     return scene.because(key, reason, detail, since=since, until=until)
+
+
+def _size(scene: Scene, instance: Instance) -> str:
+    """Say that a node grows, or is not asked to for a while since it could not."""
+    if instance.growing is not None:
+        return f"grows to {instance.growing.resources}"
+    if instance.ungrown_until > scene.state.now:
+        return f"could not grow, and is not asked to for {instance.ungrown_until - scene.state.now:.0f} s"
+    return ""
 
 
 def _usage(row: RayNode) -> str:

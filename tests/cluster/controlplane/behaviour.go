@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	v1 "k8s.io/api/core/v1"
 )
 
 // The annotations of a pod that say how it behaves. Durations are Go's ("1.5s"); without any, a pod is ready at once, stays, and ends at once
@@ -19,22 +21,30 @@ const (
 	registersAfter = prefix + "registers-after" // from the start to the condition sim.rayscaler.io/Registered: when a fake head may see its node
 	spotNotice     = prefix + "spot-notice"     // from the start to the condition DisruptionTarget
 	spotGrace      = prefix + "spot-grace"      // from the notice to the pod's failure as in a node's shutdown; 2m by default
+	resizeAfter    = prefix + "resize-after"    // from another wish for resources to having them; "never": kubelet says nothing, for ever
+	resize         = prefix + "resize"          // "infeasible", "deferred", "error": it does not come, and a condition says so
 	endsAfter      = prefix + "ends-after"      // from SIGTERM to the containers' end, at most the grace period; "never": stuck in Terminating
 )
 
 type behaviour struct {
 	pullFails                                  bool
 	ready, exit, register, notice, grace, ends time.Duration // never where it does not happen
+	resize                                     time.Duration
+	unresized                                  string // the reason of the condition that says so; "" where it comes
 	code                                       int32
 }
+
+// resizeReasons are those that a kubelet gives for not resizing a pod, by the annotation's words.
+var resizeReasons = map[string]string{"infeasible": v1.PodReasonInfeasible, "deferred": v1.PodReasonDeferred, "error": v1.PodReasonError}
 
 const never = time.Duration(1<<63 - 1)
 
 // parse reads a pod's annotations; the error names every one that cannot be understood.
 func parse(annotations map[string]string) (behaviour, error) {
-	b := behaviour{exit: never, register: never, notice: never, grace: 2 * time.Minute, code: 1}
+	b := behaviour{exit: never, register: never, notice: never, grace: 2 * time.Minute, resize: 200 * time.Millisecond, code: 1}
 	durations := map[string]*time.Duration{
 		readyAfter: &b.ready, exitAfter: &b.exit, registersAfter: &b.register, spotNotice: &b.notice, spotGrace: &b.grace, endsAfter: &b.ends,
+		resizeAfter: &b.resize,
 	}
 	var problems []string
 	for name, value := range annotations {
@@ -54,6 +64,8 @@ func parse(annotations map[string]string) (behaviour, error) {
 		case name == imagePull && value == "fail":
 			b.pullFails = true
 		case name == unschedulable && value == "true":
+		case name == resize && resizeReasons[value] != "":
+			b.unresized = resizeReasons[value]
 		default:
 			err = fmt.Errorf("%q is not known", value)
 		}

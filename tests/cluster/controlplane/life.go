@@ -10,6 +10,7 @@ import (
 type life struct {
 	pod                                               *v1.Pod
 	seen, started, noticed, pulling, crashed, deleted time.Time
+	resized                                           time.Time // when other resources were asked for
 }
 
 // step is what happens next to a pod: a change of its status, or its removal where there is none.
@@ -76,6 +77,14 @@ func nextOfRunning(l *life, b behaviour) *step {
 		consider(l.started, b.notice, func(l *life, now time.Time) { l.noticed = now; notice(l, now) })
 	} else if b.notice != never {
 		consider(l.noticed, b.grace, shutDown)
+	}
+	switch pending := resizing(l.pod); {
+	case pending && b.unresized == "":
+		consider(l.resized, b.resize, resizeNow)
+	case pending && !isTold(l.pod, b.unresized):
+		consider(l.resized, 0, func(l *life, now time.Time) { refuseResize(l, b.unresized, now) })
+	case !pending && (condition(&l.pod.Status, v1.PodResizePending) == v1.ConditionTrue || condition(&l.pod.Status, v1.PodResizeInProgress) == v1.ConditionTrue):
+		consider(l.resized, 0, resizeNow)
 	}
 	if waitingReason(&l.pod.Status) == "CrashLoopBackOff" {
 		consider(l.crashed, backOff(l.pod), func(l *life, now time.Time) { start(l, b.register == never, now) })

@@ -11,6 +11,7 @@ import (
 
 	coordination "k8s.io/api/coordination/v1"
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -111,7 +112,7 @@ func (k *kubelets) forget(gone any) {
 // live takes a pod from step to step until it is gone.
 func (k *kubelets) live(ctx context.Context, pod *v1.Pod, news <-chan *v1.Pod) {
 	now := time.Now()
-	l := &life{pod: pod, seen: now, started: now, noticed: now, pulling: now, crashed: now, deleted: now}
+	l := &life{pod: pod, seen: now, started: now, noticed: now, pulling: now, crashed: now, deleted: now, resized: now}
 	for {
 		var due <-chan time.Time
 		behaves, problem := parse(l.pod.Annotations)
@@ -129,6 +130,10 @@ func (k *kubelets) live(ctx context.Context, pod *v1.Pod, news <-chan *v1.Pod) {
 			}
 			if newer.DeletionTimestamp != nil && l.pod.DeletionTimestamp == nil {
 				l.deleted = time.Now()
+			}
+			if !equality.Semantic.DeepEqual(newer.Spec.Containers, l.pod.Spec.Containers) { // only their resources can change
+				l.resized = time.Now()
+				newer.Spec.DeepCopyInto(&l.pod.Spec)
 			}
 			newer.ObjectMeta.DeepCopyInto(&l.pod.ObjectMeta) // the status is ours
 		case <-due:

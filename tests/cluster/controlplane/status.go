@@ -129,6 +129,7 @@ func started(containers []v1.Container, before []v1.ContainerStatus, now time.Ti
 		} else if i < len(before) {
 			status.RestartCount, status.LastTerminationState = before[i].RestartCount, before[i].LastTerminationState
 		}
+		status.Resources = stated(container)
 		statuses = append(statuses, status)
 	}
 	return statuses

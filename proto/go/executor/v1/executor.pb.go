@@ -657,7 +657,9 @@ type Observation struct {
 	// OPTIONAL. Whether it is suspended; only Resume brings it back.
 	IsSuspended bool `protobuf:"varint,12,opt,name=is_suspended,json=isSuspended,proto3" json:"is_suspended,omitempty"`
 	// OPTIONAL. Which of the replica's hosts it was launched as.
-	ReplicaHost   int32 `protobuf:"varint,13,opt,name=replica_host,json=replicaHost,proto3" json:"replica_host,omitempty"`
+	ReplicaHost int32 `protobuf:"varint,13,opt,name=replica_host,json=replicaHost,proto3" json:"replica_host,omitempty"`
+	// OPTIONAL. What it is asked to bring, and what it brings now. Absent: it cannot be resized, or that is not known.
+	Size          *Size `protobuf:"bytes,14,opt,name=size,proto3" json:"size,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -783,6 +785,77 @@ func (x *Observation) GetReplicaHost() int32 {
 	return 0
 }
 
+func (x *Observation) GetSize() *Size {
+	if x != nil {
+		return x.Size
+	}
+	return nil
+}
+
+// How large an instance is that can be resized.
+type Size struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// REQUIRED. All it was asked to bring last, as in NodeType: by its launch, or by Resize.
+	Asked map[string]int64 `protobuf:"bytes,1,rep,name=asked,proto3" json:"asked,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	// REQUIRED. All it really brings now. Until it is `asked`, it is on its way there.
+	Actual map[string]int64 `protobuf:"bytes,2,rep,name=actual,proto3" json:"actual,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	// OPTIONAL. Why it will not bring what it was asked to; for people. Empty: nobody says so.
+	Refusal       string `protobuf:"bytes,3,opt,name=refusal,proto3" json:"refusal,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Size) Reset() {
+	*x = Size{}
+	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Size) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Size) ProtoMessage() {}
+
+func (x *Size) ProtoReflect() protoreflect.Message {
+	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Size.ProtoReflect.Descriptor instead.
+func (*Size) Descriptor() ([]byte, []int) {
+	return file_rayscaler_api_executor_v1_executor_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Size) GetAsked() map[string]int64 {
+	if x != nil {
+		return x.Asked
+	}
+	return nil
+}
+
+func (x *Size) GetActual() map[string]int64 {
+	if x != nil {
+		return x.Actual
+	}
+	return nil
+}
+
+func (x *Size) GetRefusal() string {
+	if x != nil {
+		return x.Refusal
+	}
+	return ""
+}
+
 // Asks who the plugin is.
 type GetInfoRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -796,7 +869,7 @@ type GetInfoRequest struct {
 
 func (x *GetInfoRequest) Reset() {
 	*x = GetInfoRequest{}
-	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[6]
+	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -808,7 +881,7 @@ func (x *GetInfoRequest) String() string {
 func (*GetInfoRequest) ProtoMessage() {}
 
 func (x *GetInfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[6]
+	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -821,7 +894,7 @@ func (x *GetInfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetInfoRequest.ProtoReflect.Descriptor instead.
 func (*GetInfoRequest) Descriptor() ([]byte, []int) {
-	return file_rayscaler_api_executor_v1_executor_proto_rawDescGZIP(), []int{6}
+	return file_rayscaler_api_executor_v1_executor_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GetInfoRequest) GetRayscalerVersion() string {
@@ -855,7 +928,7 @@ type GetInfoResponse struct {
 
 func (x *GetInfoResponse) Reset() {
 	*x = GetInfoResponse{}
-	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[7]
+	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -867,7 +940,7 @@ func (x *GetInfoResponse) String() string {
 func (*GetInfoResponse) ProtoMessage() {}
 
 func (x *GetInfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[7]
+	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -880,7 +953,7 @@ func (x *GetInfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetInfoResponse.ProtoReflect.Descriptor instead.
 func (*GetInfoResponse) Descriptor() ([]byte, []int) {
-	return file_rayscaler_api_executor_v1_executor_proto_rawDescGZIP(), []int{7}
+	return file_rayscaler_api_executor_v1_executor_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *GetInfoResponse) GetName() string {
@@ -920,7 +993,7 @@ type GetCapabilitiesRequest struct {
 
 func (x *GetCapabilitiesRequest) Reset() {
 	*x = GetCapabilitiesRequest{}
-	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[8]
+	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -932,7 +1005,7 @@ func (x *GetCapabilitiesRequest) String() string {
 func (*GetCapabilitiesRequest) ProtoMessage() {}
 
 func (x *GetCapabilitiesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[8]
+	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -945,7 +1018,7 @@ func (x *GetCapabilitiesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCapabilitiesRequest.ProtoReflect.Descriptor instead.
 func (*GetCapabilitiesRequest) Descriptor() ([]byte, []int) {
-	return file_rayscaler_api_executor_v1_executor_proto_rawDescGZIP(), []int{8}
+	return file_rayscaler_api_executor_v1_executor_proto_rawDescGZIP(), []int{9}
 }
 
 // What a plugin can do.
@@ -961,7 +1034,7 @@ type GetCapabilitiesResponse struct {
 
 func (x *GetCapabilitiesResponse) Reset() {
 	*x = GetCapabilitiesResponse{}
-	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[9]
+	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -973,7 +1046,7 @@ func (x *GetCapabilitiesResponse) String() string {
 func (*GetCapabilitiesResponse) ProtoMessage() {}
 
 func (x *GetCapabilitiesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[9]
+	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -986,7 +1059,7 @@ func (x *GetCapabilitiesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCapabilitiesResponse.ProtoReflect.Descriptor instead.
 func (*GetCapabilitiesResponse) Descriptor() ([]byte, []int) {
-	return file_rayscaler_api_executor_v1_executor_proto_rawDescGZIP(), []int{9}
+	return file_rayscaler_api_executor_v1_executor_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *GetCapabilitiesResponse) GetCapabilities() []Capability {
@@ -1018,7 +1091,7 @@ type CallLimits struct {
 
 func (x *CallLimits) Reset() {
 	*x = CallLimits{}
-	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[10]
+	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1030,7 +1103,7 @@ func (x *CallLimits) String() string {
 func (*CallLimits) ProtoMessage() {}
 
 func (x *CallLimits) ProtoReflect() protoreflect.Message {
-	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[10]
+	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1043,7 +1116,7 @@ func (x *CallLimits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallLimits.ProtoReflect.Descriptor instead.
 func (*CallLimits) Descriptor() ([]byte, []int) {
-	return file_rayscaler_api_executor_v1_executor_proto_rawDescGZIP(), []int{10}
+	return file_rayscaler_api_executor_v1_executor_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *CallLimits) GetPerSecond() int32 {
@@ -1076,7 +1149,7 @@ type ProbeRequest struct {
 
 func (x *ProbeRequest) Reset() {
 	*x = ProbeRequest{}
-	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[11]
+	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1088,7 +1161,7 @@ func (x *ProbeRequest) String() string {
 func (*ProbeRequest) ProtoMessage() {}
 
 func (x *ProbeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[11]
+	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1101,7 +1174,7 @@ func (x *ProbeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeRequest.ProtoReflect.Descriptor instead.
 func (*ProbeRequest) Descriptor() ([]byte, []int) {
-	return file_rayscaler_api_executor_v1_executor_proto_rawDescGZIP(), []int{11}
+	return file_rayscaler_api_executor_v1_executor_proto_rawDescGZIP(), []int{12}
 }
 
 // Says that the plugin works, or will.
@@ -1115,7 +1188,7 @@ type ProbeResponse struct {
 
 func (x *ProbeResponse) Reset() {
 	*x = ProbeResponse{}
-	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[12]
+	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1127,7 +1200,7 @@ func (x *ProbeResponse) String() string {
 func (*ProbeResponse) ProtoMessage() {}
 
 func (x *ProbeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[12]
+	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1140,7 +1213,7 @@ func (x *ProbeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeResponse.ProtoReflect.Descriptor instead.
 func (*ProbeResponse) Descriptor() ([]byte, []int) {
-	return file_rayscaler_api_executor_v1_executor_proto_rawDescGZIP(), []int{12}
+	return file_rayscaler_api_executor_v1_executor_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ProbeResponse) GetNotReady() string {
@@ -1166,7 +1239,7 @@ type LaunchRequest struct {
 
 func (x *LaunchRequest) Reset() {
 	*x = LaunchRequest{}
-	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[13]
+	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1178,7 +1251,7 @@ func (x *LaunchRequest) String() string {
 func (*LaunchRequest) ProtoMessage() {}
 
 func (x *LaunchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[13]
+	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1191,7 +1264,7 @@ func (x *LaunchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LaunchRequest.ProtoReflect.Descriptor instead.
 func (*LaunchRequest) Descriptor() ([]byte, []int) {
-	return file_rayscaler_api_executor_v1_executor_proto_rawDescGZIP(), []int{13}
+	return file_rayscaler_api_executor_v1_executor_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *LaunchRequest) GetCluster() string {
@@ -1226,7 +1299,7 @@ type LaunchResponse struct {
 
 func (x *LaunchResponse) Reset() {
 	*x = LaunchResponse{}
-	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[14]
+	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1238,7 +1311,7 @@ func (x *LaunchResponse) String() string {
 func (*LaunchResponse) ProtoMessage() {}
 
 func (x *LaunchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[14]
+	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1251,7 +1324,7 @@ func (x *LaunchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LaunchResponse.ProtoReflect.Descriptor instead.
 func (*LaunchResponse) Descriptor() ([]byte, []int) {
-	return file_rayscaler_api_executor_v1_executor_proto_rawDescGZIP(), []int{14}
+	return file_rayscaler_api_executor_v1_executor_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *LaunchResponse) GetResults() []*LaunchResult {
@@ -1279,7 +1352,7 @@ type LaunchResult struct {
 
 func (x *LaunchResult) Reset() {
 	*x = LaunchResult{}
-	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[15]
+	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1291,7 +1364,7 @@ func (x *LaunchResult) String() string {
 func (*LaunchResult) ProtoMessage() {}
 
 func (x *LaunchResult) ProtoReflect() protoreflect.Message {
-	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[15]
+	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1304,7 +1377,7 @@ func (x *LaunchResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LaunchResult.ProtoReflect.Descriptor instead.
 func (*LaunchResult) Descriptor() ([]byte, []int) {
-	return file_rayscaler_api_executor_v1_executor_proto_rawDescGZIP(), []int{15}
+	return file_rayscaler_api_executor_v1_executor_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *LaunchResult) GetInstanceId() string {
@@ -1370,7 +1443,7 @@ type TerminateRequest struct {
 
 func (x *TerminateRequest) Reset() {
 	*x = TerminateRequest{}
-	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[16]
+	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1382,7 +1455,7 @@ func (x *TerminateRequest) String() string {
 func (*TerminateRequest) ProtoMessage() {}
 
 func (x *TerminateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[16]
+	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1395,7 +1468,7 @@ func (x *TerminateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TerminateRequest.ProtoReflect.Descriptor instead.
 func (*TerminateRequest) Descriptor() ([]byte, []int) {
-	return file_rayscaler_api_executor_v1_executor_proto_rawDescGZIP(), []int{16}
+	return file_rayscaler_api_executor_v1_executor_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *TerminateRequest) GetCluster() string {
@@ -1423,7 +1496,7 @@ type TerminateResponse struct {
 
 func (x *TerminateResponse) Reset() {
 	*x = TerminateResponse{}
-	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[17]
+	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1435,7 +1508,7 @@ func (x *TerminateResponse) String() string {
 func (*TerminateResponse) ProtoMessage() {}
 
 func (x *TerminateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[17]
+	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1448,7 +1521,7 @@ func (x *TerminateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TerminateResponse.ProtoReflect.Descriptor instead.
 func (*TerminateResponse) Descriptor() ([]byte, []int) {
-	return file_rayscaler_api_executor_v1_executor_proto_rawDescGZIP(), []int{17}
+	return file_rayscaler_api_executor_v1_executor_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *TerminateResponse) GetResults() []*TerminateResult {
@@ -1471,7 +1544,7 @@ type TerminateResult struct {
 
 func (x *TerminateResult) Reset() {
 	*x = TerminateResult{}
-	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[18]
+	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1483,7 +1556,7 @@ func (x *TerminateResult) String() string {
 func (*TerminateResult) ProtoMessage() {}
 
 func (x *TerminateResult) ProtoReflect() protoreflect.Message {
-	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[18]
+	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1496,7 +1569,7 @@ func (x *TerminateResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TerminateResult.ProtoReflect.Descriptor instead.
 func (*TerminateResult) Descriptor() ([]byte, []int) {
-	return file_rayscaler_api_executor_v1_executor_proto_rawDescGZIP(), []int{18}
+	return file_rayscaler_api_executor_v1_executor_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *TerminateResult) GetInstanceId() string {
@@ -1528,7 +1601,7 @@ type ListRequest struct {
 
 func (x *ListRequest) Reset() {
 	*x = ListRequest{}
-	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[19]
+	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1540,7 +1613,7 @@ func (x *ListRequest) String() string {
 func (*ListRequest) ProtoMessage() {}
 
 func (x *ListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[19]
+	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1553,7 +1626,7 @@ func (x *ListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequest.ProtoReflect.Descriptor instead.
 func (*ListRequest) Descriptor() ([]byte, []int) {
-	return file_rayscaler_api_executor_v1_executor_proto_rawDescGZIP(), []int{19}
+	return file_rayscaler_api_executor_v1_executor_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListRequest) GetCluster() string {
@@ -1592,7 +1665,7 @@ type ListResponse struct {
 
 func (x *ListResponse) Reset() {
 	*x = ListResponse{}
-	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[20]
+	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1604,7 +1677,7 @@ func (x *ListResponse) String() string {
 func (*ListResponse) ProtoMessage() {}
 
 func (x *ListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[20]
+	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1617,7 +1690,7 @@ func (x *ListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListResponse.ProtoReflect.Descriptor instead.
 func (*ListResponse) Descriptor() ([]byte, []int) {
-	return file_rayscaler_api_executor_v1_executor_proto_rawDescGZIP(), []int{20}
+	return file_rayscaler_api_executor_v1_executor_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ListResponse) GetObservations() []*Observation {
@@ -1654,7 +1727,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[21]
+	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1666,7 +1739,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[21]
+	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1679,7 +1752,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_rayscaler_api_executor_v1_executor_proto_rawDescGZIP(), []int{21}
+	return file_rayscaler_api_executor_v1_executor_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *WatchRequest) GetCluster() string {
@@ -1711,7 +1784,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[22]
+	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1723,7 +1796,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[22]
+	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1736,7 +1809,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_rayscaler_api_executor_v1_executor_proto_rawDescGZIP(), []int{22}
+	return file_rayscaler_api_executor_v1_executor_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *WatchResponse) GetObservation() *Observation {
@@ -1775,7 +1848,7 @@ type HintDrainRequest struct {
 
 func (x *HintDrainRequest) Reset() {
 	*x = HintDrainRequest{}
-	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[23]
+	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1787,7 +1860,7 @@ func (x *HintDrainRequest) String() string {
 func (*HintDrainRequest) ProtoMessage() {}
 
 func (x *HintDrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[23]
+	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1800,7 +1873,7 @@ func (x *HintDrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HintDrainRequest.ProtoReflect.Descriptor instead.
 func (*HintDrainRequest) Descriptor() ([]byte, []int) {
-	return file_rayscaler_api_executor_v1_executor_proto_rawDescGZIP(), []int{23}
+	return file_rayscaler_api_executor_v1_executor_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *HintDrainRequest) GetCluster() string {
@@ -1833,7 +1906,7 @@ type HintDrainResponse struct {
 
 func (x *HintDrainResponse) Reset() {
 	*x = HintDrainResponse{}
-	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[24]
+	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1845,7 +1918,7 @@ func (x *HintDrainResponse) String() string {
 func (*HintDrainResponse) ProtoMessage() {}
 
 func (x *HintDrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[24]
+	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1858,7 +1931,7 @@ func (x *HintDrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HintDrainResponse.ProtoReflect.Descriptor instead.
 func (*HintDrainResponse) Descriptor() ([]byte, []int) {
-	return file_rayscaler_api_executor_v1_executor_proto_rawDescGZIP(), []int{24}
+	return file_rayscaler_api_executor_v1_executor_proto_rawDescGZIP(), []int{25}
 }
 
 // Asks for other amounts.
@@ -1876,7 +1949,7 @@ type ResizeRequest struct {
 
 func (x *ResizeRequest) Reset() {
 	*x = ResizeRequest{}
-	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[25]
+	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1888,7 +1961,7 @@ func (x *ResizeRequest) String() string {
 func (*ResizeRequest) ProtoMessage() {}
 
 func (x *ResizeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[25]
+	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1901,7 +1974,7 @@ func (x *ResizeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeRequest.ProtoReflect.Descriptor instead.
 func (*ResizeRequest) Descriptor() ([]byte, []int) {
-	return file_rayscaler_api_executor_v1_executor_proto_rawDescGZIP(), []int{25}
+	return file_rayscaler_api_executor_v1_executor_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ResizeRequest) GetCluster() string {
@@ -1934,7 +2007,7 @@ type ResizeResponse struct {
 
 func (x *ResizeResponse) Reset() {
 	*x = ResizeResponse{}
-	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[26]
+	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1946,7 +2019,7 @@ func (x *ResizeResponse) String() string {
 func (*ResizeResponse) ProtoMessage() {}
 
 func (x *ResizeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[26]
+	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1959,7 +2032,7 @@ func (x *ResizeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeResponse.ProtoReflect.Descriptor instead.
 func (*ResizeResponse) Descriptor() ([]byte, []int) {
-	return file_rayscaler_api_executor_v1_executor_proto_rawDescGZIP(), []int{26}
+	return file_rayscaler_api_executor_v1_executor_proto_rawDescGZIP(), []int{27}
 }
 
 // Asks for prices and room.
@@ -1975,7 +2048,7 @@ type GetOffersRequest struct {
 
 func (x *GetOffersRequest) Reset() {
 	*x = GetOffersRequest{}
-	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[27]
+	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1987,7 +2060,7 @@ func (x *GetOffersRequest) String() string {
 func (*GetOffersRequest) ProtoMessage() {}
 
 func (x *GetOffersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[27]
+	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2000,7 +2073,7 @@ func (x *GetOffersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetOffersRequest.ProtoReflect.Descriptor instead.
 func (*GetOffersRequest) Descriptor() ([]byte, []int) {
-	return file_rayscaler_api_executor_v1_executor_proto_rawDescGZIP(), []int{27}
+	return file_rayscaler_api_executor_v1_executor_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *GetOffersRequest) GetCluster() string {
@@ -2028,7 +2101,7 @@ type GetOffersResponse struct {
 
 func (x *GetOffersResponse) Reset() {
 	*x = GetOffersResponse{}
-	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[28]
+	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2040,7 +2113,7 @@ func (x *GetOffersResponse) String() string {
 func (*GetOffersResponse) ProtoMessage() {}
 
 func (x *GetOffersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[28]
+	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2053,7 +2126,7 @@ func (x *GetOffersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetOffersResponse.ProtoReflect.Descriptor instead.
 func (*GetOffersResponse) Descriptor() ([]byte, []int) {
-	return file_rayscaler_api_executor_v1_executor_proto_rawDescGZIP(), []int{28}
+	return file_rayscaler_api_executor_v1_executor_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *GetOffersResponse) GetOffers() []*Offer {
@@ -2078,7 +2151,7 @@ type Offer struct {
 
 func (x *Offer) Reset() {
 	*x = Offer{}
-	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[29]
+	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2090,7 +2163,7 @@ func (x *Offer) String() string {
 func (*Offer) ProtoMessage() {}
 
 func (x *Offer) ProtoReflect() protoreflect.Message {
-	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[29]
+	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2103,7 +2176,7 @@ func (x *Offer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Offer.ProtoReflect.Descriptor instead.
 func (*Offer) Descriptor() ([]byte, []int) {
-	return file_rayscaler_api_executor_v1_executor_proto_rawDescGZIP(), []int{29}
+	return file_rayscaler_api_executor_v1_executor_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Offer) GetNodeType() string {
@@ -2140,7 +2213,7 @@ type SuspendRequest struct {
 
 func (x *SuspendRequest) Reset() {
 	*x = SuspendRequest{}
-	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[30]
+	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2152,7 +2225,7 @@ func (x *SuspendRequest) String() string {
 func (*SuspendRequest) ProtoMessage() {}
 
 func (x *SuspendRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[30]
+	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2165,7 +2238,7 @@ func (x *SuspendRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SuspendRequest.ProtoReflect.Descriptor instead.
 func (*SuspendRequest) Descriptor() ([]byte, []int) {
-	return file_rayscaler_api_executor_v1_executor_proto_rawDescGZIP(), []int{30}
+	return file_rayscaler_api_executor_v1_executor_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *SuspendRequest) GetCluster() string {
@@ -2191,7 +2264,7 @@ type SuspendResponse struct {
 
 func (x *SuspendResponse) Reset() {
 	*x = SuspendResponse{}
-	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[31]
+	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2203,7 +2276,7 @@ func (x *SuspendResponse) String() string {
 func (*SuspendResponse) ProtoMessage() {}
 
 func (x *SuspendResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[31]
+	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2216,7 +2289,7 @@ func (x *SuspendResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SuspendResponse.ProtoReflect.Descriptor instead.
 func (*SuspendResponse) Descriptor() ([]byte, []int) {
-	return file_rayscaler_api_executor_v1_executor_proto_rawDescGZIP(), []int{31}
+	return file_rayscaler_api_executor_v1_executor_proto_rawDescGZIP(), []int{32}
 }
 
 // Asks to come back.
@@ -2232,7 +2305,7 @@ type ResumeRequest struct {
 
 func (x *ResumeRequest) Reset() {
 	*x = ResumeRequest{}
-	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[32]
+	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2244,7 +2317,7 @@ func (x *ResumeRequest) String() string {
 func (*ResumeRequest) ProtoMessage() {}
 
 func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[32]
+	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2257,7 +2330,7 @@ func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeRequest.ProtoReflect.Descriptor instead.
 func (*ResumeRequest) Descriptor() ([]byte, []int) {
-	return file_rayscaler_api_executor_v1_executor_proto_rawDescGZIP(), []int{32}
+	return file_rayscaler_api_executor_v1_executor_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ResumeRequest) GetCluster() string {
@@ -2283,7 +2356,7 @@ type ResumeResponse struct {
 
 func (x *ResumeResponse) Reset() {
 	*x = ResumeResponse{}
-	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[33]
+	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2295,7 +2368,7 @@ func (x *ResumeResponse) String() string {
 func (*ResumeResponse) ProtoMessage() {}
 
 func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[33]
+	mi := &file_rayscaler_api_executor_v1_executor_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2308,7 +2381,7 @@ func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeResponse.ProtoReflect.Descriptor instead.
 func (*ResumeResponse) Descriptor() ([]byte, []int) {
-	return file_rayscaler_api_executor_v1_executor_proto_rawDescGZIP(), []int{33}
+	return file_rayscaler_api_executor_v1_executor_proto_rawDescGZIP(), []int{34}
 }
 
 var file_rayscaler_api_executor_v1_executor_proto_extTypes = []protoimpl.ExtensionInfo{
@@ -2425,7 +2498,7 @@ const file_rayscaler_api_executor_v1_executor_proto_rawDesc = "" +
 	"\x05Error\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12>\n" +
-	"\bproblems\x18\x03 \x03(\v2\".rayscaler.api.executor.v1.ProblemR\bproblems\"\xab\x04\n" +
+	"\bproblems\x18\x03 \x03(\v2\".rayscaler.api.executor.v1.ProblemR\bproblems\"\xe6\x04\n" +
 	"\vObservation\x12\x1f\n" +
 	"\vinstance_id\x18\x01 \x01(\tR\n" +
 	"instanceId\x12\x1b\n" +
@@ -2444,7 +2517,19 @@ const file_rayscaler_api_executor_v1_executor_proto_rawDesc = "" +
 	"\n" +
 	"replica_id\x18\v \x01(\tR\treplicaId\x12'\n" +
 	"\fis_suspended\x18\f \x01(\bB\x04\x90\xe7\x18\x01R\visSuspended\x12!\n" +
-	"\freplica_host\x18\r \x01(\x05R\vreplicaHost\"h\n" +
+	"\freplica_host\x18\r \x01(\x05R\vreplicaHost\x129\n" +
+	"\x04size\x18\x0e \x01(\v2\x1f.rayscaler.api.executor.v1.SizeB\x04\x90\xe7\x18\x01R\x04size\"\x9c\x02\n" +
+	"\x04Size\x12@\n" +
+	"\x05asked\x18\x01 \x03(\v2*.rayscaler.api.executor.v1.Size.AskedEntryR\x05asked\x12C\n" +
+	"\x06actual\x18\x02 \x03(\v2+.rayscaler.api.executor.v1.Size.ActualEntryR\x06actual\x12\x18\n" +
+	"\arefusal\x18\x03 \x01(\tR\arefusal\x1a8\n" +
+	"\n" +
+	"AskedEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\x1a9\n" +
+	"\vActualEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"h\n" +
 	"\x0eGetInfoRequest\x12+\n" +
 	"\x11rayscaler_version\x18\x01 \x01(\tR\x10rayscalerVersion\x12)\n" +
 	"\x10protocol_version\x18\x02 \x01(\x05R\x0fprotocolVersion\"\xfd\x01\n" +
@@ -2603,7 +2688,7 @@ func file_rayscaler_api_executor_v1_executor_proto_rawDescGZIP() []byte {
 }
 
 var file_rayscaler_api_executor_v1_executor_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_rayscaler_api_executor_v1_executor_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
+var file_rayscaler_api_executor_v1_executor_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
 var file_rayscaler_api_executor_v1_executor_proto_goTypes = []any{
 	(Capability)(0),                       // 0: rayscaler.api.executor.v1.Capability
 	(Phase)(0),                            // 1: rayscaler.api.executor.v1.Phase
@@ -2614,109 +2699,115 @@ var file_rayscaler_api_executor_v1_executor_proto_goTypes = []any{
 	(*Problem)(nil),                       // 6: rayscaler.api.executor.v1.Problem
 	(*Error)(nil),                         // 7: rayscaler.api.executor.v1.Error
 	(*Observation)(nil),                   // 8: rayscaler.api.executor.v1.Observation
-	(*GetInfoRequest)(nil),                // 9: rayscaler.api.executor.v1.GetInfoRequest
-	(*GetInfoResponse)(nil),               // 10: rayscaler.api.executor.v1.GetInfoResponse
-	(*GetCapabilitiesRequest)(nil),        // 11: rayscaler.api.executor.v1.GetCapabilitiesRequest
-	(*GetCapabilitiesResponse)(nil),       // 12: rayscaler.api.executor.v1.GetCapabilitiesResponse
-	(*CallLimits)(nil),                    // 13: rayscaler.api.executor.v1.CallLimits
-	(*ProbeRequest)(nil),                  // 14: rayscaler.api.executor.v1.ProbeRequest
-	(*ProbeResponse)(nil),                 // 15: rayscaler.api.executor.v1.ProbeResponse
-	(*LaunchRequest)(nil),                 // 16: rayscaler.api.executor.v1.LaunchRequest
-	(*LaunchResponse)(nil),                // 17: rayscaler.api.executor.v1.LaunchResponse
-	(*LaunchResult)(nil),                  // 18: rayscaler.api.executor.v1.LaunchResult
-	(*TerminateRequest)(nil),              // 19: rayscaler.api.executor.v1.TerminateRequest
-	(*TerminateResponse)(nil),             // 20: rayscaler.api.executor.v1.TerminateResponse
-	(*TerminateResult)(nil),               // 21: rayscaler.api.executor.v1.TerminateResult
-	(*ListRequest)(nil),                   // 22: rayscaler.api.executor.v1.ListRequest
-	(*ListResponse)(nil),                  // 23: rayscaler.api.executor.v1.ListResponse
-	(*WatchRequest)(nil),                  // 24: rayscaler.api.executor.v1.WatchRequest
-	(*WatchResponse)(nil),                 // 25: rayscaler.api.executor.v1.WatchResponse
-	(*HintDrainRequest)(nil),              // 26: rayscaler.api.executor.v1.HintDrainRequest
-	(*HintDrainResponse)(nil),             // 27: rayscaler.api.executor.v1.HintDrainResponse
-	(*ResizeRequest)(nil),                 // 28: rayscaler.api.executor.v1.ResizeRequest
-	(*ResizeResponse)(nil),                // 29: rayscaler.api.executor.v1.ResizeResponse
-	(*GetOffersRequest)(nil),              // 30: rayscaler.api.executor.v1.GetOffersRequest
-	(*GetOffersResponse)(nil),             // 31: rayscaler.api.executor.v1.GetOffersResponse
-	(*Offer)(nil),                         // 32: rayscaler.api.executor.v1.Offer
-	(*SuspendRequest)(nil),                // 33: rayscaler.api.executor.v1.SuspendRequest
-	(*SuspendResponse)(nil),               // 34: rayscaler.api.executor.v1.SuspendResponse
-	(*ResumeRequest)(nil),                 // 35: rayscaler.api.executor.v1.ResumeRequest
-	(*ResumeResponse)(nil),                // 36: rayscaler.api.executor.v1.ResumeResponse
-	nil,                                   // 37: rayscaler.api.executor.v1.NodeType.ResourcesEntry
-	nil,                                   // 38: rayscaler.api.executor.v1.NodeType.LabelsEntry
-	nil,                                   // 39: rayscaler.api.executor.v1.NodeType.EnvEntry
-	nil,                                   // 40: rayscaler.api.executor.v1.NodeType.StartParamsEntry
-	nil,                                   // 41: rayscaler.api.executor.v1.RayStart.EnvEntry
-	nil,                                   // 42: rayscaler.api.executor.v1.GetInfoResponse.ManifestEntry
-	nil,                                   // 43: rayscaler.api.executor.v1.ResizeRequest.ResourcesEntry
-	(*timestamppb.Timestamp)(nil),         // 44: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),           // 45: google.protobuf.Duration
-	(*descriptorpb.FieldOptions)(nil),     // 46: google.protobuf.FieldOptions
-	(*descriptorpb.MethodOptions)(nil),    // 47: google.protobuf.MethodOptions
-	(*descriptorpb.EnumValueOptions)(nil), // 48: google.protobuf.EnumValueOptions
+	(*Size)(nil),                          // 9: rayscaler.api.executor.v1.Size
+	(*GetInfoRequest)(nil),                // 10: rayscaler.api.executor.v1.GetInfoRequest
+	(*GetInfoResponse)(nil),               // 11: rayscaler.api.executor.v1.GetInfoResponse
+	(*GetCapabilitiesRequest)(nil),        // 12: rayscaler.api.executor.v1.GetCapabilitiesRequest
+	(*GetCapabilitiesResponse)(nil),       // 13: rayscaler.api.executor.v1.GetCapabilitiesResponse
+	(*CallLimits)(nil),                    // 14: rayscaler.api.executor.v1.CallLimits
+	(*ProbeRequest)(nil),                  // 15: rayscaler.api.executor.v1.ProbeRequest
+	(*ProbeResponse)(nil),                 // 16: rayscaler.api.executor.v1.ProbeResponse
+	(*LaunchRequest)(nil),                 // 17: rayscaler.api.executor.v1.LaunchRequest
+	(*LaunchResponse)(nil),                // 18: rayscaler.api.executor.v1.LaunchResponse
+	(*LaunchResult)(nil),                  // 19: rayscaler.api.executor.v1.LaunchResult
+	(*TerminateRequest)(nil),              // 20: rayscaler.api.executor.v1.TerminateRequest
+	(*TerminateResponse)(nil),             // 21: rayscaler.api.executor.v1.TerminateResponse
+	(*TerminateResult)(nil),               // 22: rayscaler.api.executor.v1.TerminateResult
+	(*ListRequest)(nil),                   // 23: rayscaler.api.executor.v1.ListRequest
+	(*ListResponse)(nil),                  // 24: rayscaler.api.executor.v1.ListResponse
+	(*WatchRequest)(nil),                  // 25: rayscaler.api.executor.v1.WatchRequest
+	(*WatchResponse)(nil),                 // 26: rayscaler.api.executor.v1.WatchResponse
+	(*HintDrainRequest)(nil),              // 27: rayscaler.api.executor.v1.HintDrainRequest
+	(*HintDrainResponse)(nil),             // 28: rayscaler.api.executor.v1.HintDrainResponse
+	(*ResizeRequest)(nil),                 // 29: rayscaler.api.executor.v1.ResizeRequest
+	(*ResizeResponse)(nil),                // 30: rayscaler.api.executor.v1.ResizeResponse
+	(*GetOffersRequest)(nil),              // 31: rayscaler.api.executor.v1.GetOffersRequest
+	(*GetOffersResponse)(nil),             // 32: rayscaler.api.executor.v1.GetOffersResponse
+	(*Offer)(nil),                         // 33: rayscaler.api.executor.v1.Offer
+	(*SuspendRequest)(nil),                // 34: rayscaler.api.executor.v1.SuspendRequest
+	(*SuspendResponse)(nil),               // 35: rayscaler.api.executor.v1.SuspendResponse
+	(*ResumeRequest)(nil),                 // 36: rayscaler.api.executor.v1.ResumeRequest
+	(*ResumeResponse)(nil),                // 37: rayscaler.api.executor.v1.ResumeResponse
+	nil,                                   // 38: rayscaler.api.executor.v1.NodeType.ResourcesEntry
+	nil,                                   // 39: rayscaler.api.executor.v1.NodeType.LabelsEntry
+	nil,                                   // 40: rayscaler.api.executor.v1.NodeType.EnvEntry
+	nil,                                   // 41: rayscaler.api.executor.v1.NodeType.StartParamsEntry
+	nil,                                   // 42: rayscaler.api.executor.v1.RayStart.EnvEntry
+	nil,                                   // 43: rayscaler.api.executor.v1.Size.AskedEntry
+	nil,                                   // 44: rayscaler.api.executor.v1.Size.ActualEntry
+	nil,                                   // 45: rayscaler.api.executor.v1.GetInfoResponse.ManifestEntry
+	nil,                                   // 46: rayscaler.api.executor.v1.ResizeRequest.ResourcesEntry
+	(*timestamppb.Timestamp)(nil),         // 47: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),           // 48: google.protobuf.Duration
+	(*descriptorpb.FieldOptions)(nil),     // 49: google.protobuf.FieldOptions
+	(*descriptorpb.MethodOptions)(nil),    // 50: google.protobuf.MethodOptions
+	(*descriptorpb.EnumValueOptions)(nil), // 51: google.protobuf.EnumValueOptions
 }
 var file_rayscaler_api_executor_v1_executor_proto_depIdxs = []int32{
-	37, // 0: rayscaler.api.executor.v1.NodeType.resources:type_name -> rayscaler.api.executor.v1.NodeType.ResourcesEntry
-	38, // 1: rayscaler.api.executor.v1.NodeType.labels:type_name -> rayscaler.api.executor.v1.NodeType.LabelsEntry
-	39, // 2: rayscaler.api.executor.v1.NodeType.env:type_name -> rayscaler.api.executor.v1.NodeType.EnvEntry
-	40, // 3: rayscaler.api.executor.v1.NodeType.start_params:type_name -> rayscaler.api.executor.v1.NodeType.StartParamsEntry
-	41, // 4: rayscaler.api.executor.v1.RayStart.env:type_name -> rayscaler.api.executor.v1.RayStart.EnvEntry
+	38, // 0: rayscaler.api.executor.v1.NodeType.resources:type_name -> rayscaler.api.executor.v1.NodeType.ResourcesEntry
+	39, // 1: rayscaler.api.executor.v1.NodeType.labels:type_name -> rayscaler.api.executor.v1.NodeType.LabelsEntry
+	40, // 2: rayscaler.api.executor.v1.NodeType.env:type_name -> rayscaler.api.executor.v1.NodeType.EnvEntry
+	41, // 3: rayscaler.api.executor.v1.NodeType.start_params:type_name -> rayscaler.api.executor.v1.NodeType.StartParamsEntry
+	42, // 4: rayscaler.api.executor.v1.RayStart.env:type_name -> rayscaler.api.executor.v1.RayStart.EnvEntry
 	3,  // 5: rayscaler.api.executor.v1.LaunchSpec.node_type:type_name -> rayscaler.api.executor.v1.NodeType
 	4,  // 6: rayscaler.api.executor.v1.LaunchSpec.ray_start:type_name -> rayscaler.api.executor.v1.RayStart
 	6,  // 7: rayscaler.api.executor.v1.Error.problems:type_name -> rayscaler.api.executor.v1.Problem
 	1,  // 8: rayscaler.api.executor.v1.Observation.phase:type_name -> rayscaler.api.executor.v1.Phase
-	44, // 9: rayscaler.api.executor.v1.Observation.observed_at:type_name -> google.protobuf.Timestamp
+	47, // 9: rayscaler.api.executor.v1.Observation.observed_at:type_name -> google.protobuf.Timestamp
 	3,  // 10: rayscaler.api.executor.v1.Observation.made_as:type_name -> rayscaler.api.executor.v1.NodeType
 	2,  // 11: rayscaler.api.executor.v1.Observation.trouble:type_name -> rayscaler.api.executor.v1.Trouble
-	44, // 12: rayscaler.api.executor.v1.Observation.ends_at:type_name -> google.protobuf.Timestamp
-	42, // 13: rayscaler.api.executor.v1.GetInfoResponse.manifest:type_name -> rayscaler.api.executor.v1.GetInfoResponse.ManifestEntry
-	0,  // 14: rayscaler.api.executor.v1.GetCapabilitiesResponse.capabilities:type_name -> rayscaler.api.executor.v1.Capability
-	13, // 15: rayscaler.api.executor.v1.GetCapabilitiesResponse.limits:type_name -> rayscaler.api.executor.v1.CallLimits
-	5,  // 16: rayscaler.api.executor.v1.LaunchRequest.specs:type_name -> rayscaler.api.executor.v1.LaunchSpec
-	18, // 17: rayscaler.api.executor.v1.LaunchResponse.results:type_name -> rayscaler.api.executor.v1.LaunchResult
-	7,  // 18: rayscaler.api.executor.v1.LaunchResult.error:type_name -> rayscaler.api.executor.v1.Error
-	21, // 19: rayscaler.api.executor.v1.TerminateResponse.results:type_name -> rayscaler.api.executor.v1.TerminateResult
-	7,  // 20: rayscaler.api.executor.v1.TerminateResult.error:type_name -> rayscaler.api.executor.v1.Error
-	8,  // 21: rayscaler.api.executor.v1.ListResponse.observations:type_name -> rayscaler.api.executor.v1.Observation
-	8,  // 22: rayscaler.api.executor.v1.WatchResponse.observation:type_name -> rayscaler.api.executor.v1.Observation
-	8,  // 23: rayscaler.api.executor.v1.WatchResponse.further:type_name -> rayscaler.api.executor.v1.Observation
-	45, // 24: rayscaler.api.executor.v1.HintDrainRequest.within:type_name -> google.protobuf.Duration
-	43, // 25: rayscaler.api.executor.v1.ResizeRequest.resources:type_name -> rayscaler.api.executor.v1.ResizeRequest.ResourcesEntry
-	3,  // 26: rayscaler.api.executor.v1.GetOffersRequest.node_types:type_name -> rayscaler.api.executor.v1.NodeType
-	32, // 27: rayscaler.api.executor.v1.GetOffersResponse.offers:type_name -> rayscaler.api.executor.v1.Offer
-	46, // 28: rayscaler.api.executor.v1.sensitive:extendee -> google.protobuf.FieldOptions
-	46, // 29: rayscaler.api.executor.v1.alpha_field:extendee -> google.protobuf.FieldOptions
-	47, // 30: rayscaler.api.executor.v1.alpha_method:extendee -> google.protobuf.MethodOptions
-	48, // 31: rayscaler.api.executor.v1.alpha_value:extendee -> google.protobuf.EnumValueOptions
-	9,  // 32: rayscaler.api.executor.v1.ExecutorService.GetInfo:input_type -> rayscaler.api.executor.v1.GetInfoRequest
-	11, // 33: rayscaler.api.executor.v1.ExecutorService.GetCapabilities:input_type -> rayscaler.api.executor.v1.GetCapabilitiesRequest
-	14, // 34: rayscaler.api.executor.v1.ExecutorService.Probe:input_type -> rayscaler.api.executor.v1.ProbeRequest
-	16, // 35: rayscaler.api.executor.v1.ExecutorService.Launch:input_type -> rayscaler.api.executor.v1.LaunchRequest
-	19, // 36: rayscaler.api.executor.v1.ExecutorService.Terminate:input_type -> rayscaler.api.executor.v1.TerminateRequest
-	22, // 37: rayscaler.api.executor.v1.ExecutorService.List:input_type -> rayscaler.api.executor.v1.ListRequest
-	24, // 38: rayscaler.api.executor.v1.ExecutorService.Watch:input_type -> rayscaler.api.executor.v1.WatchRequest
-	26, // 39: rayscaler.api.executor.v1.ExecutorService.HintDrain:input_type -> rayscaler.api.executor.v1.HintDrainRequest
-	28, // 40: rayscaler.api.executor.v1.ExecutorService.Resize:input_type -> rayscaler.api.executor.v1.ResizeRequest
-	30, // 41: rayscaler.api.executor.v1.ExecutorService.GetOffers:input_type -> rayscaler.api.executor.v1.GetOffersRequest
-	33, // 42: rayscaler.api.executor.v1.ExecutorService.Suspend:input_type -> rayscaler.api.executor.v1.SuspendRequest
-	35, // 43: rayscaler.api.executor.v1.ExecutorService.Resume:input_type -> rayscaler.api.executor.v1.ResumeRequest
-	10, // 44: rayscaler.api.executor.v1.ExecutorService.GetInfo:output_type -> rayscaler.api.executor.v1.GetInfoResponse
-	12, // 45: rayscaler.api.executor.v1.ExecutorService.GetCapabilities:output_type -> rayscaler.api.executor.v1.GetCapabilitiesResponse
-	15, // 46: rayscaler.api.executor.v1.ExecutorService.Probe:output_type -> rayscaler.api.executor.v1.ProbeResponse
-	17, // 47: rayscaler.api.executor.v1.ExecutorService.Launch:output_type -> rayscaler.api.executor.v1.LaunchResponse
-	20, // 48: rayscaler.api.executor.v1.ExecutorService.Terminate:output_type -> rayscaler.api.executor.v1.TerminateResponse
-	23, // 49: rayscaler.api.executor.v1.ExecutorService.List:output_type -> rayscaler.api.executor.v1.ListResponse
-	25, // 50: rayscaler.api.executor.v1.ExecutorService.Watch:output_type -> rayscaler.api.executor.v1.WatchResponse
-	27, // 51: rayscaler.api.executor.v1.ExecutorService.HintDrain:output_type -> rayscaler.api.executor.v1.HintDrainResponse
-	29, // 52: rayscaler.api.executor.v1.ExecutorService.Resize:output_type -> rayscaler.api.executor.v1.ResizeResponse
-	31, // 53: rayscaler.api.executor.v1.ExecutorService.GetOffers:output_type -> rayscaler.api.executor.v1.GetOffersResponse
-	34, // 54: rayscaler.api.executor.v1.ExecutorService.Suspend:output_type -> rayscaler.api.executor.v1.SuspendResponse
-	36, // 55: rayscaler.api.executor.v1.ExecutorService.Resume:output_type -> rayscaler.api.executor.v1.ResumeResponse
-	44, // [44:56] is the sub-list for method output_type
-	32, // [32:44] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	28, // [28:32] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	47, // 12: rayscaler.api.executor.v1.Observation.ends_at:type_name -> google.protobuf.Timestamp
+	9,  // 13: rayscaler.api.executor.v1.Observation.size:type_name -> rayscaler.api.executor.v1.Size
+	43, // 14: rayscaler.api.executor.v1.Size.asked:type_name -> rayscaler.api.executor.v1.Size.AskedEntry
+	44, // 15: rayscaler.api.executor.v1.Size.actual:type_name -> rayscaler.api.executor.v1.Size.ActualEntry
+	45, // 16: rayscaler.api.executor.v1.GetInfoResponse.manifest:type_name -> rayscaler.api.executor.v1.GetInfoResponse.ManifestEntry
+	0,  // 17: rayscaler.api.executor.v1.GetCapabilitiesResponse.capabilities:type_name -> rayscaler.api.executor.v1.Capability
+	14, // 18: rayscaler.api.executor.v1.GetCapabilitiesResponse.limits:type_name -> rayscaler.api.executor.v1.CallLimits
+	5,  // 19: rayscaler.api.executor.v1.LaunchRequest.specs:type_name -> rayscaler.api.executor.v1.LaunchSpec
+	19, // 20: rayscaler.api.executor.v1.LaunchResponse.results:type_name -> rayscaler.api.executor.v1.LaunchResult
+	7,  // 21: rayscaler.api.executor.v1.LaunchResult.error:type_name -> rayscaler.api.executor.v1.Error
+	22, // 22: rayscaler.api.executor.v1.TerminateResponse.results:type_name -> rayscaler.api.executor.v1.TerminateResult
+	7,  // 23: rayscaler.api.executor.v1.TerminateResult.error:type_name -> rayscaler.api.executor.v1.Error
+	8,  // 24: rayscaler.api.executor.v1.ListResponse.observations:type_name -> rayscaler.api.executor.v1.Observation
+	8,  // 25: rayscaler.api.executor.v1.WatchResponse.observation:type_name -> rayscaler.api.executor.v1.Observation
+	8,  // 26: rayscaler.api.executor.v1.WatchResponse.further:type_name -> rayscaler.api.executor.v1.Observation
+	48, // 27: rayscaler.api.executor.v1.HintDrainRequest.within:type_name -> google.protobuf.Duration
+	46, // 28: rayscaler.api.executor.v1.ResizeRequest.resources:type_name -> rayscaler.api.executor.v1.ResizeRequest.ResourcesEntry
+	3,  // 29: rayscaler.api.executor.v1.GetOffersRequest.node_types:type_name -> rayscaler.api.executor.v1.NodeType
+	33, // 30: rayscaler.api.executor.v1.GetOffersResponse.offers:type_name -> rayscaler.api.executor.v1.Offer
+	49, // 31: rayscaler.api.executor.v1.sensitive:extendee -> google.protobuf.FieldOptions
+	49, // 32: rayscaler.api.executor.v1.alpha_field:extendee -> google.protobuf.FieldOptions
+	50, // 33: rayscaler.api.executor.v1.alpha_method:extendee -> google.protobuf.MethodOptions
+	51, // 34: rayscaler.api.executor.v1.alpha_value:extendee -> google.protobuf.EnumValueOptions
+	10, // 35: rayscaler.api.executor.v1.ExecutorService.GetInfo:input_type -> rayscaler.api.executor.v1.GetInfoRequest
+	12, // 36: rayscaler.api.executor.v1.ExecutorService.GetCapabilities:input_type -> rayscaler.api.executor.v1.GetCapabilitiesRequest
+	15, // 37: rayscaler.api.executor.v1.ExecutorService.Probe:input_type -> rayscaler.api.executor.v1.ProbeRequest
+	17, // 38: rayscaler.api.executor.v1.ExecutorService.Launch:input_type -> rayscaler.api.executor.v1.LaunchRequest
+	20, // 39: rayscaler.api.executor.v1.ExecutorService.Terminate:input_type -> rayscaler.api.executor.v1.TerminateRequest
+	23, // 40: rayscaler.api.executor.v1.ExecutorService.List:input_type -> rayscaler.api.executor.v1.ListRequest
+	25, // 41: rayscaler.api.executor.v1.ExecutorService.Watch:input_type -> rayscaler.api.executor.v1.WatchRequest
+	27, // 42: rayscaler.api.executor.v1.ExecutorService.HintDrain:input_type -> rayscaler.api.executor.v1.HintDrainRequest
+	29, // 43: rayscaler.api.executor.v1.ExecutorService.Resize:input_type -> rayscaler.api.executor.v1.ResizeRequest
+	31, // 44: rayscaler.api.executor.v1.ExecutorService.GetOffers:input_type -> rayscaler.api.executor.v1.GetOffersRequest
+	34, // 45: rayscaler.api.executor.v1.ExecutorService.Suspend:input_type -> rayscaler.api.executor.v1.SuspendRequest
+	36, // 46: rayscaler.api.executor.v1.ExecutorService.Resume:input_type -> rayscaler.api.executor.v1.ResumeRequest
+	11, // 47: rayscaler.api.executor.v1.ExecutorService.GetInfo:output_type -> rayscaler.api.executor.v1.GetInfoResponse
+	13, // 48: rayscaler.api.executor.v1.ExecutorService.GetCapabilities:output_type -> rayscaler.api.executor.v1.GetCapabilitiesResponse
+	16, // 49: rayscaler.api.executor.v1.ExecutorService.Probe:output_type -> rayscaler.api.executor.v1.ProbeResponse
+	18, // 50: rayscaler.api.executor.v1.ExecutorService.Launch:output_type -> rayscaler.api.executor.v1.LaunchResponse
+	21, // 51: rayscaler.api.executor.v1.ExecutorService.Terminate:output_type -> rayscaler.api.executor.v1.TerminateResponse
+	24, // 52: rayscaler.api.executor.v1.ExecutorService.List:output_type -> rayscaler.api.executor.v1.ListResponse
+	26, // 53: rayscaler.api.executor.v1.ExecutorService.Watch:output_type -> rayscaler.api.executor.v1.WatchResponse
+	28, // 54: rayscaler.api.executor.v1.ExecutorService.HintDrain:output_type -> rayscaler.api.executor.v1.HintDrainResponse
+	30, // 55: rayscaler.api.executor.v1.ExecutorService.Resize:output_type -> rayscaler.api.executor.v1.ResizeResponse
+	32, // 56: rayscaler.api.executor.v1.ExecutorService.GetOffers:output_type -> rayscaler.api.executor.v1.GetOffersResponse
+	35, // 57: rayscaler.api.executor.v1.ExecutorService.Suspend:output_type -> rayscaler.api.executor.v1.SuspendResponse
+	37, // 58: rayscaler.api.executor.v1.ExecutorService.Resume:output_type -> rayscaler.api.executor.v1.ResumeResponse
+	47, // [47:59] is the sub-list for method output_type
+	35, // [35:47] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	31, // [31:35] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_rayscaler_api_executor_v1_executor_proto_init() }
@@ -2724,18 +2815,18 @@ func file_rayscaler_api_executor_v1_executor_proto_init() {
 	if File_rayscaler_api_executor_v1_executor_proto != nil {
 		return
 	}
-	file_rayscaler_api_executor_v1_executor_proto_msgTypes[15].OneofWrappers = []any{
+	file_rayscaler_api_executor_v1_executor_proto_msgTypes[16].OneofWrappers = []any{
 		(*LaunchResult_ExternalId)(nil),
 		(*LaunchResult_Error)(nil),
 	}
-	file_rayscaler_api_executor_v1_executor_proto_msgTypes[29].OneofWrappers = []any{}
+	file_rayscaler_api_executor_v1_executor_proto_msgTypes[30].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rayscaler_api_executor_v1_executor_proto_rawDesc), len(file_rayscaler_api_executor_v1_executor_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   41,
+			NumMessages:   44,
 			NumExtensions: 4,
 			NumServices:   1,
 		},

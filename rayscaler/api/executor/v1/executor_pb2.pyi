@@ -169,7 +169,7 @@ class Error(_message.Message):
     def __init__(self, reason: _Optional[str] = ..., message: _Optional[str] = ..., problems: _Optional[_Iterable[_Union[Problem, _Mapping]]] = ...) -> None: ...
 
 class Observation(_message.Message):
-    __slots__ = ("instance_id", "node_type", "external_id", "phase", "detail", "observed_at", "error", "made_as", "trouble", "ends_at", "replica_id", "is_suspended", "replica_host")
+    __slots__ = ("instance_id", "node_type", "external_id", "phase", "detail", "observed_at", "error", "made_as", "trouble", "ends_at", "replica_id", "is_suspended", "replica_host", "size")
     INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
     NODE_TYPE_FIELD_NUMBER: _ClassVar[int]
     EXTERNAL_ID_FIELD_NUMBER: _ClassVar[int]
@@ -183,6 +183,7 @@ class Observation(_message.Message):
     REPLICA_ID_FIELD_NUMBER: _ClassVar[int]
     IS_SUSPENDED_FIELD_NUMBER: _ClassVar[int]
     REPLICA_HOST_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
     instance_id: str
     node_type: str
     external_id: str
@@ -196,7 +197,32 @@ class Observation(_message.Message):
     replica_id: str
     is_suspended: bool
     replica_host: int
-    def __init__(self, instance_id: _Optional[str] = ..., node_type: _Optional[str] = ..., external_id: _Optional[str] = ..., phase: _Optional[_Union[Phase, str]] = ..., detail: _Optional[str] = ..., observed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., error: _Optional[str] = ..., made_as: _Optional[_Union[NodeType, _Mapping]] = ..., trouble: _Optional[_Union[Trouble, str]] = ..., ends_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., replica_id: _Optional[str] = ..., is_suspended: bool = ..., replica_host: _Optional[int] = ...) -> None: ...
+    size: Size
+    def __init__(self, instance_id: _Optional[str] = ..., node_type: _Optional[str] = ..., external_id: _Optional[str] = ..., phase: _Optional[_Union[Phase, str]] = ..., detail: _Optional[str] = ..., observed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., error: _Optional[str] = ..., made_as: _Optional[_Union[NodeType, _Mapping]] = ..., trouble: _Optional[_Union[Trouble, str]] = ..., ends_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., replica_id: _Optional[str] = ..., is_suspended: bool = ..., replica_host: _Optional[int] = ..., size: _Optional[_Union[Size, _Mapping]] = ...) -> None: ...
+
+class Size(_message.Message):
+    __slots__ = ("asked", "actual", "refusal")
+    class AskedEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    class ActualEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    ASKED_FIELD_NUMBER: _ClassVar[int]
+    ACTUAL_FIELD_NUMBER: _ClassVar[int]
+    REFUSAL_FIELD_NUMBER: _ClassVar[int]
+    asked: _containers.ScalarMap[str, int]
+    actual: _containers.ScalarMap[str, int]
+    refusal: str
+    def __init__(self, asked: _Optional[_Mapping[str, int]] = ..., actual: _Optional[_Mapping[str, int]] = ..., refusal: _Optional[str] = ...) -> None: ...
 
 class GetInfoRequest(_message.Message):
     __slots__ = ("rayscaler_version", "protocol_version")

@@ -369,6 +369,34 @@ class DrainNodeReply(_message.Message):
     rejection_reason_message: str
     def __init__(self, is_accepted: bool = ..., rejection_reason_message: _Optional[str] = ...) -> None: ...
 
+class ResizeRayletResourceInstancesRequest(_message.Message):
+    __slots__ = ("node_id", "resources")
+    class ResourcesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    RESOURCES_FIELD_NUMBER: _ClassVar[int]
+    node_id: bytes
+    resources: _containers.ScalarMap[str, float]
+    def __init__(self, node_id: _Optional[bytes] = ..., resources: _Optional[_Mapping[str, float]] = ...) -> None: ...
+
+class ResizeRayletResourceInstancesReply(_message.Message):
+    __slots__ = ("total_resources",)
+    class TotalResourcesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    TOTAL_RESOURCES_FIELD_NUMBER: _ClassVar[int]
+    total_resources: _containers.ScalarMap[str, float]
+    def __init__(self, total_resources: _Optional[_Mapping[str, float]] = ...) -> None: ...
+
 class GcsStatus(_message.Message):
     __slots__ = ("code", "message")
     CODE_FIELD_NUMBER: _ClassVar[int]

@@ -162,16 +162,18 @@ class ReplayConstraint(_message.Message):
     def __init__(self, constraint: _Optional[_Union[_gcs_pb2.ClusterResourceConstraint, _Mapping]] = ..., replaces: _Optional[_Union[_gcs_pb2.ClusterResourceConstraint, _Mapping]] = ...) -> None: ...
 
 class Command(_message.Message):
-    __slots__ = ("command_id", "drain_node", "replay_constraint", "tell_drivers")
+    __slots__ = ("command_id", "drain_node", "replay_constraint", "tell_drivers", "resize_node")
     COMMAND_ID_FIELD_NUMBER: _ClassVar[int]
     DRAIN_NODE_FIELD_NUMBER: _ClassVar[int]
     REPLAY_CONSTRAINT_FIELD_NUMBER: _ClassVar[int]
     TELL_DRIVERS_FIELD_NUMBER: _ClassVar[int]
+    RESIZE_NODE_FIELD_NUMBER: _ClassVar[int]
     command_id: str
     drain_node: _gcs_pb2.DrainNodeRequest
     replay_constraint: ReplayConstraint
     tell_drivers: _gcs_pb2.LogBatch
-    def __init__(self, command_id: _Optional[str] = ..., drain_node: _Optional[_Union[_gcs_pb2.DrainNodeRequest, _Mapping]] = ..., replay_constraint: _Optional[_Union[ReplayConstraint, _Mapping]] = ..., tell_drivers: _Optional[_Union[_gcs_pb2.LogBatch, _Mapping]] = ...) -> None: ...
+    resize_node: _gcs_pb2.ResizeRayletResourceInstancesRequest
+    def __init__(self, command_id: _Optional[str] = ..., drain_node: _Optional[_Union[_gcs_pb2.DrainNodeRequest, _Mapping]] = ..., replay_constraint: _Optional[_Union[ReplayConstraint, _Mapping]] = ..., tell_drivers: _Optional[_Union[_gcs_pb2.LogBatch, _Mapping]] = ..., resize_node: _Optional[_Union[_gcs_pb2.ResizeRayletResourceInstancesRequest, _Mapping]] = ...) -> None: ...
 
 class ClusterConfig(_message.Message):
     __slots__ = ("hash", "config")
