@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 
 from rayscaler.clock import Clock, SystemClock
-from rayscaler.errors import Busy, Conflict, NotFound, RayscalerError, Unavailable, Unsupported
+from rayscaler.errors import Busy, Conflict, Denied, NotFound, RayscalerError, Unavailable, Unsupported
 from rayscaler.executor.base import LaunchSpec
 from rayscaler.executor.feed import Feed
 from rayscaler.executor.record import make_from, spec_hash
@@ -144,6 +144,8 @@ class KubernetesExecutor:
         except NotFound as error:
             await self._client.get(PODS, self._namespace, name)
             raise Unsupported("this API server resizes no pods; Kubernetes does from 1.33 on") from error
+        except Denied as error:
+            raise Denied(f"{error}; a cluster administrator gives the right with podResize.enabled of the chart") from error
         self._reflector.note(resized)
 
     async def list(self, cluster: str) -> list[InstanceObservation]:

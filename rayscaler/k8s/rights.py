@@ -38,7 +38,6 @@ def _rights(group: str, resource: str, *verbs: str, name: str = "") -> tuple[Rig
 
 NEEDED: tuple[Right, ...] = (
     *_rights("", "pods", "create", "delete", "get", "list", "patch", "watch"),
-    *_rights("", "pods/resize", "patch"),
     *_rights("", "configmaps", "create", "get", "list", "patch", "watch"),
     *_rights("", "services", "create", "delete", "get", "list", "patch", "watch"),
     *_rights("coordination.k8s.io", "leases", "create"),
@@ -47,7 +46,7 @@ NEEDED: tuple[Right, ...] = (
     *_rights("", "secrets", "get", "patch", name="rayscaler-tls"),
     *_rights("", "events", "create", "patch"),
 )
-"""What the Role has to give: the same as in the chart, where each has its reason."""
+"""What the Role has to give: the same as in the chart, where each has its reason. What the chart gives only if asked to is not among it."""
 
 
 def missing(review: RulesReview, needed: Iterable[Right]) -> tuple[Right, ...]:

@@ -39,6 +39,7 @@ FULL = {
     "replicas": 3,
     "tls": {"enabled": False},
     "nodeNotices": {"enabled": True},
+    "podResize": {"enabled": True},
     "env": {"RAYSCALER_MAX_MESSAGE_BYTES": "67108864"},
     "executor": {"address": "dns:///rayscaler-executor.ml.svc:6390", "tlsSecret": "rayscaler-executor-client"},
     "resources": {"limits": {"memory": "2Gi"}},

@@ -17,6 +17,8 @@ TASK = Resources.of(CPU=3, GPU=1)
 GIB = 1 << 30
 BRINGS = Resources.of(CPU=1, GPU=1, memory=GIB)
 LOOK_S = 0.1
+RULES = [*bed.ROLE["rules"], {"apiGroups": [""], "resources": ["pods/resize"], "verbs": ["patch"]}]
+"""As the chart gives them with podResize.enabled."""
 TIMEOUT_S = 4.0
 
 
@@ -41,9 +43,9 @@ def had(pod: dict) -> dict[str, Decimal]:
 
 
 @contextlib.asynccontextmanager
-async def ten(namespace, sim: dict[str, str]):
+async def ten(namespace, sim: dict[str, str], rules: list[dict] = RULES):
     """Run ten, and have it seen all the time that no raylet is told of more than its pod has."""
-    async with fleet.running(namespace, fleet.config(*types(sim))) as f:
+    async with fleet.running(namespace, fleet.config(*types(sim)), rules=rules) as f:
         small = {}  # pods of the small ones, as the administrator sees them now
         resize, wrong = f.gcs.resize, []
 
@@ -101,15 +103,16 @@ async def test_j4_one_of_ten_grows_for_what_waits_and_none_is_launched(namespace
 
 
 @pytest.mark.parametrize(
-    "sim",
+    ("sim", "rules", "why"),
     [
-        pytest.param({"resize": "infeasible"}, id="refused"),
-        pytest.param({"resize": "deferred"}, id="put off"),
-        pytest.param({"resize-after": "never"}, id="without a word"),
+        pytest.param({"resize": "infeasible"}, RULES, "capacity", id="refused"),
+        pytest.param({"resize": "deferred"}, RULES, "within 4 s", id="put off"),
+        pytest.param({"resize-after": "never"}, RULES, "within 4 s", id="without a word"),
+        pytest.param({}, bed.ROLE["rules"], "podResize.enabled", id="without the right"),
     ],
 )
-async def test_j4_where_none_may_grow_a_node_is_launched_within_a_minute_and_the_pod_is_as_it_was(namespace, sim):
-    async with ten(namespace, sim) as (f, small):
+async def test_j4_where_none_may_grow_a_node_is_launched_within_a_minute_and_the_pod_is_as_it_was(namespace, sim, rules, why):
+    async with ten(namespace, sim, rules) as (f, small):
         loop = asyncio.get_running_loop()
         asked_at = loop.time()
         f.gcs.submit(TASK, 1)
@@ -118,7 +121,7 @@ async def test_j4_where_none_may_grow_a_node_is_launched_within_a_minute_and_the
         assert took_s < 60.0
         await f.until(lambda: len(f.gcs.running()) == 1)
         (action,) = [each for each in f.status().actions if each.kind == "NOT_GROWN"]
-        assert ("capacity" in action.detail) == (sim.get("resize") == "infeasible")
+        assert why in action.detail
         await f.until(lambda: {each["spec"]["containers"][0]["resources"]["limits"]["cpu"] for each in small.values()} == {"1"})
         assert (f.gcs.resizes, len(f.of("created", "big")), f.of("lost")) == ([], 1, [])
         assert {each.total["CPU"] for each in f.gcs.alive() if each.node_type == "small"} == {10_000}
