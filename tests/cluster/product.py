@@ -231,11 +231,16 @@ class Site(Seen):
         self.account = account
         self._directory = directory
         self.services: list[Service] = []
+        self.ports = contextlib.ExitStack()
+        """Where they listen is kept for them: one may come back there."""
 
     async def serve(self, *, by: str = "", cage: Cage | None = None, **env: str) -> Service:
         """Start another replica; it reaches the API server by another URL if one is given, and has what the cage gives it."""
         number = len(self.services)
         kubeconfig = self.account.kubeconfig
+        if "RAYSCALER_LISTEN" not in env:
+            (port,) = self.ports.enter_context(kept_ports(1))
+            env["RAYSCALER_LISTEN"] = f"127.0.0.1:{port}"
         if by:
             kubeconfig = kubeconfig.with_suffix(f".{number}")
             kubeconfig.write_text(self.account.kubeconfig.read_text().replace(self.namespace.cluster.url, by))
@@ -246,23 +251,21 @@ class Site(Seen):
     @contextlib.asynccontextmanager
     async def kept_up(self, *, by: str = "") -> AsyncIterator[Service]:
         """Have one replica that is started anew at the same address whenever it has ended, as a kubelet has it; yields its first life."""
-        with kept_ports(1) as (port,):
-            env = {"RAYSCALER_LISTEN": f"127.0.0.1:{port}", "RAYSCALER_POD_NAME": "rayscaler-0"}
-            first = await self.serve(by=by, **env)
+        first = await self.serve(by=by, RAYSCALER_POD_NAME="rayscaler-0")
 
-            async def keep() -> None:
-                last = first
-                while True:
-                    await last.process.wait()
-                    last = await self.serve(by=by, **env)
+        async def keep() -> None:
+            last = first
+            while True:
+                await last.process.wait()
+                last = await self.serve(by=by, RAYSCALER_LISTEN=first.address, RAYSCALER_POD_NAME="rayscaler-0")
 
-            keeping = asyncio.create_task(keep())
-            try:
-                yield first
-                assert not keeping.done(), keeping.exception()
-            finally:
-                keeping.cancel()
-                await asyncio.gather(keeping, return_exceptions=True)
+        keeping = asyncio.create_task(keep())
+        try:
+            yield first
+            assert not keeping.done(), keeping.exception()
+        finally:
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
 
     async def status(self, *options: str) -> str:
         """Return what `rayscaler status` says to somebody with the service's own rights."""
@@ -345,9 +348,10 @@ async def site(namespace: Namespace, directory: Path) -> AsyncIterator[Site]:
     """A site in a namespace; its services end with the block."""
     made = Site(namespace, await namespace.account(rules=rules()), directory)
     await namespace.api.create(namespace.path("serviceaccounts"), {"metadata": {"name": "rayscaler-head"}})  # as the chart does
-    try:
-        yield made
-    finally:
-        for each in made.services:
-            if each.process.returncode is None:
-                await each.kill()
+    with made.ports:
+        try:
+            yield made
+        finally:
+            for each in made.services:
+                if each.process.returncode is None:
+                    await each.kill()

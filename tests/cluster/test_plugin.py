@@ -64,7 +64,7 @@ async def test_deleting_a_definition_ends_what_a_plugin_has_made_of_it_and_nothi
         await awaited(lambda: there(0))
         await second.kill()  # in the time that it gives to what may come late
         assert (await definition(ours))["metadata"]["deletionTimestamp"]
-        third = await ours.serve(RAYSCALER_EXECUTOR=f"unix://{socket}", RAYSCALER_TIME_FACTOR="2")  # gives it half of that time
+        third = await ours.serve(RAYSCALER_EXECUTOR=f"unix://{socket}")
 
         async def gone() -> bool:
             return await definition(ours) is None
