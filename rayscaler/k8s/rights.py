@@ -38,7 +38,6 @@ def _rights(group: str, resource: str, *verbs: str, name: str = "") -> tuple[Rig
 
 NEEDED: tuple[Right, ...] = (
     *_rights("", "pods", "create", "delete", "get", "list", "patch", "watch"),
-    *_rights("", "pods/resize", "patch"),
     *_rights("", "configmaps", "create", "get", "list", "patch", "watch"),
     *_rights("", "services", "create", "delete", "get", "list", "patch", "watch"),
     *_rights("coordination.k8s.io", "leases", "create"),

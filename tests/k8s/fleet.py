@@ -160,10 +160,11 @@ async def running(
     timings: Timings | None = None,
     options: Options | None = None,
     store: Store | None = None,
+    rules: list[JSON] | None = None,
 ) -> AsyncIterator[Fleet]:
-    """Run a cluster in a namespace; with the store of an earlier one it is that one's next life."""
+    """Run a cluster in a namespace, with the Role's rights or these; with the store of an earlier one it is that one's next life."""
     clock, ended = SystemClock(), []
-    async with bed.entered(namespace) as client:
+    async with bed.entered(namespace, rules=rules) as client:
         executor = KubernetesExecutor(client, namespace.name, on_end=ended.append, options=options)
         reconciler = ClusterReconciler(
             config, executor=executor, store=store or MemoryStore(), clock=clock, timings=timings or Timings(), head_address=lambda: HEAD

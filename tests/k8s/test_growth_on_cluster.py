@@ -13,6 +13,8 @@ from tests.k8s import bed, fleet
 
 pytestmark = [pytest.mark.tier("cluster"), pytest.mark.timeout(180)]
 
+RULES = [*bed.ROLE["rules"], {"apiGroups": [""], "resources": ["pods/resize"], "verbs": ["patch"]}]
+"""What the chart gives with resize.enabled."""
 TASK = Resources.of(CPU=3, GPU=1)
 GIB = 1 << 30
 BRINGS = Resources.of(CPU=1, GPU=1, memory=GIB)
@@ -41,9 +43,9 @@ def had(pod: dict) -> dict[str, Decimal]:
 
 
 @contextlib.asynccontextmanager
-async def ten(namespace, sim: dict[str, str]):
+async def ten(namespace, sim: dict[str, str], rules: list[dict] = RULES):
     """Run ten, and have it seen all the time that no raylet is told of more than its pod has."""
-    async with fleet.running(namespace, fleet.config(*types(sim))) as f:
+    async with fleet.running(namespace, fleet.config(*types(sim)), rules=rules) as f:
         small = {}  # pods of the small ones, as the administrator sees them now
         resize, wrong = f.gcs.resize, []
 
@@ -122,3 +124,12 @@ async def test_j4_where_none_may_grow_a_node_is_launched_within_a_minute_and_the
         await f.until(lambda: {each["spec"]["containers"][0]["resources"]["limits"]["cpu"] for each in small.values()} == {"1"})
         assert (f.gcs.resizes, len(f.of("created", "big")), f.of("lost")) == ([], 1, [])
         assert {each.total["CPU"] for each in f.gcs.alive() if each.node_type == "small"} == {10_000}
+
+
+async def test_without_the_right_to_resize_pods_nodes_are_launched_and_the_right_is_named(namespace):
+    async with ten(namespace, {}, bed.ROLE["rules"]) as (f, _):
+        f.gcs.submit(TASK, 1)
+        await f.until(lambda: len(f.gcs.running()) == 1)
+        (action,) = [each for each in f.status().actions if each.kind == "NOT_GROWN"]
+        assert "lacks the right to patch pods/resize" in action.detail
+        assert (f.gcs.resizes, f.nodes()) == ([], {"small": 10, "big": 1})
