@@ -145,7 +145,7 @@ class KubernetesExecutor:
             await self._client.get(PODS, self._namespace, name)
             raise Unsupported("this API server resizes no pods; Kubernetes does from 1.33 on") from error
         except Denied as error:
-            raise Denied(f"{error}; a cluster administrator gives the right with podResize.enabled of the chart") from error
+            raise Denied(f"{error}; a cluster administrator gives the right with resize.enabled of the chart") from error
         self._reflector.note(resized)
 
     async def list(self, cluster: str) -> list[InstanceObservation]:

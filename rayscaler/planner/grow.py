@@ -5,7 +5,7 @@ what is largest. Owns which nodes grow, how far, and for what. Knows nothing of 
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from typing import NamedTuple
@@ -13,9 +13,9 @@ from typing import NamedTuple
 from rayscaler.model.instance import Instance, InstanceStatus, Reason
 from rayscaler.model.nodetype import GROWS
 from rayscaler.planner import limits
-from rayscaler.planner.choose import Wanted, special
+from rayscaler.planner.choose import Fill, Order, Wanted, special
 from rayscaler.planner.packing import filled, place_each
-from rayscaler.planner.sim import Draft, NodeRun, Shape, TypeView, growth_of, less, more, times
+from rayscaler.planner.sim import Draft, NodeRun, Room, Shape, TypeView, growth_of, less, more, times
 
 FEW = 64
 """Different nodes of those that could take something among which the best is looked for."""
@@ -33,12 +33,67 @@ class _Grown(NamedTuple):
 
 @dataclass(eq=False)
 class _Spot:
-    """Nodes of a run that may grow alike, as far as not yet taken."""
+    """Nodes of a run that may grow alike, as far as not yet taken. `wide` is their room if they grew as far as they may.
+
+    `fill` is what one of them takes, with its place in the order: it stays the same while there is enough of what is left.
+    """
 
     run: NodeRun
     members: tuple[str, ...]
     spare: Spare
     view: TypeView
+    wide: Room
+    fill: Fill | None = None
+
+
+class _Fills:
+    """What nodes would take of what is left, the largest first."""
+
+    def __init__(self, draft: Draft, wanted: Wanted) -> None:
+        self.left = dict(wanted)
+        self._draft = draft
+        self._spared: dict[tuple[str, Shape], bool] = {}
+
+    def may(self, spot: _Spot, shape: Shape) -> bool:
+        """Whether labels, and what the node has besides, allow a shape there."""
+        key = (spot.view.name, shape)
+        if key not in self._spared:
+            self._spared[key] = _is_spared(self._draft, spot.view, shape)
+        return not self._spared[key] and self._draft.rank(shape, spot.run.labels) is not None
+
+    def of(self, spot: _Spot, lead: Shape) -> Fill:
+        """Return what a node takes, the lead first."""
+        if spot.fill is None or spot.fill.content[0][0] is not lead or not spot.fill.holds_for(self.left):
+            spot.fill = self._filled(spot, lead)
+        return spot.fill
+
+    def _filled(self, spot: _Spot, lead: Shape) -> Fill:
+        room, taken, exact = spot.wide, Wanted(), set[Shape]()
+        for shape in (lead, *(each for each in self.left if each is not lead)):
+            most = times(room, shape.needs)
+            each = min(self.left[shape], most)
+            if each and self.may(spot, shape):
+                room = less(room, shape.needs, each)
+                taken.append((shape, each))
+                if each < most:
+                    exact.add(shape)
+        return Fill(taken, frozenset(exact), self._order(spot, lead, taken))
+
+    def _order(self, spot: _Spot, lead: Shape, taken: Wanted) -> Order:
+        """Liked best are labels first, then who has least of what is not asked for, takes most and grows least."""
+        grown = {self._draft.names[index]: amount for index, amount in growth_of(spot.run.room, spot.spare, taken)}
+        cpus, memory = (grown.get(name, 0) for name in GROWS)
+        rank = self._draft.rank(lead, spot.run.labels) or 0
+        return (rank, special(spot.view, lead), -taken[0][1], -sum(each for _, each in taken), cpus, memory, "")
+
+    def take(self, spot: _Spot, fill: Fill) -> int:
+        """Count the content out for as many of the nodes as it comes out the same for; return for how many."""
+        count = min(len(spot.members), *(self.left[shape] // each for shape, each in fill.content))
+        for shape, each in fill.content:
+            self.left[shape] -= each * count
+            if not self.left[shape]:
+                del self.left[shape]
+        return count
 
 
 def serve(draft: Draft, wanted: Wanted) -> Wanted:
@@ -89,51 +144,21 @@ def _larger(run: NodeRun, grown: Spare) -> NodeRun:
 
 def _grown(draft: Draft, wanted: Wanted) -> dict[str, _Grown]:
     """Return which nodes grow, by how much and for what of this."""
-    left, spots = dict(wanted), list(_spots(draft))
-    spared: dict[tuple[str, Shape], bool] = {}
+    fills, spots = _Fills(draft, wanted), list(_spots(draft))
     found: dict[str, _Grown] = {}
-
-    def may(spot: _Spot, shape: Shape) -> bool:
-        key = (spot.view.name, shape)
-        if key not in spared:
-            spared[key] = _is_spared(draft, spot.view, shape)
-        return not spared[key] and draft.rank(shape, spot.run.labels) is not None
-
-    def content(spot: _Spot, lead: Shape) -> Wanted:
-        room, taken = more(spot.run.room, spot.spare), Wanted()
-        for shape in (lead, *(each for each in left if each is not lead)):
-            each = min(left[shape], times(room, shape.needs))
-            if each and may(spot, shape):
-                room = less(room, shape.needs, each)
-                taken.append((shape, each))
-        return taken
-
     for lead, _ in wanted:
-        able = [each for each in spots if times(more(each.run.room, each.spare), lead.needs) and may(each, lead)] if left[lead] else []
-        while able and left[lead]:
-            spot, taken = _best(draft, [(each, content(each, lead)) for each in able[:FEW]])
-            count = min(len(spot.members), *(left[shape] // each for shape, each in taken))
-            grown = _Grown(taken, growth_of(spot.run.room, spot.spare, taken))
+        able = [each for each in spots if times(each.wide, lead.needs) and fills.may(each, lead)] if lead in fills.left else []
+        while able and lead in fills.left:
+            spot = min(able[:FEW], key=lambda each: fills.of(each, lead).order)
+            fill = fills.of(spot, lead)
+            grown = _Grown(fill.content, growth_of(spot.run.room, spot.spare, fill.content))
+            count = fills.take(spot, fill)
             found.update(dict.fromkeys(spot.members[:count], grown))
             spot.members = spot.members[count:]
             if not spot.members:
                 able.remove(spot)
                 spots.remove(spot)
-            for shape, each in taken:
-                left[shape] -= each * count
     return found
-
-
-def _best(draft: Draft, able: Iterable[tuple[_Spot, Wanted]]) -> tuple[_Spot, Wanted]:
-    """Return the one whose labels are liked best, that has least of what is not asked for, takes most and grows least; then the first."""
-
-    def order(each: tuple[_Spot, Wanted]) -> tuple[object, ...]:
-        spot, taken = each
-        lead, count = taken[0]
-        grown = [amount for _, amount in growth_of(spot.run.room, spot.spare, taken, is_all=True)]
-        return (draft.rank(lead, spot.run.labels), special(spot.view, lead), -count, -sum(each for _, each in taken), grown)
-
-    return min(able, key=order)
 
 
 def _is_spared(draft: Draft, view: TypeView, shape: Shape) -> bool:
@@ -152,7 +177,7 @@ def _spots(draft: Draft) -> Iterator[_Spot]:
             continue
         for spare, members in groupby(run.members, key=lambda name: spares.get(name, ())):
             if spare:
-                yield _Spot(run, tuple(members), spare, view)
+                yield _Spot(run, tuple(members), spare, view, more(run.room, spare))
 
 
 def _spare(draft: Draft, instance: Instance) -> Spare:

@@ -131,10 +131,10 @@ def more(room: Room, grown: Iterable[tuple[int, int]]) -> Room:
     return tuple(found)
 
 
-def growth_of(room: Room, spare: Needs, content: Iterable[tuple[Shape, int]], *, is_all: bool = False) -> Needs:
+def growth_of(room: Room, spare: Needs, content: Iterable[tuple[Shape, int]]) -> Needs:
     """Return by how much of each kind in `spare` a node with this room must grow to hold the content, so that it has whole amounts then.
 
-    What may become of it by `spare` is whole. `is_all`: also where it is nothing.
+    What may become of it by `spare` is whole.
     """
     wanted: Counter[int] = Counter()
     for shape, count in content:
@@ -142,7 +142,7 @@ def growth_of(room: Room, spare: Needs, content: Iterable[tuple[Shape, int]], *,
             wanted[index] += amount * count
     lacks = ((index, most, wanted[index] - room[index]) for index, most in spare)  # type: ignore[operator]
     grown = ((index, most - (most - lack) // UNIT * UNIT if lack > 0 else 0) for index, most, lack in lacks)
-    return tuple((index, amount) for index, amount in grown if amount or is_all)
+    return tuple((index, amount) for index, amount in grown if amount)
 
 
 def after(room: Room, content: Iterable[tuple[Shape, int]]) -> Room | None:

@@ -145,7 +145,7 @@ async def test_nodes_are_read_only_where_the_cluster_s_administrator_says_so(clu
 
 async def test_the_right_to_resize_pods_is_none_that_the_administrator_of_a_namespace_has(deployer):
     with pytest.raises(RuntimeError, match=r"pods/resize"):
-        await deployer.install("--set", "podResize.enabled=true")
+        await deployer.install("--set", "resize.enabled=true")
 
 
 async def test_uninstalling_leaves_what_the_service_made_and_what_the_user_did(namespace, deployer):

@@ -39,7 +39,7 @@ FULL = {
     "replicas": 3,
     "tls": {"enabled": False},
     "nodeNotices": {"enabled": True},
-    "podResize": {"enabled": True},
+    "resize": {"enabled": True},
     "env": {"RAYSCALER_MAX_MESSAGE_BYTES": "67108864"},
     "executor": {"address": "dns:///rayscaler-executor.ml.svc:6390", "tlsSecret": "rayscaler-executor-client"},
     "resources": {"limits": {"memory": "2Gi"}},
@@ -187,6 +187,9 @@ def test_the_values_arrive(tmp_path):
         assert spec[key] == FULL[key]
     assert template["metadata"]["labels"].items() >= {("team", "ml"), ("app.kubernetes.io/component", "service")}
     assert template["metadata"]["annotations"] == {"note": "yes"}
+    resizes = {"apiGroups": [""], "resources": ["pods/resize"], "verbs": ["patch"]}
+    assert resizes in made["Role", "rayscaler"]["rules"]
+    assert resizes not in manifests.objects("Role")[0]["rules"]  # which the administrator of one namespace could not give
     assert made["ClusterRole", "rayscaler-nodes-ml"]["rules"] == [
         {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "list", "watch"]}
     ]

@@ -46,7 +46,7 @@ async def test_j4_a_busy_worker_grows_in_its_pod_and_the_next_task_runs_there(ku
     """Complaint J4, features PT-27."""
     async with installed.install(kube_namespace, tmp_path) as site, installed.moments(site, "demo") as seen:
         root = Deployer(kube_namespace, kube_namespace.cluster.directory / "admin.kubeconfig", tmp_path)
-        await root.helm("upgrade", "any-name", tools.CHART, "--reuse-values", "--set", "podResize.enabled=true", "--wait")
+        await root.helm("upgrade", "any-name", tools.CHART, "--reuse-values", "--set", "resize.enabled=true", "--wait")
         await site.define("demo", **definition())
         client = await site.client("client", JOB)
         told = await client.said(lambda it: "second" in it, 4 * HELD_S)

@@ -1,5 +1,6 @@
 """Growth in place (J4): what no node has room for goes on nodes that may grow, before anything is launched; who grows, how far, and who does not."""
 
+import random
 from dataclasses import replace
 
 import pytest
@@ -250,3 +251,18 @@ def test_the_order_of_the_input_does_not_decide_who_grows():
 def test_a_type_whose_nodes_have_grown_is_launched_as_it_was():
     given = state(node("a", total=R(CPU=4, memory=4)), demands=(want(4, CPU=1),), learned=(("small", R(CPU=4, memory=4)),))
     assert len(plan(given).launches) == 4
+
+
+def test_no_fewer_nodes_would_do_for_many_alike():
+    """Beside the count that the largest gains come to: with one shape, no other choice of nodes holds as many."""
+    chance = random.Random(7)
+    for _ in range(200):
+        needs, count = chance.randint(1, 3), chance.randint(1, 12)
+        sizes = [(chance.randint(1, 4), chance.randint(0, 4)) for _ in range(chance.randint(1, 5))]
+        nodes = [node(f"i{i}", total=R(CPU=total, memory=4), CPU=min(free, total)) for i, (total, free) in enumerate(sizes)]
+        found = plan(state(*nodes, demands=(want(count, CPU=needs),)))
+        free = [min(free, total) for total, free in sizes]
+        left = count - sum(each // needs for each in free)
+        gains = sorted(((each + 4 - total) // needs - each // needs for each, (total, _) in zip(free, sizes, strict=True)), reverse=True)
+        fewest = next((number for number in range(len(gains) + 1) if sum(gains[:number]) >= left), sum(gain > 0 for gain in gains))
+        assert len(found.growths) == fewest, (needs, count, sizes)

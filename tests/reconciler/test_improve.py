@@ -7,7 +7,9 @@ import pytest
 
 from rayscaler.errors import Unavailable
 from rayscaler.model.demand import Bundle
-from rayscaler.model.instance import Reason
+from rayscaler.model.instance import Growing, Instance, InstanceStatus, Reason
+from rayscaler.model.node import NodeStatus, RayNode
+from rayscaler.model.nodetype import Resize
 from rayscaler.model.plan import Infeasible, Mix
 from rayscaler.model.resources import Resources
 from rayscaler.model.state import ClusterState
@@ -254,3 +256,25 @@ async def test_a_service_that_ends_waits_for_nothing_more():
         await w.kill()
         await asyncio.sleep(0)
         assert [each for each in asyncio.all_tasks() if each.get_name().startswith("improve")] == []
+
+
+async def test_j4_what_grows_is_not_waited_for_and_the_mix_is_asked_for_what_is_left():
+    small = node_type("small", cost=1.0)
+    grows = replace(DEAR, node_types=(replace(small, resize=Resize(Resources.of(CPU=2))), DEAR.node_types[1]))
+    busy = Instance("a", "small", InstanceStatus.RUNNING, 0.0, ray_node_id="n")
+    row = RayNode("n", "a", "small", NodeStatus.RUNNING, small.resources, Resources())
+    state = ClusterState(0.0, grows, (busy,), (row,), tasks(5))
+    fake = Fake()
+    wait = improve.Wait(fake, BUDGET_S, lambda: None)
+    first = priced(state)
+    assert [each.instance_id for each in first.growths] == ["a"]
+    carried_out = wait.decide(state, replace(first, mix=Mix(4.0)))
+    assert (carried_out.growths, carried_out.launches, carried_out.is_empty) == (first.growths, (), False)
+    grown = replace(state, instances=(replace(busy, growing=Growing(first.growths[0].resources, 0.0)),))
+    assert improve.facts(grown) != improve.facts(state)
+    second = priced(grown)
+    assert second.growths == ()
+    wait.decide(grown, replace(second, mix=Mix(4.0)))
+    await asyncio.sleep(0)
+    assert [name for name, _ in fake.asked] == [state.config.name]
+    wait.end()

@@ -29,7 +29,7 @@ class ServesUnnamed(Mutant):
 
 class NamesUnserved(Mutant):
     async def GetCapabilities(self, request, context):
-        return pb.GetCapabilitiesResponse(capabilities=[pb.CAPABILITY_SUSPEND])
+        return pb.GetCapabilitiesResponse(capabilities=[pb.CAPABILITY_RESIZE, pb.CAPABILITY_SUSPEND])
 
 
 class RefusesUnknownFields(Mutant):
