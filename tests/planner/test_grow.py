@@ -266,3 +266,12 @@ def test_no_fewer_nodes_would_do_for_many_alike():
         gains = sorted(((each + 4 - total) // needs - each // needs for each, (total, _) in zip(free, sizes, strict=True)), reverse=True)
         fewest = next((number for number in range(len(gains) + 1) if sum(gains[:number]) >= left), sum(gain > 0 for gain in gains))
         assert len(found.growths) == fewest, (needs, count, sizes)
+
+
+def test_what_the_definition_does_not_speak_of_is_no_part_of_what_a_node_grows_to():
+    kind = NodeType("small", R(CPU=1), resize=Resize(R(CPU=4)))
+    row = node("a", kind, total=R(CPU=1, memory=900, object_store_memory=80), memory=900)
+    [growth] = plan(state(row, types=(kind,), demands=(want(CPU=2),))).growths
+    assert growth.resources == R(CPU=3)
+    assert growth.detail.startswith("a grows from {CPU: 1} to {CPU: 3}")
+    assert not plan(state(row, types=(kind,), demands=(want(CPU=1, memory=901),))).growths
