@@ -8,7 +8,7 @@ import pytest
 from rayscaler.model.demand import Bundle, Constraint, Demand, Gang, LabelCondition, LabelSelector, Operator, Strategy
 from rayscaler.model.instance import Growing, Instance, InstanceStatus, Reason
 from rayscaler.model.node import NodeStatus, RayNode
-from rayscaler.model.nodetype import ClusterConfig, NodeType, Resize
+from rayscaler.model.nodetype import NEVER, ClusterConfig, NodeType, Resize
 from rayscaler.model.plan import Growth, Plan
 from rayscaler.model.resources import Resources
 from rayscaler.model.state import ClusterState, Expectation
@@ -227,6 +227,7 @@ def test_while_nodes_of_a_type_cannot_grow_none_is_launched_to_grow_and_what_wai
     [refused] = found.infeasible
     assert (refused.reason, refused.is_never, refused.until) == (Reason.NO_ROOM, False, NOW + 30)
     assert "only a node of small that has grown would hold it, and nodes of that type could not grow of late" in refused.detail
+    assert [each.until for each in plan(state(*full(1, ungrown_until=NEVER), demands=(want(CPU=2),))).infeasible] == [None]
     assert [each.is_never for each in plan(state(demands=(want(CPU=5),))).infeasible] == [True]
 
 
