@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from rayscaler.config.file import content_hash
-from rayscaler.local.head import free_port
 from rayscaler.local.parts import only_one
 from tests.cli.fake_ray import HANGS, STAYS
 from tests.cli.stage import PARTS, PATIENCE_S, Site
+from tests.ports import free_port
 from tests.ray.workers import marked
 
 pytestmark = pytest.mark.tier("protocol")
@@ -193,10 +193,13 @@ async def test_cd_9_a_service_that_dies_with_its_definition_spoilt_keeps_its_wor
     (site.parts / "cluster.yaml").write_text("spoilt")
     os.kill(parts["service"]["pid"], signal.SIGKILL)
     await until(lambda: len([line for line in site.log("service").splitlines() if "listens at" in line]) == 2)
-    _, out, _ = await site.run("status", "--service", site.listen, "--json")
-    (told,) = json.loads(out)["clusters"]
+    async with asyncio.timeout(PATIENCE_S):  # it listens a moment before it has looked at its definition
+        while True:
+            _, out, _ = await site.run("status", "--service", site.listen, "--json")
+            (told,) = json.loads(out)["clusters"]
+            if any("is not taken" in each and "stays in force" in each for each in told["notices"]):
+                break
     assert [each["name"] for each in told["node_types"]] == ["small"]
-    assert any("is not taken" in each and "stays in force" in each for each in told["notices"])
     assert pids(site, "fake_ray start --block") == workers
     assert outcomes(await site.is_up()) == {"service": "took the changed definition", "head": "was up", "monitor": "was up"}
     _, out, _ = await site.run("status", "--service", site.listen, "--json")

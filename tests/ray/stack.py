@@ -26,8 +26,9 @@ import pytest
 import yaml
 
 from rayscaler.local import startup
-from rayscaler.local.head import HeadOptions, free_port
+from rayscaler.local.head import HeadOptions
 from rayscaler.processes import Identity, SystemProcesses, end
+from tests.ports import free_port
 from tests.ray.workers import Workers, marked
 from tests.ray_tier import Driver, RayHead, running_head
 

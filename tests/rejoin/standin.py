@@ -7,6 +7,8 @@ import sys
 import threading
 from pathlib import Path
 
+from tests.ports import free_port
+
 FAKE = Path(__file__).with_name("fake")
 ASKED = {"PYTHONPATH": str(FAKE), "STAND_IN_ID": str(FAKE / "id")}
 """Environment of those who ask for the cluster id and shall get always the same answer."""
@@ -63,14 +65,12 @@ TITLES = ("ray::task", "ray::IDLE")
 class Gcs:
     """A port: closed, or answering as a GCS does at the beginning of a connection."""
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self) -> None:
         self.lines: list[socket.socket] = []
         self.heard = bytearray()
         self.accepted = 0
         self.greeting = SETTINGS
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", port))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self._listener: socket.socket | None = None
 
     @property
