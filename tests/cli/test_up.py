@@ -111,16 +111,16 @@ async def test_up_says_how_it_is_used(site):
     assert json.loads(out)["clusters"][0]["session"]["session_name"] == "session_1"
 
 
-@pytest.mark.parametrize("name", PARTS)
-async def test_a_part_that_dies_is_started_again_by_its_supervisor(site, name):
+async def test_a_part_that_dies_is_started_again_by_its_supervisor(site):
     parts = await site.is_up()
-    os.kill(parts[name]["pid"], signal.SIGKILL)
-    words = {"service": "rayscaler serve", "head": "fake_ray", "monitor": "rayscaler monitor"}[name]
-    again = await until(lambda: [pid for pid in pids(site, words) if pid != parts[name]["pid"]])
-    after = await site.is_up()
-    assert outcomes(after) == dict.fromkeys(PARTS, "was up")
-    assert kept(after) == kept(parts)
-    assert after[name]["pid"] in again
+    for name, words in (("service", "rayscaler serve"), ("head", "fake_ray"), ("monitor", "rayscaler monitor")):
+        dead = parts[name]["pid"]
+        os.kill(dead, signal.SIGKILL)
+        again = await until(lambda: [pid for pid in pids(site, words) if pid != dead])  # noqa: B023 - waited for here
+        after = await site.is_up()
+        assert outcomes(after) == dict.fromkeys(PARTS, "was up"), name
+        assert kept(after) == kept(parts), name
+        assert after[name]["pid"] in again, name
 
 
 async def test_what_a_killed_supervisor_left_is_ended_and_started_anew_and_a_new_head_gets_a_new_monitor(site):

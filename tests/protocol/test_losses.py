@@ -170,16 +170,17 @@ async def test_a_cluster_without_a_definition_is_tried_again_with_back_off(stage
     await stage.report()
 
 
-@pytest.mark.parametrize(
-    "error",
-    [superseded(), errors.InvalidRequest("snapshot: broken"), errors.Unauthenticated("the token expired")],
-    ids=["SUPERSEDED", "INVALID_REQUEST", "UNAUTHENTICATED"],
-)
-async def test_h32_h33_a_refusal_that_is_never_retried_makes_the_monitor_quiet_and_does_not_end_it(monitor, tmp_path, error):
-    async with staged(monitor, tmp_path) as stage:
-        await stage.report()
-        stage.service.error = error
-        seen = len(stage.service.tried)
-        await stage.until(lambda: len(stage.service.tried) > seen)
-        await asyncio.sleep(1.3)
-        assert len(stage.service.tried) == seen + 1
+async def test_h32_h33_a_refusal_that_is_never_retried_makes_the_monitor_quiet_and_does_not_end_it(monitor, tmp_path):
+    async def is_quiet_after(error: errors.RayscalerError) -> None:
+        (directory := tmp_path / error.name).mkdir()
+        async with staged(monitor, directory) as stage:
+            await stage.report()
+            stage.service.error = error
+            seen = len(stage.service.tried)
+            await stage.until(lambda: len(stage.service.tried) > seen)
+            await asyncio.sleep(1.3)
+            assert len(stage.service.tried) == seen + 1, error.name
+
+    async with asyncio.TaskGroup() as tasks:
+        for error in (superseded(), errors.InvalidRequest("snapshot: broken"), errors.Unauthenticated("the token expired")):
+            tasks.create_task(is_quiet_after(error))
