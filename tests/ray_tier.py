@@ -20,10 +20,11 @@ import pytest_asyncio
 
 from rayscaler.executor.base import LaunchSpec
 from rayscaler.local import command, startup
-from rayscaler.local.head import HeadOptions, LocalHead, free_port
+from rayscaler.local.head import HeadOptions, LocalHead
 from rayscaler.model.nodetype import NodeType
 from rayscaler.model.resources import Resources
 from rayscaler.processes import Identity, SystemProcesses, end
+from tests.ports import free_port
 
 DRIVER_S = 180.0
 """A driver that takes longer hangs; generous for a loaded machine."""
@@ -169,7 +170,7 @@ async def running_head(options: HeadOptions | None = None) -> AsyncIterator[RayH
     try:
         processes = SystemProcesses()
         given = options or HeadOptions()
-        told = replace(given, start_params=(*QUIET, *given.start_params))
+        told = replace(given, start_params=(*QUIET, ("ray-client-server-port", str(free_port())), *given.start_params))
         head = LocalHead(processes, temp_dir=temp_dir, port=free_port(), log_path=temp_dir / "head.log", options=told)
         where = await head.start()
         identity = head.identity

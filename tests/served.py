@@ -108,7 +108,11 @@ class Service:
 
 
 def _children(pid: int) -> list[int]:
-    found = [int(each) for task in Path(f"/proc/{pid}/task").iterdir() for each in (task / "children").read_text().split()]
+    found: list[int] = []
+    with contextlib.suppress(OSError):  # it may be gone by now
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with contextlib.suppress(OSError):  # one of its threads, likewise
+                found += map(int, (task / "children").read_text().split())
     return [*found, *(more for each in found for more in _children(each))]
 
 

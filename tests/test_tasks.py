@@ -27,12 +27,13 @@ async def test_what_runs_apart_goes_on_while_our_own_loop_is_stuck():
 
 
 async def test_what_it_raises_is_raised_here_and_whoever_is_cancelled_here_is_cancelled_there():
-    ended = threading.Event()
+    begun, ended = threading.Event(), threading.Event()
 
     async def fail() -> None:
         raise ValueError("apart")
 
     async def for_ever() -> None:
+        begun.set()
         try:
             await asyncio.Event().wait()
         finally:
@@ -42,7 +43,7 @@ async def test_what_it_raises_is_raised_here_and_whoever_is_cancelled_here_is_ca
         with pytest.raises(ValueError, match="apart"):
             await apart.run(fail())
         waiting = asyncio.create_task(apart.run(for_ever()))
-        await asyncio.sleep(0.05)  # it has begun there
+        assert await asyncio.to_thread(begun.wait, 5.0)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting

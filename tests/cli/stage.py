@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from rayscaler.local.head import free_port
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 MARK = "RAYSCALER_TEST_UP"

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from rayscaler.config.file import content_hash
-from rayscaler.local.head import free_port
 from rayscaler.local.parts import only_one
 from tests.cli.fake_ray import HANGS, STAYS
 from tests.cli.stage import PARTS, PATIENCE_S, Site
+from tests.ports import free_port
 from tests.ray.workers import marked
 
 pytestmark = pytest.mark.tier("protocol")
@@ -111,16 +111,16 @@ async def test_up_says_how_it_is_used(site):
     assert json.loads(out)["clusters"][0]["session"]["session_name"] == "session_1"
 
 
-@pytest.mark.parametrize("name", PARTS)
-async def test_a_part_that_dies_is_started_again_by_its_supervisor(site, name):
+async def test_a_part_that_dies_is_started_again_by_its_supervisor(site):
     parts = await site.is_up()
-    os.kill(parts[name]["pid"], signal.SIGKILL)
-    words = {"service": "rayscaler serve", "head": "fake_ray", "monitor": "rayscaler monitor"}[name]
-    again = await until(lambda: [pid for pid in pids(site, words) if pid != parts[name]["pid"]])
-    after = await site.is_up()
-    assert outcomes(after) == dict.fromkeys(PARTS, "was up")
-    assert kept(after) == kept(parts)
-    assert after[name]["pid"] in again
+    for name, words in (("service", "rayscaler serve"), ("head", "fake_ray"), ("monitor", "rayscaler monitor")):
+        dead = parts[name]["pid"]
+        os.kill(dead, signal.SIGKILL)
+        again = await until(lambda: [pid for pid in pids(site, words) if pid != dead])  # noqa: B023 - waited for here
+        after = await site.is_up()
+        assert outcomes(after) == dict.fromkeys(PARTS, "was up"), name
+        assert kept(after) == kept(parts), name
+        assert after[name]["pid"] in again, name
 
 
 async def test_what_a_killed_supervisor_left_is_ended_and_started_anew_and_a_new_head_gets_a_new_monitor(site):
@@ -193,10 +193,13 @@ async def test_cd_9_a_service_that_dies_with_its_definition_spoilt_keeps_its_wor
     (site.parts / "cluster.yaml").write_text("spoilt")
     os.kill(parts["service"]["pid"], signal.SIGKILL)
     await until(lambda: len([line for line in site.log("service").splitlines() if "listens at" in line]) == 2)
-    _, out, _ = await site.run("status", "--service", site.listen, "--json")
-    (told,) = json.loads(out)["clusters"]
+    async with asyncio.timeout(PATIENCE_S):  # it listens a moment before it has looked at its definition
+        while True:
+            _, out, _ = await site.run("status", "--service", site.listen, "--json")
+            (told,) = json.loads(out)["clusters"]
+            if any("is not taken" in each and "stays in force" in each for each in told["notices"]):
+                break
     assert [each["name"] for each in told["node_types"]] == ["small"]
-    assert any("is not taken" in each and "stays in force" in each for each in told["notices"])
     assert pids(site, "fake_ray start --block") == workers
     assert outcomes(await site.is_up()) == {"service": "took the changed definition", "head": "was up", "monitor": "was up"}
     _, out, _ = await site.run("status", "--service", site.listen, "--json")

@@ -61,7 +61,7 @@ async def test_no_answer_and_nobody_there_are_unavailable():
         stack.push_async_callback(hasty.close)
         api.refuse["get"] = [(429, {"Retry-After": "9"}, {"message": "busy"})]
         with pytest.raises(Unavailable, match="busy"):
-            await hasty.get(PODS, "ns", "a")
+            await client.get(PODS, "ns", "a")
         async with api._news:
             with pytest.raises(Unavailable, match=r"create pods in ns: no answer within 0\.5 s"):
                 await hasty.create(PODS, "ns", pod("a"))

@@ -24,7 +24,7 @@ from tests.k8s.fake_api import serving
 pytestmark = pytest.mark.tier("protocol")
 TEMPLATE = json.dumps({"spec": {"containers": [{"name": "ray", "image": "ray"}]}})
 SPEC = LaunchSpec("c", "c-small-1-0", NodeType("small", Resources.of(CPU=1), template=TEMPLATE), "c-head:6379")
-OPTIONS = Options(list_wait_s=0.5, clean_retry_s=0.1, pauses=Pauses(first_s=0.02, longest_s=0.2, blind_s=0.2))
+OPTIONS = Options(list_wait_s=10.0, clean_retry_s=0.1, pauses=Pauses(first_s=0.02, longest_s=0.2, blind_s=0.2))
 OWNER = Owner("v1", "ConfigMap", "c", "u-1")
 
 
@@ -146,9 +146,10 @@ async def test_an_end_that_has_no_effect_is_forced_once_its_time_is_over(age_s, 
 async def test_the_end_of_an_instance_that_nobody_here_has_seen_asks_the_api_server():
     async with running() as (api, executor):
         await executor.launch(SPEC)
-        api.refuse["list"] = [(500, {}, {})] * 100
+        api.refuse["list"] = [(500, {}, {})] * 1000
         async with contextlib.AsyncExitStack() as stack:
-            blind = KubernetesExecutor(executor._client, "ns", on_end=lambda _: None, options=OPTIONS)
+            options = replace(OPTIONS, list_wait_s=0.5)
+            blind = KubernetesExecutor(executor._client, "ns", on_end=lambda _: None, options=options)
             stack.push_async_callback(blind.close)
             with pytest.raises(Unavailable):
                 await blind.list("c")

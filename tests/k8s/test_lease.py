@@ -15,7 +15,8 @@ from tests.k8s.fake_objects import serving
 
 pytestmark = [pytest.mark.tier("protocol"), pytest.mark.timeout(60)]
 
-TIMINGS = Timings(lease_s=1.0, lease_deadline_s=0.7, lease_renew_s=0.2, lease_retry_s=0.05)
+TIMINGS = Timings(lease_s=1.5, lease_deadline_s=1.2, lease_renew_s=0.2, lease_retry_s=0.05)
+"""A machine may stop us for a second between two renewals."""
 
 
 class Sleeper(SystemClock):
@@ -59,7 +60,7 @@ async def test_the_first_leads_and_the_second_waits_until_it_lets_go():
         assert (a.leads, a.transitions, b.leads) == (True, 1, False)
         keeping, waiting = asyncio.create_task(a.keep()), asyncio.create_task(b.acquire())
         await until(lambda: labelled(api) == ["a"])
-        await asyncio.sleep(2.5 * TIMINGS.lease_s)  # far longer than an unrenewed one would last
+        await asyncio.sleep(1.5 * TIMINGS.lease_s)  # longer than an unrenewed one would last
         assert not waiting.done()
         keeping.cancel()
         await a.release()
@@ -221,9 +222,10 @@ async def test_a_steady_pair_asks_for_renewals_and_nothing_else():
         await until(lambda: api.calls["watch"] == 1 and api.calls["list"] == 1 and labelled(api) == ["a"])
         await asyncio.sleep(TIMINGS.lease_renew_s)  # the answer to the list is there
         api.calls.clear()
+        began = asyncio.get_running_loop().time()
         await asyncio.sleep(2.0)
         assert set(api.calls) == {"patch"}
-        assert api.calls["patch"] <= 2.0 / (TIMINGS.lease_renew_s * 0.9) + 1
+        assert api.calls["patch"] <= (asyncio.get_running_loop().time() - began) / (TIMINGS.lease_renew_s * 0.9) + 1
         for task in (keeping, waiting):
             task.cancel()
         await asyncio.gather(keeping, waiting, return_exceptions=True)

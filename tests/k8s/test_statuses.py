@@ -109,7 +109,7 @@ async def test_one_that_hangs_holds_up_no_other():
 
 async def test_what_is_forgotten_is_not_written_and_may_come_again():
     async with writing() as (api, statuses):
-        api.refuse["patch"] = [DENIED] * 2
+        api.refuse["patch"] = [DENIED] * 100
         statuses.put("demo", OWNER, {STATUS: "1"})
         async with asyncio.timeout(2.0):
             while not api.calls["patch"]:  # noqa: ASYNC110  # the API server tells nobody

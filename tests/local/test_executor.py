@@ -304,7 +304,7 @@ async def test_a_drained_worker_goes_by_itself_and_that_is_no_error(make, proces
         stranger._processes = Strangers()
         watch = stranger.watch("c")
         await stranger.list("c")
-        await asyncio.sleep(0.1)
+        await reach(watch, "i", Phase.REGISTERING)  # told again as soon as it is heard
     (raylet,) = [pid for pid, (name, _, _) in tree(identity(tmp_path, "i").pid).items() if name == "raylet"]
     os.kill(raylet, signal.SIGTERM)
     gone = await reach(watch, "i", Phase.GONE)

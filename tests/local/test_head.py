@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from rayscaler.errors import Unavailable
-from rayscaler.local.head import HeadOptions, LocalHead, free_port
+from rayscaler.local.head import HeadOptions, LocalHead
 from rayscaler.model.resources import Resources
 from rayscaler.processes import SystemProcesses
+from tests.ports import free_port
 
 pytestmark = pytest.mark.tier("ray")
 

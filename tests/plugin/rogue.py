@@ -1,4 +1,7 @@
-"""A plugin that misbehaves, as a program: python -m tests.plugin.rogue HOW. Each way is a function of its name."""
+"""A plugin that misbehaves, as a program: python -m tests.plugin.rogue HOW. Each way is a function of its name.
+
+It imports only what that way needs: the tests give it little time to begin.
+"""
 
 import asyncio
 import os
@@ -8,11 +11,11 @@ import sys
 import time
 from concurrent import futures
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-
-from tests.plugin import loris
+if TYPE_CHECKING:
+    import grpc
+    from grpc_health.v1 import health
 
 EMPTY_SETTINGS = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 
@@ -46,8 +49,11 @@ def listening() -> socket.socket:
     return listener
 
 
-def served(*, status: str = "SERVING", address: str = "", with_health: bool = True) -> tuple[grpc.Server, health.HealthServicer, int]:
+def served(*, status: str = "SERVING", address: str = "", with_health: bool = True) -> "tuple[grpc.Server, health.HealthServicer, int]":
     """Serve gRPC with health; return the port too, which is 1 for a socket."""
+    import grpc
+    from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
     server, servicer = grpc.server(futures.ThreadPoolExecutor(2)), health.HealthServicer()
     if with_health:
         servicer.set("plugin", health_pb2.HealthCheckResponse.ServingStatus.Value(status))
@@ -144,6 +150,8 @@ def tcp() -> None:
 
 def falls_ill() -> None:
     """Be healthy until a file says otherwise."""
+    from grpc_health.v1 import health_pb2
+
     server, servicer, _ = served()
     greet()
     while not Path(os.environ["ROGUE_FILE"]).exists():
@@ -160,6 +168,8 @@ def slows_down() -> None:
 
 
 async def _slow_down(behind: Path) -> None:
+    from tests.plugin import loris
+
     async with loris.before(behind, Path(path())) as slow:
         greet()
         while True:
@@ -176,6 +186,9 @@ def floods() -> None:
 
 def garbled() -> None:
     """Answer what go-plugin's own services should with bytes that are no messages, once it has been healthy."""
+    import grpc
+    from grpc_health.v1 import health_pb2
+
     server = grpc.server(futures.ThreadPoolExecutor(4))
     healthy = health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVING).SerializeToString()
     answers = [healthy]

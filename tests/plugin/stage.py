@@ -14,7 +14,7 @@ from rayscaler.processes import SystemProcesses
 from rayscaler.settings import Timings
 
 TIMINGS = replace(
-    Timings(), plugin_start_s=20.0, plugin_still_s=0.2, plugin_health_s=0.4, plugin_retry_s=0.2, plugin_retry_max_s=0.4, plugin_grace_s=5.0
+    Timings(), plugin_start_s=20.0, plugin_still_s=0.2, plugin_health_s=4.0, plugin_retry_s=0.2, plugin_retry_max_s=0.4, plugin_grace_s=5.0
 )
 WITHIN_S = 30.0
 """Deadline of anything waited for in a test; none takes 2 s alone."""

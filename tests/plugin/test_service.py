@@ -204,11 +204,13 @@ async def test_a_plugin_that_lies_or_drips_has_a_status_of_its_own_and_others_go
         for each in (*made.values(), slow):
             each.lies = each.drips = True
         try:
-            found = await service.until(are_seen, names)
+            await service.until(are_seen, names)
         except TimeoutError:
             pytest.fail("\n".join(told.values()))
+        await service.until(  # on a busy machine a report may be too old by then, at ten times the pace
+            lambda found: (found["invents"].blind, found["honest"].blind, len(external_ids(found["honest"]))) == ("", "", 2), names
+        )
         await service.end(signal.SIGTERM)
-    assert (found["invents"].blind, found["honest"].blind, len(external_ids(found["honest"]))) == ("", "", 2)
 
 
 def shown(status: pb.ClusterStatus) -> str:

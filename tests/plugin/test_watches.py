@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from dataclasses import replace
 
 import grpc.aio
 import pytest
@@ -14,6 +15,7 @@ from rayscaler.model.instance import Phase
 from rayscaler.plugin import convert, history, service
 from rayscaler.testing.fake_executor import FakeExecutor, FakeMachines
 from tests.plugin.door import QUICK, dialled, served, spec, to_the_end
+from tests.plugin.stage import until
 
 pytestmark = pytest.mark.tier("protocol")
 
@@ -139,7 +141,7 @@ async def test_a_watch_whose_bookmark_has_expired_says_so_and_the_next_one_begin
         await line.down()
         for number in range(20):
             machines.begin(spec(f"b-{number}"))
-        await asyncio.sleep(0.1)  # for the fake to get on
+        await until(lambda: all(each.phase is Phase.REGISTERING for each in machines.machines.values()))
         await line.up()
         with pytest.raises(errors.BookmarkExpired):
             await to_the_end(watch)
@@ -166,10 +168,10 @@ async def test_a_watch_of_a_plugin_that_stays_away_ends_and_says_so(short_path):
 async def test_a_quiet_watch_has_a_beat_and_stays(short_path, monkeypatch):
     monkeypatch.setattr(service, "BEAT_S", 0.05)
     machines = FakeMachines(SystemClock(), delays_s=dict.fromkeys(Phase, 0.0))
-    async with served(FakeExecutor(machines), short_path, timings=QUICK.within(0.6)) as executor:
+    async with served(FakeExecutor(machines), short_path, timings=replace(QUICK, quiet_s=1.0)) as executor:
         watch = executor.watch("c")
         await executor.list("c")
-        await asyncio.sleep(1.5)  # a watch without a beat is dead after 0.3 s
+        await asyncio.sleep(1.5)  # a watch without a beat is dead after 1 s
         await executor.launch(spec("a"))
         assert (await anext(watch)).instance_id == "a"
 

@@ -24,8 +24,8 @@ CLUSTER = "demo"
 INCARNATION = "41-7"
 SHORT_S = 0.1
 """Between two readings: the least that a monitor needs to take."""
-WITHIN_S = 8.0
-"""What a monitor must surely have done by then, a loaded machine included."""
+WITHIN_S = 30.0
+"""What a monitor must surely have done by then, its start and a loaded machine included."""
 
 Claim = Callable[[pb.ReportDemandRequest], Any]
 
@@ -124,6 +124,7 @@ class Stage:
         is_changed = gcs.refusals or gcs.delays_s or gcs.shown is not None or service.error or service.interval_s != SHORT_S
         gcs.refusals.clear()
         gcs.delays_s.clear()
+        gcs.release()
         gcs.is_restless = True
         gcs.jobs, gcs.actors, gcs.groups, gcs.mode = [LIVE_JOB], {}, [], b"1"
         gcs.shown, service.state, service.config, service.error = None, None, None, None

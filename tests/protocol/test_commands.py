@@ -103,24 +103,25 @@ async def test_h47_a_command_of_an_unknown_kind_fails_and_so_does_one_that_the_g
 
 async def test_h19_a_result_does_not_wait_for_the_next_interval(stage, worker, command_id):
     loop = asyncio.get_running_loop()
-    stage.service.interval_s = 6.0
-    stage.service.on_report = lambda report: setattr(stage.service, "interval_s", 0.1 if report.results else 6.0)
+    stage.service.interval_s = 20.0
+    stage.service.on_report = lambda report: setattr(stage.service, "interval_s", 0.1 if report.results else 20.0)
     began = loop.time()
     await stage.result_of(idle_drain(command_id, worker))
-    assert loop.time() - began < 3.0
+    assert loop.time() - began < 8.0
 
 
 async def test_h31_a_drain_that_hangs_delays_neither_reports_nor_other_commands(stage, worker, command_id):
     other = stage.gcs.ray.join("other", "small", Resources.of(CPU=1))
     await stage.snapshot(lambda snapshot: any(each.node_id.hex() == other for each in snapshot.state.node_states))
-    stage.gcs.delays_s["DrainNode"] = 1.0
+    held = stage.gcs.holds["DrainNode"] = asyncio.Event()
     stage.service.commands = [idle_drain(command_id, worker)]
     before = stage.gcs.count("DrainNode")
     await stage.until(lambda: stage.gcs.count("DrainNode") > before, "a drain that hangs")
     await stage.reports(2)
-    del stage.gcs.delays_s["DrainNode"]
+    del stage.gcs.holds["DrainNode"]  # what comes now is answered
     assert (await stage.result_of(idle_drain(command_id + "b", other))).outcome == pb.OUTCOME_DONE
     assert drains_of(stage, worker) == 0
+    held.set()
     await stage.until(lambda: any(each.command_id == command_id for each in stage.service.last.results), "the first drain's result")
 
 

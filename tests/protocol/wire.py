@@ -46,6 +46,8 @@ class WireGcs(grpc.GenericRpcHandler):
         self.refusals: dict[str, tuple[grpc.StatusCode, str]] = {}
         """Given to every call of that name while there."""
         self.delays_s: dict[str, float] = {}
+        self.holds: dict[str, asyncio.Event] = {}
+        """Calls of that name that come while it is there are answered once it is set."""
         self.address = "127.0.0.1:0"
         self._server: grpc.aio.Server | None = None
         self.kv: dict[tuple[bytes, bytes], bytes] = {}
@@ -70,6 +72,12 @@ class WireGcs(grpc.GenericRpcHandler):
         self.ray.restart(keeps_id=keeps_id)
         await self.start()
 
+    def release(self) -> None:
+        """Answer all that is held."""
+        for each in self.holds.values():
+            each.set()
+        self.holds.clear()
+
     def count(self, name: str) -> int:
         """Return how often a method was called."""
         return sum(called == name for called, _ in self.calls)
@@ -90,6 +98,8 @@ class WireGcs(grpc.GenericRpcHandler):
                 self.crimes.append("GetClusterResourceState with a version last seen kills a restarted head")
             if name in self.delays_s:
                 await asyncio.sleep(self.delays_s[name])
+            if name in self.holds:
+                await self.holds[name].wait()
             reply = method(self, request)
             return (await reply if asyncio.iscoroutine(reply) else reply).SerializeToString()
 

@@ -26,8 +26,9 @@ import pytest
 import yaml
 
 from rayscaler.local import startup
-from rayscaler.local.head import HeadOptions, free_port
+from rayscaler.local.head import HeadOptions
 from rayscaler.processes import Identity, SystemProcesses, end
+from tests.ports import free_port
 from tests.ray.workers import Workers, marked
 from tests.ray_tier import Driver, RayHead, running_head
 
@@ -84,10 +85,10 @@ class Stack:
         definition.write_text(yaml.safe_dump(document))
         self.service = f"127.0.0.1:{free_port()}"
         state = str(self.base / "state")
+        self._spawn("witness", "-m", "tests.ray.witness", self.head.address)  # the slowest to start: it imports Ray
         self._spawn("service", *service, "serve", "-f", str(definition), "--listen", self.service, "--state-dir", state)
         await self.until(lambda: "rayscaler listens at" in self.log("service"), "the service listens")
         self._spawn("monitor", "-m", "rayscaler", "monitor", "--cluster", CLUSTER, "--gcs", self.head.address, "--service", self.service)
-        self._spawn("witness", "-m", "tests.ray.witness", self.head.address)
         await self.until(lambda: self.readings > 0, "Ray's table was read")
 
     def _spawn(self, name: str, *args: str) -> None:

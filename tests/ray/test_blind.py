@@ -64,7 +64,7 @@ async def test_scenario_3_blind_for_three_idle_timeouts_nothing_ends_and_nothing
         stack.pause("monitor", is_paused=True)
         finish(stack.base, range(IDLE))  # these workers fall idle where nobody sees it
         await gap(stack, "the monitor is silent")
-        said = await stack.status()
+        said = await stack.until_status(lambda said: said["blind"], "it is blind")
         assert said["blind"] == "REPORT_TOO_OLD"
         assert said["blind_since"]
         stack.pause("monitor", is_paused=False)

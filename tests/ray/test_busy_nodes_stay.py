@@ -76,6 +76,7 @@ async def test_c3_no_node_that_holds_something_is_taken_and_each_goes_once_it_is
     async with running_stack(spec) as stack:
         driver = await stack.start_driver(f"KINDS = {KINDS}\nBASE = {str(stack.base)!r}\n" + DRIVER)
         ids = dict(zip(KINDS, (await stack.line(driver)).split(), strict=True))
+        await stack.until(lambda: stack.nodes.keys() >= set(ids.values()), "the nodes are seen")
         nodes = {kind: stack.nodes[node_id] for kind, node_id in ids.items()}
         assert {kind: node.node_type for kind, node in nodes.items()} == {kind: kind for kind in KINDS}
         held = {kind: ids[kind] for kind in KINDS if kind != "nothing"}

@@ -16,9 +16,20 @@ def task(index, hold_s):
     note("ran", index)
     time.sleep(hold_s)
 
+@ray.remote(num_cpus=CPUS, max_retries=0)
+def fellow(index, count, base):
+    # None ends before the last has begun: all of them need their CPUs at once, however slowly the nodes come.
+    open(f"{base}/began{index}", "w").close()
+    while sum(name.startswith("began") for name in os.listdir(base)) < count:
+        time.sleep(0.05)
+    note("ran", index)
+
 def job(count, hold_s, first):
     ray.get([task.remote(first + index, hold_s) for index in range(count)])
     print("job of", count)
+
+def together(count, base):
+    ray.get([fellow.remote(index, count, base) for index in range(count)])
 """
 
 
@@ -43,7 +54,7 @@ async def test_d1c_a_job_repeated_with_no_pause_launches_nothing_the_second_time
     nodes, repeats = 3, counted(gate=2, full=3)
     node_type = {"name": "worker", "maxWorkers": 4 * nodes, "resources": {"CPU": 2}}
     async with running_stack({"idleTimeout": "60s", "nodeTypes": [node_type]}) as stack:
-        await stack.driver(f"CPUS = 1\n{TASKS}\njob({2 * nodes}, 8.0, 0)")
+        await stack.driver(f"CPUS = 1\n{TASKS}\ntogether({2 * nodes}, {str(stack.base)!r})")
         first = stack.launched()
         for each in range(1, repeats):
             await stack.driver(f"CPUS = 1\n{TASKS}\njob({2 * nodes}, 2.0, {2 * nodes * each})")

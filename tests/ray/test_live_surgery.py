@@ -103,16 +103,18 @@ async def test_scenario_8_edits_among_running_and_starting_workers_end_no_busy_n
         await stack.until(lambda: stack.ledger.counts("done") == {BRIEF: 1}, "one of the doomed is idle")
         began = {index: node for kind, index, node, _ in stack.ledger.lines() if kind == "began"}
         (stack.base / "more").touch()
-        said = await stack.until_status(lambda all_: len(instances(all_, "worker", "REQUESTED", "ALLOCATED")) == len(MORE), "more start")
+        said = await stack.until_status(  # on a busy machine the first of them may be up by then
+            lambda all_: len(instances(all_, "worker", "REQUESTED", "ALLOCATED", "RUNNING")) == len(FIRST) + len(MORE), "more start"
+        )
         untouched = instances(said, "worker", "RUNNING") | instances(said, "steady", "RUNNING")
-        assert len(untouched) == len(FIRST) + 1
+        assert len(untouched) >= len(FIRST) + 1
         before = pids(stack, untouched)
 
         # A lower maximum calls off launches, and nothing else.
         definition.types["worker"]["maxWorkers"] = len(FIRST) + len(MORE) - CALLED_OFF
         definition.write()
         edited_at = time.monotonic()
-        said = await stack.until_status(lambda all_: done(all_, "TERMINATING"), "launches are called off", TOLD_S)
+        said = await stack.until_status(lambda all_: len(done(all_, "TERMINATING")) >= CALLED_OFF, "launches are called off", TOLD_S)
         print(f"the lower maximum acted {time.monotonic() - edited_at:.1f} s after the edit, as `rayscaler status` tells")
         assert set(done(said, "TERMINATING").values()) == {"MAX_WORKERS_OF_TYPE"}
         called_off = set(done(said, "TERMINATING"))
@@ -141,8 +143,8 @@ async def test_scenario_8_edits_among_running_and_starting_workers_end_no_busy_n
         await stack.until(lambda: len(stack.ledger.counts("began")) == len(ALL), "all tasks run, also on the added type")
         busy = {began[index] for index in DOOMED}
         assert all(stack.nodes[node].is_alive for node in busy)
-        said = await stack.status()
-        assert any("node type doomed is not defined any more: 2 left" in each for each in said["notices"])
+        left = "node type doomed is not defined any more: 2 left"  # the idle one's process ends a while after its node
+        await stack.until_status(lambda all_: any(left in each for each in all_["notices"]), "two of the removed type are left")
         assert pids(stack, untouched) == before
         assert all(alive for _, alive in before.values())
 

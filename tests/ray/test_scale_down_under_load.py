@@ -64,6 +64,7 @@ for cycle in range(CYCLES):
     while workers() >= WIDTH:
         time.sleep(0.1)
     print("cycle", cycle, "down to", workers())
+submit(short)  # begins after the last end
 stop.set()
 thread.join()
 failed = 0

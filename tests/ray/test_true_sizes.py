@@ -12,14 +12,17 @@ LESS = {"RAY_OVERRIDE_RESOURCES": '{"slot": 1}'}
 """Ray takes it before what `ray start` is told."""
 DRIVER = """
 @ray.remote(num_cpus=0, max_retries=0)
-def at():
-    time.sleep(1.0)
+def at(index):
+    # Each waits for the other: one node is not enough, however late the second comes.
+    open(f"{BASE}/began{index}", "w").close()
+    while not os.path.exists(f"{BASE}/began{1 - index}"):
+        time.sleep(0.05)
 
-too_large = at.options(resources={"slot": 2}).remote()
+too_large = at.options(resources={"slot": 2}).remote(2)
 print("asked")
 while not os.path.exists(BASE + "/more"):
     time.sleep(0.1)
-ray.get([at.options(resources={"slot": 1}).remote() for _ in range(2)])
+ray.get([at.options(resources={"slot": 1}).remote(index) for index in range(2)])
 print("ran")
 """
 

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 import yaml
 
-from rayscaler.local.head import free_client_port, free_port
 from rayscaler.local.parts import Answer, Parts
 from rayscaler.processes import SystemProcesses
+from tests.ports import free_port
 from tests.ray.workers import Workers, marked
 from tests.ray_tier import driver
 
@@ -53,7 +53,7 @@ class Site:
 
     def define(self) -> Path:
         """Write the definition."""
-        params = {"port": str(self.port), "temp-dir": str(self.base / "ray"), "ray-client-server-port": str(free_client_port())}
+        params = {"port": str(self.port), "temp-dir": str(self.base / "ray"), "ray-client-server-port": str(free_port())}
         spec = {
             "idleTimeout": "10m",
             "head": {"resources": {"CPU": 0}, "startParams": params},

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from typing import Any
 
 import pytest
 
@@ -39,6 +40,8 @@ def half(index):
     return ray.get_runtime_context().get_node_id()
 
 gang("STRICT_SPREAD", [{"CPU": 1, "disk": 0.25}] * 3)
+while not os.path.exists(BASE + "/pack"):
+    time.sleep(0.05)
 gang("PACK", [{"CPU": 1}] * 4)
 request_resources(num_cpus=8)
 print("asked")
@@ -59,6 +62,7 @@ async def test_gangs_get_their_nodes_and_a_floor_keeps_them_until_it_is_taken_ba
         driver = await stack.start_driver(f"BASE = {str(stack.base)!r}\n{GANGS}")
         assert await stack.line(driver) == "STRICT_SPREAD 3 3"
         assert len(stack.launched()) == 3, stack.told()
+        (stack.base / "pack").touch()
         kind, count, nodes = (await stack.line(driver)).split()
         assert (kind, count) == ("PACK", "4")
         print("STRICT_SPREAD of 3 on 3 nodes; PACK of 4 CPUs on", nodes)
@@ -116,7 +120,7 @@ async def test_labels_fall_back_limits_hold_and_each_refusal_has_its_reason():
     node_type = {"name": "in-b", "maxWorkers": 1, "resources": {"CPU": 1}, "labels": {"zone": "b"}}
     async with running_stack({**IDLE, "nodeTypes": [node_type]}) as stack:
         driver = await stack.start_driver(f"BASE = {str(stack.base)!r}\n{REFUSALS}")
-        await stack.until(stack.ledger.lines, "the task that would rather be in zone a runs")
+        await stack.until(lambda: stack.ledger.lines() and stack.alive(), "the task that would rather be in zone a runs")
         (node,) = stack.alive()
         assert node.node_type == "in-b"
 
@@ -124,7 +128,12 @@ async def test_labels_fall_back_limits_hold_and_each_refusal_has_its_reason():
         assert await stack.line(driver) == "submitted"
         wanted = {"MAX_WORKERS_OF_TYPE", "NO_TYPE_FITS", "NO_TYPE_HAS_LABELS"}
         status = await stack.until_status(
-            lambda said: {each["reason"] for each in said["pending"]} >= wanted and len(said["pending"]) >= 4, f"the reasons {wanted}"
+            lambda said: (
+                {each["reason"] for each in said["pending"]} >= wanted
+                and len(said["pending"]) >= 4
+                and "{CPU: 0.75}" in (each["shape"] for each in said["pending"])
+            ),
+            f"the reasons {wanted}",
         )
         for each in status["pending"]:
             print(each["count"], "x", each["shape"], "|", each["reason"], "|", each["detail"])
@@ -205,10 +214,18 @@ def task():
 print(ray.get(task.remote()))
 """
         node_id = await stack.driver(code)
+        await stack.until(lambda: node_id in stack.nodes, "the node is seen")
         assert stack.nodes[node_id].node_type == "sound"
-        status = await stack.status()
+
+        def failed(said: dict[str, Any]) -> list[str]:
+            return [each["detail"] for each in said["actions"] if each["kind"] == "LAUNCH_FAILED"]
+
+        # one may have been tried again until the sound one was there
+        status = await stack.until_status(
+            lambda said: len(failed(said)) == len({each for each in stack.launched() if "broken" in each}), "every try has failed"
+        )
         types = {each["name"]: each for each in status["node_types"]}
-        failures = [each["detail"] for each in status["actions"] if each["kind"] == "LAUNCH_FAILED"]
+        failures = failed(status)
         print("failed:", failures, "; back-off:", types["broken"]["backoff_detail"])
         assert failures
         assert all("no-such-flag" in each for each in failures)

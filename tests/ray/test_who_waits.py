@@ -87,8 +87,8 @@ async def test_e2_9e_a_floor_goes_with_its_killed_driver_stays_for_a_living_one_
         base, second = await start("second")
         await asyncio.sleep(IDLE_TIMEOUT_S)  # what may not happen needs time to happen
         assert len(stack.alive()) == 1, "idle for its timeout, but asked for"
-        await end(SystemProcesses(), first.identity, 0.0)
         killed_at = time.time()
+        await end(SystemProcesses(), first.identity, 0.0)
         await stack.until(stack.all_gone, "the floor of the killed driver is gone, drained and ended", GONE_S)
         gone_s = time.time() - killed_at
         assert AFTER_DRIVER_S <= gone_s <= GONE_S

@@ -52,7 +52,7 @@ def is_there(pid):
 
 async def started(door):
     """Wait until there is a process; return its pid."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while door.pid is None:  # noqa: ASYNC110  # it tells nobody that it has started
             await asyncio.sleep(0.01)
     return door.pid
@@ -75,7 +75,7 @@ async def test_prepared_it_starts_before_the_first_question():
 
 
 async def test_killed_it_says_so_and_comes_back_after_a_rest(monkeypatch):
-    monkeypatch.setattr(improver, "FIRST_REST_S", 0.2)
+    monkeypatch.setattr(improver, "FIRST_REST_S", 0.6)
     async with running() as (door, pids):
         await door.improve(STATE, STEPS)
         pids.append(door.pid)
@@ -84,7 +84,7 @@ async def test_killed_it_says_so_and_comes_back_after_a_rest(monkeypatch):
             await door.improve(STATE, STEPS)
         with pytest.raises(Unavailable, match="again later"):
             await door.improve(STATE, STEPS)
-        await asyncio.sleep(0.25)  # the rest, which is the wall's
+        await asyncio.sleep(0.65)  # the rest, which is the wall's
         assert await door.improve(STATE, STEPS) == plan(STATE, STEPS)
         pids.append(door.pid)
         assert len(set(pids)) == 2
@@ -153,7 +153,7 @@ async def test_it_ends_when_its_owner_is_killed():
     try:
         owner.kill()
         await owner.wait()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await readable(fd)
     finally:
         os.close(fd)

@@ -14,7 +14,7 @@ from rayscaler import rejoin
 from rayscaler.local import startup
 from rayscaler.processes import SystemProcesses, end
 
-PATIENCE_S = 40.0
+PATIENCE_S = 50.0
 STEADY = 15
 """So many equal counts in a row are steady."""
 
@@ -34,12 +34,14 @@ class Supervised:
         self.pid = self.identity.pid
         self.states: list[dict[str, Any]] = []
         self._news = asyncio.Condition()
+        self._is_connected = False
         self._reading = asyncio.create_task(self._read())
 
     async def _read(self) -> None:
         while True:
             with contextlib.suppress(OSError):
                 reader, writer = await asyncio.open_unix_connection(str(self._socket_path))
+                self._is_connected = True
                 break
             await asyncio.sleep(0.01)
         try:
@@ -64,8 +66,12 @@ class Supervised:
             raise AssertionError(f"no {state} {starts or ''}: {self.states}\n{self.log()}") from None
 
     async def ended(self) -> int | None:
+        """Wait for its end, and for all that it has told until then; return its exit code."""
         async with asyncio.timeout(PATIENCE_S):
-            return await self._processes.wait(self.identity)
+            code = await self._processes.wait(self.identity)
+            if self._is_connected:
+                await asyncio.wait({self._reading})
+            return code
 
     def tell(self, number: signal.Signals) -> None:
         self._processes.signal_leader(self.identity, number)
@@ -85,8 +91,8 @@ class Supervised:
         return [name for name in self.names() if name.endswith(" Z")]
 
     def pid_of(self, name: str) -> int:
-        """Return the process of a name; its own children have the same until they become what they are started for."""
-        named = {pid: parent for pid, (each, _, parent) in tree(self.pid).items() if each == name}
+        """Return the process of a name that runs; its own children have the same until they become what they are started for."""
+        named = {pid: parent for pid, (each, state, parent) in tree(self.pid).items() if each == name and state not in "ZX"}
         (found,) = [pid for pid, parent in named.items() if parent not in named]
         return found
 

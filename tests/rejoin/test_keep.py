@@ -41,7 +41,7 @@ async def test_a_killed_command_runs_again_at_once_and_then_later(keep):
     assert waits["detail"] == "the command ended with exit code -9; it runs again in 1 s"
     assert waits["pid"] == 0
     await kept.until("running", 3)
-    assert kept.zombies() == []
+    await soon(lambda: kept.zombies() == [])
 
 
 async def test_what_a_command_left_in_its_session_is_killed_before_it_runs_again(keep):
@@ -71,8 +71,7 @@ async def test_sigterm_is_forwarded_and_the_command_never_runs_again(keep):
 
 async def test_sigterm_between_two_runs_ends_it(keep):
     kept = keep("raise SystemExit(4)")
-    while "in 1 s" not in kept.log():
-        await kept.until("waiting", after=len(kept.states) - 1)
+    await soon(lambda: "in 1 s" in kept.log())
     kept.tell(signal.SIGTERM)
     assert await kept.ended() == rejoin.ENDED
 

@@ -10,6 +10,8 @@ from tests.rejoin.supervised import Supervised
 pytestmark = pytest.mark.tier("protocol")
 
 WORKERS = 6
+ASK_S = "0.4"
+"""What Ray's import takes: all of them have connected by then, which look for a head every tenth of a second."""
 
 
 @pytest.fixture
@@ -19,7 +21,7 @@ async def workers(tmp_path, gcs):
         directory = tmp_path / str(number)
         directory.mkdir()
         ray = standin.Ray(directory)
-        env = {**ray.env, "STAND_IN_ID": str(tmp_path / "id"), "STAND_IN_ASKED": str(tmp_path / "asked")}
+        env = {**ray.env, "STAND_IN_ID": str(tmp_path / "id"), "STAND_IN_ASKED": str(tmp_path / "asked"), "STAND_IN_ASK_S": ASK_S}
         (tmp_path / "id").write_text("aa11")
         made.append(Supervised(directory, "worker", ray.argv, env, gcs=gcs.address, lock=str(tmp_path / "lock")))
     yield made

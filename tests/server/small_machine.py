@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
@@ -26,16 +27,18 @@ async def half_a_cpu(pids: Callable[[], Sequence[int]]) -> AsyncIterator[None]:
 
 
 async def _limit(pids: Callable[[], Sequence[int]]) -> None:
-    cpu = min(os.sched_getaffinity(0))
+    cpu, ran_s = min(os.sched_getaffinity(0)), SLICE_S
     while True:
         found = pids()
         for each in found:
             with contextlib.suppress(ProcessLookupError):
                 os.sched_setaffinity(each, {cpu})
         _signal(found, signal.SIGSTOP)
-        await asyncio.sleep(SLICE_S)
+        await asyncio.sleep(ran_s)
         _signal(found, signal.SIGCONT)
+        began = time.monotonic()
         await asyncio.sleep(SLICE_S)
+        ran_s = time.monotonic() - began  # more than a slice where this process had to wait itself
 
 
 def _signal(pids: Sequence[int], number: signal.Signals) -> None:

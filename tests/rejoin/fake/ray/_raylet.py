@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import time
 from pathlib import Path
 
 
@@ -26,6 +27,7 @@ class GcsClient:
         if "STAND_IN_ASKED" in os.environ:
             with Path(os.environ["STAND_IN_ASKED"]).open("a") as log:
                 log.write("x\n")
+        time.sleep(float(os.environ.get("STAND_IN_ASK_S", "0")))
         print("a word of Ray's own", flush=True)
         atexit.register(print, "and one at its end")
 
