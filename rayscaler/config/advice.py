@@ -46,6 +46,10 @@ def _all(config: ClusterConfig, spec: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem(f"{path}.cost", "None", "other types have a cost; it is compared only where every type that fits has one")
         if each.cost is None and raw.get("costFactor") is not None:
             yield Problem(f"{path}.costFactor", f"{each.cost_factor:g}", "says nothing without a cost")
+        if each.resize is not None and each.resize.resources == each.resources:
+            yield Problem(
+                f"{path}.resize.maxResources", str(each.resize.resources), f"is what {each.name} is launched with, so nothing grows"
+            )
         yield from _hasty(f"{path}.idleTimeout", raw.get("idleTimeout"), each.idle_timeout_s)
         yield from _unused(config.executor == LOCAL, config.executor, f"{path}.template", raw.get("template"))
         if config.executor == KUBERNETES:

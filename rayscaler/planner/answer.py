@@ -64,10 +64,10 @@ def _growths(draft: Draft) -> Iterator[Growth]:
     loads = {member: run.load for run in draft.runs for member in run.members if member in draft.grown} if draft.grown else {}
     known = {each.instance_id: each for each in draft.instances if each.instance_id in draft.grown}
     for name, grown in sorted(draft.grown.items()):
-        total, node_type = draft.rows[name].total, known[name].node_type
-        before = {kind: total[kind] for kind in GROWS if kind in total}
+        total, view = draft.rows[name].total, draft.view(known[name].node_type)
+        may = view.node_type.resize.resources if view and view.node_type.resize else Resources()
+        before = {kind: total[kind] for kind in GROWS if kind in total and kind in may}
         after = {**before, **{draft.names[index]: before.get(draft.names[index], 0) + amount for index, amount in grown.items()}}
-        view = draft.view(node_type)
         brings = view.node_type.resources.amounts if view else {}
         reserves = tuple(Reserve(each.shape.bundle, each.each, each.gang_id) for each in _merged(loads[name]))
         text = f"{name} grows from {Resources(before)} to {Resources(after)}, and then holds {_named(reserves)}"

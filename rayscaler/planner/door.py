@@ -259,7 +259,8 @@ def _is_grown(draft: Draft, instance: Instance, row: RayNode | None) -> bool:
     view = draft.view(instance.node_type)
     if view is None or view.node_type.resize is None or row is None:
         return False
-    return instance.growing is not None or any(row.total.get(name, 0) > view.node_type.resources.get(name, 0) for name in GROWS)
+    brings = view.node_type.resources
+    return instance.growing is not None or any(row.total.get(name, 0) > brings[name] for name in GROWS if name in brings)
 
 
 def _room_for(view: TypeView, promises: Sequence[Promise]) -> Room:

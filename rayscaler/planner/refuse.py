@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from rayscaler.model.demand import Gang
 from rayscaler.model.instance import Reason
+from rayscaler.model.nodetype import NEVER
 from rayscaler.model.plan import Infeasible
 from rayscaler.model.resources import IMPLICIT_PREFIX, NODE_PREFIX, UNIT, Resources, to_text
 from rayscaler.planner import limits
@@ -116,7 +117,8 @@ def _ungrown(draft: Draft, able: Sequence[TypeView]) -> Verdict:
     names = {view.name for view in able}
     until = min((u for each in draft.instances if each.node_type in names and (u := each.ungrown_until) > draft.state.now), default=None)
     pause = "and nodes of that type could not grow of late" if until is not None else "and none has room now"
-    return Verdict(Reason.NO_ROOM, f"waits: only a node of {_names(able)} that has grown would hold it, {pause}", until)
+    text = f"waits: only a node of {_names(able)} that has grown would hold it, {pause}"
+    return Verdict(Reason.NO_ROOM, text, None if until == NEVER else until)
 
 
 def fits_a_node(draft: Draft, shape: Shape) -> bool:

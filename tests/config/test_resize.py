@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from rayscaler.config import native
+from rayscaler.config import advice, native
 from rayscaler.errors import InvalidRequest
 from rayscaler.model.nodetype import ClusterConfig, Resize
 from rayscaler.model.resources import Resources
@@ -51,6 +51,15 @@ def test_from_none_at_all_a_worker_may_grow_where_that_is_said():
 def test_another_maximum_makes_no_other_worker_of_it():
     [found] = config(resize={"maxResources": {"CPU": 4}}).node_types
     assert found.is_made_like(replace(found, resize=None))
+
+
+def test_a_maximum_that_lets_nothing_grow_is_warned_of():
+    kind = {"name": "small", "resources": {"CPU": 1}, "resize": {"maxResources": {"CPU": 1}}}
+    document = {"apiVersion": native.API_VERSION, "kind": "Cluster", "metadata": {"name": "a"}, "spec": {"nodeTypes": [kind]}}
+    [found] = advice.of(native.cluster(document), document)
+    assert str(found) == "spec.nodeTypes[0].resize.maxResources: {CPU: 1}: is what small is launched with, so nothing grows"
+    kind["resize"] = {"maxResources": {"CPU": 2}}
+    assert advice.of(native.cluster(document), document) == ()
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from rayscaler.model.demand import Bundle, Constraint, Demand, Gang, LabelCondition, LabelSelector, Operator, Strategy
 from rayscaler.model.instance import Growing, Instance, InstanceStatus, Reason
 from rayscaler.model.node import NodeStatus, RayNode
-from rayscaler.model.nodetype import ClusterConfig, NodeType, Resize
+from rayscaler.model.nodetype import NEVER, ClusterConfig, NodeType, Resize
 from rayscaler.model.plan import Growth, Plan
 from rayscaler.model.resources import Resources
 from rayscaler.model.state import ClusterState, Expectation
@@ -227,6 +227,7 @@ def test_while_nodes_of_a_type_cannot_grow_none_is_launched_to_grow_and_what_wai
     [refused] = found.infeasible
     assert (refused.reason, refused.is_never, refused.until) == (Reason.NO_ROOM, False, NOW + 30)
     assert "only a node of small that has grown would hold it, and nodes of that type could not grow of late" in refused.detail
+    assert [each.until for each in plan(state(*full(1, ungrown_until=NEVER), demands=(want(CPU=2),))).infeasible] == [None]
     assert [each.is_never for each in plan(state(demands=(want(CPU=5),))).infeasible] == [True]
 
 
@@ -266,3 +267,12 @@ def test_no_fewer_nodes_would_do_for_many_alike():
         gains = sorted(((each + 4 - total) // needs - each // needs for each, (total, _) in zip(free, sizes, strict=True)), reverse=True)
         fewest = next((number for number in range(len(gains) + 1) if sum(gains[:number]) >= left), sum(gain > 0 for gain in gains))
         assert len(found.growths) == fewest, (needs, count, sizes)
+
+
+def test_what_the_definition_does_not_speak_of_is_no_part_of_what_a_node_grows_to():
+    kind = NodeType("small", R(CPU=1), resize=Resize(R(CPU=4)))
+    row = node("a", kind, total=R(CPU=1, memory=900, object_store_memory=80), memory=900)
+    [growth] = plan(state(row, types=(kind,), demands=(want(CPU=2),))).growths
+    assert growth.resources == R(CPU=3)
+    assert growth.detail.startswith("a grows from {CPU: 1} to {CPU: 3}")
+    assert not plan(state(row, types=(kind,), demands=(want(CPU=1, memory=901),))).growths

@@ -38,7 +38,7 @@ def _breaches(world: World, growth: Growth, placed: Counter) -> list[str]:
     for (bundle, _), count in placed.items():
         sums.update({each: amount * count for each, amount in bundle.resources.items()})
     exact = {**kind.resources}
-    for each in GROWS:
+    for each in (name for name in GROWS if name in kind.resize.resources):
         lacks = max(0, sums[each] - row.available.get(each, 0))
         total = row.total.get(each, 0)
         exact[each] = total if not lacks else -(-(total + lacks) // UNIT) * UNIT
@@ -46,7 +46,7 @@ def _breaches(world: World, growth: Growth, placed: Counter) -> list[str]:
             wrong.append(f"to {exact[each]} {each}, which is beyond {kind.resize}")
     if growth.resources != Resources(exact):
         wrong.append(f"to {growth.resources}, and needs {Resources(exact)}")
-    if all(exact[each] == row.total.get(each, 0) for each in GROWS):
+    if all(exact.get(each, 0) == row.total.get(each, 0) for each in GROWS if each in exact):
         wrong.append("by nothing")
     if Counter({(each.bundle, each.gang_id): each.count for each in growth.reserves}) != placed:
         wrong.append(f"for {growth.reserves}, and gets {placed}")
@@ -104,7 +104,7 @@ def types_that_grow(world: World, group: tuple[Bundle, ...]) -> list[str]:
 
 
 def is_ungrown(world: World, what: Bundle | Gang, types: list[str]) -> bool:
-    """Whether nothing is launched to grow for this: never for a gang, nor for a while after a node of the type could not."""
+    """Whether nothing is launched to grow for this: never for a gang (or the constraint), nor for a while after a node of the type could not."""
     late = {each.node_type for each in world.instances.values() if each.ungrown_until > world.state.now}
     return isinstance(what, Gang) or late.issuperset(types)
 

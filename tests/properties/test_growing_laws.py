@@ -17,7 +17,7 @@ from tests.properties.test_planner_laws import assert_nothing_to_do, carried_out
 
 pytestmark = pytest.mark.tier("property")
 
-examples = settings(max_examples=max(settings().max_examples, counted(gate=50, full=2_000)))
+examples = settings(max_examples=max(settings().max_examples, counted(gate=30, full=2_000)))
 
 
 def grown(state: ClusterState) -> ClusterState:

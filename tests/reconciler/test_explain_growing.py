@@ -4,6 +4,7 @@ import pytest
 
 from rayscaler.model.demand import Snapshot
 from rayscaler.model.instance import Growing, Reason
+from rayscaler.model.nodetype import NEVER
 from rayscaler.model.plan import Plan
 from rayscaler.model.resources import Resources
 from rayscaler.reconciler.explain.whole import explain
@@ -18,6 +19,7 @@ pytestmark = pytest.mark.tier("unit")
     [
         ({"growing": Growing(Resources.of(CPU=4), NOW)}, "grows to {CPU: 4}; uses CPU 1 of 1"),
         ({"ungrown_until": NOW + 240}, "could not grow, and is not asked to for 240 s; uses CPU 1 of 1"),
+        ({"ungrown_until": NEVER}, "could not grow, and is not asked to; uses CPU 1 of 1"),
         ({}, "uses CPU 1 of 1"),
     ],
 )

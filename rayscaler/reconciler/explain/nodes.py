@@ -8,7 +8,7 @@ from rayscaler.model.demand import Reserve
 from rayscaler.model.explanation import Because, NodeExplanation
 from rayscaler.model.instance import ENDED, Instance, InstanceStatus, Reason
 from rayscaler.model.node import NodeStatus, RayNode
-from rayscaler.model.nodetype import UpdatePolicy
+from rayscaler.model.nodetype import NEVER, UpdatePolicy
 from rayscaler.model.plan import Plan
 from rayscaler.model.reasons import OUTDATED, reason_text
 from rayscaler.model.resources import NODE_PREFIX, to_text
@@ -133,7 +133,8 @@ def _size(scene: Scene, instance: Instance) -> str:
     if instance.growing is not None:
         return f"grows to {instance.growing.resources}"
     if instance.ungrown_until > scene.state.now:
-        return f"could not grow, and is not asked to for {instance.ungrown_until - scene.state.now:.0f} s"
+        left_s = instance.ungrown_until - scene.state.now
+        return "could not grow, and is not asked to" + ("" if left_s == NEVER else f" for {left_s:.0f} s")
     return ""
 
 
