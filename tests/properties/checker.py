@@ -265,7 +265,8 @@ def _false_wait_at(world: World, each: Infeasible, homes: list[tuple[list[str], 
     if each.reason is Reason.NO_ROOM:
         groups = _wholes(each.what)
         kept = [
-            not _as_launched(world, group) and is_ungrown(world, each.what, types) for group, (types, _) in zip(groups, homes, strict=True)
+            not _as_launched(world, group) and (each.is_constraint or is_ungrown(world, each.what, types))
+            for group, (types, _) in zip(groups, homes, strict=True)
         ]
         able = [[] if is_kept else _in_order(world, each.what, types) for is_kept, (types, _) in zip(kept, homes, strict=True)]
         return [] if [] in able else [f"{each.what} waits for room, but could be launched for"]

@@ -104,7 +104,7 @@ def types_that_grow(world: World, group: tuple[Bundle, ...]) -> list[str]:
 
 
 def is_ungrown(world: World, what: Bundle | Gang, types: list[str]) -> bool:
-    """Whether nothing is launched to grow for this: never for a gang, nor for a while after a node of the type could not."""
+    """Whether nothing is launched to grow for this: never for a gang (or the constraint), nor for a while after a node of the type could not."""
     late = {each.node_type for each in world.instances.values() if each.ungrown_until > world.state.now}
     return isinstance(what, Gang) or late.issuperset(types)
 
