@@ -45,7 +45,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if marker is None or marker.args[0] not in TIERS:
             raise pytest.UsageError(f"{item.nodeid}: no tier; set pytestmark = pytest.mark.tier(one of {', '.join(TIERS)})")
         if item.get_closest_marker("timeout") is None:
-            seconds = {"unit": 10, "property": PROPERTY_S, "protocol": 60}.get(marker.args[0], 600)
+            seconds = {"unit": 30, "property": PROPERTY_S, "protocol": 60}.get(marker.args[0], 600)
             item.add_marker(pytest.mark.timeout(seconds))
     items.sort(key=lambda item: tier_of(item) in {"cluster", "e2e"})
 
