@@ -60,7 +60,7 @@ def draft_of(state: ClusterState) -> Draft:
     return Draft(
         state=state,
         names=tuple(names),
-        views=tuple(_view(each, names, state.config.device_names, _as_launched(each, learned.get(each.name))) for each in types),
+        views=tuple(_view(each, names, state.config.device_names, learned.get(each.name)) for each in types),
         shapes=shapes,
         demands=_sorted_counts(demands, shapes),
         constraint=_sorted_counts(constraint, shapes),
@@ -369,16 +369,6 @@ def _view(node_type: NodeType, names: Sequence[str], units: frozenset[str], lear
     kinds = tuple(i for i, name in enumerate(names) if brings[i] > 0 and not name.startswith(NODE_PREFIX))
     spare = _spare(node_type, names, brings, learned)
     return TypeView(node_type, tuple(sorted(node_type.node_labels().items())), room, brings, kinds, spare)
-
-
-def _as_launched(node_type: NodeType, learned: Resources | None) -> Resources | None:
-    """Return what a type's nodes join with, of which those that have grown since tell nothing."""
-    if learned is None or node_type.resize is None:
-        return learned
-    most = node_type.resources
-    return Resources(
-        {name: min(amount, most.get(name, 0)) if name in GROWS and name in most else amount for name, amount in learned.items()}
-    )
 
 
 def _spare(node_type: NodeType, names: Sequence[str], brings: Sequence[int], learned: Resources | None) -> Needs:

@@ -249,11 +249,6 @@ def test_the_order_of_the_input_does_not_decide_who_grows():
     assert all(isinstance(each, Growth) for each in plan(given).growths)
 
 
-def test_a_type_whose_nodes_have_grown_is_launched_as_it_was():
-    given = state(node("a", total=R(CPU=4, memory=4)), demands=(want(4, CPU=1),), learned=(("small", R(CPU=4, memory=4)),))
-    assert len(plan(given).launches) == 4
-
-
 def test_no_fewer_nodes_would_do_for_many_alike():
     """Beside the count that the largest gains come to: with one shape, no other choice of nodes holds as many."""
     chance = random.Random(7)
