@@ -11,16 +11,16 @@ from rayscaler.model.demand import Gang, Strategy
 from rayscaler.model.instance import Reason
 from rayscaler.model.resources import MANY
 from rayscaler.model.words import counted
-from rayscaler.planner import matching, order, refuse, replicas, trying, within
+from rayscaler.planner import apart, order, refuse, trying, within
 from rayscaler.planner.choose import Memo, Wanted, choose
 from rayscaler.planner.packing import filled, gang_counts, launch_for, place
-from rayscaler.planner.sim import HEAD, SETTLED, Draft, Load, Needs, NodeRun, Room, Shape, after, least_of, less, loaded, sizes, times
+from rayscaler.planner.sim import HEAD, SETTLED, Draft, Load, Needs, NodeRun, Room, Shape, after, least_of, less, sizes, times
 
 CLOSE = frozenset({Strategy.PACK, Strategy.STRICT_PACK})
 """Strategies by which Ray puts all on one node where the sum of it has room."""
 
-ANYWHERE = frozenset({Strategy.PACK, Strategy.SPREAD})
-"""Strategies that are wishes only: where Ray has no other room it puts bundles anywhere."""
+LAST = {Strategy.PACK: trying.place, Strategy.SPREAD: trying.place, Strategy.STRICT_SPREAD: apart.matched_and_launched}
+"""What places all where no attempt does. PACK and SPREAD are wishes only: where Ray has no other room it puts bundles anywhere."""
 
 JOINED = frozenset({HEAD, SETTLED})
 """Tiers that can take work now. The others change from one plan to the next; choosing freely among these only keeps plans steady."""
@@ -30,9 +30,6 @@ Attempt = Callable[[Draft, Gang, Wanted], refuse.Verdict | None]
 
 FEW = 64
 """Runs that may be looked at for each gang, whether they have room or not."""
-
-FULL = refuse.Verdict(Reason.NO_ROOM, "")
-"""An attempt on existing room alone that did not do; another follows."""
 
 
 def place_all(draft: Draft) -> None:
@@ -73,9 +70,9 @@ def _placed(draft: Draft, gang: Gang, rest: Wanted) -> refuse.Verdict | None:
     if found is not None and rest != whole:
         _release(draft, gang)
         found = _try(draft, gang, whole)
-    if found is not None and gang.strategy in ANYWHERE and trying.place(draft, gang, whole):
+    if found is None or (gang.strategy in LAST and LAST[gang.strategy](draft, gang, whole)):
         return None
-    return None if found is None else _worst(draft, gang, whole, found)
+    return _worst(draft, gang, whole, found)
 
 
 def _placed_within(draft: Draft, gang: Gang, rest: Wanted, place: Attempt) -> refuse.Verdict | None:
@@ -149,8 +146,8 @@ def _set_aside(draft: Draft, least: Needs, full: list[NodeRun]) -> None:
 
 def _try(draft: Draft, gang: Gang, wanted: Wanted, attempts: Sequence[Attempt] = ()) -> refuse.Verdict | None:
     if not wanted:
-        return FULL if gang.strategy is Strategy.STRICT_PACK and _nodes_of(draft, gang) > 1 else None
-    found: refuse.Verdict | None = FULL
+        return apart.FULL if gang.strategy is Strategy.STRICT_PACK and _nodes_of(draft, gang) > 1 else None
+    found: refuse.Verdict | None = apart.FULL
     for attempt in attempts or ATTEMPTS[gang.strategy]:
         mark = draft.mark()
         found = attempt(draft, gang, wanted)
@@ -227,7 +224,7 @@ def _best(draft: Draft, whole: Shape) -> int | None:
 
 def _strict_pack(draft: Draft, gang: Gang, wanted: Wanted) -> refuse.Verdict | None:
     if _nodes_of(draft, gang):
-        return FULL  # promises kept a part only: not one node any more, so all is placed anew
+        return apart.FULL  # promises kept a part only: not one node any more, so all is placed anew
     return _one_node(draft, gang, wanted)
 
 
@@ -254,72 +251,15 @@ def _new_node(draft: Draft, gang: Gang, wanted: Wanted) -> refuse.Verdict | None
     whole = order.merged(draft, wanted)
     pick = choose(draft, {whole: 1}, Memo([whole], draft.device_kinds), is_speed_bound=False)
     if pick is None:
-        return _refusal(draft, whole)
+        return apart.refusal(draft, whole)
     draft.runs.append(_at_once(draft.launch(pick.view, 1, Reason.GANG), whole, wanted, gang))
     return None
 
 
-def _refusal(draft: Draft, shape: Shape) -> refuse.Verdict:
-    return refuse.verdict(draft, shape, is_speed_bound=False)
-
-
-def _apart(draft: Draft, gang: Gang, wanted: Wanted) -> refuse.Verdict | None:
-    """Put each bundle on an existing node of its own."""
-    return FULL if any(_place_apart(draft, gang, shape, count) for shape, count in wanted) else None
-
-
-def _place_apart(draft: Draft, gang: Gang, shape: Shape, count: int) -> int:
-    return place(draft, draft.runs, shape, count, gang_id=gang.gang_id, mark=gang.label, per_node=1, is_apart=True)
-
-
-def _matched(draft: Draft, gang: Gang, wanted: Wanted) -> refuse.Verdict | None:
-    """Put each bundle on an existing node of its own where first-fit found no way; with one shape it always finds it."""
-    if len(wanted) == 1:
-        return FULL
-    label = gang.label
-
-    def fits(shape: Shape, run: NodeRun) -> bool:
-        return label not in run.marks and draft.can_hold(run, shape)
-
-    placed = matching.match(wanted, draft.runs, fits, draft.begin)
-    if placed is None:
-        return FULL
-    runs: list[NodeRun] = []
-    for run, counts in zip(draft.runs, placed, strict=True):
-        members = run.members
-        for shape, count in sizes(counts.items()):
-            runs.append(loaded(run, members[:count], Load(shape, 1, gang.gang_id), gang.label))
-            members = members[count:]
-        if members:
-            runs.append(run._replace(members=members))
-    draft.runs = runs
-    return None
-
-
-def _strict_spread(draft: Draft, gang: Gang, wanted: Wanted) -> refuse.Verdict | None:
-    for shape, count in wanted:
-        left = _launch_apart(draft, gang, shape, _place_apart(draft, gang, shape, count))
-        if left:
-            return _refusal(draft, shape)
-    return None
-
-
-def _launch_apart(draft: Draft, gang: Gang, shape: Shape, count: int) -> int:
-    """Launch a node for each; return how many could not be."""
-    while count:
-        pick = choose(draft, {shape: 1}, Memo([shape], draft.device_kinds), is_speed_bound=False, nodes=count)
-        if pick is None:
-            break
-        run = draft.launch(pick.view, replicas.at_once(pick.view.node_type, min(pick.room, count)), Reason.GANG)
-        draft.runs.append(loaded(run, run.members, Load(shape, 1, gang.gang_id), gang.label))
-        count -= len(run.members)
-    return count
-
-
 def _shared(draft: Draft, gang: Gang, wanted: Wanted) -> refuse.Verdict | None:
     """Put bundles on existing nodes, apart as far as that goes, then evenly."""
-    left = (_place_evenly(draft, gang, shape, _place_apart(draft, gang, shape, count)) for shape, count in wanted)
-    return FULL if any(left) else None
+    left = (_place_evenly(draft, gang, shape, apart.place(draft, gang, shape, count)) for shape, count in wanted)
+    return apart.FULL if any(left) else None
 
 
 def _place_evenly(draft: Draft, gang: Gang, shape: Shape, count: int) -> int:
@@ -333,9 +273,9 @@ def _place_evenly(draft: Draft, gang: Gang, shape: Shape, count: int) -> int:
 def _spread_launches(draft: Draft, gang: Gang, wanted: Wanted) -> refuse.Verdict | None:
     """Launch a node for each bundle that has none of its own as far as limits allow; the rest shares."""
     for shape, count in wanted:
-        left = _launch_apart(draft, gang, shape, _place_apart(draft, gang, shape, count))
+        left = apart.launch(draft, gang, shape, apart.place(draft, gang, shape, count))
         if _place_evenly(draft, gang, shape, left):
-            return _refusal(draft, shape)
+            return apart.refusal(draft, shape)
     return None
 
 
@@ -351,7 +291,7 @@ def _few_joined(draft: Draft, gang: Gang, wanted: Wanted) -> refuse.Verdict | No
             if sum(count for _, count in taken) > sum(count for _, count in content):
                 best, content = position, taken
         if not content:
-            return FULL
+            return apart.FULL
         _put_on_first(draft, gang, best, content)
         less_of = dict(content)
         left = [(shape, count - less_of.get(shape, 0)) for shape, count in left if count > less_of.get(shape, 0)]
@@ -377,20 +317,20 @@ def _first_fit(draft: Draft, gang: Gang, wanted: Wanted) -> Iterator[tuple[Shape
 
 
 def _existing(draft: Draft, gang: Gang, wanted: Wanted) -> refuse.Verdict | None:
-    return FULL if next(_first_fit(draft, gang, wanted), None) else None
+    return apart.FULL if next(_first_fit(draft, gang, wanted), None) else None
 
 
 def _close_launches(draft: Draft, gang: Gang, wanted: Wanted) -> refuse.Verdict | None:
     """Put on existing nodes what they hold and launch for the rest, on as few nodes as will do."""
     left = list(_first_fit(draft, gang, wanted))
     refused = launch_for(draft, left, Reason.GANG, layer=draft.runs, gang=gang)
-    return _refusal(draft, refused[0][0]) if refused else None
+    return apart.refusal(draft, refused[0][0]) if refused else None
 
 
 ATTEMPTS: dict[Strategy, tuple[Attempt, ...]] = {
     Strategy.STRICT_PACK: (_strict_pack,),
-    Strategy.STRICT_SPREAD: (_apart, _matched, _strict_spread),
+    Strategy.STRICT_SPREAD: (apart.existing, apart.matched, apart.launched),
     Strategy.PACK: (_few_joined, _existing, _new_node, _close_launches),
-    Strategy.SPREAD: (_apart, _shared, _spread_launches, _close_launches),
+    Strategy.SPREAD: (apart.existing, _shared, _spread_launches, _close_launches),
 }
 """What is tried for each strategy, in order; each starts from the same draft."""

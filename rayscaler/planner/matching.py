@@ -11,20 +11,37 @@ Moves = dict[int, tuple[Shape, int | None]]
 
 
 def match(
-    wanted: Sequence[tuple[Shape, int]], runs: Sequence[NodeRun], fits: Fits, begin: Callable[[Shape], int]
+    wanted: Sequence[tuple[Shape, int]],
+    runs: Sequence[NodeRun],
+    fits: Fits,
+    begin: Callable[[Shape], int],
+    spare: Sequence[NodeRun] = (),
 ) -> list[Counter[Shape]] | None:
-    """Return how many of each shape go on each run, at most one per node; None when there is no such way. `begin` is the first run that may do."""
-    homes: dict[Shape, list[int]] = {}
+    """Return how many of each shape go on each run, at most one per node; None when there is no such way. `begin` is the first run that may do.
+
+    Runs of `spare`, which come after the others, take only what has no place there.
+    """
+    whole = [*runs, *spare]
+    fit: dict[Shape, list[int]] = {}
     for shape, count in wanted:
-        homes[shape] = [position for position in range(begin(shape), len(runs)) if fits(shape, runs[position])]
-        if sum(len(runs[position].members) for position in homes[shape]) < count:
+        fit[shape] = [position for position in range(begin(shape), len(whole)) if fits(shape, whole[position])]
+        if sum(len(whole[position].members) for position in fit[shape]) < count:
             return None
-    placed: list[Counter[Shape]] = [Counter() for _ in runs]
-    for shape, count in wanted:
-        for _ in range(count):
-            if not _augment(shape, homes, placed, runs):
-                return None
-    return placed
+    placed: list[Counter[Shape]] = [Counter() for _ in whole]
+    left = list(wanted)
+    for end in sorted({len(runs), len(whole)}):
+        homes = {shape: [position for position in positions if position < end] for shape, positions in fit.items()}
+        left = [(shape, count) for shape, each in left if (count := _without_home(shape, each, homes, placed, whole))]
+        if not left:
+            return placed
+    return None
+
+
+def _without_home(shape: Shape, count: int, homes: dict[Shape, list[int]], placed: list[Counter[Shape]], runs: Sequence[NodeRun]) -> int:
+    """Place up to so many of a shape; return how many have no place: what has none once never gets one."""
+    while count and _augment(shape, homes, placed, runs):
+        count -= 1
+    return count
 
 
 def _augment(shape: Shape, homes: dict[Shape, list[int]], placed: list[Counter[Shape]], runs: Sequence[NodeRun]) -> bool:

@@ -16,7 +16,7 @@ from tests.counts import counted
 
 pytestmark = pytest.mark.tier("unit")
 
-CASES = counted(gate=500, full=5_000)
+CASES = counted(gate=600, full=5_000)
 
 Amounts = tuple[int, int]
 """CPUs and GiB."""
