@@ -75,8 +75,11 @@ def _all(draft: Draft) -> list[Instance]:
 
 
 def _is_blocked(draft: Draft, waiting: Infeasible) -> bool:
-    """Whether some type could be launched for it but for the cluster's maximum or spend limit. A gang's launches are undone, its reason tells."""
-    if waiting.reason is Reason.UPSCALING_SPEED:
+    """Whether some type could be launched for it but for the cluster's maximum or spend limit. A gang's launches are undone, its reason tells.
+
+    A place helps none that can never be had, though a node would hold a part of it.
+    """
+    if waiting.is_never or waiting.reason is Reason.UPSCALING_SPEED:
         return False
     views = [
         view for shape in _shapes(draft, waiting) for view in draft.views if draft.can_hold(view, shape) and limits.is_free(draft, view)
