@@ -43,7 +43,7 @@ def patch(pod: Pod, made_as: NodeType | None, resources: Resources) -> Manifest:
     ray = phases.ray_status(pod)
     if made_as is None or ray is None:
         raise Unsupported(f"pod {pod.metadata.name}: nobody knows what it was launched with")
-    base = _base(made_as)
+    base, restarting = _base(made_as), _restarting(made_as)
     wanted: dict[str, dict[str, str]] = {}
     for name in GROWS:
         more = Decimal(resources.get(name, 0) - made_as.resources.get(name, 0)) / UNIT
@@ -51,6 +51,10 @@ def patch(pod: Pod, made_as: NodeType | None, resources: Resources) -> Manifest:
         if more and not stated:
             raise Unsupported(
                 f"nodeTypes.{made_as.name}.template: Ray's container has no request or limit of {NAMES[name]} that could grow"
+            )
+        if more and name in restarting:
+            raise Unsupported(
+                f"nodeTypes.{made_as.name}.template: by its resizePolicy Ray's container starts anew when its {NAMES[name]} changes, which ends its work"
             )
         for kind, amount in stated.items():
             wanted.setdefault(kind, {})[NAMES[name]] = _spelled(amount + more)
@@ -104,7 +108,7 @@ def _amount(text: str | None, otherwise: Decimal) -> Decimal:
 @lru_cache(maxsize=KEPT)
 def _base(made_as: NodeType) -> Mapping[str, Mapping[str, Decimal]]:
     """Return the requests and limits that Ray's container was launched with, as far as its template states them; a limit alone is a request too."""
-    stated: Mapping[str, Any] = Template.read(f"nodeTypes.{made_as.name}.template", made_as.template).container.get("resources") or {}
+    stated: Mapping[str, Any] = _container(made_as).get("resources") or {}
     limits, requests = stated.get("limits") or {}, stated.get("requests") or {}
     found: dict[str, dict[str, Decimal]] = {}
     for name, key in NAMES.items():
@@ -112,3 +116,14 @@ def _base(made_as: NodeType) -> Mapping[str, Mapping[str, Decimal]]:
             of_it = {"requests": requests.get(key, limits.get(key)), **({"limits": limits[key]} if key in limits else {})}
             found[name] = {kind: quantity.kubernetes(value) for kind, value in of_it.items()}
     return found
+
+
+@lru_cache(maxsize=KEPT)
+def _restarting(made_as: NodeType) -> frozenset[str]:
+    """Return what cannot change without an end of Ray's container, and so of its work (resizePolicy of the container)."""
+    policies = {each.get("resourceName"): each.get("restartPolicy") for each in _container(made_as).get("resizePolicy") or []}
+    return frozenset(name for name, key in NAMES.items() if policies.get(key) == "RestartContainer")
+
+
+def _container(made_as: NodeType) -> Mapping[str, Any]:
+    return Template.read(f"nodeTypes.{made_as.name}.template", made_as.template).container

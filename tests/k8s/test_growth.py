@@ -21,8 +21,9 @@ BRINGS = Resources.of(CPU=2, GPU=1, memory=GIB)
 THREE = Resources.of(CPU=3, GPU=1, memory=3 * GIB)
 
 
-def made(stated: dict | None = STATED) -> NodeType:
-    containers = [{"name": "sidecar", "image": "x"}, {"name": "ray", "image": "ray", **({"resources": stated} if stated else {})}]
+def made(stated: dict | None = STATED, **container) -> NodeType:
+    ray = {"name": "ray", "image": "ray", **({"resources": stated} if stated else {}), **container}
+    containers = [{"name": "sidecar", "image": "x"}, ray]
     return NodeType("small", BRINGS, template=json.dumps({"spec": {"containers": containers}}))
 
 
@@ -97,3 +98,11 @@ def test_what_the_template_does_not_state_cannot_grow():
         growth.patch(pod(), made({"limits": {"cpu": 2}}), THREE)
     with pytest.raises(Unsupported):
         growth.patch(pod(), made(None), THREE)
+
+
+def test_what_would_end_the_work_does_not_grow():
+    policy = [{"resourceName": "cpu", "restartPolicy": "NotRequired"}, {"resourceName": "memory", "restartPolicy": "RestartContainer"}]
+    with pytest.raises(Unsupported, match=r"by its resizePolicy Ray's container starts anew when its memory changes"):
+        growth.patch(pod(), made(resizePolicy=policy), THREE)
+    (container,) = growth.patch(pod(), made(resizePolicy=policy), Resources({**BRINGS, "CPU": 30_000}))["spec"]["containers"]
+    assert container["resources"] == stated("1500m", "2147483648", "2500m")
