@@ -6,6 +6,8 @@ from tests.ray.stack import running_stack
 
 pytestmark = pytest.mark.tier("ray")
 
+GROWN = [(4.0, float(1 << 30))]
+"""CPUs and memory of each node of the type in the end."""
 DRIVER = """
 from ray._raylet import GcsClient
 from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply
@@ -29,6 +31,9 @@ print("asked")
 until("more")
 large = at.options(num_cpus=3, memory=1 << 30).remote("large", 0)
 until("runs")
+until_s = time.monotonic() + 30.0
+while totals() != GROWN and time.monotonic() < until_s:  # the raylet tells the GCS a moment later
+    time.sleep(0.1)
 print(totals())
 ray.get([busy, large])
 """
@@ -38,13 +43,13 @@ async def test_j4_a_worker_grows_for_a_task_while_it_works_and_ray_itself_says_h
     brings, most = {"CPU": 1, "memory": "256Mi"}, {"CPU": 4, "memory": "2Gi"}
     node_type = {"name": "small", "minWorkers": 1, "maxWorkers": 2, "resources": brings, "resize": {"maxResources": most}}
     async with running_stack({"idleTimeout": "60s", "nodeTypes": [node_type]}) as stack:
-        driver = await stack.start_driver(f"BASE = {str(stack.base)!r}\n{DRIVER}")
+        driver = await stack.start_driver(f"BASE, GROWN = {str(stack.base)!r}, {GROWN}\n{DRIVER}")
         assert await stack.line(driver) == "asked"
         await stack.until(lambda: stack.ledger.counts("small")[0] == 1, "the first task runs")
         (stack.base / "more").touch()
         await stack.until(lambda: stack.ledger.counts("large")[0] == 1, "the large task runs beside it")
         (stack.base / "runs").touch()
-        assert await stack.line(driver) == str([(4.0, float(1 << 30))]), stack.told()
+        assert await stack.line(driver) == str(GROWN), stack.told()
         (node,) = stack.alive()
         assert stack.ledger.nodes("large") == stack.ledger.nodes("small") == {node.node_id}
         assert len(stack.launched()) == 1, stack.told()
