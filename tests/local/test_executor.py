@@ -66,7 +66,7 @@ def gcs():
     made = standin.Gcs()
     made.open()
     yield made
-    made.close()
+    made.end()
 
 
 async def phases(executor):
