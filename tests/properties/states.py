@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from rayscaler.model.demand import Bundle, Constraint, Demand, Gang, LabelCondition, LabelSelector, Operator, Reserve, Strategy
 from rayscaler.model.instance import Growing, Instance, InstanceStatus, Reason
 from rayscaler.model.node import NodeStatus, RayNode
-from rayscaler.model.nodetype import NEVER, UNLIMITED, ClusterConfig, NodeType, Resize, UpdatePolicy
+from rayscaler.model.nodetype import GROWS, NEVER, UNLIMITED, ClusterConfig, NodeType, Resize, UpdatePolicy
 from rayscaler.model.resources import UNIT, Resources
 from rayscaler.model.state import Backoff, ClusterState, Expectation
 
@@ -128,6 +128,16 @@ def configs(draw, *, is_steady: bool, device="", least=0):
         consolidation=draw(st.booleans()),
         spend_limit=draw(st.sampled_from([None, None, None, 3.0, 8.0])) if all(each.cost is not None for each in types) else None,
     )
+
+
+def joined_with(kind: NodeType):
+    """Return what nodes of a type may have joined with; what one has grown by is no part of it (reconciler/learned.py)."""
+
+    def ungrown(found: Resources) -> Resources:
+        most = kind.resources.amounts if kind.resize else {}
+        return Resources({name: min(amount, most.get(name, amount)) if name in GROWS else amount for name, amount in found.items()})
+
+    return resources().map(ungrown)
 
 
 @st.composite
@@ -268,7 +278,7 @@ def cluster_states(draw, *, is_steady: bool = False, device: str | None = None):
         expectations=tuple(draw(expectations(each, pool, len(gangs))) for each in instances if draw(st.booleans())),
         unneeded_since=tuple((each.instance_id, NOW - draw(st.sampled_from([1.0, 60.0]))) for each in instances if each.is_in_flight),
         held=draw(st.sampled_from([(), (), (("ant", 3),), (("ant", 1), ("bee", 4), ("gone", 2))])),
-        learned=tuple((each.name, draw(resources())) for each in config.node_types if draw(st.sampled_from([False] * 4 + [True]))),
+        learned=tuple((each.name, draw(joined_with(each))) for each in config.node_types if draw(st.sampled_from([False] * 4 + [True]))),
         busiest=draw(peaks(found)),
         is_landing=False if is_steady else draw(st.booleans()),
         no_launch=blind,

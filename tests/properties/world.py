@@ -95,11 +95,7 @@ class World:
 
     def brings(self, name: str) -> dict[str, int]:
         """Return what a node of a type brings once it joins: what others of it had, if that is known."""
-        kind = self.types[name]
-        found = dict(dict(self.state.learned).get(name, kind.resources))
-        if kind.resize is None:
-            return found
-        return {each: min(amount, kind.resources.get(each, amount)) if each in GROWS else amount for each, amount in found.items()}
+        return dict(dict(self.state.learned).get(name, self.types[name].resources))
 
     def _add(self, name, free, total, labels, dynamic) -> None:
         self.free[name], self.total[name], self.labels[name], self.dynamic[name] = free, total, labels, dynamic
