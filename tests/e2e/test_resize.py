@@ -26,7 +26,7 @@ def task(seconds):
 first = task.remote({HELD_S})
 while not any(each["Alive"] and "CPU" in each["Resources"] for each in ray.nodes()):
     time.sleep(0.2)
-time.sleep(3.0)
+time.sleep(3.0)  # the first has begun, and is no demand any more
 second = ray.get(task.remote(0.1))
 total = ray.cluster_resources()["CPU"]
 print(json.dumps({{"first": ray.get(first), "second": second, "total": total}}), flush=True)
