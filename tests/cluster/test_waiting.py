@@ -85,9 +85,13 @@ async def test_i3_of_20_gated_pods_12_are_granted_8_wait_for_quota_shrink_first_
         tasks = ray.gcs.submit(ONE, 20)
         granted = await let_through(ours, (await ours.counted("demo", 20))[:12])
         await until(lambda: len(ray.gcs.running()) == 12)
-        (cluster,) = json.loads(await ours.status("--json"))["clusters"]
-        stands = [(each["status"], each["detail"].partition(":")[0]) for each in cluster["instances"] if each["instance_id"] not in granted]
-        assert stands == [("ALLOCATED", "SchedulingGated")] * 8
+
+        async def are_waiting() -> bool:
+            (cluster,) = json.loads(await ours.status("--json"))["clusters"]
+            others = [each for each in cluster["instances"] if each["instance_id"] not in granted]
+            return [(each["status"], each["detail"].partition(":")[0]) for each in others] == [("ALLOCATED", "SchedulingGated")] * 8
+
+        await awaited(are_waiting)  # a status is written every two seconds at most
         running = {each.task_id for each in ray.gcs.running()}
         ray.gcs.finish(*[each for each in tasks if each not in running][:4])
         left = {each["metadata"]["name"] for each in await ours.counted("demo", 16)}
@@ -97,7 +101,11 @@ async def test_i3_of_20_gated_pods_12_are_granted_8_wait_for_quota_shrink_first_
         await ours.counted("demo", 20)
         assert {each["metadata"]["name"] for each in await ours.workers("demo")} == granted | of(ours.created("demo"), "dear")
         assert list(ray.gcs.told.failed_instance_requests) == []
-        assert set((await failures(ours))["queued"]) == {"GATED"}
+
+        async def is_counted() -> bool:
+            return set((await failures(ours))["queued"]) == {"GATED"}
+
+        await awaited(is_counted)
     created = ours.created("demo")
     assert (len(of(created, "queued")), len(of(created, "dear"))) == (24, 8)
     assert not ours.deleted("demo") & granted
