@@ -4,11 +4,15 @@ A field that is absent has its zero value, as in Kubernetes itself. What thousan
 """
 
 import sys
+from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
 T = TypeVar("T")
+
+KEPT = 1024
+"""So many different amounts of containers are kept once: most pods of a type ask for the same."""
 
 
 class _Object(msgspec.Struct, rename="camel", gc=False):
@@ -93,6 +97,14 @@ class Amounts(_Object):
 
     requests: dict[str, str] = {}
     limits: dict[str, str] = {}
+
+    def __post_init__(self) -> None:
+        self.requests, self.limits = _once(tuple(self.requests.items())), _once(tuple(self.limits.items()))
+
+
+@lru_cache(maxsize=KEPT)
+def _once(amounts: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    return dict(amounts)
 
 
 class ContainerStatus(_Object):
