@@ -4,12 +4,10 @@ from collections.abc import Collection
 
 from rayscaler.config import quantity, shown
 from rayscaler.config.reader import Reader
-from rayscaler.model.nodetype import GROWS, NodeType, Resize
+from rayscaler.model.nodetype import GROWS, RESIZE_TIMEOUT_S, NodeType, Resize
 from rayscaler.model.resources import Resources, to_text
 
 KEYS = {"maxResources", "timeout"}
-TIMEOUT_S = 60.0
-"""Where the definition says nothing: a machine that has room gives it within seconds."""
 
 
 def read(reader: Reader, path: str, value: object, node_type: NodeType, stated: Collection[str]) -> Resize | None:
@@ -43,12 +41,12 @@ def _most(reader: Reader, path: str, value: object, brings: Resources, named: Co
 
 def _timeout_s(reader: Reader, path: str, value: object) -> float:
     if value is None:
-        return TIMEOUT_S
+        return RESIZE_TIMEOUT_S
     try:
         found = quantity.duration_s(value)
     except ValueError as error:
         reader.problem(path, value, str(error))
-        return TIMEOUT_S
+        return RESIZE_TIMEOUT_S
     if found <= 0:
         reader.problem(path, value, "must be above 0s")
     return found

@@ -12,6 +12,8 @@ NEVER = float("inf")
 """An idle timeout that never comes."""
 IDLE_TIMEOUT_S = 300.0
 """Where the definition says nothing."""
+RESIZE_TIMEOUT_S = 60.0
+"""Likewise: a machine that has room gives it to a worker that grows within seconds."""
 FLOOR_AFTER_DRIVER_S = 30.0
 """Likewise: so long a floor outlives the drivers that may have asked for it, which gives one that is started again time to ask."""
 
@@ -39,7 +41,7 @@ class Resize:
     """
 
     resources: Resources
-    timeout_s: float = 60.0
+    timeout_s: float = RESIZE_TIMEOUT_S
 
 
 @dataclass(frozen=True)

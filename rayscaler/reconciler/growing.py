@@ -13,13 +13,13 @@ from rayscaler.model.command import ResizeCommand
 from rayscaler.model.demand import CommandResult, Outcome, Snapshot
 from rayscaler.model.instance import Growing, Instance, InstanceStatus, Reason, Size
 from rayscaler.model.node import RayNode
-from rayscaler.model.nodetype import GROWS, NEVER, Resize
+from rayscaler.model.nodetype import GROWS, NEVER
 from rayscaler.model.plan import Growth
 from rayscaler.model.resources import Resources
 from rayscaler.model.state import Expectation
 from rayscaler.reconciler.calls import Calls
 from rayscaler.reconciler.memory import Memory
-from rayscaler.reconciler.sizes import Ask, Telling, resize_of
+from rayscaler.reconciler.sizes import Ask, Telling, resize_of, timeout_s
 from rayscaler.reconciler.state import sight
 from rayscaler.reconciler.worth import Worth
 
@@ -53,7 +53,7 @@ def begin(growths: Iterable[Growth], memory: Memory, now: float) -> None:
             continue
         _set(replace(instance, growing=Growing(growth.resources, now)), memory)
         memory.sizes.asks[instance.instance_id] = Ask(_whole(instance, growth.resources))
-        until = now + (resize_of(memory.config, instance.node_type) or Resize(Resources())).timeout_s
+        until = now + timeout_s(memory.config, instance.node_type)
         memory.expectations[instance.instance_id] = Expectation(instance.instance_id, instance.node_type, until, growth.reserves)
         memory.note(Reason.GROWING.value, instance, Reason.GROWING, growth.detail, now)
 
@@ -100,12 +100,12 @@ def follow(memory: Memory, now: float) -> None:
     memory.sizes.keep(memory.instances)
     rows = {row.ray_node_id: row for row in (memory.snapshot or Snapshot()).nodes}
     for instance in tuple(memory.live()):
-        resize = resize_of(memory.config, instance.node_type)
-        if resize is not None or instance.growing is not None or instance.instance_id in memory.sizes.told:
-            _follow(instance, rows.get(instance.ray_node_id), resize or Resize(Resources()), memory, now)
+        is_concerned = instance.growing is not None or instance.instance_id in memory.sizes.told
+        if is_concerned or resize_of(memory.config, instance.node_type) is not None:
+            _follow(instance, rows.get(instance.ray_node_id), memory, now)
 
 
-def _follow(instance: Instance, row: RayNode | None, resize: Resize, memory: Memory, now: float) -> None:
+def _follow(instance: Instance, row: RayNode | None, memory: Memory, now: float) -> None:
     sizes = memory.sizes
     if instance.status is not InstanceStatus.RUNNING or instance.made_as is None or row is None or not row.takes_work:
         sizes.forget(instance.instance_id)
@@ -118,12 +118,12 @@ def _follow(instance: Instance, row: RayNode | None, resize: Resize, memory: Mem
         # Begun in an earlier life of the service, or Ray was started again in what had grown.
         instance = _set(replace(instance, growing=Growing(size.asked, now)), memory)
         sizes.asks[instance.instance_id] = Ask(_whole(instance, size.asked))
-    instance = _get_on(instance, row, resize, memory, now)
+    instance = _get_on(instance, row, memory, now)
     if size is not None:
         _tell(instance, row, size, memory, now)
 
 
-def _get_on(instance: Instance, row: RayNode, resize: Resize, memory: Memory, now: float) -> Instance:
+def _get_on(instance: Instance, row: RayNode, memory: Memory, now: float) -> Instance:
     """Return the instance as it is once it has grown, or will not."""
     growing = instance.growing
     if growing is None:
@@ -138,8 +138,9 @@ def _get_on(instance: Instance, row: RayNode, resize: Resize, memory: Memory, no
         return _set(replace(instance, growing=None), memory)
     if size is not None and size.refusal and size.asked == _whole(instance, growing.resources):
         return _fail(instance, size.refusal, memory, now)
-    if now >= growing.since + resize.timeout_s:
-        return _fail(instance, f"it did not grow within {resize.timeout_s:g} s", memory, now)
+    within_s = timeout_s(memory.config, instance.node_type)
+    if now >= growing.since + within_s:
+        return _fail(instance, f"it did not grow within {within_s:g} s", memory, now)
     return instance
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from rayscaler.model.command import ResizeCommand
 from rayscaler.model.instance import Instance, InstanceObservation, Phase, Size
-from rayscaler.model.nodetype import ClusterConfig, Resize
+from rayscaler.model.nodetype import RESIZE_TIMEOUT_S, ClusterConfig, Resize
 from rayscaler.model.resources import Resources
 
 
@@ -69,7 +69,7 @@ class Sizes:
         """Yield the wall seconds at which there may be more to do."""
         for each in instances:
             if each.growing is not None:
-                yield each.growing.since + (resize_of(config, each.node_type) or Resize(Resources())).timeout_s
+                yield each.growing.since + timeout_s(config, each.node_type)
             yield each.ungrown_until
         yield from (each.not_before for _, each in self.open_asks())
         yield from (each.again_at for each in self.told.values() if each.again_at is not None)
@@ -90,3 +90,9 @@ def resize_of(config: ClusterConfig, node_type: str) -> Resize | None:
     """Return how far workers of a type may grow, None for not at all."""
     found = config.node_type(node_type)
     return None if found is None else found.resize
+
+
+def timeout_s(config: ClusterConfig, node_type: str) -> float:
+    """Return for how long a worker of a type is waited for; of one that may not grow any more, the usual."""
+    found = resize_of(config, node_type)
+    return RESIZE_TIMEOUT_S if found is None else found.timeout_s
