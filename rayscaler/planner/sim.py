@@ -127,7 +127,8 @@ def more(room: Room, grown: Iterable[tuple[int, int]]) -> Room:
     """Return `room` grown by that much of what is no device."""
     found = list(room)
     for index, amount in grown:
-        found[index] += amount  # type: ignore[operator]
+        held = found[index]
+        found[index] = held if isinstance(held, Devices) else held + amount
     return tuple(found)
 
 
@@ -140,7 +141,8 @@ def growth_of(room: Room, spare: Needs, content: Iterable[tuple[Shape, int]]) ->
     for shape, count in content:
         for index, amount in shape.needs:
             wanted[index] += amount * count
-    lacks = ((index, most, wanted[index] - room[index]) for index, most in spare)  # type: ignore[operator]
+    held = amounts(room)
+    lacks = ((index, most, wanted[index] - held[index]) for index, most in spare)
     grown = ((index, most - (most - lack) // UNIT * UNIT if lack > 0 else 0) for index, most, lack in lacks)
     return tuple((index, amount) for index, amount in grown if amount)
 
