@@ -9,8 +9,8 @@ from rayscaler.model.explanation import Because, DemandKind, OnTheWay, ShapeExpl
 from rayscaler.model.instance import Instance, InstanceStatus, Reason
 from rayscaler.model.plan import Infeasible
 from rayscaler.planner.door import is_synthetic
-from rayscaler.reconciler import backlog
-from rayscaler.reconciler.explain import floor
+from rayscaler.reconciler import backlog, misfit
+from rayscaler.reconciler.explain import bysum, floor
 from rayscaler.reconciler.explain.scene import Scene, shape_key
 from rayscaler.reconciler.state import seen_at
 from rayscaler.reconciler.unfinished import instance_names
@@ -142,7 +142,17 @@ def _parts(scene: Scene, key: Key, tally: _Tally, count: int) -> Iterator[tuple[
     if rest > 0 and not refused and key[0] is DemandKind.TASKS and isinstance(key[1], Bundle):
         yield Reason.COUNT_UNSURE, f"{rest} have only just come on top", _believed_at(scene, key[1])
     if tally.joined:
-        yield Reason.PLACED, f"{tally.joined} on nodes that are there", None
+        yield Reason.PLACED, "; ".join(filter(None, [f"{tally.joined} on nodes that are there", _why_not_begun(scene, key)])), None
+
+
+def _why_not_begun(scene: Scene, key: Key) -> str:
+    """Return what keeps Ray from beginning what has had room for longer than Ray takes; empty where nothing is known."""
+    kind, what = key
+    before = scene.before.get(shape_key(*key))
+    is_late = before is not None and before.reason is Reason.PLACED and scene.state.now - before.since >= misfit.LEARNED_S
+    if not is_late or kind is not DemandKind.TASKS or not isinstance(what, Bundle):
+        return ""
+    return bysum.hint(what, scene.snapshot.nodes, scene.state.config.device_names)
 
 
 def _believed_at(scene: Scene, bundle: Bundle) -> float | None:
