@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Self
+from urllib.parse import urlsplit
 
 from rayscaler.errors import InvalidRequest, Problem
 
@@ -23,6 +24,10 @@ HEARTBEAT_READINGS = 4
 
 _SOCKET = re.compile(r"unix://(?=/.{1,106}$)(/[!-.0-~]+)+")
 """The kernel takes 107 bytes of a path."""
+_URL = re.compile(r"https?://[!-~]+", re.IGNORECASE)
+URL_RULE = (
+    "is no address to post to: give http://HOST[:PORT]/PATH or https://…, without user, password, spaces and #; a secret goes into a file"
+)
 _HOST = re.compile(r"[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]")
 MAX_PORT = 65535
 LISTEN_RULE = (
@@ -97,6 +102,14 @@ class Timings:
     """A watch is doubted, and everything listed again, this often."""
     failure_memory_s: float = 60.0
     """Failed launches are told to `ray status` for so long."""
+    trouble_over_s: float = 60.0
+    """A node type whose launches failed is in trouble no more, to a webhook, once none has been on its way for so long after its pause."""
+    webhook_call_s: float = 5.0
+    """Deadline of one try to tell a webhook."""
+    webhook_retry_s: float = 1.0
+    """First wait after a failed try; doubles up to webhook_retry_max_s, and half as much again by chance."""
+    webhook_retry_max_s: float = 60.0
+    """Longest such wait."""
     definition_look_s: float = 0.25
     """Between two looks at a definition's file."""
     definition_steady_s: float = 0.5
@@ -154,6 +167,35 @@ class TlsFiles:
 
 
 @dataclass(frozen=True)
+class WebhookSettings:
+    """Whom the service tells of node types in trouble; `url` "" is nobody.
+
+    `token` is the file of a bearer token, as it is at each call; `ca` that of an authority (PEM) which is trusted beside the machine's own.
+    """
+
+    url: str = ""
+    token: Path | None = None
+    ca: Path | None = None
+
+    @property
+    def origin(self) -> str:
+        """The address as it may be shown: what follows the host is often a secret."""
+        parts = urlsplit(self.url)
+        return f"{parts.scheme}://{parts.netloc}"
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> Self:
+        """Read RAYSCALER_WEBHOOK_URL, _TOKEN_FILE, _CA."""
+        url, token, ca = (env.get(f"RAYSCALER_WEBHOOK_{each}", "") for each in ("URL", "TOKEN_FILE", "CA"))
+        if url and not _can_post(url):
+            raise InvalidRequest(Problem("RAYSCALER_WEBHOOK_URL", repr(re.sub(r"//[^/]*@", "//…@", url)), URL_RULE))
+        for name, path in (("TOKEN_FILE", token), ("CA", ca)):
+            if path and not url:
+                raise InvalidRequest(Problem(f"RAYSCALER_WEBHOOK_{name}", repr(path), "goes with RAYSCALER_WEBHOOK_URL; set that too"))
+        return cls(url, Path(token) if token else None, Path(ca) if ca else None)
+
+
+@dataclass(frozen=True)
 class ServiceSettings:
     """Settings of `rayscaler serve`."""
 
@@ -162,6 +204,7 @@ class ServiceSettings:
     max_message_bytes: int = 32 << 20
     timings: Timings = field(default_factory=Timings)
     executor_tls: TlsFiles = field(default_factory=TlsFiles)
+    webhook: WebhookSettings = field(default_factory=WebhookSettings)
 
     @property
     def plugin_dir(self) -> Path:
@@ -182,7 +225,7 @@ class ServiceSettings:
         state_dir: Path | None = None,
         tls: Mapping[str, Path | None] | None = None,
     ) -> Self:
-        """Read RAYSCALER_LISTEN, RAYSCALER_STATE_DIR, RAYSCALER_MAX_MESSAGE_BYTES, RAYSCALER_PLAN_BUDGET_S, RAYSCALER_TIME_FACTOR, RAYSCALER_EXECUTOR_*; flags win."""
+        """Read RAYSCALER_LISTEN, RAYSCALER_STATE_DIR, RAYSCALER_MAX_MESSAGE_BYTES, RAYSCALER_PLAN_BUDGET_S, RAYSCALER_TIME_FACTOR, RAYSCALER_EXECUTOR_*, RAYSCALER_WEBHOOK_*; flags win."""
         env = os.environ if env is None else env
         default = cls()
         timings = replace(default.timings, plan_budget_s=_positive(env, "RAYSCALER_PLAN_BUDGET_S", default.timings.plan_budget_s))
@@ -192,6 +235,7 @@ class ServiceSettings:
             max_message_bytes=math.ceil(_positive(env, "RAYSCALER_MAX_MESSAGE_BYTES", default.max_message_bytes, most=MAX_MESSAGE_BYTES)),
             timings=timings.divided_by(_positive(env, "RAYSCALER_TIME_FACTOR", 1.0)),
             executor_tls=TlsFiles.from_env(env, "RAYSCALER_EXECUTOR", **(tls or {})),
+            webhook=WebhookSettings.from_env(env),
         )
 
 
@@ -292,6 +336,18 @@ def _can_listen(address: str) -> bool:
         return _SOCKET.fullmatch(address) is not None
     host, _, port = address.rpartition(":")
     return _HOST.fullmatch(host) is not None and port.isascii() and port.isdecimal() and int(port) <= MAX_PORT
+
+
+def _can_post(url: str) -> bool:
+    """Whether it is an address of HTTP, with no more in it than where to post."""
+    if _URL.fullmatch(url) is None or "#" in url or "\\" in url:
+        return False
+    try:
+        parts = urlsplit(url)
+        host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
+        return "@" not in parts.netloc and _HOST.fullmatch(host) is not None and parts.port != 0 and not parts.netloc.endswith(":")
+    except ValueError:  # a port that is none
+        return False
 
 
 def _on(env: Mapping[str, str], name: str) -> bool:

@@ -9,6 +9,7 @@ from rayscaler.app.clusters import Clusters
 from rayscaler.app.executors import by_address
 from rayscaler.app.process import Process
 from rayscaler.app.service import Service
+from rayscaler.app.webhook import Outward
 from rayscaler.cli.exits import Exit
 from rayscaler.clock import SystemClock
 from rayscaler.executor.base import Executor
@@ -62,7 +63,8 @@ class _Replica:
                 client, namespace, on_end=self._process.ended, owner=owners.get, options=Options(per_second=own.calls_per_second)
             )
         )
-        self._service = Service(self._process, settings.timings, executor=executor, store=store, clock=clock)
+        outward = Outward(settings, clock, namespace)
+        self._service = Service(self._process, settings.timings, executor=executor, store=store, clock=clock, outward=outward)
         sidecar = Sidecar(own.image, own.monitor_service, pull_policy=own.image_pull_policy, has_tls=own.is_tls_on)
         pods_of = executor.pods_of if isinstance(executor, KubernetesExecutor) else None
         self._clusters = Clusters(

@@ -6,6 +6,7 @@ from pathlib import Path
 from rayscaler.app.executors import Executors
 from rayscaler.app.process import Process
 from rayscaler.app.service import Service
+from rayscaler.app.webhook import Outward
 from rayscaler.cli.exits import Exit
 from rayscaler.clock import SystemClock
 from rayscaler.config.executors import is_plugin
@@ -40,7 +41,7 @@ async def serve(files: Sequence[Path], settings: ServiceSettings, on_listening: 
             _warn(each, warn)
         executor = LocalExecutor(SystemProcesses(), settings.run_dir)
         process = Process()
-        service = Service(process, settings.timings, executor=executor, store=store, clock=clock)
+        service = Service(process, settings.timings, executor=executor, store=store, clock=clock, outward=Outward(settings, clock))
         executors = Executors(settings, local=executor, own=process.own, clock=clock)
         for each in definitions:
             config = each.first.config

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from rayscaler.app.process import Process
+from rayscaler.app.webhook import Outward
 from rayscaler.clock import Clock
 from rayscaler.executor import clearing
 from rayscaler.executor.base import Executor
@@ -22,7 +23,7 @@ STOP_GRACE_S = 2.0
 class Service:
     """Keeps clusters: `run` returns when the process is told to stop, or when a part of it ended."""
 
-    def __init__(self, process: Process, timings: Timings, *, executor: Executor, store: Store, clock: Clock) -> None:
+    def __init__(self, process: Process, timings: Timings, *, executor: Executor, store: Store, clock: Clock, outward: Outward) -> None:
         self.registry = Registry()
         self._process = process
         self._timings = timings
@@ -31,7 +32,8 @@ class Service:
         self._clock = clock
         self._of_cluster: dict[str, asyncio.Task[None]] = {}
         self._improver = ImproverProcess()
-        self._shared = Shared(improver=self._improver)
+        self._outward = outward
+        self._shared = Shared(improver=self._improver, has_webhook=outward.is_on)
 
     def add(
         self,
@@ -48,6 +50,11 @@ class Service:
         `head_address` tells where workers find its GCS as it is defined at that time, `served_head` which incarnation alone is heard, if
         not every one; `told` is called when there may be news of it.
         """
+
+        def tell() -> None:
+            told()
+            self._outward.note(made)
+
         made = ClusterReconciler(
             config,
             executor=executor or self._executor,
@@ -57,7 +64,7 @@ class Service:
             head_address=lambda: head_address(made.config),
             served_head=served_head,
             definition_hash=content_hash,
-            told=told,
+            told=tell,
             shared=self._shared,
         )
         self.registry.add(made)
@@ -66,6 +73,7 @@ class Service:
 
     def remove(self, name: str) -> None:
         """Keep a cluster no more. What runs of it is left as it is."""
+        self._outward.gone(self.registry.get(name))
         self.registry.remove(name)
         self._of_cluster.pop(name).cancel()
 
@@ -76,12 +84,16 @@ class Service:
     async def run(self, server: Server, on_listening: Callable[[int], None], *, ready: Callable[[], Awaitable[None]] | None = None) -> bool:
         """Serve, once `ready` returns; return False if a part ended by itself. Order of the end: reports, cycles, executors, server."""
         self._process.own("improver", self._improver.run())
+        self._outward.begin(self._process)
         try:
             if ready is None or await self._process.lasts_until(ready):
                 on_listening(await server.start())
                 await self._process.until_stopped()
+                if self._process.failed is None:
+                    await self._outward.settle()
         finally:
             await self._process.end()
+            await self._outward.close()
             await server.stop(STOP_GRACE_S)
             await self._executor.close()
             await self._store.close()

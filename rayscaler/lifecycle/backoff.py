@@ -50,6 +50,11 @@ def failed(known: Backoff | None, node_type: str, detail: str, now: float, waits
     return Backoff(node_type, failures, now + waits[min(failures, len(waits)) - 1], detail)
 
 
+def again(known: Backoff, now: float) -> str:
+    """Return what is done about a node type that failed, for people."""
+    return f"other node types are used meanwhile, and {known.node_type} is tried again in {max(0.0, known.until - now):.0f} s"
+
+
 def given_up(known: Backoff, now: float) -> Backoff:
     """Return the back-off once a try has made way for another type.
 

@@ -25,6 +25,7 @@ VERSIONS_AHEAD = 600_000
 
 async def apply(plan: Plan, memory: Memory, *, store: Store, calls: Calls, head_address: str, now: float) -> None:
     """Carry out a plan, and the ends that are due. Raises Unavailable or Fenced, having done nothing, when the record cannot be written."""
+    _follow_troubles(plan, memory, now)
     batch = memory.record.batch + 1 if plan.launches else memory.record.batch
     drains = [_asked(each, now) for each in plan.drains]
     record = _record(plan, drains, memory, batch, now)
@@ -65,7 +66,16 @@ def _record(plan: Plan, drains: Sequence[AskedDrain], memory: Memory, batch: int
         hold=memory.hold,
         drains=(*memory.drains.values(), *drains),
         backoffs=tuple(sorted(memory.backoffs.values(), key=lambda each: each.node_type)),
+        troubles=memory.troubles.kept,
     )
+
+
+def _follow_troubles(plan: Plan, memory: Memory, now: float) -> None:
+    """Note what has become of node types in trouble. Without clear sight nothing is: that none is launched then says nothing."""
+    _, no_end = sight(memory, now)
+    if no_end is None:
+        launches = {each.node_type for each in plan.launches}
+        memory.troubles.follow(memory.backoffs, tuple(memory.live()), launches, now, over_s=memory.timings.trouble_over_s)
 
 
 def _targets(plan: Plan, memory: Memory) -> tuple[tuple[str, int], ...]:

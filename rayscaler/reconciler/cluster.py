@@ -20,6 +20,7 @@ from rayscaler.model.nodetype import ClusterConfig
 from rayscaler.model.plan import Plan
 from rayscaler.model.state import ClusterState
 from rayscaler.model.status import ClusterStatus, DefinitionStatus
+from rayscaler.model.trouble import Announcement
 from rayscaler.planner.plan import plan
 from rayscaler.reconciler import drivers, growing, pacing, peaks, publish, unfinished
 from rayscaler.reconciler.admission import Order, admit
@@ -54,6 +55,8 @@ class Shared:
 
     turns: pacing.Turns = field(default_factory=pacing.Turns)
     improver: Improver | None = None
+    has_webhook: bool = False
+    """Whether somebody is told outward of node types in trouble."""
 
 
 class ClusterReconciler:
@@ -80,10 +83,10 @@ class ClusterReconciler:
         self._shared = shared or Shared()
         self._told = told
         self._executor, self._store = executor, store
-        self._clock = clock
-        self._timings = timings
+        self._clock, self._timings = clock, timings
         self._head_address, self._served_head = head_address, served_head
         self._memory = Memory(config, timings, ClusterRecord(config.name), DefinitionStatus(definition_hash, clock.now()))
+        self._memory.troubles.is_told = self._shared.has_webhook
         self._reachable = publish.reachable(config)
         self._order = Order()
         self._inbox: list[tuple[Fact, bool]] = []
@@ -174,6 +177,19 @@ class ClusterReconciler:
         """Tell of each pending shape, node and node type why it stands as it does, as of the last cycle."""
         found = self._memory.explanation or explain(self._memory, build_state(self._memory, self._clock.now()), Plan())
         return replace(found, definition=self._memory.definition)
+
+    def announcements(self) -> tuple[Announcement, ...]:
+        """Return what is to be told outward now; each is due until `take_told` was called for it."""
+        memory, written = self._memory, self._memory.written
+        return () if written is None else tuple(memory.troubles.due(self.name, written.troubles, memory.backoffs, self._clock.now()))
+
+    def farewell(self) -> tuple[Announcement, ...]:
+        """Return what is still to be told outward of a cluster that is no more."""
+        return tuple(self._memory.troubles.ends(self.name, self._clock.now()))
+
+    def take_told(self, announced: Announcement, untold: str = "") -> None:
+        """Take that something was told outward, or why it never will be."""
+        self._tell(partial(_take_told, announced, untold), wakes=True)
 
     async def run(self) -> None:
         """Run for ever: adopt what the record and the executor have, then a cycle whenever one is due."""
@@ -363,6 +379,10 @@ def _withhold(why: str, memory: Memory, now: float) -> None:  # noqa: ARG001 - t
 
 def _advise(warnings: tuple[str, ...], memory: Memory, now: float) -> None:  # noqa: ARG001 - the form of a Fact
     memory.definition = replace(memory.definition, warnings=warnings)
+
+
+def _take_told(announced: Announcement, untold: str, memory: Memory, now: float) -> None:
+    memory.troubles.take_told(announced, untold, now)
 
 
 def _take_report(report: DemandReport, order: Order, received_at: float, memory: Memory, now: float) -> None:

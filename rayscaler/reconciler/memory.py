@@ -4,7 +4,7 @@ Only the cluster's own task calls these methods, so there are no locks. What mus
 is observed again after a restart.
 """
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -25,6 +25,7 @@ from rayscaler.model.status import Action, DefinitionStatus
 from rayscaler.reconciler import backlog, floor, landing, learned, misfit
 from rayscaler.reconciler.admission import Order
 from rayscaler.reconciler.sizes import Sizes
+from rayscaler.reconciler.troubles import Troubles
 from rayscaler.reconciler.worth import Worth, worth
 from rayscaler.settings import Timings
 from rayscaler.store.base import ClusterRecord, OpenBatch
@@ -90,7 +91,7 @@ class Memory:
     ledger: landing.Ledger | None = None
     brought: learned.Known = field(default_factory=dict)
     failed: list[FailedLaunch] = field(default_factory=list)
-    failures: Counter[tuple[str, str]] = field(default_factory=Counter)
+    troubles: Troubles = field(default_factory=Troubles)
     pending: tuple[Infeasible, ...] = ()
     explanation: Explanation | None = None
     mix: MixExplanation | None = None
@@ -103,6 +104,7 @@ class Memory:
         """Take up what an earlier life of the service has left."""
         self.record = self.written = record
         self.unfinished, self.state_version = record.open_batches, record.state_version
+        self.troubles.take(record.troubles)
         self.backoffs = {each.node_type: each for each in record.backoffs if self.config.node_type(each.node_type) is not None}
         self.order = Order(
             session=record.session,
@@ -277,8 +279,7 @@ class Memory:
         """Note that a launch does not get on: a failure of its type, though it may come yet."""
         self._set(replace(instance, stuck_since=now), now)
         self._failed(instance, backoff.STUCK, now)
-        wait_s = self.backoffs[instance.node_type].until - now
-        again = f"other node types are used meanwhile, and {instance.node_type} is tried again in {wait_s:.0f} s"
+        again = backoff.again(self.backoffs[instance.node_type], now)
         self.note(Reason.STUCK.value, instance, Reason.STUCK, f"{instance.detail}; {again}", now)
 
     def ask_end(self, instance_id: str, reason: Reason, detail: str, now: float) -> None:
@@ -335,8 +336,7 @@ class Memory:
             self.floor, self.floor_until = None, None
 
     def _flies(self, instance_id: str) -> bool:
-        instance = self.instances.get(instance_id)
-        return instance is not None and instance.is_in_flight
+        return (found := self.instances.get(instance_id)) is not None and found.is_in_flight
 
     def _replace_all(self, after: dict[str, Instance], now: float) -> None:
         for instance in after.values():
@@ -382,7 +382,7 @@ class Memory:
     def _failed(self, instance: Instance, waits: backoff.Waits, now: float) -> None:
         name = instance.node_type
         self.backoffs[name] = backoff.failed(self.backoffs.get(name), name, instance.detail, now, waits)
-        self.failures[name, backoff.cause(instance)] += 1
+        self.troubles.count(instance)
         if instance.trouble is not Trouble.GATED:
             self.failed.append(FailedLaunch(name, instance.detail, instance.requested_at, now))
 

@@ -112,7 +112,7 @@ def status(memory: Memory, blind_since: float | None, now: float) -> ClusterStat
         notices=_notices(memory),
         definition=memory.definition,
         mix=memory.mix,
-        failures=dict(memory.failures),
+        failures=dict(memory.troubles.failures),
     )
 
 
@@ -134,6 +134,7 @@ def _notices(memory: Memory) -> tuple[str, ...]:
         (memory.is_v1_mode, V1_MODE),
         (tasks, f"pending tasks and actors ({tasks}) are ignored: no job and no detached actor is alive to wait for them"),
         *_about_floor(memory),
+        (memory.troubles.untold, f"the webhook could not be told: {_printable(memory.troubles.untold)}"),
         (orphans, f"pending placement groups ({orphans}) are ignored: their jobs have ended"),
     ]
     return (*_about_definition(memory), *(text for is_so, text in told if is_so))

@@ -6,6 +6,7 @@ from typing import Protocol
 from rayscaler.model.command import AskedDrain
 from rayscaler.model.demand import Constraint, Session
 from rayscaler.model.state import Backoff, FloorOwners, Hold
+from rayscaler.model.trouble import NodeTypeTrouble
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class ClusterRecord:
     `targets` are instances per node type at the last good report; `hold` is those of before a head was lost. `floor` is the last
     constraint asked for; `floor_until` (wall seconds) is set once it was asked of a cluster that has ended (design §2b.7), before that
     it is `floor_owners` who keep it.
-    `drains` are those of this session in progress.
+    `drains` are those of this session in progress. `troubles` are kept only where somebody is told of them.
     """
 
     cluster: str
@@ -43,6 +44,7 @@ class ClusterRecord:
     drains: tuple[AskedDrain, ...] = ()
     targets: tuple[tuple[str, int], ...] = ()
     backoffs: tuple[Backoff, ...] = ()
+    troubles: tuple[NodeTypeTrouble, ...] = ()
 
     def node_types(self) -> set[str]:
         """Return the node types it speaks of; a definition may have none of them any more (K2)."""

@@ -1,7 +1,7 @@
 """ClusterRecord to JSON text and back. Reading is tolerant: unknown fields are left out with a warning, missing ones take their default (K2)."""
 
 import json
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Any
 
 import structlog
@@ -11,6 +11,7 @@ from rayscaler.model.demand import Bundle, Constraint, Demand, LabelCondition, L
 from rayscaler.model.instance import Reason
 from rayscaler.model.resources import Resources
 from rayscaler.model.state import Backoff, FloorOwners, Hold
+from rayscaler.model.trouble import NodeTypeTrouble
 from rayscaler.store.base import ClusterRecord, OpenBatch
 
 log = structlog.get_logger(__name__)
@@ -48,6 +49,7 @@ def encode(record: ClusterRecord) -> str:
                 {"node_type": b.node_type, "failures": b.failures, "until": b.until, "detail": b.detail, "probe": b.probe}
                 for b in record.backoffs
             ],
+            "troubles": [asdict(each) for each in record.troubles],
         },
         sort_keys=True,
     )
@@ -77,6 +79,7 @@ def decode(text: str) -> ClusterRecord:
             Backoff(str(b["node_type"]), int(b["failures"]), float(b["until"]), str(b.get("detail", "")), int(b.get("probe", 1)))
             for b in raw.get("backoffs", ())
         ),
+        troubles=tuple(_trouble_in(each) for each in raw.get("troubles", ())),
     )
 
 
@@ -85,6 +88,19 @@ def _tell_unknown(raw: dict[str, Any]) -> None:
     unknown = sorted(raw.keys() - _KNOWN)
     if unknown or raw.get("version", VERSION) != VERSION:
         log.warning("record.of_another_version", cluster=raw.get("cluster"), version=raw.get("version"), left_out=unknown)
+
+
+def _trouble_in(raw: dict[str, Any]) -> NodeTypeTrouble:
+    return NodeTypeTrouble(
+        str(raw["node_type"]),
+        str(raw["cause"]),
+        float(raw["since"]),
+        detail=str(raw.get("detail", "")),
+        launches=int(raw.get("launches", 0)),
+        changes=int(raw.get("changes", 0)),
+        told=str(raw.get("told", "")),
+        ended_at=_moment(raw.get("ended_at")),
+    )
 
 
 def _targets_in(raw: dict[str, Any]) -> tuple[tuple[str, int], ...]:

@@ -42,6 +42,7 @@ def _smaller(record: ClusterRecord) -> Iterator[tuple[ClusterRecord, str]]:
         record,
         drains=tuple(replace(each, command=replace(each.command, detail=each.command.detail[:WORDS])) for each in record.drains),
         backoffs=tuple(replace(each, detail=each.detail[:WORDS]) for each in record.backoffs),
+        troubles=tuple(replace(each, detail=each.detail[:WORDS]) for each in record.troubles),
     )
     yield record, "ends of details"
     while record.drains:
@@ -51,5 +52,7 @@ def _smaller(record: ClusterRecord) -> Iterator[tuple[ClusterRecord, str]]:
     yield record, "drains, and whose the floor is"
     record = replace(record, retired=record.retired[-FEW:], retired_incarnations=record.retired_incarnations[-FEW:])
     yield record, "drains, whose the floor is, and older heads"
+    record = replace(record, troubles=())
+    yield record, "drains, whose the floor is, older heads, and what a webhook was told"
     record = replace(record, floor=None, floor_until=None, floor_owners=FloorOwners())
-    yield record, "drains, the floor, and older heads"
+    yield record, "drains, the floor, older heads, and what a webhook was told"

@@ -16,6 +16,7 @@ from rayscaler.model.demand import Bundle, Constraint, Demand, Session
 from rayscaler.model.instance import Reason
 from rayscaler.model.resources import Resources
 from rayscaler.model.state import Backoff, FloorOwners, Hold
+from rayscaler.model.trouble import NodeTypeTrouble
 from rayscaler.store.base import ClusterRecord, Definitions, OpenBatch, Store
 from rayscaler.testing.conformance import Breach
 
@@ -43,6 +44,7 @@ FULL = ClusterRecord(
     drains=(AskedDrain("full-small-1-0", Reason.IDLE, DrainCommand("d", "f" * 56, is_preemption=False, detail="idle: “60 s”")),),
     targets=(("large", 2), ("small", 3)),
     backoffs=(Backoff("large", 2, 1_800_000_009.0, "no room\n in zone b"),),
+    troubles=(NodeTypeTrouble("large", "RETRIED", 1_800_000_001.123456, "“tag” not found", 3, 1, "UNSCHEDULABLE", 1_800_000_008.5),),
 )
 
 

@@ -21,6 +21,7 @@ from tests.cluster import binary
 
 pytestmark = [pytest.mark.tier("protocol"), pytest.mark.timeout(300)]  # helm is built where nobody has yet
 
+OF_SECRETS = {"executor-tls", "webhook-token", "webhook-ca"}
 LISTEN = "unix:///run/rayscaler/executor/executor.sock"
 DIGEST = f"sha256:{'a' * 64}"
 CLUSTER = {
@@ -40,6 +41,7 @@ FULL = {
     "tls": {"enabled": False},
     "nodeNotices": {"enabled": True},
     "resize": {"enabled": True},
+    "webhook": {"url": "https://alerts.ml.svc:8443/hook?a=b", "tokenSecret": "alerts-token", "caSecret": "alerts-ca"},
     "env": {"RAYSCALER_MAX_MESSAGE_BYTES": "67108864"},
     "executor": {"address": "dns:///rayscaler-executor.ml.svc:6390", "tlsSecret": "rayscaler-executor-client"},
     "resources": {"limits": {"memory": "2Gi"}},
@@ -271,11 +273,30 @@ def test_a_plugin_elsewhere_is_dialled_over_tls(tmp_path):
     assert {"name": "executor-tls", "secret": {"secretName": FULL["executor"]["tlsSecret"]}} in template["spec"]["volumes"]
 
 
+def test_a_webhook_is_told_with_what_secrets_have(tmp_path):
+    template, container, env = deployed(rendered(tmp_path, FULL))
+    found = ServiceSettings.from_env({name: each["value"] for name, each in env.items() if "value" in each}).webhook
+    assert found.url == FULL["webhook"]["url"]
+    mounts = {each["name"]: Path(each["mountPath"]) for each in container["volumeMounts"]}
+    assert (found.token, found.ca) == (mounts["webhook-token"] / "token", mounts["webhook-ca"] / "ca.crt")
+    secrets = {each["name"]: each["secret"]["secretName"] for each in template["spec"]["volumes"] if each["name"] in OF_SECRETS}
+    assert (secrets["webhook-token"], secrets["webhook-ca"]) == ("alerts-token", "alerts-ca")
+    _, _, env = deployed(rendered(tmp_path, {"webhook": {"urlSecret": "alerts"}}))
+    reference = {"secretKeyRef": {"name": "alerts", "key": "url"}}
+    assert env["RAYSCALER_WEBHOOK_URL"] == {"name": "RAYSCALER_WEBHOOK_URL", "valueFrom": reference}
+
+
+@pytest.mark.parametrize("url", ["ftp://x/", "x", "https://me:pw@x/", "https://x/#a", "https://x/ a", "https://"])
+def test_an_address_that_the_service_would_refuse_is_refused_with_its_path(tmp_path, url):
+    done = helm(tmp_path, "template", {"webhook": {"url": url}})
+    assert (done.returncode != 0, f"at '/webhook/url': '{url}' does not match pattern" in done.stderr) == (True, True)
+
+
 def test_without_a_sidecar_nothing_of_it_is_there(tmp_path):
     for values in ({}, FULL):
         spec = deployed(rendered(tmp_path, values))[0]["spec"]
         assert "initContainers" not in spec
-        assert [each["name"] for each in spec["volumes"] if each["name"] != "executor-tls"] == ["tmp"]
+        assert [each["name"] for each in spec["volumes"] if each["name"] not in OF_SECRETS] == ["tmp"]
         assert spec["automountServiceAccountToken"] is True
 
 
@@ -312,6 +333,8 @@ def test_clusters_become_config_maps_that_the_service_takes(tmp_path):
         ({"executor": {"sidecar": {"enable": True}}}, "at '/executor/sidecar': additional properties 'enable' not allowed"),
         ({"executor": {"sidecar": {"env": {"HOME": "/"}}}}, "at '/executor/sidecar/env/HOME': false schema"),
         ({"executor": {"sidecar": {"image": "a b"}}}, "at '/executor/sidecar/image': 'a b' does not match pattern"),
+        ({"webhook": {"url": "http://x", "urlSecret": "y"}}, "webhook: url and urlSecret exclude each other"),
+        ({"webhook": {"tokenSecret": "x"}}, "webhook.url: is required with webhook.tokenSecret"),
         ({"resources": {"limits": {"memory": "1 GB"}}}, "at '/resources/limits/memory': '1 GB' does not match pattern"),
         ({"runAsUser": 0}, "at '/runAsUser': minimum: got 0, want 1"),
         ({"clusters": {"demo": {}}}, "at '/clusters': got object, want array"),

@@ -87,7 +87,7 @@ def test_the_schema_knows_every_status_and_no_other():
 def test_each_schemas_id_is_made_of_its_files_name_and_says_which_draft():
     files = sorted((Path(__file__).parents[2] / "schema").iterdir())
     assert [each.name for each in files] == [
-        f"{name}.schema.json" for name in ("cluster", "demand", "explain", "kubernetes-status", "plan", "simulate", "status")
+        f"{name}.schema.json" for name in ("cluster", "demand", "explain", "kubernetes-status", "plan", "simulate", "status", "webhook")
     ]
     for file in files:
         found = json.loads(file.read_text())

@@ -4,11 +4,14 @@ import asyncio
 import json
 
 import pytest
+import yaml
 
 from rayscaler.model.resources import Resources
 from tests.cluster.namespaces import BEHAVIOUR
 from tests.cluster.product import awaited, document, until
 from tests.counts import counted
+from tests.webhook.builders import checked
+from tests.webhook.server import served
 
 pytestmark = [pytest.mark.tier("cluster"), pytest.mark.timeout(300)]
 
@@ -66,6 +69,46 @@ async def test_h4_a_pod_that_no_machine_comes_for_has_one_event_its_definition_h
     assert on_pod["message"].startswith(cause)
     assert on_owner["message"].startswith("1 soldout on the way and not getting on: ")
     assert ours.created("demo") == [name]
+
+
+async def test_h4_a_webhook_is_called_once_when_it_begins_and_once_when_it_ends_over_a_restart_and_a_receiver_that_fails(ours):
+    """Complaint H4, outward: the receiver first does not answer, then fails, and is told the same until it takes it; planning waits for none of that."""
+    definition = document("demo", of_type("soldout", annotations={f"{BEHAVIOUR}unschedulable": "true"}, maxWorkers=5))
+
+    async def is_noted() -> bool:  # killed before that, the next life tells it again by the same id
+        record = await ours.namespace.api.get(ours.namespace.path("configmaps/demo.rayscaler-record"))
+        return '"told": "UNSCHEDULABLE"' in str(record["data"])
+
+    async with served() as outside:
+        outside.before = ["", "500 Internal Server Error"]
+        env = {"RAYSCALER_TIME_FACTOR": str(2 * FACTOR), "RAYSCALER_WEBHOOK_URL": f"http://127.0.0.1:{outside.port}/hook"}
+        first = await ours.serve(**env)
+        await ours.define(definition)
+        async with ours.ray(definition, first.address) as ray:
+            ray.gcs.submit(ONE)
+            await until(lambda: len(ray.seen) == 1)
+            assert outside.requests == []
+            await until(lambda: len(outside.requests) == 3, 60.0 / FACTOR + 30.0)
+            await awaited(is_noted)
+            await first.kill()
+            second = await ours.serve(RAYSCALER_LISTEN=first.address, **env)
+            await until(lambda: bool(second.told("leader.elected")))
+            await asyncio.sleep(6.0)  # more than ten reports
+            begun, *again = [body for _, _, body in outside.requests]
+            assert again == [begun, begun]
+            assert len(ours.created("demo")) == 1
+            del definition["spec"]["nodeTypes"][0]["template"]["metadata"]  # the operator does something about it
+            await ours.namespace.api.patch(ours.namespace.path("configmaps/demo"), {"data": {"cluster.yaml": yaml.safe_dump(definition)}})
+            await until(lambda: len(ray.gcs.running()) == 1)
+            await until(lambda: len(outside.requests) == 4)
+            await asyncio.sleep(6.0)
+        began, ended = checked(begun), checked(outside.requests[-1][2])
+        assert len(outside.requests) == 4
+    assert (began["state"], began["cause"], began["cluster"], began["nodeType"]) == ("begun", "UNSCHEDULABLE", "demo", "soldout")
+    assert (began["namespace"], began["launches"]) == (ours.namespace.name, 1)
+    assert "Unschedulable: 0/20 nodes are available" in began["detail"]
+    assert began["nextStep"].startswith("other node types are used meanwhile, and soldout is tried again in ")
+    assert (ended["state"], ended["since"], ended["id"] != began["id"]) == ("ended", began["since"], True)
 
 
 async def let_through(ours, pods: list[dict]) -> set[str]:

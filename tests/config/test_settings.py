@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rayscaler.errors import InvalidRequest
-from rayscaler.settings import NamespaceSettings, PluginSettings, ServiceSettings, Timings, TlsFiles
+from rayscaler.settings import NamespaceSettings, PluginSettings, ServiceSettings, Timings, TlsFiles, WebhookSettings
 
 pytestmark = pytest.mark.tier("unit")
 
@@ -111,3 +111,55 @@ def test_how_fast_pods_are_made_is_a_setting_of_a_namespace():
     assert NamespaceSettings.from_env("ns", {"RAYSCALER_CALLS_PER_SECOND": "20"}).calls_per_second == 20
     with pytest.raises(InvalidRequest, match="RAYSCALER_CALLS_PER_SECOND: '0' is not a number above 0"):
         NamespaceSettings.from_env("ns", {"RAYSCALER_CALLS_PER_SECOND": "0"})
+
+
+GOOD_URLS = [
+    "http://x",
+    "http://127.0.0.1:8080/a?b=c",
+    "https://[::1]:8443/",
+    "HTTPS://alerts.ml.svc/hook",
+    "http://x/a@b",
+    "http://x/?u=//y@z",
+]
+BAD_URLS = [
+    "x",
+    "x:80",
+    "ftp://x",
+    "http:/x",
+    "http://",
+    "http://:80",
+    "http://x:0",
+    "http://x:",
+    "http://x:99999",
+    "http://x:y",
+    "http://a b/",
+]
+BAD_URLS += ["http://x/#a", "http://x/\n", "http://x\\y", "http://[::1", "http://x_y/é", "http://*/"]
+
+
+@pytest.mark.parametrize("url", GOOD_URLS)
+def test_a_webhook_is_an_address_of_http(url):
+    assert ServiceSettings.from_env({"RAYSCALER_WEBHOOK_URL": url}).webhook == WebhookSettings(url)
+    assert ServiceSettings.from_env({"RAYSCALER_WEBHOOK_URL": ""}).webhook == WebhookSettings()
+
+
+@pytest.mark.parametrize("url", BAD_URLS)
+def test_a_webhook_that_is_no_such_address_is_refused_with_variable_value_and_rule(url):
+    with pytest.raises(InvalidRequest) as told:
+        ServiceSettings.from_env({"RAYSCALER_WEBHOOK_URL": url})
+    assert str(told.value).startswith(f"RAYSCALER_WEBHOOK_URL: {url!r}: is no address to post to: give http://HOST[:PORT]/PATH")
+
+
+def test_a_webhook_has_no_password_in_its_address_and_none_is_shown():
+    with pytest.raises(InvalidRequest) as told:
+        ServiceSettings.from_env({"RAYSCALER_WEBHOOK_URL": "https://me:hunter2@x/"})
+    assert str(told.value).startswith("RAYSCALER_WEBHOOK_URL: 'https://…@x/': is no address to post to")
+    assert WebhookSettings("https://x:1/hunter2?hunter2").origin == "https://x:1"
+
+
+def test_the_files_of_a_webhook_go_with_its_address():
+    env = {"RAYSCALER_WEBHOOK_URL": "https://x/", "RAYSCALER_WEBHOOK_TOKEN_FILE": "/run/token", "RAYSCALER_WEBHOOK_CA": "/run/ca"}
+    assert ServiceSettings.from_env(env).webhook == WebhookSettings("https://x/", Path("/run/token"), Path("/run/ca"))
+    for name in ("RAYSCALER_WEBHOOK_TOKEN_FILE", "RAYSCALER_WEBHOOK_CA"):
+        with pytest.raises(InvalidRequest, match=f"{name}: '/x': goes with RAYSCALER_WEBHOOK_URL; set that too"):
+            ServiceSettings.from_env({name: "/x"})

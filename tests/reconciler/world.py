@@ -106,6 +106,8 @@ class World:
         executor: FakeExecutor | None,
         clock: Clock,
         improver: Improver | None = None,
+        *,
+        has_webhook: bool = False,
     ) -> None:
         self.ray, self.store, self.machines = ray, store, machines
         self.executor = executor or FakeExecutor(machines)
@@ -116,7 +118,7 @@ class World:
             clock=clock,
             timings=timings,
             head_address=lambda: "head:6379",
-            shared=Shared(improver=improver),
+            shared=Shared(improver=improver, has_webhook=has_webhook),
         )
         self.task: asyncio.Task[None]
         self.is_killed = False
@@ -244,6 +246,7 @@ async def world(
     executor: FakeExecutor | None = None,
     clock: Clock | None = None,
     improver: Improver | None = None,
+    has_webhook: bool = False,
     prepare: Callable[[World], None] = lambda made: None,
 ) -> AsyncIterator[World]:
     """A world that runs; hand in parts of an earlier one to be its restart."""
@@ -252,9 +255,8 @@ async def world(
     machines = machines or FakeMachines(LoopClock())
     if is_new:
         machines.on_ready = ray.join
-    made = World(
-        definition or config(), machines, store or MemoryStore(), ray, timings or Timings(), executor, clock or LoopClock(), improver
-    )
+    parts = (definition or config(), machines, store or MemoryStore(), ray, timings or Timings(), executor, clock or LoopClock(), improver)
+    made = World(*parts, has_webhook=has_webhook)
     prepare(made)
     task = made.task = asyncio.create_task(made.reconciler.run())
     await asyncio.sleep(0.001)  # the record is read, the first list seen
