@@ -21,6 +21,9 @@ MOST = 1000
 """Messages that wait; of more, the oldest is given up."""
 TRIES = 12
 """Of one message: with the usual waits 6 to 9 minutes, and a minute more where nobody answers."""
+LATE_S = 0.001
+"""A rest is at least so long: timers may come a clock's resolution early, and would come again and again where time stands still meanwhile."""
+
 Done = Callable[[str], None]
 """Told "" once a message is taken, or why it never will be."""
 _Key = tuple[str, str]
@@ -86,7 +89,7 @@ class Webhook:
         """Wait until something is due, or new."""
         self._wake.clear()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(for_s):
+            async with asyncio.timeout(None if for_s is None else max(for_s, LATE_S)):
                 await self._wake.wait()
 
     async def _try(self, key: _Key, due: _Waiting) -> None:

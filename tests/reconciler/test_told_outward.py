@@ -113,6 +113,22 @@ async def test_h4_a_refused_launch_is_told_and_its_end_once_another_gets_through
     assert outside.told == [("begun", "NO_CAPACITY"), ("ended", "NO_CAPACITY")]
 
 
+async def test_h4_nothing_ends_while_nobody_can_see_whether_it_has():
+    outside = Outside()
+    async with outside.life() as w:
+        for _ in range(2):
+            w.executor.fail_next("launch", InsufficientCapacity("no quota"))
+        w.ray.demands = tasks(1)
+        await w.live(8)
+        assert outside.told == [("begun", "NO_CAPACITY")]
+        await asyncio.sleep(600)  # no report comes, so that nothing is tried
+        assert len(outside.came) == 1
+        await w.live(1)
+        assert len(outside.came) == 1
+        await w.live(30)
+    assert outside.told[1:] == [("ended", "NO_CAPACITY")]
+
+
 async def test_h4_the_next_life_tells_nothing_again_and_goes_on_with_the_same_trouble():
     outside = Outside()
     async with outside.life() as first:

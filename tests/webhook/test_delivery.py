@@ -147,6 +147,17 @@ async def test_at_the_stop_a_post_under_way_gets_a_moment_and_what_is_put_off_no
         assert loop.time() - began_at == pytest.approx(waits_s, abs=0.01)
 
 
+@pytest.mark.timeout(10)
+async def test_what_is_due_a_moment_after_the_clock_has_ticked_is_waited_for(monkeypatch):
+    """By less than the clock resolves: there a timer comes early."""
+    monkeypatch.setattr("rayscaler.webhook.delivery.random.uniform", lambda *_: 1.0 + 5e-10)
+    async with webhook() as (receiver, made):
+        receiver.fails = [Unavailable("away")]
+        made.tell(announced(), receiver.done.append)
+        await asyncio.sleep(10)
+    assert receiver.done == [""]
+
+
 async def test_the_body_is_json_in_utf_8():
     async with webhook() as (receiver, made):
         made.tell(announced(detail="kein Platz für „gpu“"), receiver.done.append)
