@@ -52,7 +52,8 @@ def _smaller(record: ClusterRecord) -> Iterator[tuple[ClusterRecord, str]]:
     yield record, "drains, and whose the floor is"
     record = replace(record, retired=record.retired[-FEW:], retired_incarnations=record.retired_incarnations[-FEW:])
     yield record, "drains, whose the floor is, and older heads"
-    record = replace(record, troubles=())
-    yield record, "drains, whose the floor is, older heads, and what a webhook was told"
+    if record.troubles:
+        record = replace(record, troubles=())
+        yield record, "drains, whose the floor is, older heads, and what a webhook was told"
     record = replace(record, floor=None, floor_until=None, floor_owners=FloorOwners())
-    yield record, "drains, the floor, older heads, and what a webhook was told"
+    yield record, "drains, the floor, and older heads"
