@@ -26,6 +26,8 @@ SPEC = {
     "maxWorkers",
     "upscalingSpeed",
     "spendLimit",
+    "maxConcurrentLaunches",
+    "maxLaunchesPerMinute",
     "idleTimeout",
     "floorAfterDriver",
     "consolidation",
@@ -37,6 +39,7 @@ SPEC = {
 HEAD = {"resources", "startParams", "env", "template"}
 TYPE = {
     "name", "minWorkers", "maxWorkers", "resources", "labels", "cost", "costFactor", "priority", "headroom", "spot",
+    "maxConcurrentLaunches", "maxLaunchesPerMinute",
     "hostsPerReplica", "idleTimeout", "startParams", "env", "template", "updatePolicy", "resize",
 }  # fmt: skip
 _PLACES = {"at the top": ROOT, "in spec": SPEC, "in spec.head": HEAD, "in a node type": TYPE}
@@ -86,6 +89,8 @@ def cluster(document: object, executor: str = LOCAL) -> ClusterConfig:
         max_workers=read.number("spec.maxWorkers", spec.get("maxWorkers"), UNLIMITED, low=0),
         upscaling_speed=read.number("spec.upscalingSpeed", spec.get("upscalingSpeed"), None, low=0, whole=False),
         spend_limit=read.number("spec.spendLimit", spec.get("spendLimit"), None, low=0, whole=False),
+        max_concurrent_launches=read.number("spec.maxConcurrentLaunches", spec.get("maxConcurrentLaunches"), UNLIMITED, low=1),
+        max_launches_per_minute=read.number("spec.maxLaunchesPerMinute", spec.get("maxLaunchesPerMinute"), UNLIMITED, low=1),
         idle_timeout_s=read.idle_timeout("spec.idleTimeout", spec.get("idleTimeout"), IDLE_TIMEOUT_S) or 0.0,
         floor_after_driver_s=read.idle_timeout("spec.floorAfterDriver", spec.get("floorAfterDriver"), FLOOR_AFTER_DRIVER_S) or 0.0,
         consolidation=read.boolean("spec.consolidation", spec.get("consolidation")),
@@ -153,6 +158,8 @@ def _node_type(read: Reader, path: str, value: object, executor: str) -> NodeTyp
         priority=read.number(f"{path}.priority", raw.get("priority"), 0, low=-MOST),
         headroom=read.number(f"{path}.headroom", raw.get("headroom"), 0, low=0),
         hosts_per_replica=read.number(f"{path}.hostsPerReplica", raw.get("hostsPerReplica"), 1, low=1),
+        max_concurrent_launches=read.number(f"{path}.maxConcurrentLaunches", raw.get("maxConcurrentLaunches"), UNLIMITED, low=1),
+        max_launches_per_minute=read.number(f"{path}.maxLaunchesPerMinute", raw.get("maxLaunchesPerMinute"), UNLIMITED, low=1),
         is_spot=read.boolean(f"{path}.spot", raw.get("spot")),
         idle_timeout_s=read.idle_timeout(f"{path}.idleTimeout", raw.get("idleTimeout"), None),
         start_params=read.pairs(path, "startParams", raw.get("startParams")),
@@ -179,6 +186,9 @@ def _check_limits(read: Reader, config: ClusterConfig) -> None:
         if each.max_workers != UNLIMITED and each.min_workers > each.max_workers:
             read.problem(f"spec.nodeTypes[{index}].minWorkers", each.min_workers, f"is above maxWorkers, {each.max_workers}")
         _check_replicas(read, f"spec.nodeTypes[{index}]", each)
+        _check_pace(read, f"spec.nodeTypes[{index}]", each, each)
+    if config.node_types:
+        _check_pace(read, "spec", config, max(config.node_types, key=lambda each: each.hosts_per_replica))
     if config.spend_limit is not None:
         _check_spending(read, config.spend_limit, config.node_types)
 
@@ -191,6 +201,16 @@ def _check_replicas(read: Reader, path: str, node_type: NodeType) -> None:
             less = count - count % hosts
             rule = f"must be a multiple of hostsPerReplica, {hosts}, since it counts workers and they come {hosts} at a time: {less} or {less + hosts}"
             read.problem(f"{path}.{key}", count, rule)
+
+
+def _check_pace(read: Reader, path: str, limit: ClusterConfig | NodeType, largest: NodeType) -> None:
+    """Refuse limits of launches that a replica would never come below: its hosts are launched together."""
+    hosts = largest.hosts_per_replica
+    of_key = {"maxConcurrentLaunches": limit.max_concurrent_launches, "maxLaunchesPerMinute": limit.max_launches_per_minute}
+    for key, most in of_key.items():
+        if most != UNLIMITED and most < hosts:
+            rule = f"is below hostsPerReplica of {largest.name}, {hosts}, whose hosts are launched together: {hosts} or more"
+            read.problem(f"{path}.{key}", most, rule)
 
 
 def _check_spending(read: Reader, limit: float, types: tuple[NodeType, ...]) -> None:

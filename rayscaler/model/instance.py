@@ -87,6 +87,10 @@ class Reason(StrEnum):
     NODE_DIED = "NODE_DIED"
     # refusals for now
     UPSCALING_SPEED = "UPSCALING_SPEED"
+    MAX_CONCURRENT_LAUNCHES = "MAX_CONCURRENT_LAUNCHES"
+    MAX_CONCURRENT_LAUNCHES_OF_TYPE = "MAX_CONCURRENT_LAUNCHES_OF_TYPE"
+    MAX_LAUNCHES_PER_MINUTE = "MAX_LAUNCHES_PER_MINUTE"
+    MAX_LAUNCHES_PER_MINUTE_OF_TYPE = "MAX_LAUNCHES_PER_MINUTE_OF_TYPE"
     SPEND_LIMIT = "SPEND_LIMIT"
     BACKED_OFF = "BACKED_OFF"
     NO_ROOM = "NO_ROOM"
@@ -139,6 +143,16 @@ class Reason(StrEnum):
 
 NEVER = frozenset({Reason.NO_TYPE_FITS, Reason.NO_TYPE_HAS_LABELS, Reason.ONLY_EXISTING_NODES})
 """Refusals that only a changed definition can lift; all others wait. Only these may be reported to the GCS as infeasible (WC-12.4)."""
+
+PACED = frozenset(
+    {
+        Reason.MAX_CONCURRENT_LAUNCHES,
+        Reason.MAX_CONCURRENT_LAUNCHES_OF_TYPE,
+        Reason.MAX_LAUNCHES_PER_MINUTE,
+        Reason.MAX_LAUNCHES_PER_MINUTE_OF_TYPE,
+    }
+)
+"""Refusals of what is planned already, and begun as soon as the limits of launches leave room."""
 
 
 @dataclass(frozen=True)
@@ -231,6 +245,11 @@ class Instance:
     def is_launching(self) -> bool:
         """Whether it is on its way for the first time."""
         return self.status in LAUNCHING
+
+    @property
+    def is_unjoined(self) -> bool:
+        """Whether it is a launch that has not joined: on its way, or called off and not gone yet, so that the executor is still at it."""
+        return self.is_launching or (self.status is InstanceStatus.TERMINATING and not self.has_joined)
 
     @property
     def is_in_flight(self) -> bool:

@@ -1,6 +1,6 @@
 """The kinds of node a definition offers, and the definition as a whole. Validated in `config`, trusted here."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 
@@ -61,6 +61,8 @@ class NodeType:
     priority: int = 0
     headroom: int = 0
     hosts_per_replica: int = 1
+    max_concurrent_launches: int = UNLIMITED
+    max_launches_per_minute: int = UNLIMITED
     is_spot: bool = False
     idle_timeout_s: float | None = None
     env: tuple[tuple[str, str], ...] = ()
@@ -104,6 +106,7 @@ class ClusterConfig:
 
     `devices` are resources that Ray hands out one by one here, beside those that it always does.
     `consolidation` lets idle nodes go before their timeout where others could have done their work too.
+    `max_concurrent_launches` and `max_launches_per_minute` are of all types together; a type may have its own beside them.
     `executor` is the name of one that is built in, a plugin's address, or `exec` for a plugin that is started by its `command`.
     """
 
@@ -112,6 +115,8 @@ class ClusterConfig:
     max_workers: int = UNLIMITED
     upscaling_speed: float | None = None
     spend_limit: float | None = None
+    max_concurrent_launches: int = UNLIMITED
+    max_launches_per_minute: int = UNLIMITED
     idle_timeout_s: float = IDLE_TIMEOUT_S
     floor_after_driver_s: float = FLOOR_AFTER_DRIVER_S
     consolidation: bool = False
@@ -128,6 +133,18 @@ class ClusterConfig:
     def device_names(self) -> frozenset[str]:
         """All resources that Ray hands out one by one."""
         return DEVICES.union(self.devices)
+
+    @cached_property
+    def is_paced(self) -> bool:
+        """Whether anything limits how many launches are on their way, or begun in a minute."""
+        limits = [(self.max_concurrent_launches, self.max_launches_per_minute)]
+        limits += [(each.max_concurrent_launches, each.max_launches_per_minute) for each in self.node_types]
+        return any(limit != UNLIMITED for each in limits for limit in each)
+
+    def unpaced(self) -> "ClusterConfig":
+        """Return the definition without limits of launches."""
+        types = tuple(replace(each, max_concurrent_launches=UNLIMITED, max_launches_per_minute=UNLIMITED) for each in self.node_types)
+        return replace(self, node_types=types, max_concurrent_launches=UNLIMITED, max_launches_per_minute=UNLIMITED)
 
     @cached_property
     def _of_name(self) -> dict[str, NodeType]:

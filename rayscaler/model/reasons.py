@@ -54,7 +54,9 @@ MEANINGS: Mapping[Reason, Meaning] = {
     Reason.OVERDUE: Meaning("it did not join in time", Mover.WORLD),
     Reason.NOT_REJOINED: Meaning("it did not join the new head in time", Mover.WORLD),
     Reason.CANNOT_START: Meaning("it can never start as it is asked for; its node type waits", Mover.OPERATOR),
-    Reason.MAKES_WAY: Meaning("it does not get on, and another node type can have its place below maxWorkers or spendLimit", Mover.NOBODY),
+    Reason.MAKES_WAY: Meaning(
+        "it does not get on, and another node type can have its place below maxWorkers, spendLimit or maxConcurrentLaunches", Mover.NOBODY
+    ),
     Reason.REPLICA_BROKEN: Meaning(
         "its replica has lost a host; it goes when its work is done, and a whole replica takes its place if it is needed", Mover.NOBODY
     ),
@@ -62,6 +64,18 @@ MEANINGS: Mapping[Reason, Meaning] = {
     Reason.DRAINED: Meaning("its node has ended after its drain", Mover.NOBODY),
     Reason.NODE_DIED: Meaning("its node died undrained; it is ended, and replaced if it is needed", Mover.NOBODY),
     Reason.UPSCALING_SPEED: Meaning("as many launches of the type are on their way as upscalingSpeed allows", Mover.NOBODY),
+    Reason.MAX_CONCURRENT_LAUNCHES: Meaning(
+        "as many launches are on their way as the cluster's maxConcurrentLaunches allows", Mover.NOBODY
+    ),
+    Reason.MAX_CONCURRENT_LAUNCHES_OF_TYPE: Meaning(
+        "as many launches of the node type are on their way as its maxConcurrentLaunches allows", Mover.NOBODY
+    ),
+    Reason.MAX_LAUNCHES_PER_MINUTE: Meaning(
+        "as many launches were begun in 60 s as the cluster's maxLaunchesPerMinute allows", Mover.NOBODY
+    ),
+    Reason.MAX_LAUNCHES_PER_MINUTE_OF_TYPE: Meaning(
+        "as many launches of the node type were begun in 60 s as its maxLaunchesPerMinute allows", Mover.NOBODY
+    ),
     Reason.SPEND_LIMIT: Meaning("another node would cost more per hour than the cluster's spendLimit leaves", Mover.OPERATOR),
     Reason.BACKED_OFF: Meaning("launches of the node type failed lately; it is tried again after a pause, a few at a time", Mover.WORLD),
     Reason.NO_ROOM: Meaning("only nodes that are there can hold it, and they are full", Mover.USER),

@@ -9,6 +9,9 @@ from rayscaler.model.node import RayNode
 from rayscaler.model.nodetype import ClusterConfig
 from rayscaler.model.resources import Resources
 
+MINUTE_S = 60.0
+"""Over any so many seconds launches are counted, where the definition limits them (maxLaunchesPerMinute)."""
+
 
 @dataclass(frozen=True)
 class Expectation:
@@ -19,6 +22,14 @@ class Expectation:
     until: float
     reserves: tuple[Reserve, ...] = ()
     gangs: tuple[str, ...] = ()
+
+
+class Begun(NamedTuple):
+    """So many launches of a node type that were begun at one moment (wall seconds), whatever has become of them."""
+
+    at: float
+    node_type: str
+    launches: int
 
 
 @dataclass(frozen=True)
@@ -66,6 +77,7 @@ class ClusterState:
 
     `nodes` are the rows of the newest report (empty when there is none); their `available` is already free of double counting.
     `no_launch` and `no_end` say why nothing may be launched on demand, or drained and ended (design §2.7); None is clear sight.
+    `begun` are the launches of the last minute, where the definition limits those.
     `held` is how many of a node type are kept as a minimum because a head was lost (design §2.8).
     `learned` is what a node of a type brings, where nodes of its make have joined with something else than the definition says.
     `unneeded_since` says since when an in-flight instance has not been needed; `is_landing` that work has just landed, so that some of
@@ -82,6 +94,7 @@ class ClusterState:
     constraint: Constraint | None = None
     expectations: tuple[Expectation, ...] = ()
     backoffs: tuple[Backoff, ...] = ()
+    begun: tuple[Begun, ...] = ()
     held: tuple[tuple[str, int], ...] = ()
     unneeded_since: tuple[tuple[str, float], ...] = ()
     misfits: tuple[Misfit, ...] = ()

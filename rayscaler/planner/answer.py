@@ -33,8 +33,11 @@ def plan_of(draft: Draft) -> Plan:
 
 def _asked(draft: Draft) -> Iterator[Infeasible]:
     """Yield what is refused of that which somebody waits for: work that still runs on a node about to end waits for nothing yet."""
+    displaced = dict(draft.displaced)
     for each in draft.infeasible:
-        running = draft.displaced.get(each.what, 0) if isinstance(each.what, Bundle) and not each.is_constraint else 0
+        running = displaced.get(each.what, 0) if isinstance(each.what, Bundle) and not each.is_constraint else 0
+        if running and isinstance(each.what, Bundle):
+            displaced[each.what] = max(0, running - each.count)
         if each.count > running:
             yield replace(each, count=each.count - running) if running else each
 

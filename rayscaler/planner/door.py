@@ -77,6 +77,7 @@ def draft_of(state: ClusterState) -> Draft:
         staying=Counter(each.node_type for each in instances if each.status not in LEAVING),
         standing=Counter(each.node_type for each in instances if each.status in STANDING),
         launches=Counter(each.node_type for each in instances if each.is_launching),
+        flying=Counter(each.node_type for each in instances if each.is_unjoined),
         leaving={each.instance_id for each in instances if each.status in LEAVING},
     )
 

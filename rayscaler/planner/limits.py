@@ -1,14 +1,17 @@
 """How many nodes of a type may be launched now, and what is in the way; and the minimums.
 
-Owns minimums, maxima, back-offs, the upscaling speed and the spend limit. Knows nothing of demand.
+Owns minimums, maxima, back-offs, the upscaling speed, the spend limit, and how many launches may be on their way or begun in a minute.
+Knows nothing of demand.
 """
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from rayscaler.model.instance import Reason
-from rayscaler.model.nodetype import UNLIMITED, ClusterConfig
+from rayscaler.model.nodetype import UNLIMITED, ClusterConfig, NodeType
 from rayscaler.model.resources import MANY
+from rayscaler.model.state import MINUTE_S
 from rayscaler.model.words import counted
 from rayscaler.planner import replicas
 from rayscaler.planner.sim import Draft, TypeView
@@ -19,6 +22,9 @@ SPEED_FLOOR = 5
 
 MILLION = 1_000_000
 """Costs are compared as integers in millionths."""
+
+_RATES = frozenset({Reason.MAX_LAUNCHES_PER_MINUTE, Reason.MAX_LAUNCHES_PER_MINUTE_OF_TYPE})
+"""Limits that time alone lifts."""
 
 SHARED = frozenset({Reason.MAX_WORKERS, Reason.SPEND_LIMIT})
 """Of what all types have a share: of the cluster's maximum, and of its spend limit."""
@@ -166,6 +172,89 @@ def _shared_obstacle(draft: Draft, view: TypeView) -> tuple[Reason, str] | None:
             f"the cluster costs {spent:g} of at most {config.spend_limit:g} per hour, and {view.name} costs {price:g}{tail}",
         )
     return None
+
+
+class Paced(NamedTuple):
+    """Limits of launches that are reached: the first one's reason, in words, and the wall second at which there is room again by itself.
+
+    `until` is None where some must join first. `is_shared` is that all types wait, not only one.
+    """
+
+    reason: Reason
+    text: str
+    until: float | None
+    is_shared: bool
+
+
+class _Pace(NamedTuple):
+    """One limit of launches, of a type's own or (`of` is "") of all together: how many there may be, and how many there are."""
+
+    reason: Reason
+    most: int
+    there: int
+    of: str = ""
+
+    @property
+    def left(self) -> int:
+        return MANY if self.most == UNLIMITED else max(0, self.most - self.there)
+
+
+def pace_room(draft: Draft, view: TypeView, begun: Counter[str]) -> int:
+    """Return how many nodes of the type, in whole replicas, may be begun now beside those that are: `begun` are this plan's (D4)."""
+    return replicas.whole(view.node_type, min((each.left for each in _paces(draft, view, begun)), default=MANY))
+
+
+def paced(draft: Draft, view: TypeView, begun: Counter[str]) -> Paced | None:
+    """Return which limits of launches keep one more replica of the type from being begun beside `begun`; None when none does."""
+    hosts = view.node_type.hosts_per_replica
+    found = [each for each in _paces(draft, view, begun) if each.left < hosts]
+    if not found:
+        return None
+    untils = [_room_at(draft, each, begun, hosts) if each.reason in _RATES else None for each in found]
+    known = [each for each in untils if each is not None]
+    texts = [_pace_text(draft, each, until, view.node_type) for each, until in zip(found, untils, strict=True)]
+    return Paced(found[0].reason, "; ".join(texts), max(known) if len(known) == len(found) else None, any(not each.of for each in found))
+
+
+def _paces(draft: Draft, view: TypeView, begun: Counter[str]) -> Iterator[_Pace]:
+    config, name, own = draft.state.config, view.name, view.node_type
+    if not config.is_paced:
+        return
+    flying, rate = draft.flying, _rate(draft)
+    yield _Pace(Reason.MAX_CONCURRENT_LAUNCHES, config.max_concurrent_launches, flying.total() + begun.total())
+    yield _Pace(Reason.MAX_LAUNCHES_PER_MINUTE, config.max_launches_per_minute, rate.total() + begun.total())
+    yield _Pace(Reason.MAX_CONCURRENT_LAUNCHES_OF_TYPE, own.max_concurrent_launches, flying[name] + begun[name], name)
+    yield _Pace(Reason.MAX_LAUNCHES_PER_MINUTE_OF_TYPE, own.max_launches_per_minute, rate[name] + begun[name], name)
+
+
+def _rate(draft: Draft) -> Counter[str]:
+    counts = Counter[str]()
+    for each in draft.state.begun:
+        counts[each.node_type] += each.launches if each.at + MINUTE_S > draft.state.now else 0
+    return counts
+
+
+def _room_at(draft: Draft, pace: _Pace, begun: Counter[str], hosts: int) -> float:
+    """Return the wall second at which so many of the launches that count now are a minute old that a replica may be begun."""
+    now, lacking = draft.state.now, pace.there + hosts - pace.most
+    own = begun[pace.of] if pace.of else begun.total()
+    for each in sorted(draft.state.begun):
+        if each.at + MINUTE_S > now and pace.of in ("", each.node_type):
+            lacking -= each.launches
+            if lacking <= 0:
+                return each.at + MINUTE_S
+    return now + MINUTE_S if own else now  # it is the first that is begun in this minute
+
+
+def _pace_text(draft: Draft, pace: _Pace, until: float | None, node_type: NodeType) -> str:
+    tail = replicas.of_replica(node_type) if pace.left else ""
+    if until is None:
+        whose = f"{pace.of} has {pace.there} of at most {counted(pace.most, 'launch', 'launches')}" if pace.of else ""
+        whose = whose or f"{pace.there} of at most {counted(pace.most, 'launch is', 'launches are')}"
+        return f"{whose} on {'its' if pace.most == 1 else 'their'} way{tail}"
+    whose = f" of {pace.of}" if pace.of else ""
+    begun = f"{pace.there} of at most {counted(pace.most, 'launch', 'launches')}{whose} in 60 s {'was' if pace.most == 1 else 'were'} begun"
+    return f"{begun}{tail}; the next can be in {max(0.0, until - draft.state.now):.0f} s"
 
 
 def _backoff_text(draft: Draft, view: TypeView) -> str:

@@ -2,7 +2,7 @@
 
 from rayscaler.model.plan import Plan
 from rayscaler.model.state import ClusterState
-from rayscaler.planner import answer, broken, demands, door, gangs, headroom, limits, packing, shrink, stuck
+from rayscaler.planner import answer, broken, demands, door, gangs, headroom, limits, packing, portions, shrink, stuck
 
 
 def plan(state: ClusterState, steps: int = 0) -> Plan:
@@ -25,6 +25,7 @@ def plan(state: ClusterState, steps: int = 0) -> Plan:
     gangs.place_all(draft)
     demands.serve(draft, steps)
     headroom.launch(draft)
+    portions.hold_back(draft)
     stuck.make_way(draft)
     shrink.unneeded(draft)
     shrink.idle(draft)

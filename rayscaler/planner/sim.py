@@ -227,7 +227,7 @@ class Draft:
     """One plan in the making; created and dropped inside plan().
 
     `least` is how many of a type are to stay: its minimum, or what is held for it if that is more. `live` counts all that exists or is launched here (against maxima), `staying` those of it that are not on their way out (for
-    minimums). `standing` and `launches` are what the upscaling speed counts (model/instance.py). `floor` is the second view of the same nodes, by totals, that the constraint is planned on.
+    minimums). `standing` and `launches` are what the upscaling speed counts (model/instance.py), `flying` what maxConcurrentLaunches does, but for this plan's. `floor` is the second view of the same nodes, by totals, that the constraint is planned on.
     `prices` are what one node of a type costs per hour, in millionths, `weighed` what it is compared by (costFactor), and
     `is_priced` is that every type has a cost. `displaced` is what of `demands` is work that still runs, on nodes that are about to end.
     """
@@ -262,6 +262,7 @@ class Draft:
     infeasible: list[Infeasible] = field(default_factory=list)
     unneeded: list[str] = field(default_factory=list)
     displaced: dict[Bundle, int] = field(default_factory=dict)
+    flying: Counter[str] = field(default_factory=Counter)
     prices: dict[str, int] = field(default_factory=dict)
     weighed: dict[str, int] = field(default_factory=dict)
     is_priced: bool = False

@@ -8,10 +8,13 @@ from collections.abc import Iterator
 
 from rayscaler.model import replicas
 from rayscaler.model.demand import Bundle
-from rayscaler.model.instance import Instance, InstanceStatus, Reason
+from rayscaler.model.instance import PACED, Instance, InstanceStatus, Reason
 from rayscaler.model.plan import Infeasible, Termination
 from rayscaler.planner import limits
 from rayscaler.planner.sim import Draft, Shape, loaded_members
+
+_OF_LAUNCHES = frozenset({Reason.MAX_CONCURRENT_LAUNCHES})
+"""Another limit that all types share, and that launches are in the way of until they have joined or are gone."""
 
 
 def kept(draft: Draft) -> set[str]:
@@ -26,14 +29,15 @@ def kept(draft: Draft) -> set[str]:
 
 
 def make_way(draft: Draft) -> None:
-    """End stuck launches, the newest first, where only the cluster's maximum or its spend limit keeps another type from serving what waits.
+    """End stuck launches, the newest first, where only a limit that all types share keeps another type from serving what waits.
 
     A replica that has a stuck host makes way as a whole, while it has no node and nothing is put on it.
     """
     found = _all(draft)
     if draft.state.no_end is not None or not found:
         return
-    needed = blocked(draft) - coming(draft)
+    called_off = draft.flying.total() - (draft.launches.total() - len(draft.launching))
+    needed = max(blocked(draft) - coming(draft), blocked(draft, of=_OF_LAUNCHES) - called_off)
     for unit in sorted(_units(draft, found), key=lambda unit: (-unit[0].requested_at, unit[0].instance_id)):
         detail = next(each.detail for each in unit if each.stuck_since is not None)
         for instance in unit if needed > 0 else ():
@@ -43,9 +47,9 @@ def make_way(draft: Draft) -> None:
         needed -= len(unit)
 
 
-def blocked(draft: Draft) -> int:
-    """Return how much waits that only the cluster's maximum or its spend limit keeps from being launched for."""
-    return sum(each.count for each in draft.infeasible if _is_blocked(draft, each))
+def blocked(draft: Draft, of: frozenset[Reason] = limits.SHARED) -> int:
+    """Return how much waits that only the cluster's maximum or its spend limit keeps from being launched for; or its limit `of` launches."""
+    return sum(each.count for each in draft.infeasible if _is_blocked(draft, each, of))
 
 
 def coming(draft: Draft) -> int:
@@ -74,17 +78,17 @@ def _all(draft: Draft) -> list[Instance]:
     ]
 
 
-def _is_blocked(draft: Draft, waiting: Infeasible) -> bool:
-    """Whether some type could be launched for it but for the cluster's maximum or spend limit. A gang's launches are undone, its reason tells.
+def _is_blocked(draft: Draft, waiting: Infeasible, of: frozenset[Reason]) -> bool:
+    """Whether some type could be launched for it but for limits that all types share. A gang's launches are undone, its reason tells.
 
     A place helps none that can never be had, though a node would hold a part of it.
     """
-    if waiting.is_never or waiting.reason is Reason.UPSCALING_SPEED:
+    if waiting.is_never or waiting.reason in (PACED | {Reason.UPSCALING_SPEED}) - of:
         return False
     views = [
         view for shape in _shapes(draft, waiting) for view in draft.views if draft.can_hold(view, shape) and limits.is_free(draft, view)
     ]
-    return any(waiting.reason in limits.SHARED or limits.is_full(draft, view) for view in views)
+    return any(waiting.reason in of or (of is limits.SHARED and limits.is_full(draft, view)) for view in views)
 
 
 def _shapes(draft: Draft, waiting: Infeasible) -> Iterator[Shape]:

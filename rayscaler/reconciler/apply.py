@@ -13,7 +13,7 @@ from rayscaler.model.node import NodeStatus
 from rayscaler.model.plan import Drain, Launch, Plan
 from rayscaler.model.replicas import places
 from rayscaler.model.state import Expectation
-from rayscaler.reconciler import floor, growing, misfit, unfinished, writing
+from rayscaler.reconciler import begun, floor, growing, misfit, unfinished, writing
 from rayscaler.reconciler.calls import Calls
 from rayscaler.reconciler.memory import Memory
 from rayscaler.reconciler.state import deadlines, seen_at, sight
@@ -67,6 +67,7 @@ def _record(plan: Plan, drains: Sequence[AskedDrain], memory: Memory, batch: int
         drains=(*memory.drains.values(), *drains),
         backoffs=tuple(sorted(memory.backoffs.values(), key=lambda each: each.node_type)),
         troubles=memory.troubles.kept,
+        begun=begun.after(memory.record.begun, memory.config, [each.node_type for each in plan.launches], now),
     )
 
 

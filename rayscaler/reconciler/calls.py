@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from functools import partial
 
 import structlog
@@ -11,6 +12,7 @@ from rayscaler.errors import BrokenPlugin, Conflict, RayscalerError, Retry, Unav
 from rayscaler.executor.base import Executor, LaunchSpec
 from rayscaler.model.instance import InstanceObservation, Phase
 from rayscaler.model.resources import Resources
+from rayscaler.reconciler import begun
 from rayscaler.reconciler.memory import Memory
 from rayscaler.reconciler.worth import Worth
 from rayscaler.settings import Timings
@@ -86,12 +88,12 @@ class Calls:
         self._tell(partial(answered, instance_id, resources, failure))
 
     async def _launch(self, spec: LaunchSpec, *, is_again: bool) -> None:
-        wait_s = self._timings.executor_retry_s
+        wait_s, asked_at = self._timings.executor_retry_s, asyncio.get_running_loop().time()
         try:
             for attempt in range(1, LAUNCH_TRIES + 1):
                 try:
                     async with self._executor.pace.turn(self._cluster):
-                        self._unsent.pop(spec.instance_id, None)
+                        self._note_sent(spec.instance_id, asked_at)
                         if spec.instance_id in self._unwanted:  # it waited for so long
                             break
                         async with self._deadline("launch"):
@@ -117,6 +119,11 @@ class Calls:
                 self.terminate(spec.instance_id)
         finally:
             self._end_launch(spec.instance_id)
+
+    def _note_sent(self, instance_id: str, asked_at: float) -> None:
+        """Note that a launch has its turn; for how long it waited for that matters where launches in a minute are limited."""
+        if self._unsent.pop(instance_id, None) is not None and asyncio.get_running_loop().time() >= asked_at + begun.STEP_S:
+            self._tell(partial(_sent_late, instance_id))
 
     def _end_launch(self, instance_id: str) -> None:
         """Note that its launch is over."""
@@ -196,6 +203,13 @@ class Calls:
         except Exception as error:
             log.exception("executor.bug", cluster=self._cluster, call=what)
             raise Unavailable(f"{what} failed with {type(error).__name__}, a bug of the executor; the service's log has it") from error
+
+
+def _sent_late(instance_id: str, memory: Memory, now: float) -> None:
+    instance = memory.instances.get(instance_id)
+    if instance is not None:
+        found = begun.sent_late(memory.record.begun, memory.config, instance.node_type, instance.requested_at, now)
+        memory.record = replace(memory.record, begun=found)
 
 
 def _launched(instance_id: str, external_id: str, memory: Memory, now: float) -> None:

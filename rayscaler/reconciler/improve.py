@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from rayscaler.errors import RayscalerError
-from rayscaler.model.instance import Reason
+from rayscaler.model.instance import PACED, Reason
 from rayscaler.model.nodetype import ClusterConfig
 from rayscaler.model.plan import NOWHERE, Mix, Plan
 from rayscaler.model.state import ClusterState
@@ -135,7 +135,7 @@ def pays(first: Plan, config: ClusterConfig) -> bool:
     """
     if first.mix is None or not any(each.reason is Reason.DEMAND for each in first.launches):
         return False
-    if any(each.reason is not Reason.NO_TYPE_FITS for each in first.infeasible):
+    if any(each.reason is not Reason.NO_TYPE_FITS and each.reason not in PACED for each in first.infeasible):
         return True
     costs = [each.weighed_cost for each in config.node_types if each.weighed_cost is not None]
     bound = max(first.mix.bound or 0.0, min(costs, default=first.mix.cost))
@@ -166,7 +166,7 @@ def _held_back(first: Plan) -> Plan:
 
 
 def _waiting(plan: Plan) -> int:
-    return sum(each.count for each in plan.infeasible)
+    return sum(each.count for each in plan.infeasible if each.reason not in PACED)  # which part of a mix is begun first says nothing of it
 
 
 def _cost(mix: Mix | None) -> float:

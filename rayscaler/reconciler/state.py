@@ -7,8 +7,8 @@ from rayscaler.model.demand import Constraint, Demand, Snapshot
 from rayscaler.model.instance import InstanceStatus, Reason
 from rayscaler.model.node import NodeStatus, RayNode
 from rayscaler.model.nodetype import NEVER
-from rayscaler.model.state import ClusterState
-from rayscaler.reconciler import backlog, floor, landing, learned, misfit
+from rayscaler.model.state import MINUTE_S, ClusterState
+from rayscaler.reconciler import backlog, begun, floor, landing, learned, misfit
 from rayscaler.reconciler.memory import Memory
 
 LATE_S = 0.001
@@ -30,6 +30,7 @@ def build_state(memory: Memory, now: float) -> ClusterState:
         constraint=_constraint(memory, now),
         expectations=tuple(replace(each, until=each.until + now - seen_at(memory, now)) for each in memory.expectations.values()),
         backoffs=tuple(memory.backoffs.values()),
+        begun=begun.current(memory.record.begun, now),
         held=memory.held(now),
         unneeded_since=tuple(memory.unneeded_since.items()),
         misfits=misfit.learned(memory.guesses, snapshot, seen_at(memory, now)),
@@ -140,6 +141,7 @@ def next_due(memory: Memory, now: float) -> float:
     moments += [each.node_dead_since + timings.node_dead_grace_s for each in memory.live() if each.node_dead_since is not None]
     moments += [since + timings.unneeded_grace_s for since in memory.unneeded_since.values()]
     moments += [each.until for each in memory.backoffs.values()]
+    moments += [each.at + MINUTE_S for each in memory.record.begun]
     if memory.fresh_at is not None:
         moments.append(memory.fresh_at + timings.blind_after_s)
     if memory.write_due is not None:

@@ -21,6 +21,7 @@ from rayscaler.model.nodetype import ClusterConfig
 from rayscaler.model.plan import Plan
 from rayscaler.model.replicas import Place, hosts_of, place_of, places
 from rayscaler.model.state import Expectation
+from rayscaler.reconciler import begun
 from rayscaler.reconciler.calls import Calls
 from rayscaler.reconciler.memory import Memory
 from rayscaler.reconciler.state import deadlines
@@ -93,6 +94,7 @@ def finish(memory: Memory, calls: Calls, head_address: str, now: float) -> None:
         )
         memory.request(instance, Expectation(instance_id, node_type_name, now + deadlines(memory).unscheduled_s))
         calls.launch(LaunchSpec(memory.config.name, instance_id, node_type, head_address, replica, host), is_again=True)
+        memory.record = replace(memory.record, begun=begun.after(memory.record.begun, memory.config, [node_type_name], now))
 
 
 def _batch_of(instance_id: str) -> int:

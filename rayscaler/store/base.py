@@ -5,7 +5,7 @@ from typing import Protocol
 
 from rayscaler.model.command import AskedDrain
 from rayscaler.model.demand import Constraint, Session
-from rayscaler.model.state import Backoff, FloorOwners, Hold
+from rayscaler.model.state import Backoff, Begun, FloorOwners, Hold
 from rayscaler.model.trouble import NodeTypeTrouble
 
 
@@ -26,7 +26,8 @@ class ClusterRecord:
     `targets` are instances per node type at the last good report; `hold` is those of before a head was lost. `floor` is the last
     constraint asked for; `floor_until` (wall seconds) is set once it was asked of a cluster that has ended (design §2b.7), before that
     it is `floor_owners` who keep it.
-    `drains` are those of this session in progress. `troubles` are kept only where somebody is told of them.
+    `drains` are those of this session in progress. `begun` are launches of the last minute, written before they are sent, where their number is limited.
+    `troubles` are kept only where somebody is told of them.
     """
 
     cluster: str
@@ -45,6 +46,7 @@ class ClusterRecord:
     targets: tuple[tuple[str, int], ...] = ()
     backoffs: tuple[Backoff, ...] = ()
     troubles: tuple[NodeTypeTrouble, ...] = ()
+    begun: tuple[Begun, ...] = ()
 
     def node_types(self) -> set[str]:
         """Return the node types it speaks of; a definition may have none of them any more (K2)."""

@@ -10,7 +10,7 @@ from rayscaler.model.command import AskedDrain, DrainCommand
 from rayscaler.model.demand import Bundle, Constraint, Demand, LabelCondition, LabelSelector, Operator, Session
 from rayscaler.model.instance import Reason
 from rayscaler.model.resources import Resources
-from rayscaler.model.state import Backoff, FloorOwners, Hold
+from rayscaler.model.state import Backoff, Begun, FloorOwners, Hold
 from rayscaler.model.trouble import NodeTypeTrouble
 from rayscaler.store.base import ClusterRecord, OpenBatch
 
@@ -50,6 +50,7 @@ def encode(record: ClusterRecord) -> str:
                 for b in record.backoffs
             ],
             "troubles": [asdict(each) for each in record.troubles],
+            "begun": [list(each) for each in record.begun],
         },
         sort_keys=True,
     )
@@ -80,6 +81,7 @@ def decode(text: str) -> ClusterRecord:
             for b in raw.get("backoffs", ())
         ),
         troubles=tuple(_trouble_in(each) for each in raw.get("troubles", ())),
+        begun=tuple(Begun(float(at), str(node_type), int(count)) for at, node_type, count in raw.get("begun", ())),
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from rayscaler.errors import Unavailable
-from rayscaler.model.state import FloorOwners
+from rayscaler.model.state import Begun, FloorOwners
 from rayscaler.store import codec
 from rayscaler.store.base import ClusterRecord
 
@@ -45,6 +45,8 @@ def _smaller(record: ClusterRecord) -> Iterator[tuple[ClusterRecord, str]]:
         troubles=tuple(replace(each, detail=each.detail[:WORDS]) for each in record.troubles),
     )
     yield record, "ends of details"
+    record = replace(record, begun=tuple(_at_once(record.begun)))
+    yield record, "ends of details, and exact times of launches"
     while record.drains:
         record = replace(record, drains=record.drains[: len(record.drains) // 2])
         yield record, f"drains but {len(record.drains)}"
@@ -57,3 +59,10 @@ def _smaller(record: ClusterRecord) -> Iterator[tuple[ClusterRecord, str]]:
         yield record, "drains, whose the floor is, older heads, and what a webhook was told"
     record = replace(record, floor=None, floor_until=None, floor_owners=FloorOwners())
     yield record, "drains, the floor, and older heads"
+
+
+def _at_once(begun: tuple[Begun, ...]) -> Iterator[Begun]:
+    """Yield all launches of each type as if they were begun with the last of them: a limit is kept, and room comes later."""
+    latest = {each.node_type: each.at for each in sorted(begun)}
+    for name, at in sorted(latest.items()):
+        yield Begun(at, name, sum(each.launches for each in begun if each.node_type == name))

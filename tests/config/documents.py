@@ -59,7 +59,11 @@ def node_types(draw, name: str) -> dict[str, Any]:
         found["resources"] = {"CPU": 2, "memory": "1Gi"}
         most = st.fixed_dictionaries({}, optional={"CPU": st.sampled_from([2, "4", 8.0]), "memory": st.sampled_from(["1Gi", 1 << 34])})
         found["resize"] = draw(mapping({"maxResources": most.filter(bool)}, timeout=st.sampled_from(["60s", "0.5s", "1h"])))
-    return {**found, **({"hostsPerReplica": hosts} if hosts else {}), **whole}
+    return {**found, **({"hostsPerReplica": hosts} if hosts else {}), **whole, **draw(paces(hosts or 1))}
+
+
+def paces(hosts: int):
+    return mapping({}, maxConcurrentLaunches=st.integers(hosts, hosts + 5), maxLaunchesPerMinute=st.integers(hosts, hosts + 5))
 
 
 @st.composite
@@ -87,6 +91,7 @@ def valid(draw) -> dict[str, Any]:
             head=HEADS,
         )
     )
+    spec = {**spec, **draw(paces(max([1, *(each.get("hostsPerReplica") or 1 for each in types)])))}
     root = {"apiVersion": native.API_VERSION, "kind": "Cluster", "metadata": {"name": draw(st.sampled_from(["demo", "a1"]))}}
     return draw(
         st.sampled_from([root, {**root, "spec": {**spec, **most, "nodeTypes": types}}, {**root, "spec": {**spec, "nodeTypes": types}}])

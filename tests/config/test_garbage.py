@@ -61,7 +61,7 @@ def test_durations_that_are_refused(value):
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.dates() | st.binary(max_size=4)
 KEYS = st.sampled_from(
-    ["apiVersion", "kind", "metadata", "spec", "name", "maxWorkers", "upscalingSpeed", "spendLimit", "idleTimeout", "floorAfterDriver", "consolidation", "devices", "executor", "head", "nodeTypes",
+    ["apiVersion", "kind", "metadata", "spec", "name", "maxWorkers", "upscalingSpeed", "spendLimit", "maxConcurrentLaunches", "maxLaunchesPerMinute", "idleTimeout", "floorAfterDriver", "consolidation", "devices", "executor", "head", "nodeTypes",
      "resources", "labels", "env", "startParams", "minWorkers", "headroom", "cost", "costFactor", "priority", "spot", "hostsPerReplica", "resize", "maxResources", "timeout", "CPU", "memory"]
 ) | st.text(max_size=5) | st.integers() | st.none()  # fmt: skip
 

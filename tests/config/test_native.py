@@ -359,6 +359,15 @@ def test_h3_a_spend_limit_needs_costs_and_pays_for_the_minimums(limit, cost, tol
         assert native.cluster(document).spend_limit == limit
 
 
+def test_d4_launches_may_be_limited_at_once_and_in_a_minute_of_all_types_and_of_one():
+    spec = {"maxConcurrentLaunches": 10, "nodeTypes": [{"name": "a", "maxLaunchesPerMinute": 4, "hostsPerReplica": 4}, {"name": "b"}]}
+    config = native.cluster({**changed("spec", to=spec)})
+    first, second = config.node_types
+    assert (config.max_concurrent_launches, config.max_launches_per_minute, config.is_paced) == (10, UNLIMITED, True)
+    assert (first.max_concurrent_launches, first.max_launches_per_minute, second.max_launches_per_minute) == (UNLIMITED, 4, UNLIMITED)
+    assert not native.cluster(changed("spec", "nodeTypes", to=[{"name": "a"}])).is_paced
+
+
 def test_e2_a_floor_outlives_its_drivers_for_half_a_minute_or_as_said_or_for_ever():
     texts = [None, "0s", "never"]
     found = [native.cluster(changed("spec", "floorAfterDriver", to=each)).floor_after_driver_s for each in texts]

@@ -25,6 +25,7 @@ ONLY_THE_CODE = {
     r"\.cost: None: is needed, since there is a spendLimit": "of another field's presence",
     r"spec\.spendLimit: .*: is below what all minWorkers cost": "a sum over the list",
     r"\.(min|max)Workers: .*: must be a multiple of hostsPerReplica": "a comparison of two fields",
+    r"\.max(ConcurrentLaunches|LaunchesPerMinute): .*: is below hostsPerReplica of": "a comparison of two fields",
     r"\.headroom: .*: must be a multiple of hostsPerReplica": "a comparison of two fields",
     r"\.startParams\..*: stands in .*resources too, and not the same": "a comparison of two fields",
     r"\.startParams\.labels: .*: labels stand in .*labels alone": "a comparison of two fields",
@@ -105,6 +106,7 @@ FULL = changed("spec", "head", "template", to={"spec": {}})
 FULL["spec"]["nodeTypes"][0] |= {"hostsPerReplica": 1, "headroom": 1, "template": {"spec": {}}, "updatePolicy": "Recreate"}
 FULL["spec"]["spendLimit"] = 5
 FULL["spec"]["consolidation"] = True
+FULL["spec"]["maxLaunchesPerMinute"] = FULL["spec"]["nodeTypes"][0]["maxConcurrentLaunches"] = 4
 FULL["spec"]["devices"] = ["fpga"]
 FULL["spec"]["nodeTypes"][1]["cost"] = 0
 FULL["spec"]["nodeTypes"][1]["costFactor"] = 1.5
@@ -143,6 +145,8 @@ EDGES = [
     (("spec", "idleTimeout"), "000000009m", "0000000009m"),
     ((*TYPE, "minWorkers"), 0, -1),
     ((*TYPE, "headroom"), 0, -1),
+    ((*TYPE, "maxConcurrentLaunches"), 1, 0),
+    (("spec", "maxLaunchesPerMinute"), 10**6, 10**6 + 1),
     ((*TYPE, "cost"), 10**6, 10**6 + 0.1),
     ((*TYPE, "costFactor"), 0, -0.1),
     ((*TYPE, "priority"), -(10**6), -(10**6) - 1),
@@ -189,8 +193,9 @@ def test_both_draw_the_line_at_the_same_value(path, good, bad):
     assert not VALIDATOR.is_valid(changed(*path, to=bad))
 
 
+ALONE = ("spec.maxWorkers", "spec.spendLimit", "spec.maxConcurrentLaunches", "spec.maxLaunchesPerMinute")
 CROSS = re.compile(
-    "is below the sum of all minWorkers|is above maxWorkers|stands there twice|since there is a spendLimit|all minWorkers cost"
+    "is below the sum of all minWorkers|is above maxWorkers|stands there twice|since there is a spendLimit|all minWorkers cost|is below hostsPerReplica"
 )
 
 
@@ -199,7 +204,7 @@ CROSS = re.compile(
 def test_one_change_anywhere_is_valid_or_a_problem_that_names_the_place(change):
     document, where = change
     for each in problems(document):
-        crosses = CROSS.search(each.rule) and (is_related(where, "spec.nodeTypes") or where in ("spec.maxWorkers", "spec.spendLimit"))
+        crosses = CROSS.search(each.rule) and (is_related(where, "spec.nodeTypes") or where in ALONE)
         assert crosses or is_related(each.path.removeprefix("document"), where), (str(each), where)
         assert "\n" not in str(each)
         assert len(str(each)) < 1000
@@ -240,6 +245,8 @@ def test_every_field_says_what_it_is():
     ("is above maxWorkers", {"nodeTypes": [{"name": "a", "minWorkers": 2, "maxWorkers": 1}]}),
     ("since there is a spendLimit", {"spendLimit": 1, "nodeTypes": [{"name": "a"}]}),
     ("all minWorkers cost", {"spendLimit": 1.9, "nodeTypes": [{"name": "a", "cost": 1, "minWorkers": 2}]}),
+    ("is below hostsPerReplica", {"maxConcurrentLaunches": 3, "nodeTypes": [{"name": "a", "hostsPerReplica": 4}]}),
+    ("is below hostsPerReplica", {"nodeTypes": [{"name": "a", "hostsPerReplica": 4, "maxLaunchesPerMinute": 3}]}),
     ("stands there twice", {"nodeTypes": [{"name": "a"}, {"name": "a", "cost": 1}]}),
     ("8784h at most", {"idleTimeout": "8784h1s"}),
     ("has whole amounts", {"head": {"resources": {"memory": "0.3Ki"}}}),

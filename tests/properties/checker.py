@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from itertools import permutations
 
 from rayscaler.model.demand import Bundle, Gang, Strategy
-from rayscaler.model.instance import IN_FLIGHT, LAUNCHING, STANDING, Reason
+from rayscaler.model.instance import IN_FLIGHT, LAUNCHING, PACED, STANDING, Reason
 from rayscaler.model.plan import Infeasible, Plan
 from rayscaler.model.resources import Resources
 from rayscaler.model.state import ClusterState
@@ -16,6 +16,7 @@ from tests.properties.ends import ends
 from tests.properties.giving import fits_in_order, has_mixed_parts, is_deceived, out_of_order
 from tests.properties.growing import coming, fits_as_launched, growths, is_ungrown, types_that_grow
 from tests.properties.headroom import wrongly_ready
+from tests.properties.pace import binds, is_set, too_fast
 from tests.properties.spending import is_too_dear, overspent
 from tests.properties.world import Rest, World, label_ok, lacking, most_workers
 
@@ -28,6 +29,7 @@ def check(state: ClusterState, plan: Plan) -> list[str]:
         *_gangs(world),
         *out_of_order(world),
         *_limits(world),
+        *too_fast(world),
         *wholes.parts(state, plan),
         *overspent(world),
         *wrongly_ready(world),
@@ -87,6 +89,7 @@ def _counts(world: World) -> list[str]:
 def _gangs(world: World) -> list[str]:
     wrong = []
     refused = Counter(each.what.gang_id for each in world.plan.infeasible if isinstance(each.what, Gang))
+    held_back = {each.what.gang_id for each in world.plan.infeasible if isinstance(each.what, Gang) and each.reason in PACED}
     for gang in world.state.gangs:
         placed = [each for each in world.plan.placements if each.gang_id == gang.gang_id]
         if gang.size == 0:
@@ -97,7 +100,11 @@ def _gangs(world: World) -> list[str]:
             want[each.bundle] += each.count
         for each in placed:
             got[each.bundle] += each.count
-        if refused[gang.gang_id] + (1 if placed else 0) != 1 or (placed and want != got):
+        if gang.gang_id in held_back:  # it comes in portions
+            is_so = refused[gang.gang_id] == 1 and got <= want and got != want
+        else:
+            is_so = refused[gang.gang_id] + (1 if placed else 0) == 1 and (not placed or want == got)
+        if not is_so:
             wrong.append(f"gang {gang.gang_id}: wanted {want}, got {got}, refused {refused[gang.gang_id]} times")
         nodes = [each.node for each in placed for _ in range(each.count)]
         if gang.locality and nodes and not any(set(nodes) <= inside for inside in _places(world, gang)):
@@ -178,7 +185,7 @@ def _refusals(world: World) -> list[str]:
             wrong += _false_wait(world, each)
         if isinstance(each.what, Bundle) and not each.is_constraint:
             wrong += _left_out(world, each.what)
-        if isinstance(each.what, Gang):
+        if isinstance(each.what, Gang) and each.reason not in PACED:  # the next plan gives it what has room by then
             wrong += _left_out_gang(world, each.what)
     return wrong
 
@@ -308,6 +315,10 @@ def _false_order(world: World, gang: Gang) -> list[str]:
 
 def _binds(world: World, reason: Reason, name: str, more: int) -> bool:
     more += world.types[name].hosts_per_replica
+    if reason in PACED:
+        return binds(world, reason, name)
+    if reason is not Reason.BACKED_OFF and any(binds(world, each, kind) for each in PACED for kind in world.types):
+        return is_set(world, reason, name)  # what is planned and held back, such as a minimum, has its place already
     if reason is Reason.MAX_WORKERS:
         return most_workers(world.state.config) < len(world.instances) + len(world.plan.launches) + more
     if reason is Reason.MAX_WORKERS_OF_TYPE:

@@ -9,7 +9,7 @@ from rayscaler.model.instance import Growing, Instance, InstanceStatus, Reason
 from rayscaler.model.node import NodeStatus, RayNode
 from rayscaler.model.nodetype import GROWS, NEVER, UNLIMITED, ClusterConfig, NodeType, Resize, UpdatePolicy
 from rayscaler.model.resources import UNIT, Resources
-from rayscaler.model.state import Backoff, ClusterState, Expectation
+from rayscaler.model.state import Backoff, Begun, ClusterState, Expectation
 
 NOW = 1000.0
 IMPLICIT = "node:__internal_implicit_resource_app"
@@ -90,7 +90,14 @@ def sizes(draw, known: NodeType | None, made: NodeType | None, total: Resources)
 
 
 @st.composite
-def node_types(draw, name: str, costs=(None, 0.5, 2.0), device=""):
+def paces(draw, hosts: int, *, is_paced: bool):
+    """Return limits of launches, of the cluster or a type, that a replica of so many hosts gets below; mostly there are none."""
+    most = st.sampled_from([*[UNLIMITED] * 3, hosts, hosts + 1, hosts + 4]) if is_paced else st.just(UNLIMITED)
+    return {"max_concurrent_launches": draw(most), "max_launches_per_minute": draw(most)}
+
+
+@st.composite
+def node_types(draw, name: str, costs=(None, 0.5, 2.0), device="", *, is_paced=False):
     hosts = draw(st.sampled_from([1, 1, 1, 2, 3]))
     minimum = draw(st.sampled_from([0, 0, 0, 1, 2])) * hosts
     maximum = draw(maxima.map(lambda each: each if each == UNLIMITED else each * hosts))
@@ -108,15 +115,17 @@ def node_types(draw, name: str, costs=(None, 0.5, 2.0), device=""):
         priority=draw(st.sampled_from([0, 0, 1])),
         idle_timeout_s=draw(st.sampled_from([None, 10.0, NEVER])),
         update_policy=draw(st.sampled_from([UpdatePolicy.ROLLING, *UpdatePolicy])),
+        **draw(paces(hosts, is_paced=is_paced)),
         resize=draw(resizes(brings)) if hosts == 1 else None,
     )
 
 
 @st.composite
-def configs(draw, *, is_steady: bool, device="", least=0):
+def configs(draw, *, is_steady: bool, device="", least=0, is_paced: bool | None = None):
     names = draw(st.lists(st.sampled_from(TYPE_NAMES), min_size=least, max_size=3, unique=True))
     costs = draw(st.sampled_from([(None, 0.5, 2.0), (0.5, 1.0, 2.0, 3.5)]))
-    types = tuple(draw(node_types(name, costs, draw(st.sampled_from([device, device, ""])))) for name in names)
+    is_paced = not is_steady and draw(st.sampled_from([False, False, True])) if is_paced is None else is_paced
+    types = tuple(draw(node_types(name, costs, draw(st.sampled_from([device, device, ""])), is_paced=is_paced)) for name in names)
     fewest = sum(each.min_workers for each in types)
     maximum = draw(st.sampled_from([UNLIMITED, UNLIMITED, 0, 1, 3, 6, 10]))
     return ClusterConfig(
@@ -124,6 +133,7 @@ def configs(draw, *, is_steady: bool, device="", least=0):
         types,
         max_workers=maximum if maximum == UNLIMITED else max(maximum, fewest),
         upscaling_speed=None if is_steady else draw(st.sampled_from([None, None, 1.0])),
+        **draw(paces(max([1, *(each.hosts_per_replica for each in types)]), is_paced=is_paced)),
         idle_timeout_s=60.0,
         consolidation=draw(st.booleans()),
         spend_limit=draw(st.sampled_from([None, None, None, 3.0, 8.0])) if all(each.cost is not None for each in types) else None,
@@ -252,11 +262,11 @@ def others(draw, device=""):
 
 
 @st.composite
-def cluster_states(draw, *, is_steady: bool = False, device: str | None = None):
+def cluster_states(draw, *, is_steady: bool = False, device: str | None = None, is_paced: bool | None = None):
     """Return a state; where a device resource is named, one in which it is surely asked for and mostly there."""
     least = 0 if device is None else 1
     device = draw(st.sampled_from(["", "", "GPU", "GPU", "TPU"])) if device is None else device
-    config = draw(configs(is_steady=is_steady, device=device, least=least))
+    config = draw(configs(is_steady=is_steady, device=device, least=least, is_paced=is_paced))
     instances, found = draw(fleets(config))
     pool = draw(st.lists(bundles(device), min_size=1 + 2 * least, max_size=4))
     demands = st.builds(Demand, st.sampled_from(pool), st.sampled_from([1, 2, 3, 7, 40]))
@@ -275,6 +285,7 @@ def cluster_states(draw, *, is_steady: bool = False, device: str | None = None):
         gangs=gangs,
         constraint=draw(st.one_of(st.none(), st.lists(few, max_size=2).map(lambda each: Constraint(tuple(each))))),
         backoffs=() if is_steady else draw(backoffs),
+        begun=draw(begun) if config.is_paced else (),
         expectations=tuple(draw(expectations(each, pool, len(gangs))) for each in instances if draw(st.booleans())),
         unneeded_since=tuple((each.instance_id, NOW - draw(st.sampled_from([1.0, 60.0]))) for each in instances if each.is_in_flight),
         held=draw(st.sampled_from([(), (), (("ant", 3),), (("ant", 1), ("bee", 4), ("gone", 2))])),
@@ -309,6 +320,15 @@ def expectations(draw, instance: Instance, pool: list[Bundle], gangs: int):
     return Expectation(instance.instance_id, instance.node_type, NOW + draw(st.sampled_from([-1, 60])), tuple(reserves))
 
 
+begun = st.lists(
+    st.builds(
+        Begun,
+        st.sampled_from([NOW - 70, NOW - 60, NOW - 59, NOW - 10, NOW]),
+        st.sampled_from([*TYPE_NAMES, "gone"]),
+        st.sampled_from([1, 1, 2, 5]),
+    ),
+    max_size=3,
+).map(tuple)
 backoffs = st.lists(
     st.builds(Backoff, st.sampled_from(TYPE_NAMES), st.just(2), st.sampled_from([NOW - 1, NOW + 30]), st.just("no quota")),
     max_size=2,

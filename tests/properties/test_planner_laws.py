@@ -13,7 +13,7 @@ from rayscaler.model.instance import Growing, Instance, InstanceStatus, Reason
 from rayscaler.model.node import NodeStatus, RayNode
 from rayscaler.model.plan import Plan
 from rayscaler.model.resources import Resources
-from rayscaler.model.state import ClusterState, Expectation
+from rayscaler.model.state import Begun, ClusterState, Expectation
 from rayscaler.planner.plan import plan
 from tests.counts import counted
 from tests.properties.checker import check
@@ -58,6 +58,7 @@ def carried_out(state: ClusterState, found: Plan) -> ClusterState:
         expectations=tuple(expectations),
         backoffs=tuple(backoff.given_up(each, state.now) if each.node_type in failed else each for each in state.backoffs),
         unneeded_since=tuple((each, since.get(each, NOW)) for each in found.unneeded),
+        begun=(*state.begun, *(Begun(NOW, each.node_type, 1) for each in found.launches)) if state.config.is_paced else (),
         busiest=() if any(each.reason is Reason.CONSOLIDATED for each in found.drains) else state.busiest,
     )
 
@@ -98,6 +99,7 @@ def turned(state: ClusterState, random) -> ClusterState:
         demands=shuffled(state.demands),
         gangs=tuple(each if has_mixed_parts(each) else replace(each, bundles=shuffled(each.bundles)) for each in shuffled(state.gangs)),
         backoffs=shuffled(state.backoffs),
+        begun=shuffled(state.begun),
         unneeded_since=shuffled(state.unneeded_since),
         expectations=shuffled(state.expectations),
     )

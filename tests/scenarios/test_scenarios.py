@@ -13,7 +13,7 @@ from rayscaler.model.node import DeathReason, NodeStatus, RayNode
 from rayscaler.model.nodetype import NodeType
 from rayscaler.model.plan import Plan
 from rayscaler.model.resources import UNIT, Resources
-from rayscaler.model.state import Backoff, ClusterState
+from rayscaler.model.state import Backoff, Begun, ClusterState
 from rayscaler.planner.plan import plan
 from tests.properties.checker import check
 
@@ -110,6 +110,7 @@ def state(story: dict) -> ClusterState:
         backoffs=tuple(
             Backoff(each["type"], each["failures"], NOW + each["retryIn"], each["detail"]) for each in story["given"].get("failed", [])
         ),
+        begun=tuple(Begun(NOW - each["ago"], each["type"], each["launches"]) for each in story["given"].get("begun", [])),
         learned=tuple((name, resources(total)) for name, total in sorted(story["given"].get("learned", {}).items())),
         unneeded_since=tuple((name, NOW - ago) for name, ago in story["given"].get("unneededFor", {}).items()),
         busiest=tuple((f"node-{name}", resources(used)) for name, used in sorted(story["given"].get("busiest", {}).items())),

@@ -78,8 +78,9 @@ def _needed(state: ClusterState, plan: Plan, planner: Planner) -> Iterator[dict[
     """Yield of each shape and gang without a place what would give it one."""
     if not plan.infeasible:
         return
-    types = tuple(replace(each, max_workers=UNLIMITED) for each in state.config.node_types)
-    config = replace(state.config, node_types=types, max_workers=NO_LIMIT, upscaling_speed=None, spend_limit=None)
+    unpaced = state.config.unpaced()
+    types = tuple(replace(each, max_workers=UNLIMITED) for each in unpaced.node_types)
+    config = replace(unpaced, node_types=types, max_workers=NO_LIMIT, upscaling_speed=None, spend_limit=None)
     freed = planner(replace(state, config=config))
     now, then = (Counter(each.node_type for each in found.launches) for found in (plan, freed))
     there = Counter(each.node_type for each in state.instances)

@@ -19,7 +19,7 @@ from rayscaler.cli.simulate.trace import Arrival
 from rayscaler.model.demand import Bundle, Demand
 from rayscaler.model.nodetype import ClusterConfig
 from rayscaler.model.plan import Plan
-from rayscaler.model.state import ClusterState
+from rayscaler.model.state import MINUTE_S, ClusterState
 
 PATIENCE = 3
 """When nothing comes and nothing runs, what waits is given up after so many times the longest start-up and idle timeout."""
@@ -116,7 +116,8 @@ class Simulation:
         if self._to_come or self._running or not self._waiting:
             return False
         timeouts = [self._config.idle_timeout_of(each.name) for each in self._config.node_types]
-        longest = max((each for each in (*self._assumed.start_up_s.values(), *timeouts) if math.isfinite(each)), default=0.0)
+        pauses = (*self._assumed.start_up_s.values(), *timeouts, MINUTE_S if self._config.is_paced else 0.0)
+        longest = max((each for each in pauses if math.isfinite(each)), default=0.0)
         return self._events[0][0] > self._moved_at + PATIENCE * (longest + self._assumed.reaction_s)
 
     def _happen(self, now: float, what: _Finish | _Join | Arrival, grown: dict[str, Node], fresh: set[Bundle]) -> None:

@@ -15,8 +15,8 @@ from rayscaler.model.instance import Instance, InstanceStatus, Reason
 from rayscaler.model.nodetype import NEVER, ClusterConfig
 from rayscaler.model.plan import Launch, Plan
 from rayscaler.model.replicas import places
-from rayscaler.model.state import ClusterState, Expectation
-from rayscaler.reconciler import peaks
+from rayscaler.model.state import MINUTE_S, ClusterState, Expectation
+from rayscaler.reconciler import begun, peaks
 from rayscaler.reconciler.state import LATE_S
 
 HEAD = "head"
@@ -47,6 +47,7 @@ class Fleet:
         self._instances: dict[str, Instance] = {}
         self._expectations: dict[str, Expectation] = {}
         self._unneeded_since: dict[str, float] = {}
+        self._begun: begun.Known = ()
         self._peaks: peaks.Known = {}
         self._sparing_since: dict[str, float] = {}
         self._number, self._batch = count(), count()
@@ -76,6 +77,7 @@ class Fleet:
             demands=demands,
             expectations=tuple(self._expectations.values()),
             unneeded_since=tuple(self._unneeded_since.items()),
+            begun=begun.current(self._begun, now),
             busiest=peaks.whole(self._peaks),
             unneeded_grace_s=self._assumed.unneeded_grace_s,
         )
@@ -95,6 +97,7 @@ class Fleet:
         if any(each.reason is Reason.CONSOLIDATED for each in plan.drains):
             self._peaks = {}
         self._grow(plan)
+        self._begun = begun.after(self._begun, self._config, [each.node_type for each in plan.launches], now)
         batch = next(self._batch)
         for place, launch in zip(places(plan.launches, self._config), plan.launches, strict=True):
             replica = "" if place.replica is None else f"{launch.node_type}-{batch}-r{place.replica}"
@@ -182,13 +185,14 @@ class Fleet:
         self._log.end(instance.node_type, reason, instance.requested_at, now)
 
     def next_due(self, now: float) -> float | None:
-        """Return the second at which time alone may change the plan: an idle timeout, or the grace of a launch that nothing needs."""
+        """Return the second at which time alone may change the plan: an idle timeout, the grace of a launch that nothing needs, a minute that is over."""
         moments = [
             node.idle_since + self._config.idle_timeout_of(node.node_type)
             for node in self.nodes.values()
             if not (node.running or node.is_head or node.is_draining)
         ]
         moments += [since + self._assumed.unneeded_grace_s for since in self._unneeded_since.values()]
+        moments += [each.at + MINUTE_S for each in self._begun]
         return min((at + LATE_S for at in moments if now < at + LATE_S < NEVER), default=None)
 
     def close(self, now: float) -> None:

@@ -52,6 +52,8 @@ def _explained(scene: Scene, name: str, counts: Counter[tuple[str, str]], becaus
 def _obstacle(scene: Scene, draft: Draft, view: TypeView) -> Because:
     key = type_key(view.name)
     obstacle = limits.obstacle(draft, view, is_speed_bound=True)
+    if obstacle is None and (paced := limits.paced(draft, view, Counter())) is not None:
+        return scene.because(key, paced.reason, paced.text, until=paced.until)
     if obstacle is None:
         return scene.because(key, Reason.READY, _room(draft, view))
     reason, text = obstacle
@@ -70,6 +72,6 @@ def _backoff(scene: Scene, name: str) -> Backoff | None:
 
 
 def _room(draft: Draft, view: TypeView) -> str:
-    room = min(limits.room(draft, view), limits.speed_room(draft, view))
+    room = min(limits.room(draft, view), limits.speed_room(draft, view), limits.pace_room(draft, view, Counter()))
     most = "no limit of its own" if view.node_type.max_workers == UNLIMITED else f"at most {view.node_type.max_workers}"
     return f"{most}; {'any number' if room >= MANY else room} more can be launched at once"
