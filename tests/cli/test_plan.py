@@ -13,7 +13,7 @@ from rayscaler.__main__ import main
 from rayscaler.cli.plan.command import plan as command
 from rayscaler.cli.plan.view import move
 from rayscaler.errors import InvalidRequest
-from rayscaler.model.instance import NEVER, Reason
+from rayscaler.model.instance import NEVER, PACED, Reason
 from rayscaler.planner.refuse import SOONEST_FIRST
 
 pytestmark = pytest.mark.tier("unit")
@@ -218,6 +218,20 @@ def test_the_speed_of_upscaling_counts_the_nodes_that_are_there(tmp_path):
     assert "nobody: it passes by itself, or rayscaler is on it" in " ".join(words(said))
 
 
+def test_d4_what_is_above_a_limit_of_launches_is_planned_and_begun_later(tmp_path):
+    demand = {"demands": [{"resources": {"GPU": 1}, "count": 10}]}
+    cluster = {**CLUSTER, "spec": {**CLUSTER["spec"], "maxConcurrentLaunches": 4, "maxLaunchesPerMinute": 4}}
+    found = json.loads(run(tmp_path, cluster, demand, "--json", "--explain")[0])
+    VALID.validate(found)
+    (waits,), (needed,) = found["infeasible"], found["explanation"]["needed"]
+    assert (found["launches"], waits["count"], waits["reason"]) == ({"gpu": 4}, 6, "MAX_CONCURRENT_LAUNCHES")
+    assert (
+        "4 of at most 4 launches are on their way; 4 of at most 4 launches in 60 s were begun; the next can be in 60 s" in waits["detail"]
+    )
+    assert needed["needed"].startswith("6 more nodes of gpu")
+    assert needed["needed"].endswith("; they follow as limits of launches allow")
+
+
 def test_the_head_takes_work_where_the_definition_gives_it_resources(tmp_path):
     demand = {"demands": [{"resources": {"CPU": 1}, "count": 2}]}
     found = planned(tmp_path, demand, head={"resources": {"CPU": 2}})
@@ -255,7 +269,8 @@ def test_the_example_plans():
 
 def test_every_refusal_that_a_plan_can_have_is_in_the_schema_and_somebody_can_move():
     reasons = SCHEMA["properties"]["infeasible"]["items"]["properties"]["reason"]["enum"]
-    assert {*reasons, Reason.BACKED_OFF} == {*NEVER, *SOONEST_FIRST, Reason.NO_ROOM, Reason.BUNDLE_ORDER}  # nothing has failed in a file
+    possible = {*NEVER, *PACED, *SOONEST_FIRST, Reason.NO_ROOM, Reason.BUNDLE_ORDER}
+    assert {*reasons, Reason.BACKED_OFF} == possible  # nothing has failed in a file
     assert all(move(Reason(each)) for each in reasons)
 
 

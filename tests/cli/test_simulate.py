@@ -357,6 +357,14 @@ def test_tables_show_the_same(tmp_path):
     assert "all work got a place; cost 1.51; a node is taken to start in 60.0 s" in said
 
 
+def test_d4_of_a_burst_no_more_is_begun_in_a_minute_than_allowed_and_all_is_had(tmp_path):
+    spec = {"maxLaunchesPerMinute": 2, "nodeTypes": [{"name": "box", "resources": {"CPU": 4}, "idleTimeout": "1s"}]}
+    told = json.loads(run([*files(tmp_path, "arrival_s,duration_s,count,CPU\n0,1000,5,4\n", spec), "--start-up", "10s", "--json"]).output)
+    assert told["never_placed"] == []
+    assert [each["launches"] for each in told["node_types"]] == [5]
+    assert told["waiting_s"]["max"] == pytest.approx(2 * 60 + 10 + REACTION_S + LATE_S, abs=0.1)
+
+
 def test_replicas_of_several_hosts_come_and_go_whole(tmp_path):
     spec = {"idleTimeout": "60s", "nodeTypes": [{"name": "slice", "resources": {"TPU": 4}, "hostsPerReplica": 4, "cost": 3600}]}
     found = simulated(tmp_path, "arrival_s,duration_s,count,TPU\n0,100,5,4\n", spec)

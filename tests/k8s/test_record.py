@@ -15,7 +15,7 @@ from rayscaler.model.command import AskedDrain, DrainCommand
 from rayscaler.model.demand import Bundle, Constraint, Demand, Session
 from rayscaler.model.instance import Reason
 from rayscaler.model.resources import Resources
-from rayscaler.model.state import Backoff, FloorOwners
+from rayscaler.model.state import Backoff, Begun, FloorOwners
 from rayscaler.store import codec, fit
 from rayscaler.store.base import ClusterRecord, OpenBatch
 from rayscaler.testing.store_conformance import FULL
@@ -225,6 +225,13 @@ def test_2b_10_what_is_least_missed_is_left_out_first():
     cut = codec.decode(text)
     assert left_out == "drains, the floor, and older heads"
     assert (cut.floor, cut.open_batches, cut.batch, cut.session, cut.hold) == (None, BIG.open_batches, 7, FULL.session, FULL.hold)
+
+
+def test_2b_10_launches_of_a_minute_that_fill_the_record_are_kept_as_begun_with_the_last_of_their_type():
+    begun = tuple(Begun(1000.0 + n, f"type-{kind}", 3) for n in range(60) for kind in range(50))
+    text, left_out = fit.fitted(replace(FULL, begun=begun))
+    assert left_out == "ends of details, and exact times of launches"
+    assert codec.decode(text).begun == tuple(sorted(Begun(1059.0, f"type-{kind}", 180) for kind in range(50)))
 
 
 def test_2b_10_a_record_that_cannot_be_small_is_said_to_be_too_big():

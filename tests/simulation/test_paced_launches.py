@@ -1,9 +1,10 @@
 """Complaint D4: limits of how many launches are on their way, and begun in any minute, hold exactly; as the fake machines and the fake Ray saw it."""
 
 import asyncio
+import contextlib
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
@@ -99,6 +100,28 @@ async def test_d4_a_restart_of_the_service_begins_no_second_burst_and_failed_lau
         assert len(whole.of("launch")) == 6
         await asyncio.sleep(240)
         assert (len(whole.gcs.running()), most_in_a_minute(whole)) == (15, 6)
+
+
+class Late:
+    """Turns that are given only from a moment on: other clusters had them before."""
+
+    def __init__(self, until: float) -> None:
+        self.until = until
+
+    @contextlib.asynccontextmanager
+    async def turn(self, of: str) -> AsyncIterator[None]:
+        await asyncio.sleep(max(0.0, self.until - asyncio.get_running_loop().time()))
+        yield
+
+
+async def test_d4_launches_that_wait_for_their_turn_at_the_executor_count_from_when_they_are_sent():
+    async with running(ClusterConfig("demo", (NodeType("small", R(CPU=1)),), max_launches_per_minute=6)) as whole:
+        whole.executor.pace = Late(asyncio.get_running_loop().time() + 45)
+        whole.gcs.submit(R(CPU=1), 12)
+        await asyncio.sleep(100)
+        assert len(whole.of("launch")) == 6
+        await asyncio.sleep(60)
+        assert (len(whole.gcs.running()), most_in_a_minute(whole)) == (12, 6)
 
 
 async def test_d4_a_placement_group_larger_than_the_limit_comes_in_portions():

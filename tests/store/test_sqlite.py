@@ -20,7 +20,7 @@ from rayscaler.model.command import AskedDrain, DrainCommand
 from rayscaler.model.demand import Bundle, Constraint, Demand, LabelCondition, LabelSelector, Operator, Session
 from rayscaler.model.instance import Reason
 from rayscaler.model.resources import Resources
-from rayscaler.model.state import Backoff, FloorOwners, Hold
+from rayscaler.model.state import Backoff, Begun, FloorOwners, Hold
 from rayscaler.store import codec
 from rayscaler.store.base import ClusterRecord, OpenBatch
 from rayscaler.store.sqlite import SqliteStore
@@ -59,6 +59,7 @@ RECORDS = st.builds(
     hold=st.none() | st.builds(Hold, MOMENT, TARGETS),
     drains=st.lists(DRAINS, max_size=3).map(tuple),
     targets=TARGETS,
+    begun=st.lists(st.builds(Begun, MOMENT, TEXT, COUNT), max_size=3).map(tuple),
     backoffs=st.lists(st.builds(Backoff, TEXT, st.integers(0, 99), st.floats(allow_nan=False), TEXT, st.integers(0, 9)), max_size=3).map(tuple),
 )  # fmt: skip
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from rayscaler.model.demand import Bundle, Gang, LabelSelector
+from rayscaler.model.instance import PACED
 from rayscaler.model.nodetype import UNLIMITED, ClusterConfig, NodeType
 from rayscaler.model.plan import Infeasible, Mix, Placement, Plan
 from rayscaler.model.resources import Resources, to_text
@@ -128,7 +129,8 @@ def _said(config: ClusterConfig, refused: Infeasible, extra: dict[str, int], lim
         price = sum((found.cost or 0.0) * count for found, count in costs if found)
         known = all(found is not None and found.cost is not None for found, _ in costs)
         paid = f" at {price:.10g} per hour" if known else ""
-        how = f"; for all that has no place: {', '.join(limits)}" if limits else "; they follow as those on their way join"
+        follow = "limits of launches allow" if refused.reason in PACED else "those on their way join"
+        how = f"; for all that has no place: {', '.join(limits)}" if limits else f"; they follow as {follow}"
         return f"{nodes}{paid}{how}"
     if isinstance(refused.what, Gang) or not refused.is_never:
         return refused.detail
