@@ -144,7 +144,7 @@ NOWHERE = Placements()
 class Mix:
     """How good the launches on demand are: `cost` is theirs in the definition's unit, times each type's costFactor, `bound` what no mix can be cheaper than, None: not reckoned.
 
-    `steps` is how much work went into making it cheaper (0: the first answer), `binds` what keeps it from being cheaper, in words.
+    `steps` is how much work went into making it cheaper (0: the first answer), `binds` what keeps it from being cheaper, in words. Launches that are held back are among them.
     """
 
     cost: float

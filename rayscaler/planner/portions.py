@@ -104,13 +104,12 @@ def _met(run: NodeRun, parts: Sequence[_Part]) -> Iterator[tuple[range, _Part]]:
     """Yield which launches of a run are in which part."""
     if not isinstance(run.members, range):
         return
-    starts = [part.members.start for part in parts]
-    for part in parts[max(0, bisect_right(starts, run.members.start) - 1) :]:
+    at = max(0, bisect_right(parts, run.members.start, key=lambda part: part.members.start) - 1)
+    while at < len(parts) and (part := parts[at]).members.start < run.members.stop:
         found = range(max(run.members.start, part.members.start), min(run.members.stop, part.members.stop))
         if found:
             yield found, part
-        elif part.members.start >= run.members.stop:
-            return
+        at += 1
 
 
 def _held(runs: Sequence[NodeRun], parts: Sequence[_Part]) -> list[_Held]:
@@ -164,12 +163,22 @@ def _wait(draft: Draft, layer: list[NodeRun], held: Sequence[_Held], *, is_const
 
 def _wait_as_gangs(draft: Draft, held: Sequence[_Held]) -> None:
     """Refuse gangs for now of which a launch is held back. What there is of them keeps its place, and the next plan goes on from there."""
+    paced: dict[str, Paced] = {}
+    waiting, begun = Counter[str](), Counter[str]()
+    for each in held:
+        for gang_id in _gangs_of(each.load):
+            paced.setdefault(gang_id, each.paced)
+            waiting[gang_id] += each.nodes
+    for run in draft.runs if paced else ():
+        if isinstance(run.members, range):
+            begun.update(dict.fromkeys(_gangs_of(run.load), len(run.members)))
     for gang in draft.gangs:
-        waiting = [each for each in held if any(load.gang_id == gang.gang_id for load in each.load)]
-        if waiting:
-            runs = (run for run in draft.runs if isinstance(run.members, range))
-            begun = sum(len(run.members) for run in runs if any(load.gang_id == gang.gang_id for load in run.load))
-            reason, text, until, _ = waiting[0].paced
-            whole = begun + sum(each.nodes for each in waiting)
-            said = f"{begun} of {whole} nodes are launched for it now, for {text}" if begun else text
+        if gang.gang_id in paced:
+            reason, text, until, _ = paced.pop(gang.gang_id)
+            count, whole = begun[gang.gang_id], begun[gang.gang_id] + waiting[gang.gang_id]
+            said = f"{count} of {whole} nodes are launched for it now, for {text}" if count else text
             draft.infeasible.append(refuse.gang(gang, refuse.Verdict(reason, f"waits: {said}", until)))
+
+
+def _gangs_of(load: Sequence[Load]) -> set[str]:
+    return {each.gang_id for each in load if each.gang_id}

@@ -109,7 +109,7 @@ def test_validate_json_has_path_value_and_rule_apart():
     (file,) = json.loads(result.output)["files"]
     assert file["cluster"] is None
     assert file["problems"][0] == {"path": "spec.upscalingSpeed", "value": "-1", "rule": "must be a number from 0 to 1000000"}
-    assert len(file["problems"]) == 7
+    assert len(file["problems"]) == 10
 
 
 def test_version_names_all_four_without_importing_ray():
