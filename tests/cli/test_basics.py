@@ -157,7 +157,7 @@ def test_each_exit_code_is_what_a_shell_sees(tmp_path):
     assert (away.returncode, away.stdout) == (Exit.FAILED, "")
     assert away.stderr.startswith("error: no service answers at 127.0.0.1:1")
     refused = run("serve", "-f", str(FAULTY / "limits.yaml"), "--state-dir", str(tmp_path))
-    assert (refused.returncode, len(refused.stderr.splitlines())) == (Exit.USAGE, 7)
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (Exit.USAGE, 10)
     assert run("validate", "--jsn", str(GOOD)).returncode == Exit.USAGE
 
 
