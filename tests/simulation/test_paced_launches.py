@@ -75,10 +75,12 @@ async def test_d4_no_more_than_the_limit_are_begun_in_any_minute_and_the_next_co
         assert len(whole.of("launch")) == 6
         (waits,) = [each for each in whole.reconciler.status().pending if each.reason is Reason.MAX_LAUNCHES_PER_MINUTE]
         assert (waits.count, "6 of at most 6 launches in 60 s were begun; the next can be in" in waits.detail) == (9, True)
-        because = next(each.because for each in whole.reconciler.explanation().shapes)
+        explained = whole.reconciler.explanation()
+        (shape,), (small,) = explained.shapes, explained.node_types
+        assert shape.because.reason is small.because.reason is Reason.MAX_LAUNCHES_PER_MINUTE
+        assert shape.because.until == small.because.until == waits.until
         begun_at = whole.when("launch")[0]
         now = asyncio.get_running_loop().time()
-        assert because.reason is Reason.MAX_LAUNCHES_PER_MINUTE
         await asyncio.sleep(begun_at + MINUTE_S - now - 0.5)
         assert len(whole.of("launch")) == 6
         await asyncio.sleep(1.0)
