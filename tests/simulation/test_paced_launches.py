@@ -165,5 +165,5 @@ async def test_d4_no_limit_of_launches_is_passed_by_one_at_any_moment(seed):
             seen = max(each[name] if name else each.total() for each in flying)
             assert most < 0 or seen <= most, (name, seen, most)
             assert rate < 0 or most_in_a_minute(whole, name) <= rate, name
-            bound += seen == most or most_in_a_minute(whole, name) == rate
+            bound += seen in (most, most - 1) or most_in_a_minute(whole, name) in (rate, rate - 1)  # a replica of two needs two
         assert bound  # some limit was in the way
