@@ -12,7 +12,10 @@ from rayscaler.model.resources import Resources
 
 @dataclass(frozen=True)
 class Launch:
-    """Launch one instance of a node type; `reserves` is what it is launched for, so that the next plan puts it there again."""
+    """Launch one instance of a node type; `reserves` is what it is launched for, so that the next plan puts it there again.
+
+    It is in the order in which it was put there: that decides of which devices parts come. So the same bundle may come again later.
+    """
 
     node_type: str
     reason: Reason

@@ -72,7 +72,7 @@ def _growths(draft: Draft) -> Iterator[Growth]:
         before = {kind: total[kind] for kind in GROWS if kind in total and kind in may}
         after = {**before, **{draft.names[index]: before.get(draft.names[index], 0) + amount for index, amount in grown.items()}}
         brings = view.node_type.resources.amounts if view else {}
-        reserves = tuple(Reserve(each.shape.bundle, each.each, each.gang_id) for each in _merged(loads[name]))
+        reserves = tuple(Reserve(each.shape.bundle, each.each, each.gang_id) for each in _merged(draft, loads[name]))
         text = f"{name} grows from {Resources(before)} to {Resources(after)}, and then holds {_named(reserves)}"
         yield Growth(name, draft.rows[name].ray_node_id, Resources({**brings, **after}), text, reserves)
 
@@ -88,8 +88,8 @@ def _parted(members: range, starts: Sequence[int], loads: Sequence[tuple[Load, .
 
 
 def _launch(draft: Draft, node_type: str, reason: Reason, load: Sequence[Load], floor: Sequence[Load]) -> Launch:
-    reserves = [Reserve(each.shape.bundle, each.each, each.gang_id) for each in _merged(load)]
-    reserves += [Reserve(each.shape.bundle, each.each, is_constraint=True) for each in _merged(floor)]
+    reserves = [Reserve(each.shape.bundle, each.each, each.gang_id) for each in _merged(draft, load)]
+    reserves += [Reserve(each.shape.bundle, each.each, is_constraint=True) for each in _merged(draft, floor)]
     gangs = tuple(dict.fromkeys(each.gang_id for each in reserves if each.gang_id))
     if reason is Reason.REPLICA and reserves:  # it would have been launched for this otherwise
         is_floor = all(each.is_constraint for each in reserves)
@@ -99,12 +99,19 @@ def _launch(draft: Draft, node_type: str, reason: Reason, load: Sequence[Load], 
     return Launch(node_type, reason, _detail(draft, node_type, reason, reserves), tuple(reserves), gangs)
 
 
-def _merged(load: Sequence[Load]) -> list[Load]:
-    counts: dict[Load, int] = {}
+def _merged(draft: Draft, load: Sequence[Load]) -> list[Load]:
+    """Return the load with equal ones together, but parts of devices in the order in which they came: it decides which device each is of."""
+    found: list[Load] = []
+    positions: dict[Load, int] = {}
     for each in load:
         key = each._replace(each=0)
-        counts[key] = counts.get(key, 0) + each.each
-    return [key._replace(each=count) for key, count in counts.items()]
+        position = positions.get(key, len(found))
+        if position < len(found) and not (draft.has_parts(each.shape) and position < len(found) - 1):
+            found[position] = key._replace(each=found[position].each + each.each)
+        else:
+            positions[key] = len(found)
+            found.append(each)
+    return found
 
 
 def _detail(draft: Draft, node_type: str, reason: Reason, reserves: Sequence[Reserve]) -> str:

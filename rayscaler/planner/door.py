@@ -237,12 +237,11 @@ class _Capacity:
     def _promises(self, expectation: Expectation | None) -> tuple[Promise, ...]:
         if expectation is None:
             return ()
-        known = [
+        return tuple(
             Promise(self.draft.shapes[each.bundle], each.count, each.gang_id, each.is_constraint)
             for each in expectation.reserves
             if each.bundle in self.draft.shapes and each.count > 0
-        ]
-        return tuple(sorted(known, key=lambda each: (each.is_constraint, not each.gang_id, each.gang_id, each.shape.order)))
+        )
 
 
 def _is_occupied(name: str) -> bool:

@@ -66,7 +66,7 @@ def _pass_by(draft: Draft, shapes: Iterable[Shape]) -> None:
 def _placed(draft: Draft, gang: Gang, rest: Wanted) -> refuse.Verdict | None:
     """Place a gang of which promises have left `rest`; return None, or why it cannot be had."""
     whole = sizes(gang_counts(draft, gang).items())
-    found = _try(draft, gang, rest)
+    found = _try(draft, gang, rest, BESIDE.get(gang.strategy, ()) if rest != whole else ())
     if found is not None and rest != whole:
         _release(draft, gang)
         found = _try(draft, gang, whole)
@@ -96,7 +96,7 @@ def _placed_in_order(draft: Draft, gang: Gang, rest: Wanted) -> refuse.Verdict |
     """Place a gang whose order decides; kept promises count where they hold all of it in order, else all is placed anew."""
     wanted = order.wanted_of(draft, gang)
     is_plain, is_strict = order.is_plain(wanted), gang.strategy is Strategy.STRICT_PACK
-    if not rest and (is_plain or order.is_any(draft, draft.runs, gang)) and not (is_strict and _nodes_of(draft, gang) > 1):
+    if not rest and order.is_sure(draft, gang) and not (is_strict and _nodes_of(draft, gang) > 1):
         return None
     if not is_strict and rest and _is_completed(draft, gang, order.rest_of(wanted, rest)):
         return None
@@ -112,9 +112,10 @@ def _is_completed(draft: Draft, gang: Gang, rest: Wanted) -> bool:
     if gang.gang_id not in draft.kept:
         return False
     kept = {member for run in _runs_of(draft, gang) for member in run.members}
-    mark, safe = draft.mark(), order.safe(draft, rest)
-    for wanted in (rest, safe) if order.is_plain(rest) else (safe,):
-        if _try(draft, gang, wanted) is None:
+    mark, whole, plain = draft.mark(), order.wanted_of(draft, gang), [rest] if order.is_plain(rest) else []
+    safe = order.safe(draft, rest, whole)
+    for wanted in (*plain, safe) if order.is_plain(whole) else (safe, *plain):  # first as it was, as part of the whole
+        if _try(draft, gang, wanted, BESIDE.get(gang.strategy, ())) is None:
             draft.runs = [order.as_asked(draft, run, gang) for run in draft.runs]
             mixed = [run for run in _runs_of(draft, gang) if wanted is rest or not kept.isdisjoint(run.members)]
             if order.is_any(draft, mixed, gang) or order.is_in_turn(draft, gang):
@@ -334,3 +335,6 @@ ATTEMPTS: dict[Strategy, tuple[Attempt, ...]] = {
     Strategy.SPREAD: (apart.existing, _shared, _spread_launches, _close_launches),
 }
 """What is tried for each strategy, in order; each starts from the same draft."""
+
+BESIDE: dict[Strategy, tuple[Attempt, ...]] = {Strategy.PACK: (_existing, _few_joined, _new_node, _close_launches)}
+"""The same for what promises have left: where some of a gang was launched for, the rest was put on nodes first fit, and goes there again."""

@@ -4,7 +4,7 @@ Owns what a gang wants in that order, and what is said where the order alone is 
 all bundles of a gang that it shall hold, by index; the raylet gives out one after the other, or takes none.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from itertools import groupby
 
 from rayscaler.model.demand import Bundle, Gang, Strategy
@@ -13,7 +13,7 @@ from rayscaler.model.resources import UNIT, Resources
 from rayscaler.planner import refuse
 from rayscaler.planner.choose import Wanted
 from rayscaler.planner.devices import Several
-from rayscaler.planner.sim import Draft, NodeRun, Promise, Room, Shape, TypeView, after, amounts, less, times
+from rayscaler.planner.sim import Draft, NodeRun, Room, Shape, TypeView, after, amounts, less, times
 
 FIRST, LAST = ("GPU",), ("object_store_memory", "memory", "CPU")
 """Resources by which Ray sorts the bundles that it packs, the most of them first; all others lie between these."""
@@ -66,13 +66,14 @@ def is_plain(wanted: Wanted) -> bool:
     return len({shape for shape, _ in wanted}) == len(wanted)
 
 
-def safe(draft: Draft, wanted: Wanted) -> Wanted:
+def safe(draft: Draft, wanted: Wanted, whole: Wanted | None = None) -> Wanted:
     """Return what is wanted, each shape once, as if all parts of a device were as large as the largest: so they have room in any order.
 
-    Wherever that many large ones have room, a smaller one finds too little only where as many have been given out already.
+    Wherever that many large ones have room, a smaller one finds too little only where as many have been given out already. A rest is taken to be
+    as large as it was as part of its `whole`.
     """
     largest: dict[int, int] = {}
-    for index, amount in (need for shape, _ in wanted for need in shape.needs):
+    for index, amount in (need for shape, _ in whole or wanted for need in shape.needs):
         if index in draft.device_kinds and amount < UNIT:
             largest[index] = max(amount, largest.get(index, 0))
     return [(_safe(shape, largest), count) for shape, count in _counts(wanted).items()]
@@ -148,6 +149,11 @@ def _sent(draft: Draft, view: TypeView, wanted: Wanted) -> Wanted:
     return found
 
 
+def is_sure(draft: Draft, gang: Gang) -> bool:
+    """Whether all parts of a gang have room where promises have put them, as far as Ray's order is known."""
+    return is_in_turn(draft, gang) or is_any(draft, draft.runs, gang)
+
+
 def is_any(draft: Draft, runs: Iterable[NodeRun], gang: Gang) -> bool:
     """Whether on each of these nodes the parts of a gang have room in whatever order they come."""
     return all(_is_any(draft, run, [(each.shape, each.each) for each in run.load if each.gang_id == gang.gang_id]) for run in runs)
@@ -158,19 +164,11 @@ def _is_any(draft: Draft, run: NodeRun, content: Wanted) -> bool:
 
 
 def is_in_turn(draft: Draft, gang: Gang) -> bool:
-    """Whether on each node the parts of a gang come in Ray's order, which is known where each shape comes once."""
+    """Whether on each node the parts of a gang come in Ray's order, which is known where each shape comes once, and of a node that has all."""
     wanted = wanted_of(draft, gang)
+    loads = ([(load.shape, load.each) for load in run.load if load.gang_id == gang.gang_id] for run in draft.runs)
+    on_each = [each for each in loads if each]
+    if not is_plain(wanted):
+        return [_joined(each) for each in on_each] == [wanted]
     turns = {shape: turn for turn, (shape, _) in enumerate(wanted)}
-    on_each = ([turns.get(load.shape, 0) for load in run.load if load.gang_id == gang.gang_id] for run in draft.runs)
-    return is_plain(wanted) and all(each == sorted(each) for each in on_each)
-
-
-def in_turn(draft: Draft, promises: Sequence[Promise]) -> Sequence[Promise]:
-    """Return what a node was launched for in the order in which Ray will give it out, as far as that is known."""
-    if not draft.ordered:
-        return promises
-    turns: dict[tuple[str, Shape], int] = {}
-    for gang in (each for each in draft.gangs if each.gang_id in draft.ordered):
-        for turn, each in enumerate(gang.bundles):
-            turns.setdefault((gang.gang_id, draft.shapes[each.bundle]), turn)
-    return sorted(promises, key=lambda each: (each.is_constraint, not each.gang_id, each.gang_id, turns.get((each.gang_id, each.shape), 0)))
+    return all(each == sorted(each) for each in ([turns.get(shape, 0) for shape, _ in content] for content in on_each))

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from rayscaler.model.demand import Gang, Strategy
 from rayscaler.model.instance import Reason
 from rayscaler.model.resources import MANY
-from rayscaler.planner import order, refuse, replicas
+from rayscaler.planner import refuse, replicas
 from rayscaler.planner.choose import Memo, Wanted, choose
 from rayscaler.planner.sim import Draft, Load, NodeRun, Shape, amounts, loaded, put, sizes, times
 
@@ -143,7 +143,10 @@ def filled(run: NodeRun, content: Wanted, gang: Gang | None = None) -> NodeRun:
 
 
 def keep_promises(draft: Draft) -> None:
-    """Put what in-flight nodes were launched for on them again, gangs first, as far as it is still wanted."""
+    """Put what in-flight nodes were launched for on them again, as far as it is still wanted.
+
+    It goes there in the order of the plan that launched them, for that decides of which devices parts come: so there is room for all of it.
+    """
     draft.gang_left = {i: gang_counts(draft, gang) for i, gang in enumerate(draft.gangs)}
     position_of: dict[str, int] = {}
     for i, gang in enumerate(draft.gangs):
@@ -152,7 +155,7 @@ def keep_promises(draft: Draft) -> None:
     promised: set[int] = set()
     for run in draft.runs:
         parts = [run]
-        for promise in order.in_turn(draft, run.promises):
+        for promise in run.promises:
             if promise.is_constraint:
                 continue
             if promise.gang_id and promise.gang_id not in position_of:

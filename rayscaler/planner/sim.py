@@ -323,6 +323,10 @@ class Draft:
         """The indices of `device_names`."""
         return frozenset(index for index, name in enumerate(self.names) if name in self.device_names)
 
+    def has_parts(self, shape: Shape) -> bool:
+        """Whether the shape needs a part of a device."""
+        return any(amount < UNIT and index in self.device_kinds for index, amount in shape.needs)
+
     @cached_property
     def ordered(self) -> frozenset[str]:
         """Ids of gangs whose bundles have room in one order and not in another: parts of devices differ, and a node may get several."""

@@ -1,4 +1,4 @@
-"""A gang whose order is not told for parts of it stays where its launches were planned, whatever else was put there since."""
+"""What launches were planned for is put on them again in the same order, so that all of it has room; and a gang, held in part, beside it as before."""
 
 import itertools
 
@@ -11,7 +11,7 @@ from rayscaler.model.resources import Resources
 from rayscaler.model.state import ClusterState
 from rayscaler.planner.plan import plan
 from tests.properties.checker import check
-from tests.properties.test_planner_laws import carried_out
+from tests.properties.test_planner_laws import assert_kept, carried_out
 
 pytestmark = pytest.mark.tier("unit")
 
@@ -22,11 +22,13 @@ def gang(name: str, *parts: float) -> Gang:
 
 def assert_kept_and_held(state: ClusterState) -> None:
     """Check that once a plan is carried out nothing is left to do, and everything has its place."""
-    after = carried_out(state, plan(state))
+    first = plan(state)
+    after = carried_out(state, first)
     second = plan(after)
     assert second.is_empty
     assert not second.infeasible
     assert check(after, second) == []
+    assert_kept(state, first, second)
 
 
 def test_a_gang_with_one_shape_on_each_node_is_not_placed_anew():
@@ -88,3 +90,60 @@ def test_a_gang_that_lies_so_that_any_order_will_do_is_not_placed_anew():
     wanted = Gang("g", Strategy.PACK, tuple(Demand(Bundle(Resources.of(**each)), 1) for each in bundles))
     state = ClusterState(1000.0, config, gangs=(wanted,), demands=(Demand(Bundle(Resources.of(GPU=1)), 2),))
     assert_kept_and_held(state)
+
+
+def bundle(**wanted: float) -> Bundle:
+    return Bundle(Resources.of(**wanted))
+
+
+def of_type(*gangs: Gang, demands: tuple[Demand, ...] = (), nodes: tuple[Resources, ...] = (), **brings: float) -> ClusterState:
+    """Return a state with one node type, gangs that are packed, and nodes of the user's own that are free."""
+    return ClusterState(
+        1000.0,
+        ClusterConfig("c", (NodeType("ant", Resources.of(**brings)),)),
+        nodes=tuple(RayNode(f"x{i}", "", "", NodeStatus.RUNNING, total, total) for i, total in enumerate(nodes)),
+        gangs=gangs,
+        demands=demands,
+    )
+
+
+def test_gangs_on_one_launch_get_their_parts_in_the_order_of_the_plan():
+    """The larger gang came first there, whatever its name: the other first, and there was no room for it, and a second node was launched."""
+    assert_kept_and_held(of_type(gang("g0", 0.4), gang("g1", 0.4, 0.6, 0.6, 0.6), GPU=3))
+    tasks = Demand(bundle(GPU=1), 1), Demand(bundle(GPU=0.6), 1)
+    assert_kept_and_held(of_type(gang("g0", 0.3), gang("g1", 0.3, 0.6), demands=tasks, GPU=2))
+
+
+def test_like_parts_with_others_between_them_stay_apart():
+    """0.4, 0.5 and 0.4 come to one node in this order, which is another than both of 0.4 first."""
+    tasks = Demand(bundle(GPU=0.3), 3), Demand(bundle(GPU=0.6), 2)
+    assert_kept_and_held(of_type(gang("g0", 0.4, 0.5, 0.4), demands=tasks, GPU=2))
+
+
+def test_a_gang_that_lies_on_one_launch_in_its_order_is_not_placed_anew():
+    """Behind the task that came after it, it had no room there."""
+    tasks = (Demand(bundle(CPU=0.5, GPU=0.4), 1),)
+    assert_kept_and_held(of_type(gang("g0", 0.4), gang("g1", 0.3, 0.3, 0.6, 0.7, 0.3), demands=tasks, CPU=2, GPU=3))
+
+
+def test_what_promises_have_left_of_a_packed_gang_goes_where_it_was_and_nobody_else_is_launched_for():
+    """First fit, as it was when nodes were launched for the rest: on the node that takes most of it, it took the room of others."""
+    wide = Gang(
+        "g0",
+        Strategy.PACK,
+        tuple(Demand(each, 1) for each in (bundle(CPU=4), bundle(CPU=1), bundle(CPU=1, memory=2), bundle(CPU=1, memory=3), bundle(CPU=1))),
+    )
+    others = Gang("g1", Strategy.PACK, (Demand(bundle(CPU=1, memory=1), 1),)), Gang("g2", Strategy.SPREAD, (Demand(bundle(CPU=2), 2),))
+    assert_kept_and_held(of_type(wide, *others, nodes=(Resources.of(CPU=2, memory=4), Resources.of(CPU=4, memory=2)), CPU=4, memory=4))
+    others = Gang("g1", Strategy.STRICT_SPREAD, (Demand(bundle(GPU=1), 1),)), gang("g2", 0.3, 0.6, 0.4, 0.4, 0.7)
+    nodes = tuple(Resources.of(CPU=2, GPU=number) for number in (2, 1, 2))
+    tasks = (Demand(bundle(GPU=0.5), 1),)
+    assert_kept_and_held(of_type(gang("g0", 0.4, 0.3, 0.3, 0.3, 0.4), *others, demands=tasks, nodes=nodes, CPU=1, GPU=1))
+
+
+def test_what_promises_have_left_of_a_gang_takes_no_less_room_for_itself_than_as_part_of_it():
+    """Its small parts lay on a node each, as if they were 0.6; both on the first of them, there was no room for the other group's any more."""
+    tasks = (Demand(bundle(GPU=0.7), 1),)
+    assert_kept_and_held(
+        of_type(gang("g0", 0.7, 0.7), gang("g1", 0.3, 0.25, 0.3, 0.6), demands=tasks, nodes=(Resources.of(GPU=1),) * 2, GPU=1)
+    )

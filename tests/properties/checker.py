@@ -164,7 +164,9 @@ def _reserves(world: World) -> list[str]:
     for each in world.plan.placements:
         placed[each.node][each.bundle, each.gang_id, each.is_constraint] += each.count
     for index, launch in enumerate(world.plan.launches):
-        reserved = Counter({(each.bundle, each.gang_id, each.is_constraint): each.count for each in launch.reserves})
+        reserved: Counter = Counter()
+        for each in launch.reserves:
+            reserved[each.bundle, each.gang_id, each.is_constraint] += each.count
         if reserved != placed[f"new:{index}"]:
             wrong.append(f"launch {index} reserves {reserved}, gets {placed[f'new:{index}']}")
         if set(launch.gangs) != {each.gang_id for each in launch.reserves if each.gang_id}:

@@ -48,7 +48,10 @@ def _breaches(world: World, growth: Growth, placed: Counter) -> list[str]:
         wrong.append(f"to {growth.resources}, and needs {Resources(exact)}")
     if all(exact.get(each, 0) == row.total.get(each, 0) for each in GROWS if each in exact):
         wrong.append("by nothing")
-    if Counter({(each.bundle, each.gang_id): each.count for each in growth.reserves}) != placed:
+    reserved: Counter = Counter()
+    for each in growth.reserves:
+        reserved[each.bundle, each.gang_id] += each.count
+    if reserved != placed:
         wrong.append(f"for {growth.reserves}, and gets {placed}")
     return wrong
 
