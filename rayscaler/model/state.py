@@ -81,8 +81,8 @@ class ClusterState:
     `held` is how many of a node type are kept as a minimum because a head was lost (design §2.8).
     `learned` is what a node of a type brings, where nodes of its make have joined with something else than the definition says.
     `unneeded_since` says since when an in-flight instance has not been needed; `is_landing` that work has just landed, so that some of
-    the demand may be that work. `misfits` is what nodes turned out not to have. `busiest` is the most that was in use on a
-    node, by ray_node_id, where that was seen for its idle timeout at least since a consolidation.
+    the demand may be that work. `misfits` is what nodes turned out not to have, and `stayed` says of which packed gangs
+    (by id) how often Ray did not make them though they had room on nodes that are there. `busiest` is the most that was in use on a node, by ray_node_id, where that was seen for its idle timeout at least since a consolidation.
     """
 
     now: float
@@ -98,6 +98,7 @@ class ClusterState:
     held: tuple[tuple[str, int], ...] = ()
     unneeded_since: tuple[tuple[str, float], ...] = ()
     misfits: tuple[Misfit, ...] = ()
+    stayed: tuple[tuple[str, int], ...] = ()
     learned: tuple[tuple[str, Resources], ...] = ()
     busiest: tuple[tuple[str, Resources], ...] = ()
     is_landing: bool = False

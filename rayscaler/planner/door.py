@@ -105,6 +105,9 @@ def open_capacity(draft: Draft) -> None:
             settled.append((SETTLED, row, instance, expectation))
     free.add_settled(settled)
     free.add_expected(expected)
+    known = {row.ray_node_id for row in (*(each[1] for each in settled), *(each[1] for each in expected)) if row is not None}
+    known |= {row.ray_node_id for name, row in draft.rows.items() if name in draft.leaving}
+    draft.is_more_there = bool(draft.gangs) and any(row.takes_work and row.ray_node_id not in known for row in draft.state.nodes)
     draft.runs, draft.floor, draft.totals = free.runs, free.floor, tuple(sorted(free.totals))
 
 

@@ -277,6 +277,10 @@ class Draft:
     """The label with its value that a node must have while a gang is placed within one."""
     deceiving: frozenset[str] = frozenset()
     """Node types that are not launched while a gang is placed, since Ray would send their nodes more than they hold."""
+    is_more_there: bool = False
+    """Whether Ray has nodes to choose from that are no room in a plan."""
+    seen: dict[int, tuple[NodeRun, tuple[int, ...], dict[int, int]]] = field(default_factory=dict)
+    """What Ray sees of each node of a run, by the run's id."""
 
     @property
     def device_names(self) -> frozenset[str]:
@@ -313,6 +317,15 @@ class Draft:
     def view(self, name: str) -> TypeView | None:
         """Return the node type of that name as seen here."""
         return self._by_name.get(name)
+
+    def row(self, name: str) -> RayNode | None:
+        """Return what Ray shows of a node that is there, by its name in a plan."""
+        return self.rows.get(name) or self._own_rows.get(name)
+
+    @cached_property
+    def _own_rows(self) -> dict[str, RayNode]:
+        """The rows of nodes that nobody launched here, by their names."""
+        return {f"{'head' if row.is_head else 'ray'}:{row.ray_node_id}": row for row in self.state.nodes}
 
     @cached_property
     def _by_name(self) -> dict[str, TypeView]:

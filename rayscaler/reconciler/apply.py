@@ -13,7 +13,7 @@ from rayscaler.model.node import NodeStatus
 from rayscaler.model.plan import Drain, Launch, Plan
 from rayscaler.model.replicas import places
 from rayscaler.model.state import Expectation
-from rayscaler.reconciler import begun, floor, growing, misfit, unfinished, writing
+from rayscaler.reconciler import begun, floor, growing, misfit, stayed, unfinished, writing
 from rayscaler.reconciler.calls import Calls
 from rayscaler.reconciler.memory import Memory
 from rayscaler.reconciler.state import deadlines, seen_at, sight
@@ -44,7 +44,9 @@ async def apply(plan: Plan, memory: Memory, *, store: Store, calls: Calls, head_
     memory.unneeded_since = {each: memory.unneeded_since.get(each, now) for each in plan.unneeded}
     names = {each.ray_node_id: each.instance_id for each in memory.live() if each.ray_node_id}
     snapshot = memory.snapshot or Snapshot()
-    memory.guesses = misfit.follow(memory.guesses, plan, snapshot, names, seen_at(memory, now), units=memory.config.device_names)
+    seen, units = seen_at(memory, now), memory.config.device_names
+    memory.guesses = misfit.follow(memory.guesses, plan, snapshot, names, seen, units=units)
+    memory.places = stayed.follow(memory.places, plan, snapshot, names, seen, units=units)
 
 
 def _record(plan: Plan, drains: Sequence[AskedDrain], memory: Memory, batch: int, now: float) -> ClusterRecord:

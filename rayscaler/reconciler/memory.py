@@ -22,7 +22,7 @@ from rayscaler.model.nodetype import ClusterConfig
 from rayscaler.model.plan import Infeasible
 from rayscaler.model.state import Backoff, Expectation, FloorOwners, Hold
 from rayscaler.model.status import Action, DefinitionStatus
-from rayscaler.reconciler import backlog, floor, landing, learned, misfit
+from rayscaler.reconciler import backlog, floor, landing, learned, misfit, stayed
 from rayscaler.reconciler.admission import Order
 from rayscaler.reconciler.sizes import Sizes
 from rayscaler.reconciler.troubles import Troubles
@@ -76,6 +76,7 @@ class Memory:
     backoffs: dict[str, Backoff] = field(default_factory=dict)
     unneeded_since: dict[str, float] = field(default_factory=dict)
     guesses: misfit.Guesses = field(default_factory=dict)
+    places: stayed.Places = field(default_factory=dict)
     drains: dict[str, AskedDrain] = field(default_factory=dict)
     sizes: Sizes = field(default_factory=Sizes)
     hold: Hold | None = None

@@ -8,7 +8,7 @@ from rayscaler.model.instance import InstanceStatus, Reason
 from rayscaler.model.node import NodeStatus, RayNode
 from rayscaler.model.nodetype import NEVER
 from rayscaler.model.state import MINUTE_S, ClusterState
-from rayscaler.reconciler import backlog, begun, floor, landing, learned, misfit
+from rayscaler.reconciler import backlog, begun, floor, landing, learned, misfit, stayed
 from rayscaler.reconciler.memory import Memory
 
 LATE_S = 0.001
@@ -34,6 +34,7 @@ def build_state(memory: Memory, now: float) -> ClusterState:
         held=memory.held(now),
         unneeded_since=tuple(memory.unneeded_since.items()),
         misfits=misfit.learned(memory.guesses, snapshot, seen_at(memory, now)),
+        stayed=stayed.learned(memory.places, snapshot, seen_at(memory, now), units=memory.config.device_names),
         learned=learned.totals(memory.brought, memory.config),
         is_landing=is_landing,
         unneeded_grace_s=memory.timings.unneeded_grace_s,
@@ -175,6 +176,7 @@ def next_fresh(memory: Memory) -> float | None:
         landing.next_expiry(memory.ledger, seen_to, memory.lags),
         backlog.next_expiry(memory.counts, seen_to, memory.timings.backlog_lag_s),
         misfit.next_learned(memory.guesses, seen_to),
+        stayed.next_learned(memory.places, seen_to),
     )
     moments += [each for each in expiries if each is not None]
     return min((moment + LATE_S for moment in moments if seen_to < moment + LATE_S < NEVER), default=None)

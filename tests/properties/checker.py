@@ -13,7 +13,7 @@ from rayscaler.model.resources import Resources
 from rayscaler.model.state import ClusterState
 from tests.properties import wholes
 from tests.properties.ends import ends
-from tests.properties.giving import fits_in_order, has_mixed_parts, is_deceived, out_of_order
+from tests.properties.giving import fits_in_order, has_mixed_parts, is_deceived, may_deceive, out_of_order
 from tests.properties.growing import coming, fits_as_launched, growths, is_ungrown, types_that_grow
 from tests.properties.headroom import wrongly_ready
 from tests.properties.pace import binds, is_set, too_fast
@@ -268,9 +268,8 @@ def _false_wait_at(world: World, each: Infeasible, homes: list[tuple[list[str], 
         return [f"{each.what} waits ({each.reason}), but can never be had"]
     if each.reason is Reason.PACKED_BY_SUM:
         names = {name for types, _ in homes for name in types}
-        return (
-            [] if any(_deceives(world, each.what, name) for name in names) else [f"{each.what} would be sent to {names} as devices hold it"]
-        )
+        is_deceived = any(_deceives(world, each.what, name) for name in names) or _may_be_deceived(world, each.what)
+        return [] if is_deceived else [f"{each.what} would be sent to {names}, or what is there, as devices hold it"]
     if each.reason is Reason.NO_ROOM:
         groups = _wholes(each.what)
         kept = [
@@ -294,6 +293,12 @@ def _deceives(world: World, what: object, name: str) -> bool:
         return False
     labels = world.types[name].node_labels()
     return is_deceived(what, world.brings(name), lambda bundle: label_ok(bundle, labels))
+
+
+def _may_be_deceived(world: World, what: object) -> bool:
+    """Whether Ray packs a gang, and a node that is there or on its way has room in sum for a part of it that its devices do not hold."""
+    is_packed = isinstance(what, Gang) and what.strategy in (Strategy.PACK, Strategy.STRICT_PACK)
+    return is_packed and any(may_deceive(what, total) for name, total in world.total.items() if not name.startswith("new:"))
 
 
 def _in_order(world: World, what: object, names: list[str]) -> list[str]:

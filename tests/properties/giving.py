@@ -65,6 +65,20 @@ def is_deceived(gang: Gang, total: Mapping[str, int], is_wanted: Callable[[Bundl
     return not fits_in_order(content, total)
 
 
+def may_deceive(gang: Gang, total: Mapping[str, int]) -> bool:
+    """Whether a node with so much would have room in sum for some of a gang that its devices do not hold, though nothing else is there."""
+    sequence = [each.bundle for each in gang.bundles for _ in range(each.count)]
+    for size in range(1, len(sequence) + 1):
+        for chosen in combinations(sequence, size):
+            sums = Counter[str]()
+            for bundle in chosen:
+                sums.update(bundle.resources)
+            content = Gang(gang.gang_id, gang.strategy, tuple(Demand(bundle, 1) for bundle in chosen))
+            if all(total.get(name, 0) >= amount for name, amount in sums.items()) and not fits_in_order(content, total):
+                return True
+    return False
+
+
 def out_of_order(world: World) -> list[str]:
     """Return where a gang is put on a node on which its parts find their devices in one order, but not in all in which they may come."""
     wrong = []
