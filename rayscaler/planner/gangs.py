@@ -11,36 +11,17 @@ from rayscaler.model.demand import Gang, Strategy
 from rayscaler.model.instance import Reason
 from rayscaler.model.resources import MANY
 from rayscaler.model.words import counted
-from rayscaler.planner import apart, order, refuse, sent, trying, within
+from rayscaler.planner import apart, order, packed, refuse, sent, trying, within
 from rayscaler.planner.choose import Memo, Wanted, choose
 from rayscaler.planner.packing import filled, gang_counts, launch_for, place
-from rayscaler.planner.sim import (
-    EXPECTED,
-    HEAD,
-    NEW,
-    SETTLED,
-    Draft,
-    Load,
-    Needs,
-    NodeRun,
-    Room,
-    Shape,
-    after,
-    amounts,
-    least_of,
-    less,
-    sizes,
-    times,
-)
+from rayscaler.planner.sent import JOINED
+from rayscaler.planner.sim import Draft, Load, Needs, NodeRun, Room, Shape, after, amounts, least_of, less, sizes, times
 
 CLOSE = frozenset({Strategy.PACK, Strategy.STRICT_PACK})
 """Strategies by which Ray puts all on one node where the sum of it has room."""
 
 LAST = {Strategy.PACK: trying.place, Strategy.SPREAD: trying.place, Strategy.STRICT_SPREAD: apart.matched_and_launched}
 """What places all where no attempt does. PACK and SPREAD are wishes only: where Ray has no other room it puts bundles anywhere."""
-
-JOINED = frozenset({HEAD, SETTLED})
-"""Tiers that can take work now. The others change from one plan to the next; choosing freely among these only keeps plans steady."""
 
 Attempt = Callable[[Draft, Gang, Wanted], refuse.Verdict | None]
 """Places what is wanted of a gang; returns None, or why it could not."""
@@ -93,65 +74,11 @@ def _placed(draft: Draft, gang: Gang, rest: Wanted) -> refuse.Verdict | None:
 
 
 def _placed_as_sent(draft: Draft, gang: Gang, rest: Wanted) -> refuse.Verdict | None:
-    """Place a gang for whose parts Ray chooses nodes by sums (planner/sent.py): where it is sure to be made, else where it may be.
-
-    Where it can't be on nodes that are there, it is launched for if Ray sends it to these, and there it is made.
-    """
-    before, stayed = draft.mark(), dict(draft.state.stayed).get(gang.gang_id, 0)
-    there = sent.Choice(draft, gang, [_freed(run, gang) for run in draft.runs], JOINED)
-    if gang.gang_id not in draft.kept and not stayed and _is_put(draft, gang, there):
-        return None
-    place = _placed_in_order if gang.gang_id in draft.ordered else _placed
-    found = place(draft, gang, rest)
-    if found is not None:
-        return found
-    is_hopeless = bool(stayed) and (there.fate is sent.Fate.MADE or stayed > 1)  # then nobody knows what would help
-    if stayed and not is_hopeless and _at_last(draft, gang) is sent.Fate.MADE:
-        return None
-    if not stayed and (there.fate in {sent.Fate.MADE, sent.Fate.MAYBE} or _at_last(draft, gang) is not sent.Fate.NEVER):
-        return None
-    draft.reset(before)
-    _release(draft, gang)
-    if not is_hopeless and _is_launched_for(draft, gang):
-        return None
-    return refuse.packed_by_sum(has_stayed=bool(stayed))
-
-
-def _is_put(draft: Draft, gang: Gang, there: sent.Choice) -> bool:
-    """Put a gang where it surely is made now, or else once what is on its way has joined, if Ray may be deceived at all; return whether it was."""
-    choice = there
-    if there.fate in {sent.Fate.NEVER, sent.Fate.NO_ROOM}:
-        choice = sent.Choice(draft, gang, draft.runs, JOINED | {EXPECTED})
-    if choice.fate is not sent.Fate.MADE or not choice.has_deceiver:
-        return False
-    choice.put()
-    return True
-
-
-def _at_last(draft: Draft, gang: Gang) -> sent.Fate:
-    """Return what becomes of a gang once all nodes have joined that are on their way, these launches too."""
-    return sent.Choice(draft, gang, [_freed(run, gang) for run in draft.runs], JOINED | {EXPECTED, NEW}).fate
-
-
-def _is_launched_for(draft: Draft, gang: Gang) -> bool:
-    """Launch nodes for all of a gang on which it surely is made; what would not help is not launched."""
-    is_ordered, avoided = gang.gang_id in draft.ordered, draft.deceiving
-    wanted = order.wanted_of(draft, gang) if is_ordered else sizes(gang_counts(draft, gang).items())
-    attempts = [_new_node] if is_ordered else [_new_node, _new_nodes]
-    is_made = False
-    while attempts and not is_made:
-        mark = draft.mark()
-        is_placed = attempts[0](draft, gang, wanted) is None
-        is_made = is_placed and _at_last(draft, gang) is sent.Fate.MADE
-        if not is_made:
-            useless = {each.node_type for each in draft.launching[mark.launching :]} if is_placed else set[str]()
-            draft.reset(mark)
-            draft.deceiving |= useless
-            if not useless:
-                draft.deceiving = avoided
-                del attempts[0]
-    draft.deceiving = avoided
-    return is_made
+    """Place a gang that Ray may send where it can't be."""
+    is_ordered = gang.gang_id in draft.ordered
+    launches = (_new_node,) if is_ordered else (_new_node, packed.new_nodes)
+    by = packed.By(_placed_in_order if is_ordered else _placed, launches, _release, _freed)
+    return packed.place(draft, gang, rest, by)
 
 
 def _placed_within(draft: Draft, gang: Gang, rest: Wanted, place: Attempt) -> refuse.Verdict | None:
@@ -407,12 +334,6 @@ def _close_launches(draft: Draft, gang: Gang, wanted: Wanted) -> refuse.Verdict 
     """Put on existing nodes what they hold and launch for the rest, on as few nodes as will do."""
     left = list(_first_fit(draft, gang, wanted))
     refused = launch_for(draft, left, Reason.GANG, layer=draft.runs, gang=gang)
-    return apart.refusal(draft, refused[0][0]) if refused else None
-
-
-def _new_nodes(draft: Draft, gang: Gang, wanted: Wanted) -> refuse.Verdict | None:
-    """Launch for all of it, whatever there is room on."""
-    refused = launch_for(draft, wanted, Reason.GANG, layer=draft.runs, gang=gang)
     return apart.refusal(draft, refused[0][0]) if refused else None
 
 

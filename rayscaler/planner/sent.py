@@ -26,8 +26,10 @@ from rayscaler.planner import order
 from rayscaler.planner.choose import Wanted
 from rayscaler.planner.devices import Devices, Several, devices
 from rayscaler.planner.packing import filled
-from rayscaler.planner.sim import Draft, NodeRun, Room, Shape, after, amounts, less, times
+from rayscaler.planner.sim import HEAD, SETTLED, Draft, NodeRun, Room, Shape, after, amounts, less, times
 
+JOINED = frozenset({HEAD, SETTLED})
+"""Tiers that can take work now. The others change from one plan to the next; choosing freely among these only keeps plans steady."""
 STEPS = 3_000
 """Nodes looked at for one gang; above nothing is told of it, and it is planned for as any other."""
 ALIKE = 1e-9
@@ -273,7 +275,7 @@ def _seen(draft: Draft, run: NodeRun) -> tuple[tuple[int, ...], dict[int, int]]:
     if known is not None and known[0] is run:
         return known[1], known[2]
     sums, numbers = list(amounts(run.room)), dict[int, int]()
-    row = None if isinstance(run.members, range) or not run.members else draft.row(run.members[0])
+    row = None if isinstance(run.members, range) or not run.members else draft.shown.get(run.members[0])
     for index in draft.device_kinds:
         held = run.bare[index] if run.bare else run.room[index]
         if row is None:

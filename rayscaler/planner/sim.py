@@ -318,14 +318,10 @@ class Draft:
         """Return the node type of that name as seen here."""
         return self._by_name.get(name)
 
-    def row(self, name: str) -> RayNode | None:
-        """Return what Ray shows of a node that is there, by its name in a plan."""
-        return self.rows.get(name) or self._own_rows.get(name)
-
     @cached_property
-    def _own_rows(self) -> dict[str, RayNode]:
-        """The rows of nodes that nobody launched here, by their names."""
-        return {f"{'head' if row.is_head else 'ray'}:{row.ray_node_id}": row for row in self.state.nodes}
+    def shown(self) -> dict[str, RayNode]:
+        """What Ray shows of nodes that are there, by their names in a plan."""
+        return {f"{'head' if row.is_head else 'ray'}:{row.ray_node_id}": row for row in self.state.nodes} | self.rows
 
     @cached_property
     def _by_name(self) -> dict[str, TypeView]:

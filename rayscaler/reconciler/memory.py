@@ -1,7 +1,6 @@
 """What one cluster's task knows. Facts are folded in here, one method per kind; nothing here decides or waits.
 
-Only the cluster's own task calls these methods, so there are no locks. What must survive the process is in `store`; all else
-is observed again after a restart.
+Only the cluster's own task calls these methods, so there are no locks. What must survive the process is in `store`; all else is observed again.
 """
 
 from collections import deque
