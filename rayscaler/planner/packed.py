@@ -33,21 +33,24 @@ def place(draft: Draft, gang: Gang, rest: Wanted, by: By) -> refuse.Verdict | No
     """
     before, stayed = draft.mark(), dict(draft.state.stayed).get(gang.gang_id, 0)
     there = Choice(draft, gang, [by.freed(run, gang) for run in draft.runs], JOINED)
-    if gang.gang_id not in draft.kept and not stayed and _is_put(draft, gang, there):
+    sure = None if stayed or gang.gang_id in draft.kept else _sure(draft, gang, there)
+    if sure is not None and sure.has_deceiver:
+        sure.put()
         return None
     found = by.place(draft, gang, rest)
+    if sure is not None and (found is not None or len(draft.launching) > before.launching):
+        draft.reset(before)
+        sure.put()
+        return None
     if found is not None:
         return found
-    is_hopeless = bool(stayed) and (there.fate is Fate.MADE or stayed > 1)  # then nobody knows what would help
-    if stayed and not is_hopeless and _at_last(draft, gang, by) is Fate.MADE:
-        return None
-    if not stayed and (there.fate in {Fate.MADE, Fate.MAYBE} or _at_last(draft, gang, by) is not Fate.NEVER):
+    is_hopeless = stayed > 1 or (stayed > 0 and there.fate is Fate.MADE)  # then nobody knows what would help
+    if not is_hopeless and _may_be_made(draft, gang, there, by, has_stayed=bool(stayed)):
         return None
     draft.reset(before)
     by.release(draft, gang)
-    if not is_hopeless and _is_launched_for(draft, gang, by):
-        return None
-    return refuse.packed_by_sum(has_stayed=bool(stayed))
+    is_launched_for = not is_hopeless and _is_launched_for(draft, gang, by)
+    return None if is_launched_for else refuse.packed_by_sum(has_stayed=bool(stayed))
 
 
 def new_nodes(draft: Draft, gang: Gang, wanted: Wanted) -> refuse.Verdict | None:
@@ -56,15 +59,18 @@ def new_nodes(draft: Draft, gang: Gang, wanted: Wanted) -> refuse.Verdict | None
     return apart.refusal(draft, refused[0][0]) if refused else None
 
 
-def _is_put(draft: Draft, gang: Gang, there: Choice) -> bool:
-    """Put a gang where it surely is made now, or else once what is on its way has joined, if Ray may be deceived at all; return whether it was."""
-    choice = there
+def _sure(draft: Draft, gang: Gang, there: Choice) -> Choice | None:
+    """Return by which choice a gang surely is made now, or else once what is on its way has joined; None if by none."""
     if there.fate in {Fate.NEVER, Fate.NO_ROOM}:
-        choice = Choice(draft, gang, draft.runs, JOINED | {EXPECTED})
-    if choice.fate is not Fate.MADE or not choice.has_deceiver:
-        return False
-    choice.put()
-    return True
+        there = Choice(draft, gang, draft.runs, JOINED | {EXPECTED})
+    return there if there.fate is Fate.MADE else None
+
+
+def _may_be_made(draft: Draft, gang: Gang, there: Choice, by: By, *, has_stayed: bool) -> bool:
+    """Whether a gang that is placed may be made where Ray sends it; of one that has stayed, whether it surely is, with what is on its way."""
+    if has_stayed:
+        return _at_last(draft, gang, by) is Fate.MADE
+    return there.fate in {Fate.MADE, Fate.MAYBE} or _at_last(draft, gang, by) is not Fate.NEVER
 
 
 def _at_last(draft: Draft, gang: Gang, by: By) -> Fate:
