@@ -8,6 +8,8 @@ scorer.cc; asked of real raylets in tests/ray/test_order_of_bundles.py). The rul
   have room there in that order, and is not looked at again; so on with what is left. STRICT_PACK: all as one bundle, on the best node.
 - The score is the sum, over what the bundle asks for, of the share of what is free there that it would leave (LeastResourceScorer): the
   node with more wins, whatever its devices. Of equal ones any may be taken, and another one the next time.
+- SPREAD and STRICT_SPREAD choose by the same score a node for each, SPREAD again among those that it has used when there is no other: that
+  deceives seldom, and is not looked at here.
 - Each raylet then gives out devices one by one, in the order of the bundles' index. Where one finds none, all is taken back on all nodes,
   and Ray does the same again within a second, for ever.
 
