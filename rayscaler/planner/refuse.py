@@ -52,11 +52,11 @@ def gang(wanted: Gang, found: Verdict) -> Infeasible:
 def packed_by_sum(*, has_stayed: bool) -> Verdict:
     """Return what is said of a gang that Ray sends where devices do not hold it, or did not."""
     seen = "Ray has not made it on nodes that by what is known have room for it; it" if has_stayed else "Ray"
-    then = "which may be" if has_stayed else "and would send nodes that are there"
+    then = "which may be" if has_stayed else "and would send one, there or launched for it,"
     return Verdict(
         Reason.PACKED_BY_SUM,
         f"waits: {seen} packs by the sum of a node's devices, {then} more parts of them than they hold, take it all back and do so again; "
-        "nothing is launched, for Ray would not go there; with SPREAD, or with bundles of whole devices, it can be had",
+        "no launch would help; with SPREAD, or with bundles of whole devices, it can be had",
     )
 
 

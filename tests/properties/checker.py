@@ -296,9 +296,9 @@ def _deceives(world: World, what: object, name: str) -> bool:
 
 
 def _may_be_deceived(world: World, what: object) -> bool:
-    """Whether Ray packs a gang, and a node that is there or on its way has room in sum for a part of it that its devices do not hold."""
+    """Whether Ray packs a gang, and a node, there or of a type, has room in sum for a part of it that its devices do not hold."""
     is_packed = isinstance(what, Gang) and what.strategy in (Strategy.PACK, Strategy.STRICT_PACK)
-    return is_packed and any(may_deceive(what, total) for name, total in world.total.items() if not name.startswith("new:"))
+    return is_packed and any(may_deceive(what, total) for total in (*world.total.values(), *map(world.brings, world.types)))
 
 
 def _in_order(world: World, what: object, names: list[str]) -> list[str]:
