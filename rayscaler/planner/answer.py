@@ -9,9 +9,9 @@ from rayscaler.model.demand import Bundle, Reserve
 from rayscaler.model.instance import Reason
 from rayscaler.model.nodetype import GROWS
 from rayscaler.model.plan import Growth, Infeasible, Launch, Placed, Placements, Plan
-from rayscaler.model.resources import Resources
+from rayscaler.model.resources import UNIT, Resources
 from rayscaler.model.words import counted
-from rayscaler.planner.sim import Draft, Load, NodeRun
+from rayscaler.planner.sim import Draft, Load, NodeRun, Shape
 
 NAMED = 4
 """Things named in one sentence; the rest is a number."""
@@ -106,12 +106,17 @@ def _merged(draft: Draft, load: Sequence[Load]) -> list[Load]:
     for each in load:
         key = each._replace(each=0)
         position = positions.get(key, len(found))
-        if position < len(found) and not (draft.has_parts(each.shape) and position < len(found) - 1):
+        if position < len(found) and not (_has_parts(draft, each.shape) and position < len(found) - 1):
             found[position] = key._replace(each=found[position].each + each.each)
         else:
             positions[key] = len(found)
             found.append(each)
     return found
+
+
+def _has_parts(draft: Draft, shape: Shape) -> bool:
+    """Whether the shape needs a part of a device."""
+    return any(amount < UNIT and index in draft.device_kinds for index, amount in shape.needs)
 
 
 def _detail(draft: Draft, node_type: str, reason: Reason, reserves: Sequence[Reserve]) -> str:

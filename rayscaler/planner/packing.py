@@ -3,7 +3,7 @@
 Owns the demand and constraint passes and the keeping of promises. Knows nothing of gangs' strategies.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from rayscaler.model.demand import Gang, Strategy
 from rayscaler.model.instance import Reason
@@ -213,3 +213,8 @@ def constraint(draft: Draft) -> None:
     left = [(shape, place(draft, draft.floor, shape, count)) for shape, count in sizes(wanted.items())]
     refused = launch_for(draft, left, Reason.CONSTRAINT, layer=draft.floor)
     draft.infeasible.extend(refuse.bundle(draft, shape, count, is_constraint=True) for shape, count in refused)
+
+
+def loaded_members(*layers: Sequence[NodeRun]) -> set[str]:
+    """Return the names of existing nodes with anything on them."""
+    return {member for layer in layers for run in layer if run.load and not isinstance(run.members, range) for member in run.members}

@@ -15,7 +15,8 @@ from rayscaler.model.nodetype import UNLIMITED, UpdatePolicy
 from rayscaler.model.plan import Drain, Termination
 from rayscaler.model.words import counted
 from rayscaler.planner import headroom, stuck
-from rayscaler.planner.sim import Draft, loaded_members
+from rayscaler.planner.packing import loaded_members
+from rayscaler.planner.sim import Draft
 from rayscaler.planner.spare import Hosts, Place
 
 

@@ -332,10 +332,6 @@ class Draft:
         """The indices of `device_names`."""
         return frozenset(index for index, name in enumerate(self.names) if name in self.device_names)
 
-    def has_parts(self, shape: Shape) -> bool:
-        """Whether the shape needs a part of a device."""
-        return any(amount < UNIT and index in self.device_kinds for index, amount in shape.needs)
-
     @cached_property
     def ordered(self) -> frozenset[str]:
         """Ids of gangs whose bundles have room in one order and not in another: parts of devices differ, and a node may get several."""
@@ -397,8 +393,3 @@ def _with(counts: Counter[str], name: str, more: int) -> Counter[str]:
 def sizes(wanted: Iterable[tuple[Shape, int]]) -> list[tuple[Shape, int]]:
     """Return what is still wanted, most constrained and largest first."""
     return sorted(((shape, count) for shape, count in wanted if count > 0), key=lambda each: each[0].order)
-
-
-def loaded_members(*layers: Sequence[NodeRun]) -> set[str]:
-    """Return the names of existing nodes with anything on them."""
-    return {member for layer in layers for run in layer if run.load and not isinstance(run.members, range) for member in run.members}

@@ -11,7 +11,8 @@ from rayscaler.model.demand import Bundle
 from rayscaler.model.instance import PACED, Instance, InstanceStatus, Reason
 from rayscaler.model.plan import Infeasible, Termination
 from rayscaler.planner import limits
-from rayscaler.planner.sim import Draft, Shape, loaded_members
+from rayscaler.planner.packing import loaded_members
+from rayscaler.planner.sim import Draft, Shape
 
 _OF_LAUNCHES = frozenset({Reason.MAX_CONCURRENT_LAUNCHES})
 """Another limit that all types share, and that launches are in the way of until they have joined or are gone."""

@@ -138,10 +138,6 @@ def test_what_promises_have_left_of_a_packed_gang_goes_where_it_was_and_nobody_e
     )
     others = Gang("g1", Strategy.PACK, (Demand(bundle(CPU=1, memory=1), 1),)), Gang("g2", Strategy.SPREAD, (Demand(bundle(CPU=2), 2),))
     assert_kept_and_held(of_type(wide, *others, nodes=(Resources.of(CPU=2, memory=4), Resources.of(CPU=4, memory=2)), CPU=4, memory=4))
-    others = Gang("g1", Strategy.STRICT_SPREAD, (Demand(bundle(GPU=1), 1),)), gang("g2", 0.3, 0.6, 0.4, 0.4, 0.7)
-    nodes = tuple(Resources.of(CPU=2, GPU=number) for number in (2, 1, 2))
-    tasks = (Demand(bundle(GPU=0.5), 1),)
-    assert_kept_and_held(of_type(gang("g0", 0.4, 0.3, 0.3, 0.3, 0.4), *others, demands=tasks, nodes=nodes, CPU=1, GPU=1))
 
 
 def test_what_promises_have_left_of_a_gang_takes_no_less_room_for_itself_than_as_part_of_it():
