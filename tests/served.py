@@ -30,6 +30,7 @@ from rayscaler.model.instance import InstanceObservation, Phase
 from rayscaler.model.node import RayNode
 from rayscaler.model.nodetype import UNLIMITED, ClusterConfig, NodeType
 from rayscaler.model.resources import UNIT, Resources
+from rayscaler.model.scheduling import GangScheduler, WantedGroup
 from rayscaler.plugin.serve import PluginServer
 from rayscaler.testing.fake_ray import by_count
 from rayscaler.throttle import Unpaced
@@ -73,6 +74,9 @@ class NotingExecutor:
 
     async def resize(self, cluster: str, instance_id: str, resources: Resources) -> None:
         raise Unsupported("keeps their size")
+
+    async def group(self, cluster: str, scheduler: GangScheduler, groups: Sequence[WantedGroup]) -> None:
+        raise Unsupported("are alone")
 
     async def list(self, cluster: str) -> list[InstanceObservation]:
         return [*self._there, *self._made[cluster]]

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
-from rayscaler.config import executors, podtemplate, resize, startparams
+from rayscaler.config import executors, gangscheduling, podtemplate, resize, startparams
 from rayscaler.config.executors import KUBERNETES, LOCAL
 from rayscaler.config.reader import MOST, Reader, near
 from rayscaler.errors import InvalidRequest
@@ -32,6 +32,7 @@ SPEC = {
     "floorAfterDriver",
     "consolidation",
     "devices",
+    "gangScheduling",
     "executor",
     "head",
     "nodeTypes",
@@ -98,6 +99,7 @@ def cluster(document: object, executor: str = LOCAL) -> ClusterConfig:
         executor=executor,
         command=command,
         head=_head(read, spec.get("head"), executor),
+        gang_scheduling=gangscheduling.read(read, spec.get("gangScheduling"), executor),
         node_types=_node_types(read, spec.get("nodeTypes"), executor),
     )
     _check_limits(read, config)

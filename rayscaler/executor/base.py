@@ -5,13 +5,14 @@ Promises: every call may be repeated at any time with the same effect as once; n
 after it, and may repeat. Errors are those of `rayscaler.errors`; anything else is a bug.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from rayscaler.model.instance import InstanceObservation
 from rayscaler.model.nodetype import NodeType
 from rayscaler.model.resources import Resources
+from rayscaler.model.scheduling import GangScheduler, Membership, WantedGroup
 from rayscaler.throttle import Pace
 
 
@@ -20,6 +21,7 @@ class LaunchSpec:
     """What to launch. `instance_id` is ours and the idempotency key; `head_address` is the GCS's host:port.
 
     `replica` is the same for all hosts that come and go together, and `host` counts them from 0; "" where a replica has one host.
+    `membership` says who schedules it, and in which group; None where nobody in particular does.
     """
 
     cluster: str
@@ -28,6 +30,7 @@ class LaunchSpec:
     head_address: str
     replica: str = ""
     host: int = 0
+    membership: Membership | None = None
 
 
 class Executor(Protocol):
@@ -58,6 +61,13 @@ class Executor(Protocol):
         """Begin to let an instance bring `resources` in all, in place; its observations tell from then on that it is asked to, and what it brings.
 
         Raises Unsupported where that cannot be done, now or ever; NotFound, InvalidRequest, InsufficientCapacity, Denied, Unavailable.
+        """
+        ...
+
+    async def group(self, cluster: str, scheduler: GangScheduler, groups: Sequence[WantedGroup]) -> None:
+        """Have just these groups with that scheduler, each of its size, for instances that say they are of them; they exist once this returns.
+
+        Raises Unsupported where instances cannot be grouped; Conflict, Denied, Unavailable, Busy.
         """
         ...
 

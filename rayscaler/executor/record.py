@@ -11,6 +11,7 @@ from typing import Any
 from rayscaler.executor.base import LaunchSpec
 from rayscaler.model.nodetype import Head, NodeType
 from rayscaler.model.resources import Resources
+from rayscaler.model.scheduling import GangScheduler, Membership
 
 
 def spec_document(spec: LaunchSpec) -> dict[str, Any]:
@@ -21,7 +22,12 @@ def spec_document(spec: LaunchSpec) -> dict[str, Any]:
         "head_address": spec.head_address,
         "node_type": make_document(spec.node_type),
         **({"replica": spec.replica, "host": spec.host} if spec.replica else {}),
+        **({} if spec.membership is None else {"membership": _membership(spec.membership)}),
     }
+
+
+def _membership(membership: Membership) -> dict[str, Any]:
+    return {"scheduler": membership.scheduler.value, "group": membership.group, "gangs": list(membership.gangs)}
 
 
 def make_document(node_type: NodeType) -> dict[str, Any]:
@@ -52,6 +58,7 @@ def head_hash(head: Head) -> str:
 
 def spec_from(found: Mapping[str, Any]) -> LaunchSpec:
     """Return the spec of a document; raises ValueError, KeyError, TypeError or AttributeError when it is none."""
+    joint = found.get("membership")
     return LaunchSpec(
         cluster=found["cluster"],
         instance_id=found["instance_id"],
@@ -59,6 +66,7 @@ def spec_from(found: Mapping[str, Any]) -> LaunchSpec:
         node_type=make_from(found["node_type"]),
         replica=found.get("replica", ""),
         host=found.get("host", 0),
+        membership=None if joint is None else Membership(GangScheduler(joint["scheduler"]), joint["group"], tuple(joint["gangs"])),
     )
 
 

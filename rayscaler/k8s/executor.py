@@ -7,7 +7,7 @@ started again, and nobody else would.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -19,7 +19,7 @@ from rayscaler.errors import Busy, Conflict, Denied, NotFound, RayscalerError, U
 from rayscaler.executor.base import LaunchSpec
 from rayscaler.executor.feed import Feed
 from rayscaler.executor.record import make_from, spec_hash
-from rayscaler.k8s import growth, labels, phases, pods, services
+from rayscaler.k8s import growth, labels, phases, podgroups, pods, services
 from rayscaler.k8s.client import STRATEGIC, Client
 from rayscaler.k8s.failures import AlreadyExists
 from rayscaler.k8s.objects import CONFIG_MAPS, PODS, SERVICES, Kind, Meta, Pod
@@ -29,6 +29,7 @@ from rayscaler.k8s.replicas import Replicas
 from rayscaler.model.instance import InstanceObservation, Phase, Size
 from rayscaler.model.nodetype import NodeType
 from rayscaler.model.resources import Resources
+from rayscaler.model.scheduling import GangScheduler, Membership, WantedGroup
 from rayscaler.settings import CALLS_PER_SECOND
 from rayscaler.tasks import guard
 from rayscaler.throttle import Pace, Throttle
@@ -71,6 +72,7 @@ class _Worker:
     replica: str = ""
     host: int = 0
     size: Size | None = None
+    membership: Membership | None = None
 
 
 class KubernetesExecutor:
@@ -98,6 +100,7 @@ class KubernetesExecutor:
         self._feed = Feed()
         self._workers: dict[str, dict[str, _Worker]] = {}  # by cluster, then by the pod's uid
         self._replicas = Replicas()
+        self._groups = podgroups.PodGroups(client, namespace, self._clock)
         self._entry_text = pods.entry_text()
         self._entries: dict[str, float] = {}  # names of what pods need beside them, and when each was made sure of
         self._making: dict[str, asyncio.Task[None]] = {}
@@ -147,6 +150,10 @@ class KubernetesExecutor:
         except Denied as error:
             raise Denied(f"{error}; a cluster administrator gives the right with resize.enabled of the chart") from error
         self._reflector.note(resized)
+
+    async def group(self, cluster: str, scheduler: GangScheduler, groups: Sequence[WantedGroup]) -> None:
+        """Have just these PodGroups."""
+        await self._groups.have(cluster, scheduler, groups, self._owner(cluster))
 
     async def list(self, cluster: str) -> list[InstanceObservation]:
         """Tell every instance of the cluster that is not gone, from the followed copy of the namespace."""
@@ -260,6 +267,7 @@ class KubernetesExecutor:
                 is_asked=bool(meta.deletion_timestamp),  # before our time: nobody knows by whom
                 replica=meta.annotations.replica,
                 host=int(meta.annotations.host) if meta.annotations.host.isdecimal() else 0,
+                membership=podgroups.membership_of(meta.annotations.scheduler, meta.annotations.pod_group, meta.annotations.gangs),
             )
         before = worker.standing.phase
         if is_gone:
@@ -322,6 +330,7 @@ class KubernetesExecutor:
             replica=worker.replica,
             host=worker.host,
             size=worker.size,
+            membership=worker.membership,
         )
 
 

@@ -21,6 +21,10 @@ RAY_HOST_INDEX = "ray.io/replica-host-index"
 """The same by KubeRay's names, which those who set up accelerators go by. The replica's index is the lowest that none of its type has."""
 TERMINATE_BY = "rayscaler.io/terminate-by"
 """Whoever knows beforehand that a pod will end says so in this annotation, as an RFC 3339 time: it is drained until then."""
+SCHEDULER, POD_GROUP, GANGS = "rayscaler.io/gang-scheduler", "rayscaler.io/pod-group", "rayscaler.io/gangs"
+"""Annotations of a pod that a gang scheduler schedules: which one, of which group it is, and the placement groups that it was made for."""
+VOLCANO_GROUP, COSCHEDULING_GROUP = "scheduling.k8s.io/group-name", "scheduling.x-k8s.io/pod-group"
+"""By which gang schedulers tell a pod's group: an annotation for Volcano, a label for scheduler-plugins."""
 HOSTS = "hosts"
 """Role of what hosts of replicas find each other by."""
 OURS_SELECTOR = f"{MANAGED_BY}={MANAGER},{CLUSTER}"
@@ -66,6 +70,11 @@ def replica_label(cluster: str, replica: str) -> str:
     if not _LABEL.fullmatch(replica):
         raise InvalidRequest(f"replica: {replica!r}: must be lower-case letters, digits and '-', begin and end with a letter or digit")
     return replica if len(replica) <= LONGEST_REPLICA else _hashed(cluster, replica, LONGEST_REPLICA)
+
+
+def pod_group(cluster: str, group: str) -> str:
+    """Return the name of a group's PodGroup, which is short enough for a label."""
+    return group if len(group) <= LONGEST else _hashed(cluster, group, LONGEST)
 
 
 def host_name(cluster: str, replica: str, host: int) -> str:

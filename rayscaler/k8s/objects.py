@@ -9,6 +9,8 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from rayscaler.model.scheduling import GangScheduler
+
 T = TypeVar("T")
 
 KEPT = 1024
@@ -40,9 +42,12 @@ class Annotations(_Object):
     terminate_by: str = msgspec.field(name="rayscaler.io/terminate-by", default="")
     replica: str = msgspec.field(name="rayscaler.io/replica", default="")
     host: str = msgspec.field(name="rayscaler.io/host", default="")
+    scheduler: str = msgspec.field(name="rayscaler.io/gang-scheduler", default="")
+    pod_group: str = msgspec.field(name="rayscaler.io/pod-group", default="")
+    gangs: str = msgspec.field(name="rayscaler.io/gangs", default="")
 
     def __post_init__(self) -> None:
-        self.made_as = sys.intern(self.made_as)
+        self.made_as, self.gangs = sys.intern(self.made_as), sys.intern(self.gangs)
 
 
 class Meta(_Object):
@@ -250,6 +255,18 @@ class Lease(Named):
     spec: LeaseSpec = msgspec.field(default_factory=LeaseSpec)
 
 
+class PodGroupSpec(_Object):
+    """How many pods are bound all or none."""
+
+    min_member: int = 0
+
+
+class PodGroup(Named):
+    """A gang scheduler's PodGroup."""
+
+    spec: PodGroupSpec = msgspec.field(default_factory=PodGroupSpec)
+
+
 class PageMeta(_Object):
     """Where a list stands: its version, and the token of the next page, if any."""
 
@@ -330,3 +347,7 @@ SERVICES = Kind("api/v1", "services", Service, Page[Service])
 RECORDS = Kind("api/v1", "configmaps", Record, Page[Record])
 LEASES = Kind("apis/coordination.k8s.io/v1", "leases", Lease, Page[Lease])
 RULES_REVIEWS = Kind("apis/authorization.k8s.io/v1", "selfsubjectrulesreviews", RulesReview, Page[RulesReview])
+GROUPS = {
+    GangScheduler.VOLCANO: Kind("apis/scheduling.volcano.sh/v1beta1", "podgroups", PodGroup, Page[PodGroup]),
+    GangScheduler.SCHEDULER_PLUGINS: Kind("apis/scheduling.x-k8s.io/v1alpha1", "podgroups", PodGroup, Page[PodGroup]),
+}

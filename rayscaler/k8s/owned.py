@@ -1,7 +1,7 @@
 """The Kubernetes executor apart from the service: it hears of no definitions, and finds what a cluster's objects belong to by itself."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from rayscaler.clock import Clock
 from rayscaler.errors import NotFound
@@ -10,6 +10,7 @@ from rayscaler.k8s.client import Client
 from rayscaler.k8s.executor import KubernetesExecutor
 from rayscaler.k8s.objects import CONFIG_MAPS
 from rayscaler.k8s.pods import Owner
+from rayscaler.model.scheduling import GangScheduler, WantedGroup
 
 FRESH_S = 10.0
 """A definition that was looked up is taken for the same for so long: one that is made anew has another uid."""
@@ -25,14 +26,21 @@ class OwnedExecutor(KubernetesExecutor):
 
     async def launch(self, spec: LaunchSpec) -> str:
         """Create the pod; who comes while its cluster's owner is looked up waits for the same call."""
-        cluster = spec.cluster
+        await self._know(spec.cluster)
+        return await super().launch(spec)
+
+    async def group(self, cluster: str, scheduler: GangScheduler, groups: Sequence[WantedGroup]) -> None:
+        """Have just these PodGroups, likewise."""
+        await self._know(cluster)
+        await super().group(cluster, scheduler, groups)
+
+    async def _know(self, cluster: str) -> None:
         if self._clock.mono() - self._owners.get(cluster, (None, -FRESH_S))[1] >= FRESH_S:
             looking = self._looking.get(cluster)
             if looking is None:
                 looking = self._looking[cluster] = self._own(self._look(cluster), f"owner of {cluster}")
                 looking.add_done_callback(lambda _: self._looking.pop(cluster))
             await asyncio.shield(looking)
-        return await super().launch(spec)
 
     async def _look(self, cluster: str) -> None:
         try:

@@ -24,6 +24,7 @@ from rayscaler.executor.record import make_document, spec_hash
 from rayscaler.k8s import labels
 from rayscaler.model.nodetype import NodeType
 from rayscaler.model.resources import OBJECT_STORE_BYTES, UNIT, Resources
+from rayscaler.model.scheduling import GangScheduler
 
 Manifest = dict[str, Any]
 
@@ -42,6 +43,8 @@ HOST_NAMES_VARIABLE = "RAYSCALER_HOST_NAMES"
 """Where the hosts of a replica are found, in their order, with commas between."""
 KEPT = 256
 """Of what pods have in common, such as a type's template, so many are kept: a thousand launches of a burst look at it once."""
+SCHEDULER_NAMES = {GangScheduler.VOLCANO: "volcano", GangScheduler.SCHEDULER_PLUGINS: "scheduler-plugins-scheduler"}
+"""What gang schedulers are called by default where they are installed beside Kubernetes' own, and what KubeRay takes for their names."""
 PORTS = {"metrics-export-port": "8080", "dashboard-agent-listen-port": "52365"}
 """Each pod has its own address, so ports are constant, as KubeRay has them (NW-9)."""
 
@@ -135,6 +138,8 @@ class Made:
     """Fields of Ray's container where the template is silent."""
     pod: Manifest = field(default_factory=dict)
     """Fields of the pod over the template's."""
+    pod_defaults: Manifest = field(default_factory=dict)
+    """Fields of the pod where the template is silent."""
 
 
 def ray_pod(template: Template, made: Made, owner: Owner | None) -> Manifest:
@@ -160,6 +165,7 @@ def ray_pod(template: Template, made: Made, owner: Owner | None) -> Manifest:
         "spec": {
             "terminationGracePeriodSeconds": GRACE_S,
             "enableServiceLinks": False,
+            **made.pod_defaults,
             **pod,
             **made.pod,
             "restartPolicy": "Never",
@@ -176,7 +182,7 @@ def worker(spec: LaunchSpec, *, namespace: str, entry: str, owner: Owner | None 
     peers = _peers(spec)
     made = Made(
         name=labels.pod_name(spec.cluster, spec.instance_id),
-        labels={**labels.worker_labels(spec.cluster, spec.node_type.name), **_replica_labels(spec, replica_index)},
+        labels={**labels.worker_labels(spec.cluster, spec.node_type.name), **_replica_labels(spec, replica_index), **_group_labels(spec)},
         annotations=_annotations(spec),
         entry=entry,
         command=[*SUPERVISOR, "worker", "--gcs", spec.head_address, *_prelude(template), "--", *start],
@@ -187,6 +193,7 @@ def worker(spec: LaunchSpec, *, namespace: str, entry: str, owner: Owner | None 
         defaults={**cluster_env(spec.cluster, namespace, spec.head_address, spec.head_address), **raystart.CONNECT, **peers},
         env={**dict(spec.node_type.env), **raystart.identity(spec), **peers},
         pod=_host(spec),
+        pod_defaults={} if spec.membership is None else {"schedulerName": SCHEDULER_NAMES[spec.membership.scheduler]},
     )
     return ray_pod(template, made, owner)
 
@@ -251,10 +258,32 @@ def _annotations(spec: LaunchSpec) -> dict[str, str]:
     replica = {labels.REPLICA: spec.replica, labels.HOST: str(spec.host)} if spec.replica else {}
     return {
         **replica,
+        **_group_annotations(spec),
         labels.INSTANCE_ID: spec.instance_id,
         labels.SPEC_HASH: spec_hash(spec),
         labels.MADE_AS: _made_as(spec.node_type),
     }
+
+
+def _group_labels(spec: LaunchSpec) -> dict[str, str]:
+    """Return the label by which scheduler-plugins tell a pod's group."""
+    joint = spec.membership
+    if joint is None or not joint.group or joint.scheduler is not GangScheduler.SCHEDULER_PLUGINS:
+        return {}
+    return {labels.COSCHEDULING_GROUP: labels.pod_group(spec.cluster, joint.group)}
+
+
+def _group_annotations(spec: LaunchSpec) -> dict[str, str]:
+    """Return who schedules a pod, with whom and what for; and the annotation by which Volcano tells its group."""
+    joint = spec.membership
+    if joint is None:
+        return {}
+    found = {labels.SCHEDULER: joint.scheduler.value}
+    if joint.group:
+        found |= {labels.POD_GROUP: joint.group, labels.GANGS: ",".join(joint.gangs)}
+    if joint.group and joint.scheduler is GangScheduler.VOLCANO:
+        found[labels.VOLCANO_GROUP] = labels.pod_group(spec.cluster, joint.group)
+    return found
 
 
 @lru_cache(maxsize=KEPT)

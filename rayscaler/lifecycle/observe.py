@@ -27,6 +27,8 @@ def observation(known: Instance | None, seen: InstanceObservation, now: float) -
     after = _with(after, external_id=seen.external_id or after.external_id, made_as=after.made_as or seen.made_as)
     if seen.replica and not after.replica:
         after = replace(after, replica=seen.replica, host=seen.host)
+    if seen.membership is not None and after.membership is None:
+        after = replace(after, membership=seen.membership)
     return _with_trouble(known, _with_notice(after, seen), seen, now)
 
 
@@ -72,6 +74,7 @@ def _adopt(seen: InstanceObservation, now: float) -> Instance:
         made_as=seen.made_as,
         replica=seen.replica,
         host=seen.host,
+        membership=seen.membership,
         trouble=seen.trouble if status is InstanceStatus.ALLOCATED else None,
         trouble_since=now,
         ends_at=seen.ends_at if status is InstanceStatus.ALLOCATED else None,

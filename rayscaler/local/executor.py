@@ -7,7 +7,7 @@ an intent before the process, its identity after; an executor made later adopts 
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import structlog
 
 from rayscaler import rejoin
 from rayscaler.clock import Clock, SystemClock
-from rayscaler.errors import Conflict, NotFound, RayscalerError, Unavailable
+from rayscaler.errors import Conflict, NotFound, RayscalerError, Unavailable, Unsupported
 from rayscaler.executor import exits
 from rayscaler.executor.base import LaunchSpec
 from rayscaler.executor.feed import Feed
@@ -26,6 +26,7 @@ from rayscaler.local.rundir import Record, RunDir
 from rayscaler.local.supervisor import Status
 from rayscaler.model.instance import InstanceObservation, Phase, Size
 from rayscaler.model.resources import Resources
+from rayscaler.model.scheduling import GangScheduler, WantedGroup
 from rayscaler.processes import Identity, Processes, end, end_stragglers
 from rayscaler.throttle import Pace, Unpaced
 
@@ -148,6 +149,10 @@ class LocalExecutor:
         if worker.size.asked != resources:
             self._note(worker, resized=resources)
             self._tell(worker)
+
+    async def group(self, cluster: str, scheduler: GangScheduler, groups: Sequence[WantedGroup]) -> None:  # noqa: ARG002 - the form of an Executor
+        """Refuse: a machine has no scheduler."""
+        raise Unsupported(f"{cluster}: {scheduler.value} schedules pods, and these are processes")
 
     async def list(self, cluster: str) -> list[InstanceObservation]:
         """Tell every instance of the cluster that is not gone, also those begun by an earlier process."""

@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from rayscaler.model.nodetype import NodeType
 from rayscaler.model.resources import Resources
+from rayscaler.model.scheduling import Membership
 
 
 class InstanceStatus(StrEnum):
@@ -182,6 +183,7 @@ class InstanceObservation:
     `error` is why it does not get on, or how it ended; `trouble` what that means for one in flight, None where it means nothing.
     `ends_at` is when somebody else will end it (wall seconds), if that was announced; `error` or `detail` says why.
     `replica` and `host` are those that it was launched with. `size` is None where it cannot grow in place, or that is not known.
+    `membership` is the one that it was launched with, None for one that is scheduled by nobody in particular.
     """
 
     instance_id: str
@@ -197,6 +199,7 @@ class InstanceObservation:
     replica: str = ""
     host: int = 0
     size: Size | None = None
+    membership: Membership | None = None
 
 
 @dataclass(frozen=True)
@@ -209,6 +212,7 @@ class Instance:
     lasted for too long: from then on it counts for nothing, until it gets on. `ends_at` is when somebody else will end it, as announced, and `ends_why` why.
     `replica` names what it is a host of, and `host` which one, from 0; "" for a type whose replicas have one host.
     `growing` is what it is on its way to bring, None while it keeps its size. `ungrown_until` is until when it is not asked to grow, since it could not.
+    `membership` says who schedules it, and in which group; None where nobody in particular does.
     """
 
     instance_id: str
@@ -235,6 +239,7 @@ class Instance:
     host: int = 0
     growing: Growing | None = None
     ungrown_until: float = 0.0
+    membership: Membership | None = None
 
     @property
     def has_joined(self) -> bool:

@@ -5,6 +5,7 @@ from enum import StrEnum
 from functools import cached_property
 
 from rayscaler.model.resources import DEVICES, Resources
+from rayscaler.model.scheduling import GangScheduling
 
 UNLIMITED = -1
 """A maximum that is not set."""
@@ -107,6 +108,7 @@ class ClusterConfig:
     `devices` are resources that Ray hands out one by one here, beside those that it always does.
     `consolidation` lets idle nodes go before their timeout where others could have done their work too.
     `max_concurrent_launches` and `max_launches_per_minute` are of all types together; a type may have its own beside them.
+    `gang_scheduling` None leaves the scheduling of pods to whom their templates say.
     `executor` is the name of one that is built in, a plugin's address, or `exec` for a plugin that is started by its `command`.
     """
 
@@ -124,6 +126,7 @@ class ClusterConfig:
     executor: str = "local"
     command: tuple[str, ...] = ()
     head: Head = field(default_factory=Head)
+    gang_scheduling: GangScheduling | None = None
 
     def node_type(self, name: str) -> NodeType | None:
         """Return the node type of that name, or None if the definition has none (any more)."""

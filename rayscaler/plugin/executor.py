@@ -5,7 +5,7 @@ Calls that begin in one turn of the event loop go out as one; lists are read pag
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TypeVar
@@ -17,6 +17,7 @@ from rayscaler.errors import BrokenPlugin, NotFound, RayscalerError, Unavailable
 from rayscaler.executor.base import LaunchSpec
 from rayscaler.model.instance import InstanceObservation, Phase
 from rayscaler.model.resources import Resources
+from rayscaler.model.scheduling import GangScheduler, WantedGroup
 from rayscaler.plugin import convert
 from rayscaler.plugin.coalesce import Coalesced
 from rayscaler.plugin.connection import Connection
@@ -79,6 +80,12 @@ class PluginExecutor:
         self._may_write()
         request = pb.ResizeRequest(cluster=cluster, instance_id=instance_id, resources=resources.amounts)
         await self._session.call("Resize", request, pb.ResizeResponse)
+
+    async def group(self, cluster: str, scheduler: GangScheduler, groups: Sequence[WantedGroup]) -> None:  # noqa: ARG002 - the form of an Executor
+        """Refuse: executor/v1 has no groups."""
+        raise Unsupported(
+            f"{cluster}: {self._session.peer}: gangScheduling with {scheduler.value} is for workers that the service makes itself"
+        )
 
     async def list(self, cluster: str) -> list[InstanceObservation]:
         """Tell every instance that the plugin lists; raises BrokenPlugin rather than tell what contradicts itself."""

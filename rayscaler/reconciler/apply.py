@@ -13,7 +13,7 @@ from rayscaler.model.node import NodeStatus
 from rayscaler.model.plan import Drain, Launch, Plan
 from rayscaler.model.replicas import places
 from rayscaler.model.state import Expectation
-from rayscaler.reconciler import begun, floor, growing, misfit, stayed, unfinished, writing
+from rayscaler.reconciler import begun, floor, groups, growing, misfit, stayed, unfinished, writing
 from rayscaler.reconciler.calls import Calls
 from rayscaler.reconciler.memory import Memory
 from rayscaler.reconciler.state import deadlines, seen_at, sight
@@ -41,6 +41,8 @@ async def apply(plan: Plan, memory: Memory, *, store: Store, calls: Calls, head_
     for instance_id in memory.ends_due:
         calls.terminate(instance_id)
     memory.ends_due.clear()
+    no_launch, _ = sight(memory, now)
+    calls.group(groups.wanted(memory.config, memory.live(), plan.infeasible if no_launch is None else None))
     memory.unneeded_since = {each: memory.unneeded_since.get(each, now) for each in plan.unneeded}
     names = {each.ray_node_id: each.instance_id for each in memory.live() if each.ray_node_id}
     snapshot = memory.snapshot or Snapshot()
@@ -103,11 +105,16 @@ def _is_leaving(instance: Instance) -> bool:
 
 def _launch(launches: tuple[Launch, ...], batch: int, memory: Memory, *, calls: Calls, head_address: str, now: float) -> None:
     limits = deadlines(memory)
-    for place, launch in zip(places(launches, memory.config), launches, strict=True):
+    named = [
+        unfinished.host_of(memory.config, launch.node_type, batch, place)
+        for place, launch in zip(places(launches, memory.config), launches, strict=True)
+    ]
+    joining = [groups.Joining(launch.gangs, replica) for launch, (_, replica, _) in zip(launches, named, strict=True)]
+    memberships = groups.memberships(joining, memory.config, batch, list(memory.live()))
+    for (instance_id, replica, host), launch, membership in zip(named, launches, memberships, strict=True):
         node_type = memory.config.node_type(launch.node_type)
         if node_type is None:
             raise KeyError(launch.node_type)
-        instance_id, replica, host = unfinished.host_of(memory.config, launch.node_type, batch, place)
         instance = Instance(
             instance_id=instance_id,
             node_type=launch.node_type,
@@ -120,10 +127,11 @@ def _launch(launches: tuple[Launch, ...], batch: int, memory: Memory, *, calls: 
             made_as=node_type,
             replica=replica,
             host=host,
+            membership=membership,
         )
         until = now + limits.unscheduled_s
         memory.request(instance, Expectation(instance_id, launch.node_type, until, launch.reserves, launch.gangs))
-        calls.launch(LaunchSpec(memory.config.name, instance_id, node_type, head_address, replica, host))
+        calls.launch(LaunchSpec(memory.config.name, instance_id, node_type, head_address, replica, host, membership))
 
 
 def _asked(drain: Drain, now: float) -> AskedDrain:

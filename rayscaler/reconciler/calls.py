@@ -10,9 +10,10 @@ import structlog
 
 from rayscaler.errors import BrokenPlugin, Conflict, RayscalerError, Retry, Unavailable
 from rayscaler.executor.base import Executor, LaunchSpec
-from rayscaler.model.instance import InstanceObservation, Phase
+from rayscaler.model.instance import InstanceObservation, InstanceStatus, Phase
 from rayscaler.model.resources import Resources
 from rayscaler.reconciler import begun
+from rayscaler.reconciler.grouping import Grouping, Groups
 from rayscaler.reconciler.memory import Memory
 from rayscaler.reconciler.worth import Worth
 from rayscaler.settings import Timings
@@ -43,6 +44,9 @@ class Calls:
         self._timings = timings
         self._tasks = tasks
         self._tell = tell
+        self._grouping = Grouping(
+            executor, cluster, timings=timings, tasks=tasks, deadline=self._deadline, told=lambda why: tell(partial(_ungrouped, why))
+        )
         self._launching: set[str] = set()
         self._unsent: dict[str, asyncio.Task[None]] = {}
         """Launches that nobody has sent yet, not in an earlier life either."""
@@ -58,6 +62,10 @@ class Calls:
         task = self._tasks.create_task(self._launch(spec, is_again=is_again), name=f"launch {spec.instance_id}")
         if not is_again:
             self._unsent[spec.instance_id] = task
+
+    def group(self, groups: Groups) -> None:
+        """Begin to have just these groups; what is launched into one waits for them."""
+        self._grouping.want(groups)
 
     def terminate(self, instance_id: str) -> None:
         """Begin to end an instance; a call for it that is under way goes on, one that launches it is not tried again, nor begun."""
@@ -90,6 +98,7 @@ class Calls:
     async def _launch(self, spec: LaunchSpec, *, is_again: bool) -> None:
         wait_s, asked_at = self._timings.executor_retry_s, asyncio.get_running_loop().time()
         try:
+            await self._grouping.ready(spec.membership)
             for attempt in range(1, LAUNCH_TRIES + 1):
                 try:
                     async with self._executor.pace.turn(self._cluster):
@@ -219,6 +228,13 @@ def _launched(instance_id: str, external_id: str, memory: Memory, now: float) ->
 def _seen(seen: InstanceObservation, memory: Memory, now: float) -> None:
     memory.take_observation(seen, now)
     _take_sizes([seen], memory)
+
+
+def _ungrouped(why: str, memory: Memory, now: float) -> None:  # noqa: ARG001 - the form of a Fact
+    memory.ungrouped = why
+    for each in memory.live():
+        if why and each.status is InstanceStatus.REQUESTED and each.membership is not None and each.membership.group:
+            memory.instances[each.instance_id] = replace(each, detail=f"waits for its group: {why}")
 
 
 def _take_sizes(seen: list[InstanceObservation], memory: Memory) -> None:

@@ -39,11 +39,11 @@ ACTIONS_KEPT = 200
 class Memory:
     """One cluster's knowledge. Times are wall seconds; `fresh_at` is when the newest report's content was true.
 
-    `contact_at` is the first report since which they came without a break: of one session, one monitor, one life of the GCS;
-    `listed_at` is the same for the executor's lists, and `seen_since` what the first report said since which Ray was never out of sight for long. `floor` is the constraint that counts; once its cluster has ended it counts
-    until `floor_until`, or until the new one has one; before that, while `floor_owners` are not over. `written` is the record as the store
-    has it, `write_due` when what `record` says more is to be written; `unfinished` are launches of an earlier life, until they are sent again (then None),
-    and `ends_due` the instances whose end is noted and not yet sent. `worth` is that of all changes since its reader set it back.
+    `contact_at` is the first report since which they came without a break: of one session, one monitor, one life of the GCS; `listed_at` is
+    the same for the executor's lists, and `seen_since` what the first report said since which Ray was never out of sight for long. `floor` is what
+    counts; once its cluster has ended it counts until `floor_until`, or until the new one has one; before that, while `floor_owners` are not over.
+    `written` is the record as the store has it, `write_due` when more is to be written; `unfinished` are launches of an earlier life, until they are
+    sent again (then None), `ends_due` ends that are noted and not yet sent. `worth` is that of all changes since its reader set it back.
     """
 
     config: ClusterConfig
@@ -68,6 +68,7 @@ class Memory:
     unfinished: tuple[OpenBatch, ...] | None = ()
     ends_due: dict[str, None] = field(default_factory=dict)
     executor_error: str = ""
+    ungrouped: str = ""
     is_executor_broken: bool = False
     withheld: str = ""
     instances: dict[str, Instance] = field(default_factory=dict)
@@ -209,8 +210,7 @@ class Memory:
         """Return how many of each node type are held now: each type for its idle timeout, so that a returning job finds its nodes."""
         if self.hold is None:
             return ()
-        since = self.hold.since
-        return tuple((name, count) for name, count in self.hold.targets if now < since + self.config.hold_of(name))
+        return tuple((name, count) for name, count in self.hold.targets if now < self.hold.since + self.config.hold_of(name))
 
     def _take_result(self, result: CommandResult, now: float) -> None:
         if self.replay is not None and result.command_id == self.replay.command_id:

@@ -131,6 +131,7 @@ def _notices(memory: Memory) -> tuple[str, ...]:
     tasks = 0 if snapshot.live_jobs or snapshot.live_detached_actors else sum(each.count for each in snapshot.demands)
     told = [
         (memory.executor_error, f"nothing is launched or ended: the executor: {_printable(memory.executor_error)}"),
+        (memory.ungrouped, f"launches for placement groups wait: gangScheduling: {_printable(memory.ungrouped)}"),
         (memory.is_v1_mode, V1_MODE),
         (tasks, f"pending tasks and actors ({tasks}) are ignored: no job and no detached actor is alive to wait for them"),
         *_about_floor(memory),

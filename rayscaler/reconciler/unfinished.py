@@ -6,6 +6,9 @@ name it can only be the same instance: either is told that it exists. So no laun
 An index is open while its instance is REQUESTED: nobody has said that it exists, was refused, or is to end. An end is sent only after a
 write of the record, which then names its index no more; so what was ended never comes back. What ended by itself within a second of
 its launch may: it is then one instance, and ended if nothing needs it.
+
+Where a gang scheduler schedules, nothing is sent again: nobody knows of which group it was, and alone it would be bound in part. What it was for
+is planned anew, and what lands after all is adopted with its group, and ended if nothing needs it.
 """
 
 from collections import defaultdict
@@ -70,7 +73,7 @@ def finish(memory: Memory, calls: Calls, head_address: str, now: float) -> None:
     left, memory.unfinished = memory.unfinished, None
     # Somebody may have deleted the record: no name that is in use is given again.
     memory.record = replace(memory.record, batch=max([memory.record.batch, *map(_batch_of, memory.instances)]))
-    for node_type_name, batch, index in _each(left):
+    for node_type_name, batch, index in () if memory.config.gang_scheduling else _each(left):
         place = place_of(index, hosts_of(memory.config, node_type_name))
         instance_id, replica, host = host_of(memory.config, node_type_name, batch, place)
         if instance_id in memory.instances:

@@ -6,7 +6,7 @@ told to fail, to hang, to lose instances. It checks what real executors check, a
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -15,6 +15,7 @@ from rayscaler.errors import Conflict, InvalidRequest, NotFound, RayscalerError
 from rayscaler.executor.base import LaunchSpec
 from rayscaler.model.instance import InstanceObservation, Phase, Size, Trouble
 from rayscaler.model.resources import Resources
+from rayscaler.model.scheduling import GangScheduler, WantedGroup
 from rayscaler.throttle import Pace, Unpaced
 
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
@@ -23,7 +24,7 @@ DELAYS_S: Mapping[Phase, float] = MappingProxyType({Phase.UNSCHEDULED: 0.0, Phas
 """Seconds in each phase, about those of a local worker; after REGISTERING `on_ready` is called."""
 LOOK_S = 0.5
 """Between two looks of an instance that is held up."""
-CALLS = ("launch", "terminate", "resize", "list")
+CALLS = ("launch", "terminate", "resize", "group", "list")
 
 Hook = Callable[[LaunchSpec], None]
 
@@ -75,6 +76,8 @@ class FakeMachines:
     """Seconds from a resize to the new size."""
     unresized: dict[str, str] = field(default_factory=dict)
     """By node type: why its instances do not get larger; "" is without a word."""
+    groups: dict[tuple[str, GangScheduler], dict[str, int]] = field(default_factory=dict)
+    """Sizes of the groups, by their names."""
     watches: set[tuple[str, asyncio.Queue[InstanceObservation]]] = field(default_factory=set)
 
     def begin(self, spec: LaunchSpec) -> None:
@@ -144,6 +147,7 @@ class FakeMachines:
             made_as=spec.node_type,
             replica=spec.replica,
             host=spec.host,
+            membership=spec.membership,
             trouble=held.trouble if held else None,
             ends_at=machine.ends_at,
             size=_size(machine),
@@ -227,11 +231,11 @@ class FakeExecutor:
         self.fail_next("launch", error)
 
     def fail_next(self, call: str, error: RayscalerError) -> None:
-        """Let the next `launch`, `terminate`, `resize` or `list` fail with nothing done; several queue up."""
+        """Let the next `launch`, `terminate`, `resize`, `group` or `list` fail with nothing done; several queue up."""
         self._failures[call].append(error)
 
     def hang_next(self, call: str) -> None:
-        """Let the next `launch`, `terminate`, `resize` or `list` never answer, with nothing done; several add up."""
+        """Let the next `launch`, `terminate`, `resize`, `group` or `list` never answer, with nothing done; several add up."""
         self._hangs[call] += 1
 
     def lose(self, instance_id: str, error: str = "exit code 1") -> None:
@@ -262,6 +266,14 @@ class FakeExecutor:
         await self._trouble("resize")
         self.machines.resize(cluster, instance_id, resources)
         self.resized.append((instance_id, resources))
+
+    async def group(self, cluster: str, scheduler: GangScheduler, groups: Sequence[WantedGroup]) -> None:
+        """Have just these groups."""
+        await self._trouble("group")
+        there = self.machines.groups.get((cluster, scheduler), {})
+        self.machines.groups[cluster, scheduler] = {
+            each.name: each.size if each.may_shrink else max(each.size, there.get(each.name, 0)) for each in groups
+        }
 
     async def list(self, cluster: str) -> list[InstanceObservation]:
         """Tell every instance of the cluster that is not gone."""

@@ -42,6 +42,7 @@ FULL = {
     "nodeNotices": {"enabled": True},
     "resize": {"enabled": True},
     "webhook": {"url": "https://alerts.ml.svc:8443/hook?a=b", "tokenSecret": "alerts-token", "caSecret": "alerts-ca"},
+    "gangScheduling": {"scheduler": "volcano"},
     "env": {"RAYSCALER_MAX_MESSAGE_BYTES": "67108864"},
     "executor": {"address": "dns:///rayscaler-executor.ml.svc:6390", "tlsSecret": "rayscaler-executor-client"},
     "resources": {"limits": {"memory": "2Gi"}},
@@ -192,6 +193,9 @@ def test_the_values_arrive(tmp_path):
     resizes = {"apiGroups": [""], "resources": ["pods/resize"], "verbs": ["patch"]}
     assert resizes in made["Role", "rayscaler"]["rules"]
     assert resizes not in manifests.objects("Role")[0]["rules"]  # which the administrator of one namespace could not give
+    groups = {"apiGroups": ["scheduling.volcano.sh"], "resources": ["podgroups"], "verbs": ["create", "delete", "get", "list", "patch"]}
+    assert groups in made["Role", "rayscaler"]["rules"]
+    assert not any("podgroups" in each["resources"] for each in manifests.objects("Role")[0]["rules"])
     assert made["ClusterRole", "rayscaler-nodes-ml"]["rules"] == [
         {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "list", "watch"]}
     ]

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from rayscaler.executor.base import Executor, LaunchSpec
 from rayscaler.model.instance import InstanceObservation
 from rayscaler.model.nodetype import NodeType
 from rayscaler.model.resources import Resources
+from rayscaler.model.scheduling import GangScheduler, WantedGroup
 from rayscaler.plugin.connection import Address
 from rayscaler.plugin.executor import PluginExecutor
 from rayscaler.plugin.host import PluginHost
@@ -61,6 +62,10 @@ class Behind:
     async def resize(self, cluster: str, instance_id: str, resources: Resources) -> None:
         await self._starting
         await self._executor.resize(cluster, instance_id, resources)
+
+    async def group(self, cluster: str, scheduler: GangScheduler, groups: Sequence[WantedGroup]) -> None:
+        await self._starting
+        await self._executor.group(cluster, scheduler, groups)
 
     async def list(self, cluster: str) -> list[InstanceObservation]:
         await self._starting
