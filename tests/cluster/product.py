@@ -8,7 +8,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -344,9 +344,9 @@ def _gone(name: str, node_type: str) -> JSON:
 
 
 @contextlib.asynccontextmanager
-async def site(namespace: Namespace, directory: Path) -> AsyncIterator[Site]:
-    """A site in a namespace; its services end with the block."""
-    made = Site(namespace, await namespace.account(rules=rules()), directory)
+async def site(namespace: Namespace, directory: Path, may: Sequence[JSON] | None = None) -> AsyncIterator[Site]:
+    """A site in a namespace, whose services may do what the chart gives by default, or this; they end with the block."""
+    made = Site(namespace, await namespace.account(rules=may or rules()), directory)
     await namespace.api.create(namespace.path("serviceaccounts"), {"metadata": {"name": "rayscaler-head"}})  # as the chart does
     with made.ports:
         try:

@@ -13,6 +13,8 @@ import (
 	apiserver "k8s.io/kubernetes/cmd/kube-apiserver/app"
 	manager "k8s.io/kubernetes/cmd/kube-controller-manager/app"
 	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
+	_ "sigs.k8s.io/scheduler-plugins/apis/config/scheme" // its arguments
+	"sigs.k8s.io/scheduler-plugins/pkg/coscheduling"
 )
 
 var parts = map[string]func() int{
@@ -21,7 +23,7 @@ var parts = map[string]func() int{
 	"kube-apiserver":          func() int { return cli.Run(apiserver.NewAPIServerCommand()) },
 	"kube-controller-manager": func() int { return cli.Run(manager.NewControllerManagerCommand()) },
 	"kube-scheduler": func() int {
-		return cli.Run(scheduler.NewSchedulerCommand(scheduler.WithPlugin(pluginName, newPlugin)))
+		return cli.Run(scheduler.NewSchedulerCommand(scheduler.WithPlugin(pluginName, newPlugin), scheduler.WithPlugin(coscheduling.Name, coscheduling.New)))
 	},
 }
 
