@@ -39,7 +39,7 @@ CONFIG: JSON = {
                 "queueSort": {"enabled": [{"name": "Coscheduling"}], "disabled": [{"name": "*"}]},
                 "filter": {"enabled": [{"name": "Simulation"}]},
             },
-            "pluginConfig": [{"name": "Coscheduling", "args": {"permitWaitingTimeSeconds": 10, "podGroupBackoffSeconds": 0}}],
+            "pluginConfig": [{"name": "Coscheduling", "args": {"permitWaitingTimeSeconds": 4, "podGroupBackoffSeconds": 0}}],
         }
     ],
 }

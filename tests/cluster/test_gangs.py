@@ -86,18 +86,21 @@ async def test_i2_growth_of_8_for_one_group_is_bound_whole_or_not_at_all_and_no_
             return len(waiting) == 8
 
         await awaited(says_why, 60.0)
-        await asyncio.sleep(12.0)  # longer than a pod keeps a node for the others
+        await asyncio.sleep(5.0)  # longer than a pod keeps a node for the others
         assert bound == set()
         assert not ray.gcs.gangs[gang].nodes
         await coscheduling.seat(admin, name, 8)
-        await until(lambda: len(bound) == 8, 90.0)
+        # What failed with its group is tried again when its object changes, or after five minutes: a controller that does not run here does that.
+        object_path = f"{ours.namespace.path('podgroups', coscheduling.COSCHEDULING)}/{group[0]}"
+        await admin.patch(f"{object_path}/status", {"status": {"phase": "Scheduling"}})
+        await until(lambda: len(bound) == 8, 60.0)
         await until(lambda: len(ray.gcs.gangs[gang].nodes) == 8)
         assert dict([group]) == await coscheduling.sizes(ours.namespace)
         assert ours.deleted("demo") == set()
 
 
 async def test_i2_the_size_of_a_group_is_what_is_wanted_after_each_change_of_scale(ours):
-    """Complaint I2: groups come, grow no old ones, lose a pod, go; the objects are read from the API server after each."""
+    """Complaint I2: groups come, lose a pod, go; the objects are read from the API server after each, and none is left by a cluster that goes."""
     dice = random.Random(SEED)
     print(f"seed {SEED}, {CHANGES} changes")
     service = await ours.serve(RAYSCALER_TIME_FACTOR="4")
@@ -123,6 +126,13 @@ async def test_i2_the_size_of_a_group_is_what_is_wanted_after_each_change_of_sca
             assert await coscheduling.sizes(ours.namespace) == pods, (change, kind)
             assert sum(pods.values()) == sum(gangs.values()), (change, kind)
             assert all(each["metadata"]["labels"].get(LABEL) for each in await ours.workers("demo"))
+    await service.kill()
+    await ours.namespace.api.delete(ours.namespace.path("configmaps/demo"))
+    await awaited(lambda: are_gone(ours), 60.0)  # Kubernetes learns of a new kind of object within half a minute
+
+
+async def are_gone(ours) -> bool:
+    return not await coscheduling.sizes(ours.namespace) and not await ours.workers("demo")
 
 
 async def settled(ours, ray, gangs: dict[str, int]) -> bool:
@@ -132,28 +142,11 @@ async def settled(ours, ray, gangs: dict[str, int]) -> bool:
     return whole and sum(pods.values()) == sum(gangs.values()) and await coscheduling.sizes(ours.namespace) == pods
 
 
-async def test_i2_deleting_the_definition_leaves_no_object_behind(ours):
-    service = await ours.serve()
-    definition = document("demo", worker(), gangScheduling=BY)
-    await ours.define(definition)
-    async with ours.ray(definition, service.address) as ray:
-        gang = ray.gcs.create_gang(Strategy.STRICT_SPREAD, [ONE] * 3)
-        await until(lambda: len(ray.gcs.gangs[gang].nodes) == 3)
-        assert list((await coscheduling.sizes(ours.namespace)).values()) == [3]
-    await service.kill()
-    await ours.namespace.api.delete(ours.namespace.path("configmaps/demo"))
-
-    async def are_gone() -> bool:
-        return not await coscheduling.sizes(ours.namespace) and not await ours.workers("demo")
-
-    await awaited(are_gone, 60.0)
-
-
 async def test_i2_without_volcanos_objects_the_status_says_so_and_with_them_all_is_launched(ours, admin):
     """The group is Volcano's, and its pods are as Volcano takes them; who schedules them here is what the template says."""
     crd = coscheduling.volcano_crd()
     await coscheduling.undefine(admin, crd)
-    service = await ours.serve()
+    service = await ours.serve(RAYSCALER_TIME_FACTOR="4")
     definition = document("demo", worker(schedulerName="default-scheduler"), gangScheduling={"scheduler": "volcano", "queue": "research"})
     await ours.define(definition)
     async with ours.ray(definition, service.address) as ray:
