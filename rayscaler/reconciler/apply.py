@@ -10,7 +10,7 @@ from rayscaler.model.command import AskedDrain, DrainCommand
 from rayscaler.model.demand import Snapshot
 from rayscaler.model.instance import Instance, InstanceStatus, Reason, Trouble
 from rayscaler.model.node import NodeStatus
-from rayscaler.model.plan import Drain, Launch, Plan
+from rayscaler.model.plan import Drain, Plan
 from rayscaler.model.replicas import places
 from rayscaler.model.state import Expectation
 from rayscaler.reconciler import begun, floor, groups, growing, misfit, stayed, unfinished, writing
@@ -31,7 +31,7 @@ async def apply(plan: Plan, memory: Memory, *, store: Store, calls: Calls, head_
     record = _record(plan, drains, memory, batch, now)
     guards = bool(plan.launches or plan.growths or drains or plan.terminations or memory.ends_due or growing.due(memory, now))
     await writing.write(record, memory, store, guards=guards, now=now)
-    _launch(plan.launches, batch, memory, calls=calls, head_address=head_address, now=now)
+    _launch(plan, batch, memory, calls=calls, head_address=head_address, now=now)
     growing.begin(plan.growths, memory, now)
     growing.ask(memory, calls, now)
     for drain in drains:
@@ -103,15 +103,15 @@ def _is_leaving(instance: Instance) -> bool:
     return instance.status in (InstanceStatus.DRAINING, InstanceStatus.TERMINATING)
 
 
-def _launch(launches: tuple[Launch, ...], batch: int, memory: Memory, *, calls: Calls, head_address: str, now: float) -> None:
+def _launch(plan: Plan, batch: int, memory: Memory, *, calls: Calls, head_address: str, now: float) -> None:
     limits = deadlines(memory)
     named = [
         unfinished.host_of(memory.config, launch.node_type, batch, place)
-        for place, launch in zip(places(launches, memory.config), launches, strict=True)
+        for place, launch in zip(places(plan.launches, memory.config), plan.launches, strict=True)
     ]
-    joining = [groups.Joining(launch.gangs, replica) for launch, (_, replica, _) in zip(launches, named, strict=True)]
+    joining = groups.joining(plan, [replica for _, replica, _ in named], memory.instances)
     memberships = groups.memberships(joining, memory.config, batch, list(memory.live()))
-    for (instance_id, replica, host), launch, membership in zip(named, launches, memberships, strict=True):
+    for (instance_id, replica, host), launch, membership in zip(named, plan.launches, memberships, strict=True):
         node_type = memory.config.node_type(launch.node_type)
         if node_type is None:
             raise KeyError(launch.node_type)

@@ -4,13 +4,13 @@ Launches of a plan that serve the same gangs, or gangs that share a launch, are 
 lost one joins the group of the others. All else has no group and is scheduled alone.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from rayscaler.model.demand import Gang
-from rayscaler.model.instance import ENDED, Instance, InstanceStatus
+from rayscaler.model.instance import ENDED, Instance, InstanceStatus, Reason
 from rayscaler.model.nodetype import ClusterConfig
-from rayscaler.model.plan import Infeasible
+from rayscaler.model.plan import Infeasible, Plan
 from rayscaler.model.scheduling import GangScheduler, Membership, WantedGroup
 
 
@@ -19,6 +19,20 @@ class Joining(NamedTuple):
 
     gangs: tuple[str, ...]
     replica: str
+
+
+def joining(plan: Plan, replicas: Iterable[str], instances: Mapping[str, Instance]) -> list[Joining]:
+    """Return the launches of a plan, each with the replica that it is of; what replaces an instance that is about to end is for that one's gangs."""
+    ending = [instances[each.instance_id] for each in plan.drains if each.is_preemption and each.instance_id in instances]
+    found = []
+    for launch, replica in zip(plan.launches, replicas, strict=True):
+        gangs: Collection[str] = launch.gangs
+        if launch.reason is Reason.REPLACES and ending and not gangs:
+            alike = next((each for each in ending if each.node_type == launch.node_type), ending[0])
+            ending.remove(alike)
+            gangs = _gangs(alike)
+        found.append(Joining(tuple(gangs), replica))
+    return found
 
 
 def memberships(launches: Sequence[Joining], config: ClusterConfig, batch: int, there: Iterable[Instance]) -> list[Membership | None]:
@@ -40,8 +54,8 @@ def wanted(
 ) -> dict[GangScheduler, list[WantedGroup]]:
     """Return the groups as they are to be, by scheduler; `pending` None: nobody knows which gangs have no place yet.
 
-    A group has as many as exist or are being made and are not being ended. One that gets on no more counts only where no other does: what is
-    launched in its place joins the same group. While one of its gangs has no place in the plan the group gets no smaller: it would be bound in part.
+    A group has as many as exist or are being made and are not being ended. One that gets on no more, or that others are about to end, counts only
+    where no other does: what is launched in its place joins the same group. While one of its gangs has no place in the plan the group gets no smaller: it would be bound in part.
     """
     waiting = None if pending is None else {each.what.gang_id for each in pending if isinstance(each.what, Gang)}
     members: dict[tuple[GangScheduler, str], list[Instance]] = {}
@@ -51,7 +65,7 @@ def wanted(
     scheduling = config.gang_scheduling
     found: dict[GangScheduler, list[WantedGroup]] = {} if scheduling is None else {scheduling.scheduler: []}
     for (scheduler, name), its in sorted(members.items()):
-        size = sum(each.stuck_since is None for each in its) or len(its)
+        size = sum(each.stuck_since is None and each.ends_at is None for each in its) or len(its)
         may_shrink = waiting is not None and waiting.isdisjoint(gang for each in its for gang in _gangs(each))
         queue = scheduling.queue if scheduling is not None and scheduling.scheduler is scheduler else ""
         found.setdefault(scheduler, []).append(WantedGroup(name, size, may_shrink, queue))

@@ -4,8 +4,10 @@ Its PodGroup is the published one, from the Go module. Volcano's is cut down her
 object has beside those, the API server drops.
 """
 
+import asyncio
 import contextlib
 import json
+from collections.abc import AsyncIterator
 from http import HTTPStatus
 from pathlib import Path
 
@@ -21,6 +23,8 @@ MODULE = "sigs.k8s.io/scheduler-plugins"
 SCHEDULER = "scheduler-plugins-scheduler"
 COSCHEDULING, VOLCANO = "scheduling.x-k8s.io/v1alpha1", "scheduling.volcano.sh/v1beta1"
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+LABEL = "scheduling.x-k8s.io/pod-group"
+LOOK_S = 0.3
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 RULES = [
     {"apiGroups": [group.split("/")[0]], "resources": ["podgroups"], "verbs": ["create", "delete", "get", "list", "patch"]}
@@ -134,6 +138,33 @@ async def sizes(namespace: Namespace, group: str = COSCHEDULING) -> dict[str, in
     """Return how many each PodGroup wants."""
     found = await namespace.api.get(namespace.path("podgroups", group))
     return {each["metadata"]["name"]: each["spec"]["minMember"] for each in found["items"]}
+
+
+@contextlib.asynccontextmanager
+async def controlled(namespace: Namespace) -> AsyncIterator[None]:
+    """Keep the status of each PodGroup, as the controller that belongs to the scheduler does: what failed with its group is tried again at each change."""
+    path = namespace.path("podgroups", COSCHEDULING)
+
+    async def keep() -> None:
+        told: dict[str, str] = {}
+        while True:
+            pods = (await namespace.api.get(namespace.path("pods"), labelSelector=LABEL))["items"]
+            for name, size in (await sizes(namespace)).items():
+                its = [each["spec"].get("nodeName") for each in pods if each["metadata"]["labels"][LABEL] == name]
+                phase = "Scheduled" if sum(map(bool, its)) >= size else "Scheduling" if len(its) >= size else "Pending"
+                if told.get(name) != f"{phase} {size}":
+                    told[name] = f"{phase} {size}"
+                    with contextlib.suppress(ApiError):  # it has gone
+                        await namespace.api.patch(f"{path}/{name}/status", {"status": {"phase": phase}})
+            await asyncio.sleep(LOOK_S)
+
+    task = asyncio.create_task(keep())
+    try:
+        yield
+        assert not task.done(), task.exception()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def seat(api: Api, name: str, count: int) -> None:

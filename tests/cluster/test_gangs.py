@@ -18,7 +18,7 @@ from tests.counts import counted
 pytestmark = [pytest.mark.tier("cluster"), pytest.mark.timeout(1800)]
 
 ONE = Resources.of(CPU=1)
-LABEL = "scheduling.x-k8s.io/pod-group"
+LABEL = coscheduling.LABEL
 CHANGES = counted(gate=6, full=100)
 SEED = 5002
 BY = {"scheduler": "scheduler-plugins"}
@@ -107,7 +107,7 @@ async def test_i2_the_size_of_a_group_is_what_is_wanted_after_each_change_of_sca
     definition = document("demo", worker(), gangScheduling=BY, idleTimeout="1s")
     await ours.define(definition)
     gangs: dict[str, int] = {}
-    async with ours.ray(definition, service.address) as ray:
+    async with ours.ray(definition, service.address) as ray, coscheduling.controlled(ours.namespace):
         for change in range(CHANGES):
             kind = dice.choice(["come", "come", "go", "lose"]) if gangs else "come"
             if kind == "come":
@@ -121,7 +121,11 @@ async def test_i2_the_size_of_a_group_is_what_is_wanted_after_each_change_of_sca
                 victim = dice.choice(sorted(each["metadata"]["name"] for each in await ours.workers("demo")))
                 with contextlib.suppress(ApiError):  # it has gone by itself
                     await ours.namespace.api.delete(ours.namespace.path(f"pods/{victim}"))
-            await awaited(lambda: settled(ours, ray, gangs), 60.0)
+            try:
+                await awaited(lambda: settled(ours, ray, gangs), 60.0)
+            except TimeoutError:
+                there = members(await ours.workers("demo")), await coscheduling.sizes(ours.namespace)
+                raise TimeoutError(f"change {change}, {kind}: wanted {sorted(gangs.values())}, pods and objects {there}") from None
             pods = members(await ours.workers("demo"))
             assert await coscheduling.sizes(ours.namespace) == pods, (change, kind)
             assert sum(pods.values()) == sum(gangs.values()), (change, kind)

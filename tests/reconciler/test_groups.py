@@ -8,7 +8,7 @@ import pytest
 from rayscaler.errors import Denied, Unavailable
 from rayscaler.model.demand import Bundle, Demand, Gang, Strategy
 from rayscaler.model.instance import InstanceStatus, Reason
-from rayscaler.model.plan import Infeasible
+from rayscaler.model.plan import Drain, Infeasible, Launch, Plan
 from rayscaler.model.scheduling import GangScheduler, GangScheduling, Membership, WantedGroup
 from rayscaler.reconciler import groups
 from rayscaler.reconciler.groups import Joining
@@ -61,6 +61,15 @@ def test_without_the_option_nothing_has_a_group():
     assert groups.wanted(config(), [instance()], ()) == {}
 
 
+def test_i2_what_replaces_a_member_that_is_about_to_end_joins_its_group():
+    ends, other = member("i", "demo-g3-0", "a", ends_at=9.0), instance("j")
+    drains = tuple(Drain(each.instance_id, "n", Reason.PREEMPTED, "", is_preemption=True) for each in (other, ends))
+    launches = tuple(Launch(each.node_type, Reason.REPLACES, "") for each in (other, ends))
+    found = groups.joining(Plan((*launches, Launch("small", Reason.DEMAND, "")), drains=drains), ["", "", ""], {"i": ends, "j": other})
+    assert found == [Joining((), ""), Joining(("a",), ""), Joining((), "")]
+    assert joined(("a", ""), there=[ends]) == ["demo-g3-0"]
+
+
 A = Gang("a", Strategy.STRICT_SPREAD, (Demand(Bundle(CPU), 8),))
 WAITS = (Infeasible(A, 1, Reason.BACKED_OFF, ""),)
 
@@ -75,6 +84,7 @@ WAITS = (Infeasible(A, 1, Reason.BACKED_OFF, ""),)
         pytest.param([{}] * 7, WAITS, 7, False, id="no less than before while the gang has no place"),
         pytest.param([{}] * 7, None, 7, False, id="nor while nobody knows whether it has"),
         pytest.param([{}] * 8 + [{"stuck_since": 1.0}] * 3, (), 8, True, id="what gets on no more does not count beside others"),
+        pytest.param([{}] * 8 + [{"ends_at": 9.0}], (), 8, True, id="nor what others are about to end"),
         pytest.param([{"stuck_since": 1.0}] * 8, WAITS, 8, False, id="but counts where nothing does"),
     ],
 )
