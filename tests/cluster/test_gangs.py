@@ -111,15 +111,16 @@ async def test_i2_the_size_of_a_group_is_what_is_wanted_after_each_change_of_sca
     gangs: dict[str, int] = {}
     async with ours.ray(definition, service.address) as ray, coscheduling.controlled(ours.namespace):
         for change in range(CHANGES):
-            kind = "go" if sum(gangs.values()) > MANY else dice.choice(["come", "come", "go", "lose"]) if gangs else "come"
-            if kind == "come":
-                size = dice.randint(1, 8)
-                gangs[ray.gcs.create_gang(Strategy.STRICT_SPREAD, [ONE] * size)] = size
-            elif kind == "go":
+            kinds = ["come", "swap", "swap", "go", "lose"] if gangs else ["come"]
+            kind = "go" if sum(gangs.values()) > MANY else dice.choice(kinds)
+            if kind in ("go", "swap"):  # what comes in its place takes its nodes: then its group shrinks, and another one has the rest
                 gone = dice.choice(sorted(gangs))
                 ray.gcs.remove_gang(gone)
                 del gangs[gone]
-            else:
+            if kind in ("come", "swap"):
+                size = dice.randint(1, 8)
+                gangs[ray.gcs.create_gang(Strategy.STRICT_SPREAD, [ONE] * size)] = size
+            if kind == "lose":
                 victim = dice.choice(sorted(each["metadata"]["name"] for each in await ours.workers("demo")))
                 with contextlib.suppress(ApiError):  # it has gone by itself
                     await ours.namespace.api.delete(ours.namespace.path(f"pods/{victim}"))
