@@ -168,9 +168,14 @@ async def test_i2_without_volcanos_objects_the_status_says_so_and_with_them_all_
         pods = await ours.workers("demo")
         assert {each["metadata"]["annotations"]["scheduling.k8s.io/group-name"] for each in pods} == {made["metadata"]["name"]}
         assert {each["spec"]["schedulerName"] for each in pods} == {"default-scheduler"}
-        assert await told(ours, "gangScheduling") is False
+
+        async def is_told_no_more() -> bool:
+            return not await told(ours, "gangScheduling")
+
+        await awaited(is_told_no_more)
 
 
 async def told(ours, text: str) -> bool:
-    (cluster,) = json.loads(await ours.status("--json"))["clusters"]
-    return any(text in each for each in cluster["notices"])
+    """Whether a notice of the status says so; it is written every two seconds at most."""
+    clusters = json.loads(await ours.status("--json"))["clusters"]
+    return any(text in notice for each in clusters for notice in each["notices"])
