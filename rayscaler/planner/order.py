@@ -15,6 +15,9 @@ from rayscaler.planner.choose import Wanted
 from rayscaler.planner.devices import Several
 from rayscaler.planner.sim import Draft, NodeRun, Room, Shape, TypeView, after, amounts, less, times
 
+STEPS = 2_000
+"""Bundles given out at most in looking for an order, for one gang and one kind of node."""
+
 FIRST, LAST = ("GPU",), ("object_store_memory", "memory", "CPU")
 """Resources by which Ray sorts the bundles that it packs, the most of them first; all others lie between these."""
 
@@ -47,17 +50,14 @@ def merged(draft: Draft, wanted: Wanted) -> Shape:
     return draft.merged[key]
 
 
-def _merged(draft: Draft, wanted: Wanted, *, is_largest_first: bool = False) -> Shape:
+def _merged(draft: Draft, wanted: Wanted) -> Shape:
     sums, needs = Resources(), dict[int, list[tuple[int, int]]]()
     for shape, count in wanted:
         sums = sums.add(shape.bundle.resources, count)
         for index, amount in shape.needs:
             needs.setdefault(index, []).append((amount, count))
     devices = draft.device_kinds
-    at_once = [
-        (index, Several.of(sorted(each, reverse=True) if is_largest_first else each) if index in devices else sum(a * n for a, n in each))
-        for index, each in sorted(needs.items())
-    ]
+    at_once = [(index, Several.of(each) if index in devices else sum(a * n for a, n in each)) for index, each in sorted(needs.items())]
     return Shape(Bundle(sums), tuple(at_once), (), tuple(shape for shape, _ in wanted))
 
 
@@ -108,17 +108,39 @@ def in_the_way(draft: Draft, gang: Gang, wanted: Wanted) -> refuse.Verdict | Non
     """
     if draft.state.no_launch is not None:
         return None
-    whole, at_best = merged(draft, wanted), _merged(draft, wanted, is_largest_first=True)
-    able = [view.name for view in draft.views if draft.can_hold(view, at_best)]
-    is_there = gang.strategy is Strategy.STRICT_PACK and refuse.fits_a_node(draft, at_best)  # elsewhere than there it can't be had then
-    if not (able or is_there) or refuse.fits_a_node(draft, whole) or any(draft.can_hold(view, whole) for view in draft.views):
+    whole = merged(draft, wanted)
+    able = {view.name: found for view in draft.views if draft.rank(whole, view.labels) is not None and (found := _order_for(view.room, wanted))}
+    is_strict = gang.strategy is Strategy.STRICT_PACK  # elsewhere than there it can't be had then
+    there = [room for labels, room in draft.totals if is_strict and draft.rank(whole, labels) is not None]
+    found = next(iter(able.values()), None) or next(filter(None, (_order_for(room, wanted) for room in there)), None)
+    if found is None or refuse.fits_a_node(draft, whole) or any(draft.can_hold(view, whole) for view in draft.views):
         return None
     where = f"of {', '.join(able)}" if able else "that is there"
     return refuse.Verdict(
         Reason.BUNDLE_ORDER,
         f"waits: a node {where} has devices enough, but not in the order of its bundles, in which Ray gives out parts of devices; "
-        "with the largest parts first it would fit",
+        f"it would fit as {', '.join(f'{shape.bundle} x {count}' for shape, count in found)}",
     )
+
+
+def _order_for(room: Room, wanted: Wanted) -> Wanted | None:
+    """Return an order in which all that is wanted has this room: the largest first if that will do; None where none is found in STEPS."""
+    counts = _counts(wanted)
+    shapes = sorted(counts, key=lambda shape: sorted((amount for _, amount in shape.needs), reverse=True), reverse=True)
+    seen: set[tuple[Room, tuple[int, ...]]] = set()
+    ways: list[tuple[Room, tuple[int, ...], Wanted]] = [(room, tuple(counts[shape] for shape in shapes), [])]
+    while ways and len(seen) < STEPS:
+        room, left, given = ways.pop()
+        if not any(left):
+            return _joined(given)
+        if (room, left) in seen:
+            continue
+        seen.add((room, left))
+        for index in reversed(range(len(shapes))):
+            if left[index] and times(room, shapes[index].needs):
+                after_one = (*left[:index], left[index] - 1, *left[index + 1 :])
+                ways.append((less(room, shapes[index].needs, 1), after_one, [*given, (shapes[index], 1)]))
+    return None
 
 
 def deceiving(draft: Draft, gang: Gang) -> frozenset[str]:
