@@ -5,6 +5,7 @@ will do; else room that is on its way; else one new node; else room and launches
 existing room shared; else new nodes, one each as far as limits allow; else as PACK.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from rayscaler.model.demand import Gang, Strategy
@@ -40,7 +41,7 @@ def place_all(draft: Draft) -> None:
         rest = sizes(draft.gang_left[position].items())
         place = _placed_as_sent if sent.concerns(draft, gang) else _placed_in_order if gang.gang_id in draft.ordered else _placed
         _pass_by(draft, [draft.shapes[each.bundle] for each in gang.bundles])
-        draft.deceiving = order.deceiving(draft, gang)
+        draft.deceiving, draft.tried = order.deceiving(draft, gang), _tried(draft, gang)
         found = place(draft, gang, rest) if gang.locality is None else _placed_within(draft, gang, rest, place)
         if found is not None:
             draft.infeasible.append(refuse.gang(gang, found))
@@ -48,8 +49,17 @@ def place_all(draft: Draft) -> None:
             _set_aside(draft, least, full)
             draft.passed.clear()
             many = FEW + 2 * len(draft.runs)
-    draft.runs, draft.deceiving = full + draft.runs, frozenset()
+    draft.runs, draft.deceiving, draft.tried = full + draft.runs, frozenset(), None
     draft.passed.clear()
+
+
+def _tried(draft: Draft, gang: Gang) -> Counter[str]:
+    """Return how many launches of each type there are but the gang's own: those wait for what it lacks, and are no other try."""
+    if not draft.backoffs or gang.gang_id not in draft.kept:
+        return draft.launches
+    members = {member for run in _runs_of(draft, gang) for member in run.members}
+    own = Counter(each.node_type for each in draft.instances if each.is_launching and each.instance_id in members)
+    return Counter({name: count - own[name] for name, count in draft.launches.items()})
 
 
 def _pass_by(draft: Draft, shapes: Iterable[Shape]) -> None:

@@ -92,11 +92,17 @@ def _left(maximum: int, count: int) -> int:
 
 
 def _probes(draft: Draft, view: TypeView) -> int:
-    """Return how many tries are free: a type that failed waits, then is tried by a few at a time until one joins."""
+    """Return how many tries are free: a type that failed waits, then is tried by a few at a time until one joins.
+
+    What a gang lacks is one try, however many nodes that is: fewer would be no use to it.
+    """
     backoff = draft.backoffs.get(view.name)
     if backoff is None:
         return MANY
-    return 0 if backoff.until > draft.state.now else backoff.probe - draft.launches[view.name]
+    if backoff.until > draft.state.now:
+        return 0
+    left = backoff.probe - (draft.launches if draft.tried is None else draft.tried)[view.name]
+    return left if draft.tried is None or left <= 0 else MANY
 
 
 def _affordable(draft: Draft, view: TypeView, left: int | None) -> int:

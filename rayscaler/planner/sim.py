@@ -277,6 +277,8 @@ class Draft:
     """The label with its value that a node must have while a gang is placed within one."""
     deceiving: frozenset[str] = frozenset()
     """Node types that are not launched while a gang is placed, since Ray would send their nodes more than they hold."""
+    tried: Counter[str] | None = None
+    """While a gang is placed: launches per node type but its own."""
     is_more_there: bool = False
     """Whether Ray has nodes to choose from that are no room in a plan."""
     seen: dict[int, tuple[NodeRun, tuple[int, ...], dict[int, int]]] = field(default_factory=dict)

@@ -1,5 +1,7 @@
 """What becomes of a gang of which a launch failed."""
 
+from dataclasses import replace
+
 import pytest
 
 from rayscaler.model.demand import Bundle, Gang, Reserve, Strategy
@@ -45,3 +47,18 @@ def test_dk_23_a_gang_of_which_a_launch_failed_gets_another_type(strategy, launc
     )
     assert [each.node_type for each in found.launches] == launched
     assert (found.infeasible, found.unneeded) == ((), ())
+
+
+def test_sp_13_after_the_pause_what_a_gang_has_on_its_way_is_no_other_try():
+    """With a gang scheduler it only joins once the rest is there too."""
+    config = NodeType("t", R(CPU=4))
+    kept = Expectation("f", "t", NOW + 60, (Reserve(Bundle(R(CPU=4)), 1, "g"),), ("g",))
+    gang = Gang("g", Strategy.STRICT_SPREAD, (want(3, CPU=4),))
+    given = state(
+        config, instances=(requested("f"),), gangs=(gang,), expectations=(kept,), backoffs=(Backoff("t", 1, NOW - 1, "no quota"),)
+    )
+    found = plan(given)
+    assert ([each.gangs for each in found.launches], found.infeasible) == ([("g",), ("g",)], ())
+    others = Expectation("f", "t", NOW + 60, (Reserve(Bundle(R(CPU=4)), 1),))
+    waits = plan(replace(given, demands=(want(1, CPU=4),), expectations=(others,)))
+    assert (waits.launches, [each.reason for each in waits.infeasible]) == ((), [Reason.BACKED_OFF])

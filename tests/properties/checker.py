@@ -4,6 +4,7 @@
 """
 
 from collections import Counter, defaultdict
+from collections.abc import Collection
 from itertools import permutations
 
 from rayscaler.model.demand import Bundle, Gang, Strategy
@@ -127,14 +128,22 @@ def _speed_limit(world: World, name: str) -> int:
     return max(5, int(world.state.config.upscaling_speed * max(standing, 1)))
 
 
-def _launches(world: World, name: str) -> int:
+def _launches(world: World, name: str, but: Collection[str] = ()) -> int:
     """Return how many launches of a type are on their way after the plan.
 
     Who rejoins was launched long ago; who is to be ended by others never comes, nor is a host of a broken replica of use to anybody.
     """
-    off = {each.instance_id for each in world.plan.terminations} | wholes.broken(world.state)
+    off = {each.instance_id for each in world.plan.terminations} | wholes.broken(world.state) | set(but)
     own = [each for each in world.instances.values() if each.node_type == name and each.status in LAUNCHING and each.ends_at is None]
     return sum(each.instance_id not in off for each in own) + world.launched[name]
+
+
+def _tries(world: World, name: str) -> int:
+    """Return the same, but all that is launched for gangs as one, with what was on its way for them: fewer nodes are no use to them."""
+    gangs = [each.gangs for each in world.plan.launches if each.node_type == name and each.gangs]
+    served = {gang for each in gangs for gang in each}
+    own = [each.instance_id for each in world.state.expectations if served.intersection(each.gangs)]
+    return _launches(world, name, own) - len(gangs) + bool(gangs)
 
 
 def _limits(world: World) -> list[str]:
@@ -148,7 +157,7 @@ def _limits(world: World) -> list[str]:
             wrong.append(f"{world.live[name] + count} of {name}, there may be {limit}")
         own = [each for each in state.backoffs if each.node_type == name]
         more = world.types[name].hosts_per_replica - 1  # where one may be launched, a replica may
-        if any(each.until > state.now or _launches(world, name) > each.probe + more for each in own):
+        if any(each.until > state.now or _tries(world, name) > each.probe + more for each in own):
             wrong.append(f"{name} is launched though backed off")
         of_demand = [each for each in world.plan.launches if each.node_type == name and each.reason is Reason.DEMAND]
         if state.config.upscaling_speed is not None and of_demand and _launches(world, name) > _speed_limit(world, name) + more:

@@ -5,6 +5,7 @@ import random
 
 import pytest
 
+from rayscaler.errors import InsufficientCapacity
 from rayscaler.model.demand import Strategy
 from rayscaler.model.nodetype import ClusterConfig, NodeType
 from rayscaler.model.resources import Resources
@@ -49,6 +50,19 @@ async def test_i2_where_only_7_of_8_may_come_none_does():
         whole.gcs.create_gang(Strategy.STRICT_SPREAD, [WHOLE] * 8)
         await asyncio.sleep(60)
         assert whole.of("launch") == []
+
+
+@pytest.mark.parametrize("refused", [1, 8])
+async def test_i2_of_which_launches_were_refused_once_has_all_its_nodes_after_the_pause(refused):
+    """The first try after a pause is of all that the gang lacks: it would wait for ever for one node to join first."""
+    async with running(cluster(MOST)) as whole:
+        await asyncio.sleep(3)
+        for _ in range(refused):
+            whole.executor.fail_next_launch(InsufficientCapacity("none left"))
+        gang = whole.gcs.create_gang(Strategy.STRICT_SPREAD, [WHOLE] * 8)
+        await asyncio.sleep(30)
+        assert list(plans(whole).values()) == [8, refused]
+        assert len({node.ray_node_id for node in whole.gcs.gangs[gang].nodes}) == 8
 
 
 async def test_i2_after_each_change_of_scale_there_are_as_many_workers_as_the_group_wants():
