@@ -157,7 +157,7 @@ def _set_aside(draft: Draft, least: Needs, full: list[NodeRun]) -> None:
     """
     open_runs: list[NodeRun] = []
     for run in draft.runs:
-        is_open = run.promises or times(run.room, least) or (draft.device_kinds and times(amounts(run.room), least))
+        is_open = run.promises or times(run.room, least) or (sent.is_worth_a_look(draft) and times(amounts(run.room), least))
         (open_runs if is_open else full).append(run)
     draft.runs = open_runs
 

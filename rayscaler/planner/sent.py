@@ -34,6 +34,8 @@ JOINED = frozenset({HEAD, SETTLED})
 """Tiers that can take work now. The others change from one plan to the next; choosing freely among these only keeps plans steady."""
 STEPS = 3_000
 """Nodes looked at for one gang; above nothing is told of it, and it is planned for as any other."""
+MOST_LOOKS = 100_000
+"""Runs looked at for all gangs of a plan; those that come after are planned for as any others, else thousands would take minutes."""
 ALIKE = 1e-9
 """Scores that differ by less count as equal: Ray adds them up as floating numbers."""
 
@@ -84,7 +86,7 @@ def concerns(draft: Draft, gang: Gang) -> bool:
 
     Of an idle node that is never so with parts of one size that fill a device; of these only those are looked at that have stayed.
     """
-    if gang.strategy not in (Strategy.PACK, Strategy.STRICT_PACK) or not draft.device_kinds:
+    if gang.strategy not in (Strategy.PACK, Strategy.STRICT_PACK) or not is_worth_a_look(draft):
         return False
     needs = {need for each in gang.bundles for need in draft.shapes[each.bundle].needs if need[0] in draft.device_kinds}
     parts = [need for need in needs if 0 < need[1] < UNIT]
@@ -92,11 +94,17 @@ def concerns(draft: Draft, gang: Gang) -> bool:
     return bool(parts) and (not is_even or any(gang_id == gang.gang_id for gang_id, _ in draft.state.stayed))
 
 
+def is_worth_a_look(draft: Draft) -> bool:
+    """Whether anything is handed out one by one, and there has been less looking for it than time allows."""
+    return bool(draft.device_kinds) and draft.looks < MOST_LOOKS
+
+
 class Choice:
     """All that Ray may choose for a gang on the nodes of some tiers of `runs`, which are as they are without it."""
 
     def __init__(self, draft: Draft, gang: Gang, runs: Sequence[NodeRun], tiers: frozenset[int]) -> None:
         self.draft, self.gang = draft, gang
+        draft.looks += len(runs)
         self.in_turn = order.wanted_of(draft, gang)
         self.is_strict = gang.strategy is Strategy.STRICT_PACK
         self.shapes = _sorted(self.in_turn, self.is_strict)

@@ -281,6 +281,8 @@ class Draft:
     """While a gang is placed: launches per node type but its own."""
     is_more_there: bool = False
     """Whether Ray has nodes to choose from that are no room in a plan."""
+    looks: int = 0
+    """Runs looked at so far to find out where Ray sends gangs."""
     seen: dict[int, tuple[NodeRun, tuple[int, ...], dict[int, int]]] = field(default_factory=dict)
     """What Ray sees of each node of a run, by the run's id."""
 
