@@ -25,8 +25,6 @@ log = structlog.get_logger(__name__)
 API_VERSIONS = {GangScheduler.VOLCANO: "scheduling.volcano.sh/v1beta1", GangScheduler.SCHEDULER_PLUGINS: "scheduling.x-k8s.io/v1alpha1"}
 AGAIN_S = 60.0
 """What was read or written is taken for true for so long: somebody may delete or change it."""
-
-
 IN_FLIGHT = 20
 """Calls at the same time; a plan has a few groups as a rule."""
 

@@ -35,7 +35,7 @@ JOINED = frozenset({HEAD, SETTLED})
 STEPS = 3_000
 """Nodes looked at for one gang; above nothing is told of it, and it is planned for as any other."""
 MOST_LOOKS = 100_000
-"""Runs looked at for all gangs of a plan; those that come after are planned for as any others, else thousands would take minutes."""
+"""Runs and nodes looked at for all gangs of a plan; those that come after are planned for as any others, else thousands would take minutes."""
 ALIKE = 1e-9
 """Scores that differ by less count as equal: Ray adds them up as floating numbers."""
 
@@ -154,6 +154,7 @@ class Choice:
         while left:
             now = left.pop()
             steps -= len(self.known)
+            self.draft.looks += len(self.known)
             if steps < 0:
                 return None
             best = self._best(now) if now.wanted else []
