@@ -40,4 +40,5 @@ def _weight(instance: Instance) -> tuple[object, ...]:
         instance.ungrown_until,
         instance.replica,
         instance.host,
+        instance.membership,
     )

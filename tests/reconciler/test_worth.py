@@ -7,6 +7,7 @@ import pytest
 from rayscaler.model.instance import Growing, Instance, InstanceStatus, Phase, Reason, Trouble
 from rayscaler.model.nodetype import NodeType
 from rayscaler.model.resources import Resources
+from rayscaler.model.scheduling import GangScheduler, Membership
 from rayscaler.reconciler.worth import Worth, worth
 
 pytestmark = pytest.mark.tier("unit")
@@ -37,6 +38,7 @@ DECIDED = {
     "ungrown_until": 9.0,
     "replica": "demo-small-1-r0",
     "host": 1,
+    "membership": Membership(GangScheduler.VOLCANO, "demo-g1-0"),
 }
 
 
