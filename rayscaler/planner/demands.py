@@ -37,14 +37,26 @@ def serve(draft: Draft, steps: int = 0) -> None:
         if first.nodes:
             draft.mix = _told(draft, asked, first if first.unplaced else replace(first, bound=least_cost(asked.problem)))
         if steps and len(wanted) <= MOST_SHAPES and _is_mixed(draft, placed):
-            plain = limited.of_one_host(draft)
+            least, mix, plain = _left_at_last(draft, refused), draft.mix, limited.of_one_host(draft)
             able = [run for run in there if any(times(run.room, shape.needs) for shape, _ in wanted)]
             if len(able) <= MOST_THERE:
                 refused = _improved(draft, Asked(draft, wanted, plain, able), begun, refused, steps)
             else:
                 asked = asked if plain == limited else Asked(draft, left, plain)
                 refused = _improved(draft, asked, placed, refused, steps)
+            if _left_at_last(draft, refused) > least:  # the mix knows of no node that grows, and took its place
+                draft.reset(begun)
+                refused, draft.mix = launch_for(draft, place_each(draft, wanted), Reason.DEMAND, layer=draft.runs), mix
     draft.infeasible.extend(refuse.bundle(draft, shape, count) for shape, count in grow.serve_rest(draft, refused))
+
+
+def _left_at_last(draft: Draft, refused: Wanted) -> int:
+    """Return how many of those that no launch may serve are left once nodes grow for them; that is tried only."""
+    mark, grown = draft.mark(), dict(draft.grown)
+    left = sum(count for _, count in grow.serve_rest(draft, refused))
+    draft.reset(mark)
+    draft.grown = grown
+    return left
 
 
 def _is_mixed(draft: Draft, placed: Mark) -> bool:
