@@ -36,7 +36,8 @@ def writes(namespace) -> list[str]:
 
 async def test_i2_objects_are_as_wanted_over_a_restart_and_nothing_is_written_that_is_right(namespace, admin):
     async with entered(namespace, admin) as made:
-        one, owner = made(), Owner("v1", "ConfigMap", "c", "0b6a0c5e-0000-0000-0000-000000000000")
+        definition = await admin.create(namespace.path("configmaps"), {"metadata": {"name": "c"}})
+        one, owner = made(), Owner("v1", "ConfigMap", "c", definition["metadata"]["uid"])  # without its owner the controllers collect it
         await one.have("c", BY, (*EIGHT, WantedGroup("c-g1-1", 2)), owner)
         assert await coscheduling.sizes(namespace) == {"c-g1-0": 8, "c-g1-1": 2}
         await one.have("c", BY, (*EIGHT, WantedGroup("c-g1-1", 1, may_shrink=False)), owner)
