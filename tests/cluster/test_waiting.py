@@ -101,7 +101,7 @@ async def test_h4_a_webhook_is_called_once_when_it_begins_and_once_when_it_ends_
             await ours.namespace.api.patch(ours.namespace.path("configmaps/demo"), {"data": {"cluster.yaml": yaml.safe_dump(definition)}})
             await until(lambda: len(ray.gcs.running()) == 1)
             await until(lambda: len(outside.requests) == 4)
-            await asyncio.sleep(4.0)
+            await asyncio.sleep(4.0)  # as long, for one too many
         began, ended = checked(begun), checked(outside.requests[-1][2])
         assert len(outside.requests) == 4
     assert (began["state"], began["cause"], began["cluster"], began["nodeType"]) == ("begun", "UNSCHEDULABLE", "demo", "soldout")

@@ -46,7 +46,7 @@ async def reporting(service, executor: Refusing, sequences) -> None:
             nodes = [RayNode(f"{number:056x}", each, "small", NodeStatus.RUNNING, CPU, Resources()) for number, each in enumerate(made, 1)]
             asked = report("demo", next(sequences), () if made else WAITING, [node_state(each) for each in nodes])
             await stub.ReportDemand(asked, timeout=10)
-            await asyncio.sleep(0.25)
+            await asyncio.sleep(0.25)  # the beat of a monitor
 
 
 @contextlib.asynccontextmanager
@@ -66,7 +66,7 @@ async def count(outside, number: int) -> list[dict]:
     async with asyncio.timeout(SOON_S):
         while len(outside.requests) < number:  # noqa: ASYNC110  # the server tells nobody
             await asyncio.sleep(0.1)
-    await asyncio.sleep(1.5)
+    await asyncio.sleep(1.5)  # six reports, each of which could bring one too many
     return [checked(body) for _, _, body in outside.requests]
 
 
