@@ -129,12 +129,17 @@ async def test_h4_nothing_ends_while_nobody_can_see_whether_it_has():
     assert outside.told[1:] == [("ended", "NO_CAPACITY")]
 
 
+async def has_trouble(w: World) -> None:
+    """Have a launch for which there is no room, for long enough."""
+    w.machines.held_up["small"] = NO_ROOM
+    w.ray.demands = tasks(1)
+    await w.live(90)
+
+
 async def test_h4_the_next_life_tells_nothing_again_and_goes_on_with_the_same_trouble():
     outside = Outside()
     async with outside.life() as first:
-        first.machines.held_up["small"] = NO_ROOM
-        first.ray.demands = tasks(1)
-        await first.live(90)
+        await has_trouble(first)
         await first.kill()
         assert outside.told == [("begun", "UNSCHEDULABLE")]
         async with outside.life(**parts(first)) as second:
@@ -172,9 +177,7 @@ async def test_h4_what_a_dead_receiver_missed_is_told_by_the_next_life_each_chan
     outside = Outside()
     outside.is_there = False
     async with outside.life() as first:
-        first.machines.held_up["small"] = NO_ROOM
-        first.ray.demands = tasks(1)
-        await first.live(90)
+        await has_trouble(first)
         await first.kill()
         outside.is_there = True
         del first.machines.held_up["small"]
@@ -208,9 +211,7 @@ async def test_h4_whatever_the_receiver_does_the_same_is_done_at_the_same_time_a
 async def test_what_is_known_of_troubles_is_kept_only_where_somebody_is_told():
     outside = Outside()
     async with outside.life() as first:
-        first.machines.held_up["small"] = NO_ROOM
-        first.ray.demands = tasks(1)
-        await first.live(90)
+        await has_trouble(first)
         await first.kill()
         assert (await first.store.load("demo")).troubles
         async with outside.life(is_told=False, **parts(first)) as second:
@@ -222,9 +223,7 @@ async def test_what_is_known_of_troubles_is_kept_only_where_somebody_is_told():
 async def test_of_a_cluster_that_is_no_more_the_end_is_told():
     outside = Outside()
     async with outside.life() as w:
-        w.machines.held_up["small"] = NO_ROOM
-        w.ray.demands = tasks(1)
         assert w.reconciler.farewell() == ()
-        await w.live(90)
+        await has_trouble(w)
         (end,) = w.reconciler.farewell()
     assert (end.state.value, end.trouble.node_type, end.trouble.ended_at is None) == ("ended", "small", False)
