@@ -275,7 +275,10 @@ def test_what_the_definition_does_not_speak_of_is_no_part_of_what_a_node_grows_t
 
 def test_a_cheaper_mix_takes_no_place_from_a_node_that_is_to_grow():
     """The mix knows nothing of growth: it had its work on the one node that could have grown for what fits nowhere else."""
-    wide, tall = NodeType("wide", R(CPU=4, GPU=1, memory=4), cost=1.0), NodeType("tall", R(CPU=1, GPU=1, TPU=1, memory=1), max_workers=1, cost=0.5)
+    wide, tall = (
+        NodeType("wide", R(CPU=4, GPU=1, memory=4), cost=1.0),
+        NodeType("tall", R(CPU=1, GPU=1, TPU=1, memory=1), max_workers=1, cost=0.5),
+    )
     types = wide, replace(tall, resize=Resize(R(CPU=1, memory=7)))
     given = ClusterState(NOW, ClusterConfig("c", types), demands=(want(2, GPU=1), want(CPU=0.5), want(CPU=0.5, memory=5)))
     for steps in (0, 60):
