@@ -109,13 +109,15 @@ def in_the_way(draft: Draft, gang: Gang, wanted: Wanted) -> refuse.Verdict | Non
     if draft.state.no_launch is not None:
         return None
     whole = merged(draft, wanted)
+    if refuse.fits_a_node(draft, whole) or any(draft.can_hold(view, whole) for view in draft.views):
+        return None
     able = {
         view.name: found for view in draft.views if draft.rank(whole, view.labels) is not None and (found := _order_for(view.room, wanted))
     }
     is_strict = gang.strategy is Strategy.STRICT_PACK  # elsewhere than there it can't be had then
     there = [room for labels, room in draft.totals if is_strict and draft.rank(whole, labels) is not None]
     found = next(iter(able.values()), None) or next(filter(None, (_order_for(room, wanted) for room in there)), None)
-    if found is None or refuse.fits_a_node(draft, whole) or any(draft.can_hold(view, whole) for view in draft.views):
+    if found is None:
         return None
     where = f"of {', '.join(able)}" if able else "that is there"
     return refuse.Verdict(
