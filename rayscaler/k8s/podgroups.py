@@ -22,7 +22,7 @@ from rayscaler.model.scheduling import GangScheduler, Membership, WantedGroup
 
 log = structlog.get_logger(__name__)
 
-API_VERSIONS = {GangScheduler.VOLCANO: "scheduling.volcano.sh/v1beta1", GangScheduler.SCHEDULER_PLUGINS: "scheduling.x-k8s.io/v1alpha1"}
+API_VERSIONS = {scheduler: kind.group.removeprefix("apis/") for scheduler, kind in GROUPS.items()}
 AGAIN_S = 60.0
 """What was read or written is taken for true for so long: somebody may delete or change it."""
 IN_FLIGHT = 20
