@@ -4,11 +4,10 @@
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Collection
 from itertools import permutations
 
 from rayscaler.model.demand import Bundle, Gang, Strategy
-from rayscaler.model.instance import IN_FLIGHT, LAUNCHING, PACED, STANDING, Reason
+from rayscaler.model.instance import IN_FLIGHT, PACED, Reason
 from rayscaler.model.plan import Infeasible, Plan
 from rayscaler.model.resources import Resources
 from rayscaler.model.state import ClusterState
@@ -17,6 +16,7 @@ from tests.properties.ends import ends
 from tests.properties.giving import fits_in_order, has_mixed_parts, is_deceived, may_deceive, out_of_order
 from tests.properties.growing import coming, fits_as_launched, growths, is_ungrown, types_that_grow
 from tests.properties.headroom import wrongly_ready
+from tests.properties.limits import launches, speed_limit, wrongly_launched
 from tests.properties.pace import binds, is_set, too_fast
 from tests.properties.spending import is_too_dear, overspent
 from tests.properties.world import Rest, World, label_ok, lacking, most_workers
@@ -29,7 +29,7 @@ def check(state: ClusterState, plan: Plan) -> list[str]:
         *_counts(world),
         *_gangs(world),
         *out_of_order(world),
-        *_limits(world),
+        *wrongly_launched(world),
         *too_fast(world),
         *wholes.parts(state, plan),
         *overspent(world),
@@ -121,50 +121,6 @@ def _gangs(world: World) -> list[str]:
             if any(gang.label in world.dynamic[node] for node in nodes):
                 wrong.append(f"gang {gang.gang_id} has a node that carries it already")
     return wrong
-
-
-def _speed_limit(world: World, name: str) -> int:
-    standing = sum(1 for each in world.instances.values() if each.node_type == name and each.status in STANDING)
-    return max(5, int(world.state.config.upscaling_speed * max(standing, 1)))
-
-
-def _launches(world: World, name: str, but: Collection[str] = ()) -> int:
-    """Return how many launches of a type are on their way after the plan.
-
-    Who rejoins was launched long ago; who is to be ended by others never comes, nor is a host of a broken replica of use to anybody.
-    """
-    off = {each.instance_id for each in world.plan.terminations} | wholes.broken(world.state) | set(but)
-    own = [each for each in world.instances.values() if each.node_type == name and each.status in LAUNCHING and each.ends_at is None]
-    return sum(each.instance_id not in off for each in own) + world.launched[name]
-
-
-def _tries(world: World, name: str) -> int:
-    """Return the same, but all that is launched for gangs as one, with what was on its way for them: fewer nodes are no use to them."""
-    gangs = [each.gangs for each in world.plan.launches if each.node_type == name and each.gangs]
-    served = {gang for each in gangs for gang in each}
-    own = [each.instance_id for each in world.state.expectations if served.intersection(each.gangs)]
-    return _launches(world, name, own) - len(gangs) + bool(gangs)
-
-
-def _limits(world: World) -> list[str]:
-    wrong, state = [], world.state
-    total = len(world.instances) + len(world.plan.launches)
-    if world.plan.launches and most_workers(state.config) < total:
-        wrong.append(f"{total} workers, the cluster may have {most_workers(state.config)}")
-    for name, count in world.launched.items():
-        limit = world.types[name].max_workers
-        if 0 <= limit < world.live[name] + count:
-            wrong.append(f"{world.live[name] + count} of {name}, there may be {limit}")
-        own = [each for each in state.backoffs if each.node_type == name]
-        more = world.types[name].hosts_per_replica - 1  # where one may be launched, a replica may
-        if any(each.until > state.now or _tries(world, name) > each.probe + more for each in own):
-            wrong.append(f"{name} is launched though backed off")
-        of_demand = [each for each in world.plan.launches if each.node_type == name and each.reason is Reason.DEMAND]
-        if state.config.upscaling_speed is not None and of_demand and _launches(world, name) > _speed_limit(world, name) + more:
-            wrong.append(f"{name} is launched faster than the upscaling speed")
-    reasons = {each.reason for each in world.plan.launches}
-    allowed = {None: reasons, Reason.NO_REPORT: {Reason.MIN_WORKERS, Reason.REPLICA}}.get(state.no_launch, set())
-    return wrong if reasons <= allowed else [*wrong, f"launches for {reasons} though {state.no_launch}"]
 
 
 def _reserves(world: World) -> list[str]:
@@ -344,7 +300,7 @@ def _binds(world: World, reason: Reason, name: str, more: int) -> bool:
     if reason is Reason.BACKED_OFF:
         return any(each.node_type == name for each in world.state.backoffs)
     if reason is Reason.UPSCALING_SPEED:
-        return world.state.config.upscaling_speed is not None and _launches(world, name) >= _speed_limit(world, name)
+        return world.state.config.upscaling_speed is not None and launches(world, name) >= speed_limit(world, name)
     return False
 
 
